@@ -165,7 +165,7 @@ def wheel_of(names: Iterable[str]) -> dict[tuple[str, str], str]:
         try:
             distribution, version, _, _ = parse_wheel_filename(name)
         except InvalidWheelFilename as error:
-            raise BundlePlanError(f"{name}: is no wheel ({error})") from error
+            raise BundlePlanError(f"{name}: is not a wheel ({error})") from error
         found[distribution, str(version)] = name
     return found
 

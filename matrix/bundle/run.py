@@ -182,7 +182,7 @@ def read_manifest(bundle: Path) -> Manifest:
         return _manifest(data, hashlib.sha256(text).hexdigest())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise BundleError(f"{path}: is no manifest ({why}); copy it again") from None
+        raise BundleError(f"{path}: is not a manifest ({why}); copy it again") from None
 
 
 def _manifest(data: Mapping[str, Any], digest: str) -> Manifest:

@@ -53,7 +53,7 @@ def rewrite(wheel: Path, arch: int | None, *, repack: bool = False) -> Pruned | 
                 _write(archive, changed, writer, folder / "member")
             fresh.replace(wheel)
     except (zipfile.BadZipFile, zlib.error) as error:
-        raise MatrixError(f"{wheel}: is no wheel ({error}); fetch it again") from error
+        raise MatrixError(f"{wheel}: is not a wheel ({error}); fetch it again") from error
     return pruned
 
 

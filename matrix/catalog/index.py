@@ -152,7 +152,7 @@ class Index:
             ) from None
         except (UnsupportedRepoVersionError, ValueError, RecursionError) as error:
             raise FetchError(
-                f"{project}: what the index {shown} answers is no page of the simple"
+                f"{project}: what the index {shown} answers is not a page of the simple"
                 f" API ({_first_line(error)}); name another: --index"
             ) from None
         found = (_published(package, project, self.url) for package in page.packages)
@@ -167,7 +167,9 @@ class Index:
             return text
         found = self.members(file, lambda name: bool(_METADATA.fullmatch(name)))
         if not found:
-            raise FetchError(f"{file.filename}: holds no metadata; it is no wheel, no sdist")
+            raise FetchError(
+                f"{file.filename}: holds no metadata; it is neither a wheel nor an sdist"
+            )
         return found[min(found)]
 
     def served_metadata(self, file: PublishedFile) -> str | None:
@@ -261,7 +263,7 @@ class Index:
         """
         name = file.filename
         if PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
-            raise FetchError(f"{name!r}: is no name of a file; the index is not to be trusted")
+            raise FetchError(f"{name!r}: is not the name of a file; the index is not to be trusted")
         if file.sha256 is None:
             raise FetchError(f"{name}: the index tells no sha256 of it, so it is not fetched")
         whole, part = folder / name, folder / f"{name}.part"
@@ -403,7 +405,7 @@ def read_members(path: Path, wanted: Callable[[str], bool]) -> dict[str, str]:
             return _of_tar(sdist, wanted, path.name)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise FetchError(
-            f"{path.name}: is no archive that can be read ({_first_line(error)})"
+            f"{path.name}: is not an archive that can be read ({_first_line(error)})"
         ) from None
 
 
@@ -441,7 +443,7 @@ def _text(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise FetchError(f"{where}: is no text in UTF-8; not read") from None
+        raise FetchError(f"{where}: is not text in UTF-8; not read") from None
 
 
 def _published(package: DistributionPackage, project: str, index: str) -> PublishedFile | None:

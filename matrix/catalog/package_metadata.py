@@ -199,7 +199,7 @@ def _lines(content: str, where: str) -> list[Requirement]:
             try:
                 found.append(Requirement(line))
             except InvalidRequirement:
-                raise MetadataError(f"{where}: {line!r} is no requirement") from None
+                raise MetadataError(f"{where}: {line!r} is not a requirement") from None
     return [requirement for requirement in found if _applies(requirement)]
 
 

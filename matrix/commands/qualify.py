@@ -240,4 +240,4 @@ def _release(text: str, option: str, known: Sequence[str]) -> str:
     try:
         return parse_version(newest_patch(text, known)).public
     except InvalidVersion:
-        raise QualifyError(f"{option} {text!r}: is no release; write it as 2.12.1") from None
+        raise QualifyError(f"{option} {text!r}: is not a release; write it as 2.12.1") from None

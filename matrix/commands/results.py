@@ -313,5 +313,5 @@ def _day(text: str) -> str:
 
 def _days(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}d?", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of days, such as 90d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days, such as 90d")
     return int(text.removesuffix("d"))

@@ -100,7 +100,7 @@ def _published(value: object, rule: Rule, where: str) -> Published:
     link = value["link"]
     if not isinstance(link, str) or not UPSTREAM.fullmatch(link):
         raise ExpectationsError(
-            f"{where}: link: {link!r} is no link to vllm-project or pytorch on GitHub; write "
+            f"{where}: link: {link!r} is not a link to vllm-project or pytorch on GitHub; write "
             f"https://github.com/vllm-project/vllm/..."
         )
     counters = _counters(value["counters"], where)

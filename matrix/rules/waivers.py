@@ -165,7 +165,7 @@ def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
     why = text_of(row, "why", where, "say why it is accepted", WaiversError)
     link = text_of(row, "link", where, "write https://...", WaiversError)
     if not _LINK.fullmatch(link):
-        raise WaiversError(f"{where}: link: {link!r} is no link; write https://host/path")
+        raise WaiversError(f"{where}: link: {link!r} is not a link; write https://host/path")
     owner = text_of(row, "owner", where, "name a team", WaiversError) if "owner" in row else None
     if owner is not None and _MAIL.search(owner):
         raise WaiversError(f"{where}: owner: {owner!r} is an address of mail; name a team")
@@ -201,7 +201,7 @@ def _until(value: object, where: str) -> date:
         except ValueError:
             pass
     shown = str(value) if isinstance(value, datetime) else repr(value)
-    raise WaiversError(f"{where}: until: {shown} is no day; write its last one as 2027-01-31")
+    raise WaiversError(f"{where}: until: {shown} is not a day; write its last one as 2027-01-31")
 
 
 def _cell(row: Mapping[str, object], where: str) -> str | None:
@@ -225,7 +225,7 @@ def _counters(value: object, where: str) -> Mapping[str, int | None]:
     elif isinstance(value, dict):
         for counter, count in value.items():
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-                raise WaiversError(f"{where}: counters: {counter} = {count!r} is no count")
+                raise WaiversError(f"{where}: counters: {counter} = {count!r} is not a count")
             found[counter] = count
     if not found:
         raise WaiversError(

@@ -193,7 +193,7 @@ def parse_release(text: str, option: str) -> tuple[str, str]:
     except InvalidVersion:
         parsed = None
     if not equals or name not in ("torch", "vllm") or parsed is None:
-        raise PlanError(f"{option} {text!r}: is no release; write it as torch==2.15.0")
+        raise PlanError(f"{option} {text!r}: is not a release; write it as torch==2.15.0")
     return name, parsed.public
 
 

@@ -204,7 +204,7 @@ def test_a_target_has_its_platforms() -> None:
 def test_wheels_are_known_by_their_names() -> None:
     name = "nvidia_cublas_cu12-12.8.4.1-py3-none-manylinux_2_27_x86_64.whl"
     assert bundle.wheel_of([name]) == {("nvidia-cublas-cu12", "12.8.4.1"): name}
-    with pytest.raises(BundlePlanError, match="is no wheel"):
+    with pytest.raises(BundlePlanError, match="is not a wheel"):
         bundle.wheel_of(["torch.zip"])
 
 

@@ -132,10 +132,10 @@ def test_every_bad_file_is_named_and_nothing_is_made(
             "has no no-such-thing",
         ),
         ({"schema": 2}, "schema: 2 is not 1"),
-        ({"files": []}, "is no manifest (files: 'wheels/uv.whl' is missing)"),
+        ({"files": []}, "is not a manifest (files: 'wheels/uv.whl' is missing)"),
         ({"files": [item("../a", b"")]}, "leaves the bundle"),
         ({"files": [item("/a", b"")]}, "leaves the bundle"),
-        ({"cells": 3}, "is no manifest"),
+        ({"cells": 3}, "is not a manifest"),
     ],
 )
 def test_a_bundle_for_another_machine_is_refused_in_one_line(
@@ -173,7 +173,7 @@ def test_a_cell_has_a_short_name_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000])
 def test_what_is_no_manifest_is_named(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "bundle.json").write_bytes(text)
-    with pytest.raises(BundleError, match=r"bundle\.json: is no manifest"):
+    with pytest.raises(BundleError, match=r"bundle\.json: is not a manifest"):
         offline.read_manifest(tmp_path)
     with pytest.raises(BundleError, match="is this a bundle"):
         offline.read_manifest(tmp_path / "none")

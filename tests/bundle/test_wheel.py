@@ -147,7 +147,7 @@ def test_what_packs_with_zstandard_is_named_where_it_is_missing(
 def test_what_is_no_wheel_is_named(tmp_path: Path) -> None:
     wheel = tmp_path / "a-1-py3-none-any.whl"
     wheel.write_bytes(b"not a zip file")
-    with pytest.raises(MatrixError, match=r"a-1-py3-none-any\.whl: is no wheel"):
+    with pytest.raises(MatrixError, match=r"a-1-py3-none-any\.whl: is not a wheel"):
         rewrite(wheel, 90)
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("a/lib.so", LIBRARY)

@@ -220,7 +220,7 @@ def test_a_name_that_leaves_the_folder(index: Index, tmp_path: Path, name: str) 
     file = PublishedFile(
         project="torch", version="1", filename=name, url=f"{index.url}x", sha256="0" * 64
     )
-    assert "is no name of a file" in fault(index, file, tmp_path)
+    assert "is not the name of a file" in fault(index, file, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written(served: Served, index: Index, tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_an_archive_that_cannot_be_read(
 ) -> None:
     whole = served.sdist("a", {"PKG-INFO": METADATA * 1000})
     (tmp_path / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
-    with pytest.raises(FetchError, match=rf"^{name}: is no archive that can be read \(.+\)$"):
+    with pytest.raises(FetchError, match=rf"^{name}: is not an archive that can be read \(.+\)$"):
         read_members(tmp_path / name, lambda _: True)
 
 
@@ -313,7 +313,7 @@ def test_a_member_that_is_too_large_or_no_text(served: Served, tmp_path: Path) -
     path.write_bytes(served.wheel({"large": bytes(9 << 20), "binary": b"\xff"}))
     with pytest.raises(FetchError, match=r"^a\.whl: large: is larger than 8 MiB"):
         read_members(path, lambda name: name == "large")
-    with pytest.raises(FetchError, match=r"^a\.whl: binary: is no text"):
+    with pytest.raises(FetchError, match=r"^a\.whl: binary: is not text"):
         read_members(path, lambda name: name == "binary")
 
 

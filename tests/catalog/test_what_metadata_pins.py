@@ -192,7 +192,7 @@ def test_pins_that_contradict_each_other_or_are_not_there() -> None:
     with pytest.raises(MetadataError, match=r"^vllm 0\.19\.1: its sdist holds no metadata"):
         read_vllm("0.19.1", {"vllm-0.19.1/requirements/cuda.txt": "torch==1"}, "sdist")
     text = {"a/PKG-INFO": metadata("vllm", "0.19.1"), "a/requirements/cuda.txt": "torch=1"}
-    with pytest.raises(MetadataError, match=r"cuda\.txt: 'torch=1' is no requirement$"):
+    with pytest.raises(MetadataError, match=r"cuda\.txt: 'torch=1' is not a requirement$"):
         read_vllm("0.19.1", text, "sdist")
 
 

@@ -86,7 +86,7 @@ def test_an_address_without_a_commit_is_not_asked_for_its_login(run: Command) ->
     ("fault", "line"),
     [
         ((302, {"Location": "ftp://me:hunter2@host.example/x"}), "does not answer"),
-        ((302, {"Location": "http://[bad"}), "is no page of the simple API"),
+        ((302, {"Location": "http://[bad"}), "is not a page of the simple API"),
         ((302, {"Location": "/simple/torch/"}), "does not answer (Exceeded 30 redirects.)"),
         (302, "answers 302 Found"),
     ],

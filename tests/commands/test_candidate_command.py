@@ -324,7 +324,9 @@ def test_no_such_wheel_and_no_wheel_at_all_are_one_line(
     name = f"torch-2.15.0-cp312-cp312-{LINUX}.whl"
     refused(run("add", "torchmine", "--wheel", name), "no such file", candidates)
     (tmp_path / name).write_bytes(b"half")
-    refused(run("add", "torchmine", "--wheel", name), "is no archive that can be read", candidates)
+    refused(
+        run("add", "torchmine", "--wheel", name), "is not an archive that can be read", candidates
+    )
 
 
 def test_a_vllm_on_an_index_has_the_pins_of_its_metadata(served: Served, run: Command) -> None:

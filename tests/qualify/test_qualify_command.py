@@ -87,8 +87,8 @@ def test_markdown_and_json_are_of_the_same(here: Path, capsys: pytest.CaptureFix
     ("arguments", "text"),
     [
         (["--torch", "2.12.7", "--baseline", OLD], "--torch 2.12.7: no release of torch"),
-        (["--torch", "new", "--baseline", OLD], "--torch 'new': is no release; write it as"),
-        (["--torch", OLD, "--baseline", "old"], "--baseline 'old': is no release; write it as"),
+        (["--torch", "new", "--baseline", OLD], "--torch 'new': is not a release; write it as"),
+        (["--torch", OLD, "--baseline", "old"], "--baseline 'old': is not a release; write it as"),
         (["--torch", OLD, "--baseline", OLD], "--baseline 2.11.0: is the candidate itself"),
         (["--torch", NEXT, "--baseline", OLD, "--under", "x y"], "--under 'x y': is neither"),
         (["--torch", NEXT, "--baseline", OLD, "--waivers", "w.toml"], "w.toml: waiver 'w': until"),

@@ -217,7 +217,12 @@ def test_a_variant_that_fails_without_an_answer_of_the_baseline_blocks() -> None
     found = held(make(OLD, passed(), **off), variant, make(NEXT, passed(), **off))
     assert (found.exit_status, reasons(found)) == (
         3,
-        ["with A=1 it fails (why: KeyError: x), and at the baseline it is no case of the record"],
+        [
+            (
+                "with A=1 it fails (why: KeyError: x), and at the baseline it is not a case of the"
+                " record"
+            )
+        ],
     )
     # One that passes, or has no answer, asks for nothing.
     for case in (passed("b"), Case(case="b", outcome=Outcome.INTERRUPTED)):

@@ -35,7 +35,7 @@ from qualifications import (
 
 UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str]] = {
     "a cell that never ran": ((passed(),), (), {"vllm": "0.19.1"}, "never ran; of its cases 1"),
-    "a case that is missing": ((passed(), passed("b")), (passed(),), {}, "is no case of the"),
+    "a case that is missing": ((passed(), passed("b")), (passed(),), {}, "is not a case of the"),
     "a case that was not asked for": (
         (passed(), passed("b")),
         (passed(),),
@@ -83,7 +83,7 @@ UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str
         (passed(),),
         (passed(), failed("b")),
         {},
-        "fails (why: KeyError: x), and at the baseline it is no case of the record",
+        "fails (why: KeyError: x), and at the baseline it is not a case of the record",
     ),
     "a failure where the baseline does not apply": (
         (passed(), Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")),
@@ -95,7 +95,7 @@ UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str
         (passed(),),
         (passed(), Case(case="b", outcome=Outcome.INTERRUPTED)),
         {},
-        "has no answer: was interrupted, and at the baseline it is no case of the record",
+        "has no answer: was interrupted, and at the baseline it is not a case of the record",
     ),
     "a case without an answer where the baseline does not apply": (
         (passed(), Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")),
@@ -107,7 +107,7 @@ UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str
         (passed(), failed("b")),
         (passed(),),
         {},
-        "failed at the baseline, and now is no case of the record",
+        "failed at the baseline, and now is not a case of the record",
     ),
 }
 

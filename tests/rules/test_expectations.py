@@ -422,10 +422,14 @@ def test_a_rule_may_say_what_upstream_publishes_otherwise() -> None:
         ("{ num_compiled_artifacts_saved = 4 }", "{}", "upstream: counters: names no counter"),
         (f', link = "{LINK}"', "", "upstream: write { counters = { ... }, link = "),
         ("link =", "by = 1, link =", "upstream: write { counters = { ... }, link = "),
-        ("https://github.com/vllm", "https://github.com/x/vllm", "is no link to vllm-project or"),
-        ("https://github.com/vllm", "http://github.com/vllm", "is no link to vllm-project or"),
-        ("#L50", ")[x](", "is no link to vllm-project or pytorch on GitHub; write https://"),
-        (f'"{LINK}"', "3", "upstream: link: 3 is no link to vllm-project or pytorch"),
+        (
+            "https://github.com/vllm",
+            "https://github.com/x/vllm",
+            "is not a link to vllm-project or",
+        ),
+        ("https://github.com/vllm", "http://github.com/vllm", "is not a link to vllm-project or"),
+        ("#L50", ")[x](", "is not a link to vllm-project or pytorch on GitHub; write https://"),
+        (f'"{LINK}"', "3", "upstream: link: 3 is not a link to vllm-project or pytorch"),
         ('"results/cuda/one.json", ', "", "upstream: evidence names no record; name the one that"),
     ],
 )

@@ -186,7 +186,7 @@ def test_a_truncated_archive_is_named_and_asked_again(
     add(served, "0.20.0", startup({"one": "3"}))
     done = read_upstream(path, index)
     (line,) = done.failures
-    assert line.startswith("vLLM 0.21.0: vllm-0.21.0.tar.gz: is no archive that can be read (")
+    assert line.startswith("vLLM 0.21.0: vllm-0.21.0.tar.gz: is not an archive that can be read (")
     assert [release.version for release in load_upstream(path).releases] == ["0.20.0"]
     assert read_upstream(path, index).failures == (line,)
 

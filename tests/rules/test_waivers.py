@@ -108,21 +108,22 @@ BAD = {
     "w.toml: waiver 'mega': start: 'hot' is unknown; write \"cold\" or \"warm\"": (
         ONE + "counters = ['x']\nstart = 'hot'"
     ),
-    "w.toml: waiver 'mega': until: 'soon' is no day; write its last one as 2027-01-31": (
+    "w.toml: waiver 'mega': until: 'soon' is not a day; write its last one as 2027-01-31": (
         ONE.replace("2026-12-31", "'soon'") + S
     ),
-    "w.toml: waiver 'mega': until: '2026-02-30' is no day": (
+    "w.toml: waiver 'mega': until: '2026-02-30' is not a day": (
         ONE.replace("2026-12-31", "'2026-02-30'") + S
     ),
-    "w.toml: waiver 'mega': until: 2026-12-31 10:00:00 is no day": (
+    "w.toml: waiver 'mega': until: 2026-12-31 10:00:00 is not a day": (
         ONE.replace("2026-12-31", "2026-12-31T10:00:00") + S
     ),
-    "w.toml: waiver 'mega': until: 20261231 is no day": ONE.replace("2026-12-31", "20261231") + S,
+    "w.toml: waiver 'mega': until: 20261231 is not a day": ONE.replace("2026-12-31", "20261231")
+    + S,
     "w.toml: waiver 'mega': why: '' says nothing": ONE.replace("The default\nchanged.", "") + S,
-    "w.toml: waiver 'mega': link: 'http://x' is no link; write https://host/path": (
+    "w.toml: waiver 'mega': link: 'http://x' is not a link; write https://host/path": (
         ONE.replace("https://github.com/vllm-project/vllm/issues/37198", "http://x") + S
     ),
-    "w.toml: waiver 'mega': link: 'https://a.b/c) <b>' is no link": (
+    "w.toml: waiver 'mega': link: 'https://a.b/c) <b>' is not a link": (
         ONE.replace("https://github.com/vllm-project/vllm/issues/37198", "https://a.b/c) <b>") + S
     ),
     "w.toml: waiver 'mega': owner: 'joe@x.org' is an address of mail; name a team": (
@@ -141,8 +142,8 @@ BAD = {
     "w.toml: waiver 'mega': torch: ": ONE + S + "torch = 'new'",
     "w.toml: waiver 'mega': case: 'a b' is not a case": ONE + S + "case = 'a b'",
     "w.toml: waiver 'mega': counters: names no counter": ONE + "counters = []",
-    "w.toml: waiver 'mega': counters: x = -1 is no count": ONE + "counters = { x = -1 }",
-    "w.toml: waiver 'mega': counters: x = True is no count": ONE + "counters = { x = true }",
+    "w.toml: waiver 'mega': counters: x = -1 is not a count": ONE + "counters = { x = -1 }",
+    "w.toml: waiver 'mega': counters: x = True is not a count": ONE + "counters = { x = true }",
     "w.toml: waiver 'mega': counters: 'a b' is not the name of a counter": (
         ONE + "counters = ['a b']"
     ),

@@ -272,7 +272,9 @@ def test_a_release_that_no_environment_runs_is_told(release: str, said: str) -> 
 
 @pytest.mark.parametrize("text", ["", "torch", "torch==", "torch==x", "numpy==1.0", "==2.15.0"])
 def test_a_bad_release_is_told(text: str) -> None:
-    with pytest.raises(PlanError, match=r"^--new .*: is no release; write it as torch==2\.15\.0$"):
+    with pytest.raises(
+        PlanError, match=r"^--new .*: is not a release; write it as torch==2\.15\.0$"
+    ):
         parse_release(text, "--new")
 
 

@@ -133,7 +133,10 @@ def test_the_grid_is_told_on_a_terminal(here: Path, capsys: pytest.CaptureFixtur
     ("arguments", "said"),
     [
         (("plan", "--torch", "x"), "--torch 'x': is neither a release nor a specifier"),
-        (("plan", "--new", "2.15.0"), "--new '2.15.0': is no release; write it as torch==2.15.0"),
+        (
+            ("plan", "--new", "2.15.0"),
+            "--new '2.15.0': is not a release; write it as torch==2.15.0",
+        ),
         (("plan", "--new", "torch==9.9.0"), "torch==9.9.0: no environment runs it; the nearest"),
         (("plan", "nowhere"), "nowhere: no such folder or record"),
         (("grid", "--vllm", "9.9"), "--vllm 9.9: no known release is that; `matrix refresh`"),

@@ -325,7 +325,7 @@ def _row(row: object, where: str) -> Resolution:
         raise ResolutionsError(f"{where}: {error}") from error
     if not _PLATFORM.fullmatch(row["platform"]):
         raise ResolutionsError(
-            f"{where}: platform: {row['platform']!r} is no platform tag; write it as {PLATFORM}"
+            f"{where}: platform: {row['platform']!r} is not a platform tag; write it as {PLATFORM}"
         )
     for key in ("ok", "more_indexes"):
         if not isinstance(row.get(key, False), bool):
@@ -351,7 +351,7 @@ def _resolved(row: Mapping[str, Any], cell: Cell, where: str) -> dict[str, Any]:
     _only(row, {"count", "packages"}, "resolves", where)
     count, packages = row["count"], row["packages"]
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ResolutionsError(f"{where}: count: {count!r} is no number of packages; {_FIX}")
+        raise ResolutionsError(f"{where}: count: {count!r} is not a number of packages; {_FIX}")
     _check_versions(packages, f"{where}: packages")
     installed = packages.get("torch")
     if installed is None or parse_version(installed).public != parse_version(cell.torch).public:

@@ -163,7 +163,7 @@ def missing_phrase(missing: Missing) -> str:
         case MissingCode.NOT_SELECTED:
             return f"was not asked for: the record holds {_held(missing)}"
         case MissingCode.NOT_IN_RECORD:
-            return "is no case of the record"
+            return "is not a case of the record"
         case MissingCode.ENDED_EARLY:
             return f"ended early: {reason_words(missing.detail)}"
         case MissingCode.NOT_FINISHED:

@@ -27,7 +27,7 @@ from matrix.rules.upstream.values import (
 )
 
 _STEPS = 100_000  # expressions and statements of one case; those of 26 releases take up to 1,600
-_LARGEST = 2**63  # a larger number is no count, and JSON or Python may not write it
+_LARGEST = 2**63  # a larger number is not a count, and JSON or Python may not write it
 _TORCH_COUNTERS = "torch._dynamo.utils.counters"
 _VLLM_COUNTERS = "compilation_counter"
 _ENVIRONMENT = ("os.environ.get", "os.getenv", "environ.get", "getenv")
