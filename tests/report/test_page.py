@@ -370,7 +370,7 @@ def test_of_too_many_changes_it_is_said_where_they_stand(monkeypatch: pytest.Mon
     assert [(case, answer) for case, answer, _ in found] == [
         (0, "torch"),
         (3, "torch"),
-        (-1, "not told here"),
+        (-1, "not shown here"),
     ]
     assert found[2][2] == ["of 2 more changes it stands in compatibility.json", ""]
 

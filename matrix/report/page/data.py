@@ -368,7 +368,7 @@ class _Packing:
             rows.append([place, self._text(attribution.answer), self._sentences(lines)])
         if left_out:
             line = f"of {left_out} more changes it stands in compatibility.json"
-            rows.append([-1, self._text("not told here"), self._sentences([line, ""])])
+            rows.append([-1, self._text("not shown here"), self._sentences([line, ""])])
         return rows
 
     def _sentences(self, lines: Iterable[str]) -> str:
