@@ -59,7 +59,7 @@ def test_a_run_is_of_its_cases_alone() -> None:
 
 def test_a_fresh_run_makes_its_environment_again() -> None:
     assert shown(replace(OTHER, fresh=True)) == (
-        "tox -r -e py311-torch213-vllm020 -- --platform cpu"
+        "tox -r --no-recreate-provision -e py311-torch213-vllm020 -- --platform cpu"
     )
 
 
