@@ -183,6 +183,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
     from matrix.catalog.projects import Project
 
     project = Project(candidate_project(options.name))
+    _check_given(options)
     if project is Project.VLLM and options.companion:
         raise MatrixError("--companion: goes with a torch; a vLLM takes those of its torch")
     if project is Project.TORCH and options.pin is not None:
@@ -208,6 +209,15 @@ def _wanted(options: argparse.Namespace) -> Wanted:
         companions=tuple(text for text in options.companion if "==" not in text),
         companion_pins=_pins(options.companion),
     )
+
+
+def _check_given(options: argparse.Namespace) -> None:
+    """Refuse an option without a text, such as that of a variable that is not set."""
+    for name in ("index", "wheel", "commit", "tree", "sdist"):
+        if getattr(options, name) == "":
+            raise MatrixError(f"--{name}: is empty; name one")
+    if "" in options.companion:
+        raise MatrixError("--companion: is empty; name one")
 
 
 def _is_from_sources(options: argparse.Namespace) -> bool:

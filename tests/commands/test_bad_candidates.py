@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from command import matrix
+from fake_wheels import write_wheel
 from local_index import Fault, Served
 from matrix._util.files import alone
 from matrix.catalog.candidates import file
@@ -180,3 +182,36 @@ def test_sources_that_are_not_for_a_python_are_not_added_for_it(
     done = run("add", "vllmmine", "--tree", str(tree), "--version", "0.33.0", "--python", "3.99")
     refused(done, "tree: is for Python <3.15,>=3.10, not for 3.99; name another")
     assert not candidates.exists()
+
+
+def test_a_file_that_is_none_is_not_read(run: Command, candidates: Path) -> None:
+    os.mkfifo(candidates)  # to open it would wait for whoever writes
+    refused(run("list"), "candidates.toml: is not a file; name another: MATRIX_CANDIDATES")
+    candidates.unlink()
+    candidates.mkdir()
+    refused(run("remove", "vllmmine"), "candidates.toml: is not a file")
+
+
+def test_a_link_to_the_file_stays(run: Command, candidates: Path, tmp_path: Path) -> None:
+    shared = tmp_path / "shared.toml"
+    candidates.symlink_to(shared)
+    place = ["--tree", str(write_tree(tmp_path / "tree")), "--version", "0.33.0"]
+    assert run("add", "vllmmine", *place).returncode == 0
+    assert candidates.is_symlink()
+    assert [candidate.name for candidate in load_candidates(shared).every] == ["vllmmine"]
+
+
+def test_the_path_of_a_wheel_is_kept_whole(run: Command, candidates: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a #?%20"
+    folder.mkdir()
+    path = write_wheel(folder, "torch", "2.15.0", tag="cp38-abi3-manylinux_2_17_x86_64")
+    for given in (str(path), f"{folder.name}/{path.name}"):
+        assert run("add", "torchmine", "--wheel", given).returncode == 0
+        (row,) = tomllib.loads(candidates.read_text())["candidate"]
+        assert row["source"]["location"] == str(path)
+
+
+@pytest.mark.parametrize("option", ["index", "wheel", "commit", "tree", "sdist"])
+def test_nothing_is_no_place(run: Command, option: str) -> None:
+    name = "torchmine" if option in ("index", "wheel") else "vllmmine"
+    refused(run("add", name, f"--{option}", ""), f"--{option}: is empty; name one")

@@ -41,7 +41,12 @@ def file_address(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return an address without user, password, query and fragment, which may be secret."""
+    """Return an address without user, password, query and fragment, which may be secret.
+
+    A path stays as it is.
+    """
+    if "://" not in text:
+        return text
     parts = _split(text)
     if parts is None:
         # It cannot be taken apart, so nothing of it is known not to be secret.

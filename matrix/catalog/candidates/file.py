@@ -5,6 +5,7 @@ It lies beside tox.ini. The variable MATRIX_CANDIDATES names another file.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ from matrix.catalog.candidates.model import (
     Tree,
     Wheel,
 )
-from matrix.catalog.candidates.place import candidates_path
+from matrix.catalog.candidates.place import VARIABLE, candidates_path
 from matrix.catalog.projects import Project
 from matrix.errors import MatrixError
 
@@ -86,6 +87,8 @@ def load_candidates(path: Path | None = None) -> Candidates:
     path = path or candidates_path()
     if not path.exists():
         return Candidates()
+    if not path.is_file() and str(path) != os.devnull:  # to read a pipe may never end
+        raise CandidatesFileError(f"{path}: is not a file; name another: {VARIABLE}")
     return parse_candidates(read_text(path, CandidatesFileError), str(path))
 
 
@@ -120,7 +123,7 @@ def write_candidates(candidates: Candidates, path: Path | None = None) -> Path:
     path = path or candidates_path()
     text = render_candidates(candidates)
     parse_candidates(text, str(path))
-    write_text(path, text)
+    write_text(path.resolve(), text)  # a link stays, and what it leads to changes
     return path
 
 
@@ -133,7 +136,7 @@ def change_candidates(
     `load_candidates` and `write_candidates` do, and what `change` raises.
     """
     path = path or candidates_path()
-    with alone(path.parent):
+    with alone(path.resolve().parent):
         changed = change(load_candidates(path))
         if changed is not None:
             write_candidates(changed, path)

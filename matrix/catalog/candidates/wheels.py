@@ -51,7 +51,8 @@ def from_wheel(
         project, published, wanted.pythons or releases.pythons, file.name, tags=tags
     )
     check_pythons(wanted, chosen, file.name)
-    source = Wheel(location=without_secrets(location), sha256=file.sha256)
+    place = location if "://" in location else str(Path(location).resolve())
+    source = Wheel(location=without_secrets(place), sha256=file.sha256)
     candidate = of_wheels(wanted, source, (file,), members)
     if wanted.project is Project.VLLM:
         return Gathered(candidate=candidate)
