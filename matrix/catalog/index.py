@@ -7,7 +7,6 @@ code of theirs runs.
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import tarfile
 import threading
@@ -27,7 +26,7 @@ from matrix._util.files import digest_of
 from matrix._util.scratch import Scratch
 from matrix._util.text import without_logins
 from matrix.catalog.candidates import addresses
-from matrix.catalog.index_config import certificates, index_address
+from matrix.catalog.index_config import index_address
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -38,6 +37,11 @@ _BLOCK = 1 << 16  # bytes; a block that breaks off is not kept
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
 _PATIENCE = 60  # seconds at most before the next try, even where an index asks for more
 _BUSY = (429, 500, 502, 503, 504)
+_REMEDIES = {
+    401: "; put its user and password into ~/.netrc",
+    403: "; put a user who may read it into ~/.netrc",
+    404: "; it is gone, or was never there: name another",
+}
 _LARGE = 100 << 20  # bytes from which a file counts as one of the few that may lie on disk at once
 _FEW = 2
 _MEMBER = 8 << 20  # bytes; the metadata and sources that are read here are far smaller
@@ -92,10 +96,9 @@ class Index:
     def __init__(self, url: str | None = None, *, tries: int = 5, backoff: float = 1.0) -> None:
         try:
             import pypi_simple
-            import requests
             from pypi_simple.client import USER_AGENT
-            from requests.adapters import HTTPAdapter
-            from urllib3.util import Retry
+
+            from matrix.catalog.index_session import new_session
         except ImportError as error:
             raise MatrixError(
                 f"{error.name} is not installed, and an index is read with it:"
@@ -106,22 +109,7 @@ class Index:
         self._stopped = threading.Event()
         self._few = threading.BoundedSemaphore(_FEW)
         self._ranged: dict[str, bool] = {}
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = USER_AGENT
-        self._session.verify = certificates() or True
-        self._session.hooks["response"].append(_refuse_lost)
-        # The parser of pages logs which bytes it could not read.
-        logging.getLogger("bs4").addHandler(logging.NullHandler())
-        retry = Retry(
-            total=tries - 1,
-            read=min(tries - 1, 1),  # a server that hangs takes a minute each time
-            backoff_factor=backoff,
-            status_forcelist=_BUSY,
-            raise_on_status=False,
-            retry_after_max=_PATIENCE,
-        )
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=16))
+        self._session = new_session(USER_AGENT, tries, backoff, busy=_BUSY, patience=_PATIENCE)
         self._pages = pypi_simple.PyPISimple(
             self.url, session=self._session, accept=pypi_simple.ACCEPT_JSON_PREFERRED
         )
@@ -385,7 +373,9 @@ class Index:
             answer = error.response
             again = f", {self._tries} times" if answer.status_code in _BUSY else ""
             raise FetchError(
-                f"{what}: answers {answer.status_code} {answer.reason or ''}".rstrip() + again
+                f"{what}: answers {answer.status_code} {answer.reason or ''}".rstrip()
+                + again
+                + _REMEDIES.get(answer.status_code, "")
             ) from None
         except (requests.RequestException, OSError) as error:
             # OSError: requests raises it where a file of certificates is missing.
@@ -478,14 +468,6 @@ def _web_address(url: str) -> str:
     except addresses.AddressError as error:
         raise FetchError(str(error)) from None
     return url
-
-
-def _refuse_lost(answer: requests.Response, *_: object, **__: object) -> None:
-    """Refuse a redirect that leads nowhere, which requests takes for an answer with content."""
-    import requests
-
-    if 300 <= answer.status_code < 400 and not answer.is_redirect:
-        raise requests.HTTPError(response=answer)
 
 
 def _first_line(error: BaseException) -> str:

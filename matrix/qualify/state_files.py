@@ -6,13 +6,14 @@ name and key, and never overwritten.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from matrix._util.files import write_text
+from matrix._util.files import alone, write_text
 from matrix.catalog.cells import CellError, candidate_project
 from matrix.errors import MatrixError
 from matrix.qualify.model import Verdict
@@ -135,19 +136,14 @@ def read_runs(folder: Path) -> tuple[MadeRun, ...]:
 
 
 def add_run(folder: Path, run: MadeRun) -> None:
-    """Note one more run; the oldest go where there are too many. Raises StateError."""
-    kept = (*read_runs(folder), run)[-_MOST_RUNS:]
-    rows = [
-        {
-            "cell": made.cell,
-            "versions": made.versions,
-            "record": made.record,
-            "fresh": made.fresh,
-            "environment_seconds": made.environment_seconds,
-        }
-        for made in kept
-    ]
-    _write(folder / _RUNS, {"schema": _SCHEMA, "runs": rows})
+    """Note one more run; the oldest go where there are too many.
+
+    Of two commands that do so at once both are noted. Raises StateError, and FileError where the
+    disk refuses.
+    """
+    with _changing(folder):
+        rows = [asdict(row) for row in (*read_runs(folder), run)[-_MOST_RUNS:]]
+        _write(folder / _RUNS, {"schema": _SCHEMA, "runs": rows})
 
 
 def read_rounds(folder: Path) -> tuple[MadeRound, ...]:
@@ -161,10 +157,10 @@ def read_rounds(folder: Path) -> tuple[MadeRound, ...]:
 
 
 def add_round(folder: Path, made: MadeRound) -> None:
-    """Note one more round; the oldest go where there are too many. Raises StateError."""
-    kept = (*read_rounds(folder), made)[-_MOST_RUNS:]
-    rows = [asdict(row) for row in kept]
-    _write(folder / _ROUNDS, {"schema": _SCHEMA, "rounds": rows})
+    """Note one more round, as `add_run` does."""
+    with _changing(folder):
+        rows = [asdict(row) for row in (*read_rounds(folder), made)[-_MOST_RUNS:]]
+        _write(folder / _ROUNDS, {"schema": _SCHEMA, "rounds": rows})
 
 
 def environment_seconds(runs: Iterable[MadeRun]) -> Mapping[str, float]:
@@ -275,6 +271,15 @@ def _read(path: Path) -> object:
     if found is None:
         raise StateError(f"{path}: is null, not an object; move it away to begin again")
     return found
+
+
+@contextlib.contextmanager
+def _changing(folder: Path) -> Iterator[None]:
+    """Let nobody else change the files of a folder meanwhile."""
+    with contextlib.suppress(OSError):  # who writes says so
+        folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        yield
 
 
 def _write(path: Path, content: object) -> None:

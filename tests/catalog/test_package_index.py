@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import socket
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -110,7 +111,10 @@ def test_an_index_that_is_busy_is_asked_again(served: Served, index: Index) -> N
 
 @pytest.mark.parametrize(
     ("status", "said", "asked"),
-    [(429, "answers 429 Too Many Requests, 3 times", TRIES), (403, "answers 403 Forbidden", 1)],
+    [
+        (429, "answers 429 Too Many Requests, 3 times", TRIES),
+        (403, "answers 403 Forbidden; put a user who may read it into ~/.netrc", 1),
+    ],
 )
 def test_an_index_that_refuses_is_named(
     served: Served, index: Index, status: int, said: str, asked: int
@@ -212,7 +216,9 @@ def test_a_file_without_a_hash(served: Served, index: Index, tmp_path: Path) -> 
 
 def test_a_file_that_is_not_there(served: Served, index: Index, tmp_path: Path) -> None:
     del served.contents[served.add("torch", WHEEL, b"x")]
-    assert fault(index, only(index), tmp_path) == f"{WHEEL}: answers 404 Not Found"
+    assert fault(index, only(index), tmp_path) == (
+        f"{WHEEL}: answers 404 Not Found; it is gone, or was never there: name another"
+    )
 
 
 @pytest.mark.parametrize("name", ["../x.whl", "a\\x.whl", ".x.whl", "/etc/x.whl"])
@@ -396,3 +402,20 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, name: str)
     bad.write_text("no = = config")
     with pytest.raises(IndexAddressError, match=r"bad: cannot be read \(.+\); correct it$"):
         index_address({"PIP_CONFIG_FILE": os.devnull, "HOME": str(tmp_path), name: str(bad)})
+
+
+def test_a_server_that_hangs_is_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matrix.catalog.index._TIMEOUT", (5.0, 0.1))
+    monkeypatch.setenv("NO_PROXY", "*")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        index = Index(f"http://127.0.0.1:{server.getsockname()[1]}/", backoff=0.0)
+        with pytest.raises(FetchError, match="does not answer"):
+            index.files("torch")
+        index.close()
+        server.setblocking(False)
+        asked = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                server.accept()[0].close()
+                asked += 1
+    assert asked == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.errors import MatrixError
+from matrix.qualify import state_files
 from matrix.qualify.model import Verdict
 from matrix.qualify.state_files import (
     MadeRound,
@@ -257,6 +260,23 @@ def test_runs_are_noted_with_the_seconds_of_their_environments(tmp_path: Path) -
     (tmp_path / "runs.json").write_text(json.dumps(data))
     with pytest.raises(StateError, match=r"runs\[0\]\.environment_seconds"):
         add_run(tmp_path, first)
+
+
+def test_two_commands_at_once_lose_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first one waits for the files, the second one notes its own."""
+    made = [MadeRun(cell="a", versions="v", record=f"{name}.json", fresh=True) for name in "xy"]
+    state, first = tmp_path / "state", [made[0]]
+
+    @contextlib.contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        assert folder.is_dir()
+        while first:
+            add_run(state, first.pop())
+        yield
+
+    monkeypatch.setattr(state_files, "alone", late)
+    add_run(state, made[1])
+    assert read_runs(state) == tuple(made)
 
 
 def test_rounds_are_noted_by_the_names_of_their_records(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from matrix.catalog.candidates.model import (
     Tree,
     Wheel,
 )
-from matrix.catalog.candidates.place import VARIABLE, candidates_path
+from matrix.catalog.candidates.place import candidates_path
 from matrix.catalog.projects import Project
 from matrix.errors import MatrixError
 
@@ -88,7 +88,7 @@ def load_candidates(path: Path | None = None) -> Candidates:
     if not path.exists():
         return Candidates()
     if not path.is_file() and str(path) != os.devnull:  # to read a pipe may never end
-        raise CandidatesFileError(f"{path}: is not a file; name another: {VARIABLE}")
+        raise CandidatesFileError(f"{path}: is not a file; name another")
     return parse_candidates(read_text(path, CandidatesFileError), str(path))
 
 
