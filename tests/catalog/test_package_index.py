@@ -413,9 +413,7 @@ def test_a_server_that_hangs_is_asked_twice(monkeypatch: pytest.MonkeyPatch) -> 
             index.files("torch")
         index.close()
         server.setblocking(False)
-        asked = 0
+        server.accept()[0].close()
+        server.accept()[0].close()
         with pytest.raises(BlockingIOError):
-            while True:
-                server.accept()[0].close()
-                asked += 1
-    assert asked == 2
+            server.accept()
