@@ -36,13 +36,14 @@ _OF_THE_MACHINE = (
         ErrorKind.NO_MEMORY,
         re.compile(
             r"MemoryError|Cannot allocate memory|virtual memory exhausted"
-            r"|Killed signal terminated program|died due to signal 9"
+            r"|Killed signal terminated program|died due to signal 9|signal: 9 \(SIGKILL\)"
         ),
     ),
     (
         ErrorKind.NOT_BUILT,
         re.compile(
-            r"PermissionError|Permission denied|Too many open files|Name or service not known"
+            r"signal: (?:1|2|3|15) \(SIG"
+            r"|PermissionError|Permission denied|Too many open files|Name or service not known"
             r"|Temporary failure in name resolution|URLError|ConnectionError|Connection refused"
             r"|unable to access|Could not resolve host|Failed to clone"
             r"|Unsupported gpu architecture|cannot find -l|fatal error: Python\.h"

@@ -123,6 +123,8 @@ def test_what_was_changed_in_the_cache_is_built_again(tmp_path: Path, cache: Pat
         ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
         ("raise RuntimeError('a step failed\\\\nand this was why')", "RuntimeError: a step failed"),
         ("os._exit(7)", ""),
+        ("os._exit(0)", ""),
+        ("os.kill(os.getpid(), 9)", "Call to `backend.build_wheel` failed (signal: 9"),
     ],
 )
 def test_what_does_not_build_says_its_own_reason(
@@ -133,6 +135,7 @@ def test_what_does_not_build_says_its_own_reason(
     assert caught.value.reason.startswith(reason) and caught.value.reason
     message = str(caught.value)
     assert message.startswith("vllm-0.33.0.tar.gz: does not build: ") and "\n" not in message
+    assert str(tmp_path) not in message
     wheels = cache / "vllm-wheels"
     assert not wheels.exists() or list(wheels.iterdir()) == []
 
@@ -243,6 +246,14 @@ def test_what_a_build_needs() -> None:
             build_requirements({"build-system": {"requires": [row]}}, "x")
 
 
+OF_A_SIGNAL = """\
+running bdist_wheel
+error: Failed to build `/tmp/x`
+  cause: The build backend returned an error
+  cause: Call to `backend.build_wheel` failed (signal: 9 (SIGKILL))
+
+hint: Build failures usually indicate a problem with the package or the build environment
+"""
 OF_UV = """\
   × Failed to build `/tmp/x`
   ├─▶ The build backend returned an error
@@ -258,6 +269,7 @@ OF_UV = """\
         ("running build\nall is well\n", None),
         ("ValueError: early\nmore\nKeyError: 'late'\n", "KeyError: 'late'"),
         ("error: Failed to build `x`\n  Caused by: no\n", "error: Failed to build `x`"),
+        (OF_A_SIGNAL, "Call to `backend.build_wheel` failed (signal: 9 (SIGKILL))"),
         (OF_UV, "ImportError: libcublas.so.13: cannot open"),
         ("a.b.CustomError: \x1b[31mred\x1b[0m\n", "a.b.CustomError: red"),
         ("error: command 'gcc' failed\n", "error: command 'gcc' failed"),

@@ -277,6 +277,9 @@ def test_a_wheel_of_another_python_is_named() -> None:
     [
         ("csrc/ops.cu(1): error: no", ErrorKind.BUILDS),
         ("c++: fatal error: Killed signal terminated program cc1plus", ErrorKind.NO_MEMORY),
+        ("Call to `backend.build_wheel` failed (signal: 9 (SIGKILL))", ErrorKind.NO_MEMORY),
+        ("Call to `backend.build_wheel` failed (signal: 15 (SIGTERM))", ErrorKind.NOT_BUILT),
+        ("Call to `backend.build_wheel` failed (signal: 11 (SIGSEGV))", ErrorKind.BUILDS),
         ("fatal: unable to access 'https://x/'", ErrorKind.NOT_BUILT),
         ("nvcc fatal : Unsupported gpu architecture 'compute_75'", ErrorKind.NOT_BUILT),
         ("CMake Error at Caffe2Config.cmake:88: I cannot find the CUDA", ErrorKind.NOT_BUILT),

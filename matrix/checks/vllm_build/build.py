@@ -326,7 +326,7 @@ def _run(build: _Build, given: Mapping[str, str], say: Say) -> None:
     if status:
         output = printed(log)
         for folder in (sources.folder.resolve(), build.environment.python.parents[1]):
-            output = output.replace(f"{folder}{os.sep}", "")
+            output = output.replace(f"{folder}{os.sep}", "").replace(str(folder), folder.name)
         reason = reason_of(output, compiled=recipe.compiles) or last_line(log)
         raise BuildFailedError(f"{sources.shown}: does not build: {reason}", reason)
 

@@ -14,6 +14,8 @@ _ERROR = re.compile(r"(?:[\w.]*(?:Error|Exception)|error|fatal error)\b\s*:?\s*(
 _OF_UV = re.compile(r"^[\s\u00d7\u2500-\u25ff]*")
 # uv begins its own report, which says less than the build, with `error:`.
 _OF_UV_ALONE = re.compile(r"(?:error|Failed)\b.*(?:build|backend)")
+# How uv says that the build itself ended, such as by a signal, and said nothing.
+_ENDED = re.compile(r"(?:cause: |Caused by: )?(?P<text>Call to `[^`]+` failed \(.+\))")
 # `x.cu(12): error: ...`, `x.cpp:12:3: fatal error: ...`, `nvcc fatal   : ...`, git, ninja, ld.
 _OF_COMPILERS = re.compile(
     r"\S+?(?:\(\d+\)|:\d+(?::\d+)?): (?:catastrophic |fatal )?error\b"
@@ -48,7 +50,8 @@ def reason_of(output: str, *, compiled: bool = False) -> str | None:
     errors = [line for line in lines if (error := _ERROR.match(line)) and error["text"]]
     own = [line for line in errors if not _OF_UV_ALONE.match(line)]
     telling = [line for line in own if not _ECHO.match(line)] if compiled else own
-    chosen = telling or own or errors
+    ended = [match["text"] for match in map(_ENDED.fullmatch, lines) if match]
+    chosen = telling or own or ended or errors
     return clip(chosen[-1], _REASON) if chosen else None
 
 
