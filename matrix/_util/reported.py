@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from matrix._util.text import clean, clip
@@ -36,12 +37,12 @@ def run_reported(
     """Run a program and return its exit status; both its outputs go to the end of `log`.
 
     Every so many seconds `say` gets what runs, for how long, and its last line. Where this is left
-    by an exception, such as Ctrl-C, the program and all that it started in its session end first;
-    the program itself gets SIGINT, and `interrupt` seconds to end after it. Raises OSError where it
-    cannot be started.
+    by an exception, such as Ctrl-C, which SIGTERM and SIGHUP are taken for, the program and all
+    that it started in its session end first; the program itself gets SIGINT, and `interrupt`
+    seconds to end after it. Raises OSError where it cannot be started.
     """
-    began = time.monotonic()
-    with log.open("ab") as out:
+    with _as_ctrl_c(signal.SIGTERM, signal.SIGHUP), log.open("ab") as out:
+        began = time.monotonic()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -51,18 +52,37 @@ def run_reported(
             cwd=cwd,
             start_new_session=True,
         )
+        try:
+            while True:
+                try:
+                    return process.wait(every)
+                except subprocess.TimeoutExpired:
+                    last = clip(clean(last_line(log)), _SHOWN)
+                    say(f"{what}: {time.monotonic() - began:.0f} s{': ' * bool(last)}{last}")
+        finally:
+            if process.returncode is None:
+                if interrupt:
+                    _interrupt(process, interrupt)
+                _end(process)
+
+
+@contextlib.contextmanager
+def _as_ctrl_c(*numbers: signal.Signals) -> Iterator[None]:
+    """Take signals that would end this process at once for Ctrl-C, so that the block can clean up.
+
+    One that somebody ignores or handles stays so; only the main thread may change it.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in numbers}
+    taken = [number for number, handler in before.items() if handler == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
     try:
-        while True:
-            try:
-                return process.wait(every)
-            except subprocess.TimeoutExpired:
-                last = clip(clean(last_line(log)), _SHOWN)
-                say(f"{what}: {time.monotonic() - began:.0f} s{': ' * bool(last)}{last}")
+        yield
     finally:
-        if process.returncode is None:
-            if interrupt:
-                _interrupt(process, interrupt)
-            _end(process)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def printed(log: Path, end: int = _END) -> str:

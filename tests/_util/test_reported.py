@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -54,6 +56,26 @@ def test_a_program_ends_with_all_that_it_started(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STAYS, str(started)]
     with pytest.raises(KeyboardInterrupt):
         run_reported(command, tmp_path / "log", interrupt, "builds", every=0.01)
+    child = int(started.read_text())
+    while any(process.pid == child and process.state != "Z" for process in processes()):
+        pass  # it was sent its signal, and ends
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_program_ends_with_whoever_is_ended(tmp_path: Path, number: signal.Signals) -> None:
+    started = tmp_path / "started"
+    script = (
+        "import os, pathlib, sys\n"
+        "from matrix._util.reported import run_reported\n"
+        "started = pathlib.Path(sys.argv[1])\n"
+        "def end(_):\n"
+        f"    if started.exists() and started.read_text(): os.kill(os.getpid(), {int(number)})\n"
+        f"command = [sys.executable, '-c', {STAYS!r}, str(started)]\n"
+        "run_reported(command, started.with_name('log'), end, 'builds', every=0.01)\n"
+    )
+    command = [sys.executable, "-c", script, str(started)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, check=False)
+    assert b"KeyboardInterrupt" in done.stderr
     child = int(started.read_text())
     while any(process.pid == child and process.state != "Z" for process in processes()):
         pass  # it was sent its signal, and ends
