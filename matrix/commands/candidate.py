@@ -71,7 +71,8 @@ def _add_add(
     added.add_argument(
         "--version",
         metavar="V",
-        help="on an index: this version (default: the newest); of sources: what it counts as",
+        help="on an index: this version (default: the newest); of a commit or a folder: what it"
+        " counts as",
     )
     added.add_argument("--sha256", metavar="H", help="the hash that the wheel or sdist must have")
     added.add_argument(
@@ -193,6 +194,8 @@ def _wanted(options: argparse.Namespace) -> Wanted:
             raise MatrixError(f"--{name}: goes with a vLLM; torch comes as a wheel")
     if options.sha256 is not None and options.wheel is None and options.sdist is None:
         raise MatrixError("--sha256: goes with --wheel and --sdist; an index has its own hashes")
+    if options.version is not None and (options.wheel or options.sdist) is not None:
+        raise MatrixError("--version: goes with --index, --commit and --tree; a file has its own")
     for option in ("build", "no_wheel"):
         if getattr(options, option) and not _is_from_sources(options):
             raise MatrixError(

@@ -215,3 +215,10 @@ def test_the_path_of_a_wheel_is_kept_whole(run: Command, candidates: Path, tmp_p
 def test_nothing_is_no_place(run: Command, option: str) -> None:
     name = "torchmine" if option in ("index", "wheel") else "vllmmine"
     refused(run("add", name, f"--{option}", ""), f"--{option}: is empty; name one")
+
+
+@pytest.mark.parametrize("option", ["--wheel", "--sdist"])
+def test_a_file_counts_as_no_other_version(run: Command, option: str) -> None:
+    name = "vllm-0.33.0.tar.gz" if option == "--sdist" else "vllm-0.33.0-py3-none-any.whl"
+    done = run("add", "vllmmine", option, name, "--version", "0.34.0")
+    refused(done, "--version: goes with --index, --commit and --tree; a file has its own")
