@@ -230,6 +230,21 @@ def test_a_folder_that_lacks_a_commit_fetches_it_by_no_program(tmp_path: Path, c
     assert not ran.exists()
 
 
+@pytest.mark.parametrize("target", ["/etc/hostname", "../../x", "..", "../vllm/../../x"])
+def test_a_link_that_leads_out_of_the_sources(tmp_path: Path, cache: Path, target: str) -> None:
+    tree = write_tree(tmp_path / "tree")
+    (tree / "vllm/inside").symlink_to("../setup.py")
+    (tree / "vllm/self").symlink_to(".")
+    open_tree(str(tree), new(tmp_path), version="0.33.0")
+    place = "link" if target == ".." else "vllm/link"
+    (tree / place).symlink_to(target)
+    with pytest.raises(SourcesError, match=f"tree: {place}: is a link that leads out of the"):
+        open_tree(str(tree), new(tmp_path), version="0.33.0")
+    commit = commit_all(tree)
+    with pytest.raises(SourcesError, match=f"{commit[:12]}: {place}: is a link that leads out"):
+        of_commit(tree, commit, cache, "0.33.0")
+
+
 def test_a_folder_without_git(tmp_path: Path) -> None:
     more = {"vllm/_version.py": "__version__ = version = '0.33.0+empty'\n", "build/x": "left"}
     tree = write_tree(tmp_path / "tree", more={**more, "vllm/__pycache__/a.pyc": "left"})

@@ -118,6 +118,24 @@ def state_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def check_links(folder: Path, where: str) -> None:
+    """Raise SourcesError, which begins with `where`, for a link that leads out of a folder.
+
+    What it leads to is in no digest of the folder, and a build would read it all the same.
+    """
+    for name in _walk(folder):
+        path = folder / name
+        if not path.is_symlink():
+            continue
+        target = Path(os.path.normpath(Path(name).parent / path.readlink()))
+        if target.is_absolute() or os.pardir in target.parts:
+            shown = clip(clean(name), 100)
+            raise SourcesError(
+                f"{where}: {shown}: is a link that leads out of the sources; remove it, or have git"
+                " ignore it"
+            )
+
+
 def unpack(path: Path, to: Path) -> Path:
     """Unpack a source distribution into an empty folder; return the one folder that it has.
 

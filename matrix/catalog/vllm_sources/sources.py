@@ -18,6 +18,7 @@ from matrix.catalog.located import find_file, is_remote, name_of
 from matrix.catalog.vllm_sources.folder import (
     SourcesError,
     check_is_vllm,
+    check_links,
     copy_tree,
     read_source,
     unpack,
@@ -111,6 +112,7 @@ def open_commit(
     folder.mkdir(exist_ok=True)
     repository.write(commit, folder)
     shown = f"{repository.shown}: {commit[:12]}"
+    check_links(folder, shown)
     project = check_is_vllm(folder, shown)
     described = None if version else repository.describe(commit)
     return Sources(
@@ -140,6 +142,7 @@ def open_tree(
     project = check_is_vllm(place, path)
     folder.mkdir(exist_ok=True)
     found = copy_tree(place, folder)
+    check_links(folder, path)
     if state is not None and found != state:
         raise SourcesError(
             f"{path}: changed since it became a candidate; add it again to build what it has now"
