@@ -45,6 +45,16 @@ def config(tox: Tox, names: str, folder: Path) -> configparser.ConfigParser:
     return parser
 
 
+def test_tox_has_the_client_of_an_index_that_its_hook_asks() -> None:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "tox.ini")
+    has = set(map(Requirement, parser["tox"]["requires"].split()))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    index = set(map(Requirement, project["optional-dependencies"]["index"]))
+    # tox itself needs filelock; the files that tomli-w writes are not written by tox.
+    assert {need for need in index if need.name not in {"filelock", "tomli-w"}} <= has
+
+
 def pins(section: configparser.SectionProxy) -> dict[str, str]:
     """What the environment's dependencies pin."""
     wanted = [Requirement(line) for line in section["deps"].split()]
