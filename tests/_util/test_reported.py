@@ -65,8 +65,10 @@ def test_a_program_ends_with_all_that_it_started(tmp_path: Path) -> None:
 def test_a_program_ends_with_whoever_is_ended(tmp_path: Path, number: signal.Signals) -> None:
     started = tmp_path / "started"
     script = (
-        "import os, pathlib, sys\n"
+        "import os, pathlib, signal, sys\n"
         "from matrix._util.reported import run_reported\n"
+        # Under nohup a signal is ignored, and stays so.
+        f"signal.signal({int(number)}, signal.SIG_DFL)\n"
         "started = pathlib.Path(sys.argv[1])\n"
         "def end(_):\n"
         f"    if started.exists() and started.read_text(): os.kill(os.getpid(), {int(number)})\n"
