@@ -30,7 +30,7 @@ def test_where_a_release_is_from_and_what_of_it_is_unknown() -> None:
     known = Origin(
         project="torch",
         version="2.10.0",
-        index="https://pypi.org/simple/",
+        index="https://example.org/simple/",
         file="torch-2.10.0-x.whl\x1b[1m",
         sha256="a" * 64,
         revision="b" * 40,
@@ -40,7 +40,7 @@ def test_where_a_release_is_from_and_what_of_it_is_unknown() -> None:
     shown = terminal.render(replace(record, origins=origins), judge(record, MOE), str(path))
     (torch, vllm) = [line for line in shown.splitlines() if line.startswith("from ")]
     assert torch == (
-        "from    torch-2.10.0-x.whl, of https://pypi.org/simple/, SHA-256 aaaaaaaaaaaa,"
+        "from    torch-2.10.0-x.whl, of https://example.org/simple/, SHA-256 aaaaaaaaaaaa,"
         " git bbbbbbbbbbbb, uploaded 2026-03-23"
     )
     assert vllm == "from    vllm 0.19.1, index unknown, SHA-256 unknown, git unknown"
