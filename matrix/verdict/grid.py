@@ -81,7 +81,7 @@ class Square:
         return self.cells[0].off_pin
 
     def on_python(self, python: str) -> Progress | None:
-        """Return the progress of the cell on this Python; None where there is no such cell."""
+        """Return the progress of the cell on this Python; None without that cell."""
         return next((progress for progress in self.cells if progress.cell.python == python), None)
 
     @property

@@ -61,7 +61,7 @@ SENTENCES: list[tuple[AnyFact, str]] = [
         LinkFact(code=LinkCode.OTHER_PYTHON, extension="a", pythons=("3.1", "3.2"), python="3.3"),
         "`a` is built for Python 3.1, 3.2, not 3.3",
     ),
-    (LinkFact(code=LinkCode.UNREADABLE, extension="a", text="is no ELF"), "`a` is no ELF"),
+    (LinkFact(code=LinkCode.UNREADABLE, extension="a", text="is not ELF"), "`a` is not ELF"),
     (LinkFact(code=LinkCode.WITHOUT, features=("A", "B")), "without A, B"),
     (LinkFact(code=LinkCode.NEEDS, extension="_C", library="libx.so.1"), "`_C` needs libx.so.1"),
     (LinkFact(code=LinkCode.NEEDS, extension="_C", symbol="c10::f()"), "`_C` needs c10::f()"),

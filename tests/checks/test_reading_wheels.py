@@ -205,7 +205,7 @@ def test_a_wheel_of_vllm_gives_each_extension(build: Build, tmp_path: Path) -> N
     assert core.imports == ("_ZN3c105checkEi", "aoti_torch_get_dim")
     assert core.exports == ("sibling",)
     assert (gemm.python, gemm.imports, gemm.exports) == ("cp312", ("sibling",), ())
-    assert spinloop.fault == "is no ELF file"
+    assert spinloop.fault == "is not an ELF file"
     assert found.demangled == {"_ZN3c105checkEi": "c10::check(int)"}
     assert reported == [extension.path for extension in found.extensions]
 

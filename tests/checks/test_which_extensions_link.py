@@ -261,9 +261,9 @@ def test_only_files_for_the_cells_python_count() -> None:
 
 
 def test_a_file_that_is_not_elf_does_not_load() -> None:
-    bad = extension(path="vllm/_moe_C.abi3.so", fault="is no ELF file")
+    bad = extension(path="vllm/_moe_C.abi3.so", fault="is not an ELF file")
     found = link(vllm_of(extension(), bad), torch_of(), "3.12")
-    assert (found.ok, why(found)) == (False, "`_moe_C.abi3.so` is no ELF file")
+    assert (found.ok, why(found)) == (False, "`_moe_C.abi3.so` is not an ELF file")
 
 
 shims = st.frozensets(st.sampled_from([f"torch_{letter}" for letter in "abcdefgh"]))

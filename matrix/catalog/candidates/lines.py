@@ -24,7 +24,7 @@ def open_nightlies(
 ) -> Nightlies:
     """Return the builds of a channel, or of an index by its address, from one day to another.
 
-    Raises CandidateError where there is no such channel or it has fewer than two builds in these
+    Raises CandidateError for a channel that is not known or has fewer than two builds in these
     days, FetchError where the index does not answer.
     """
     place = place_of(

@@ -76,7 +76,7 @@ def read_object(file: IO[bytes], *, with_imports: bool = True) -> Dynamic:
         file.seek(0)
         start = file.read(20)
         if start[:4] != b"\x7fELF":
-            raise ElfError("is no ELF file")
+            raise ElfError("is not an ELF file")
         if start[4:6] != b"\x02\x01" or struct.unpack("<H", start[18:20]) != (62,):
             raise ElfError("is an ELF file of another machine than x86_64")
         return _dynamic(elffile(file), with_imports=with_imports)
