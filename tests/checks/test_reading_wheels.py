@@ -122,9 +122,9 @@ def test_section_headers_are_not_needed(build: Build, tmp_path: Path, hash_style
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no ELF file"),
-        (b"#!/bin/sh\nexit 0\n", "no ELF file"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "no ELF file"),
+        (b"", "not an ELF file"),
+        (b"#!/bin/sh\nexit 0\n", "not an ELF file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "not an ELF file"),
         (b"\x7fELF\x01\x01" + bytes(100), "another machine"),
         (b"\x7fELF\x02\x02" + bytes(100), "another machine"),
         (b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + struct.pack("<H", 183), "another machine"),
@@ -146,7 +146,7 @@ def test_an_object_file_is_no_shared_object(tmp_path: Path) -> None:
 def test_a_file_that_is_cut_is_refused_wherever_it_is(build: Build) -> None:
     content = build(EXTENSION).read_bytes()
     for end in (*range(20, len(content), 499), len(content) - 1):
-        with pytest.raises(ElfError, match=r"damaged|no ELF"):
+        with pytest.raises(ElfError, match=r"damaged|not an ELF"):
             read_object(io.BytesIO(content[:end]))
 
 
