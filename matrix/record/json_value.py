@@ -70,7 +70,9 @@ class JsonValue:
         above = self._parent.key
         if isinstance(self._step, int):
             return f"{above}[{self._step}]"
-        return f"{above}.{self._step[:SHOWN]}" if above else self._step[:SHOWN]
+        step = self._step[:SHOWN]
+        shown = step if step and step.isprintable() else repr(step)
+        return f"{above}.{shown}" if above else shown
 
     def member(self, key: str) -> "JsonValue":
         """Return the member of that name with its way."""

@@ -134,6 +134,7 @@ def broken(change: Callable[[Any], object]) -> str:
         (broken(lambda d: d["provenance"].update(started=None)), "provenance.started: is null"),
         (broken(lambda d: d["provenance"].update(seconds=None)), "provenance.seconds: is null"),
         (broken(lambda d: d.update(schema=None)), "schema: is null, but must be a count"),
+        (broken(lambda d: d.update(flags={"a\nb": []})), "flags.'a\\nb': is [], but must be"),
         (
             broken(lambda d: d["provenance"].update(x=1)),
             "provenance: has an unknown key 'x'; known",
