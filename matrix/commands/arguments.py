@@ -46,6 +46,34 @@ def add_releases(parser: argparse.ArgumentParser, keys: Sequence[str]) -> None:
         parser.add_argument(f"--{key}", metavar="SPEC", help=f"only these: {texts[key]}")
 
 
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Let the command choose cells by their releases and by what is known of them."""
+    add_releases(parser, ("torch", "vllm", "python"))
+    parser.add_argument(
+        "--stale",
+        action="store_true",
+        help="only what never ran, or ran with other tests or other versions, or in part",
+    )
+    parser.add_argument(
+        "--off-pin", action="store_true", help="also each torch that the vLLM does not pin"
+    )
+    parser.add_argument(
+        "--new",
+        metavar="NAME==VERSION",
+        action="append",
+        default=[],
+        help="only the cells of this release, off-pin ones where none pins it: torch==2.15.0",
+    )
+    parser.add_argument(
+        "--neighbours",
+        metavar="NAME==VERSION",
+        action="append",
+        default=[],
+        help="only the cells beside those of this release: the same vLLM under the next torch, or"
+        " the same torch under the next vLLM",
+    )
+
+
 def add_platform_and_folders(parser: argparse.ArgumentParser) -> None:
     """Let the command take places of records, and one platform of them only."""
     add_folders(parser)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,6 @@ from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from packaging.specifiers import SpecifierSet
-
     from matrix.attribution.model import Attribution
     from matrix.rules.expectations import Expectations
     from matrix.store.loaded import LoadedRecords
@@ -104,30 +101,7 @@ def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         allow_abbrev=False,
     )
     arguments.add_platform_and_folders(plan)
-    arguments.add_releases(plan, ("torch", "vllm", "python"))
-    plan.add_argument(
-        "--stale",
-        action="store_true",
-        help="only what never ran, or ran with other tests or other versions, or in part",
-    )
-    plan.add_argument(
-        "--off-pin", action="store_true", help="also each torch that the vLLM does not pin"
-    )
-    plan.add_argument(
-        "--new",
-        metavar="NAME==VERSION",
-        action="append",
-        default=[],
-        help="only the cells of this release, off-pin ones where none pins it: torch==2.15.0",
-    )
-    plan.add_argument(
-        "--neighbours",
-        metavar="NAME==VERSION",
-        action="append",
-        default=[],
-        help="only the cells beside those of this release: the same vLLM under the next torch, or"
-        " the same torch under the next vLLM",
-    )
+    arguments.add_selection(plan)
     plan.add_argument(
         "--all", action="store_true", help="also what cannot work, with the rung and the reason"
     )
@@ -231,10 +205,11 @@ def _predict(options: argparse.Namespace) -> int:
 
 @gc_paused()
 def _grid(options: argparse.Namespace) -> int:
+    from matrix.commands.selection import specifiers
     from matrix.record.model import PLATFORMS
     from matrix.report.grid import lines
 
-    asked = _specifiers(options, ("torch", "vllm"))
+    asked = specifiers(options, ("torch", "vllm"))
     table, status = context.read_some(options)
     grid = context.grid_of(table.verdicts).only(asked.get("torch"), asked.get("vllm"))
     for name, releases in (("torch", grid.torch), ("vllm", grid.vllm)):
@@ -249,48 +224,19 @@ def _grid(options: argparse.Namespace) -> int:
 
 @gc_paused()
 def _plan(options: argparse.Namespace) -> int:
-    from matrix.catalog.releases_file import load_releases
+    from matrix.commands.selection import select
     from matrix.record.model import PLATFORMS
-    from matrix.record.startup_tests import load_startup_tests
     from matrix.report.plan import content, lines, names, summary
-    from matrix.verdict.plan import Wanted, parse_release, plan
 
-    wanted = Wanted(
-        **_specifiers(options, ("torch", "vllm", "python")),
-        platforms=(options.platform,) if options.platform else PLATFORMS,
-        stale=options.stale,
-        off_pin=options.off_pin,
-        new=tuple(parse_release(text, "--new") for text in options.new),
-        neighbours=tuple(parse_release(text, "--neighbours") for text in options.neighbours),
-    )
-    table, status = context.read_some(options)
-    tests = load_startup_tests()
-    records = [entry.record for entry in table.entries]
-    grid = context.grid_of(table.verdicts)
-    planned = plan(grid, load_releases(), records, tests, wanted, running=table.running)
+    selected = select(options, (options.platform,) if options.platform else PLATFORMS)
+    planned = selected.planned
     if options.names:
         if found := names(planned):
             print(found)
         else:
             print_status(summary(planned))
     elif options.json:
-        print(content(planned, tests.current), end="")
+        print(content(planned, selected.tests.current), end="")
     else:
         print(lines(planned, every=options.all), end="")
-    return status
-
-
-def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
-    """Return the releases that these options ask for, by option."""
-    from matrix._util.versions import chosen_specifier
-    from matrix.catalog.projects import Project
-    from matrix.catalog.releases_file import load_releases
-
-    asked = {key: text for key in keys if (text := getattr(options, key)) is not None}
-    if not asked:
-        return {}
-    releases = load_releases()
-    known = {str(project): releases.versions(project) for project in Project}
-    return {
-        key: chosen_specifier(text, known.get(key, ()), f"--{key}") for key, text in asked.items()
-    }
+    return selected.status
