@@ -78,7 +78,7 @@ def _bare() -> None:
 
 
 def _harness(cell: str, records: str) -> None:
-    command = [sys.executable, "-m", "matrix", "run", cell, "--platform", "cpu"]
+    command = [sys.executable, "-m", "matrix", "run", cell, "--here", "--platform", "cpu"]
     done = subprocess.run(
         [*command, "--records", records, "-k", " or ".join(_keywords())],
         cwd=_ROOT,

@@ -52,7 +52,16 @@ def main() -> int:
 
 def _run(folder: Path, arguments: list[str]) -> Record:
     before = set(folder.rglob("*.json"))
-    command = [sys.executable, "-m", "matrix", "run", *arguments, "--records", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "matrix",
+        "run",
+        "--here",
+        *arguments,
+        "--records",
+        str(folder),
+    ]
     done = subprocess.run(command, cwd=_ROOT, check=False)
     if done.returncode not in _JUDGED:
         raise MatrixError(f"matrix run ended with {done.returncode}; nothing to compare")

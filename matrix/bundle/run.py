@@ -160,7 +160,7 @@ def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
     if CANDIDATES in manifest.files:
         environ[_OURS] = str(files / CANDIDATES)
     sys.stdout.flush()
-    os.execve(command, [command, "run", *arguments], environ)
+    os.execve(command, [command, "run", "--here", *arguments], environ)
 
 
 def read_manifest(bundle: Path) -> Manifest:

@@ -1,4 +1,4 @@
-"""`matrix run`: run one cell."""
+"""`matrix run`: run cells through tox, or with --here one in this environment."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = commands.add_parser(
         "run",
         help="run one cell in this environment, write its record and judge it",
-        usage="%(prog)s [options] CELL [PYTEST ARGS]",
+        usage="%(prog)s [options] CELL --here [PYTEST ARGS]",
         allow_abbrev=False,
         epilog="Exit status: 0 compatible, 1 drift or incompatible, 2 cannot run, 5 untested.",
     )
-    run.add_argument("cell", metavar="CELL", help="such as py311-torch210-vllm019")
+    run.add_argument("cells", metavar="CELL", nargs="*", help="such as py311-torch210-vllm019")
+    run.add_argument(
+        "--here",
+        action="store_true",
+        help="run the cell in this environment, as tox does inside the environment that it made",
+    )
     run.add_argument(
         "--platform",
         choices=("auto", "cpu", "cuda"),
@@ -75,6 +80,19 @@ def _run(options: argparse.Namespace) -> int:
         return main(options.given[1:])
     if options.work is not None:
         raise MatrixError(f"--work {options.work}: goes with --bundle DIR only; leave it out")
+    if not options.here:
+        raise MatrixError(
+            "matrix run CELL runs a cell where --here is given; tox -e CELL makes its environment"
+        )
+    return _run_here(options)
+
+
+def _run_here(options: argparse.Namespace) -> int:
+    """Run one cell in this environment; what follows its name goes to pytest."""
+    if not options.cells:
+        options.parser.error("--here: name the cell that this environment is")
+    # As one command line would have it: a path after the cell's name is one of pytest's.
+    name, pytest_args = options.cells[0], [*options.cells[1:], *options.pytest_args]
     from matrix.catalog.releases_file import load_releases
     from matrix.record.reader import read
     from matrix.rules.expectations_file import load_expectations
@@ -86,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     # Before the run: a fault in the expectations must not surface after ten minutes.
     expectations = load_expectations()
     releases = load_releases()
-    cell = releases.resolve(options.cell)
+    cell = releases.resolve(name)
     note = why_not_cuda(options.platform)
     if note is not None:
         print_status(note)
@@ -99,7 +117,7 @@ def _run(options: argparse.Namespace) -> int:
         cell=cell,
         platform=options.platform,
         records=options.records,
-        pytest_args=options.pytest_args,
+        pytest_args=pytest_args,
         timeout=options.timeout or RUN_TIMEOUT,
         model_source=options.model_source,
         jobs=options.jobs,

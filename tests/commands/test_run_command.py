@@ -45,7 +45,7 @@ def engine(here: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
-    assert cli.main(["run", "py311-torch210"]) == 0
+    assert cli.main(["run", "py311-torch210", "--here"]) == 0
     assert engine.asked is not None
     cell = engine.asked.cell
     assert cell.name == CELL
@@ -53,7 +53,7 @@ def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
     options = ["--platform", "cpu", "--records", "r", "--timeout", "60", "--model-source", "hub"]
     options += ["--jobs", "7"]
     rest = ["-k", "moe", "--", "--", "--platform"]
-    assert cli.main(["run", CELL, *options, *rest]) == 0
+    assert cli.main(["run", CELL, "--here", *options, *rest]) == 0
     assert engine.asked == RunRequest(
         cell=cell,
         platform="cpu",
@@ -70,7 +70,7 @@ def test_what_is_no_number_of_jobs_is_refused(
     engine: Engine, capsys: pytest.CaptureFixture[str], jobs: str
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["run", CELL, f"--jobs={jobs}"])
+        cli.main(["run", CELL, "--here", f"--jobs={jobs}"])
     assert stopped.value.code == 2
     assert "neither auto nor a number of cases" in capsys.readouterr().err
     assert engine.asked is None
@@ -93,7 +93,7 @@ def test_run_ends_as_its_verdict(
     engine: Engine, capsys: pytest.CaptureFixture[str], record: Record, status: int, message: str
 ) -> None:
     engine.record = record
-    assert cli.main(["run", CELL]) == status
+    assert cli.main(["run", CELL, "--here"]) == status
     shown = capsys.readouterr().out
     assert shown.startswith(f"{CELL} on cpu: {message}")
     assert shown.endswith(f"record  {RECORD}\n")
@@ -101,13 +101,13 @@ def test_run_ends_as_its_verdict(
 
 def test_a_refusal_to_run_is_one_line(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     engine.record = None
-    assert cli.main(["run", CELL]) == 2
+    assert cli.main(["run", CELL, "--here"]) == 2
     assert capsys.readouterr().err == "matrix: no C++ compiler; install g++\n"
 
 
 @pytest.mark.parametrize("cell", ["py311-torch29-vllm099", "py311", "torch"])
 def test_a_cell_that_is_none_is_one_line(tmp_path: Path, cell: str) -> None:
-    ended = matrix(tmp_path, "run", cell)
+    ended = matrix(tmp_path, "run", cell, "--here")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"matrix: cell '{cell}': ")
     assert len(ended.stderr.splitlines()) == 1
@@ -117,7 +117,7 @@ def test_run_says_why_auto_takes_the_cpu_of_a_machine_with_a_gpu(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("matrix.run.nvidia.why_not_cuda", lambda asked: f"{asked} takes cpu: why")
-    cli.main(["run", CELL])
+    cli.main(["run", CELL, "--here"])
     assert capsys.readouterr().err == "matrix: auto takes cpu: why\n"
 
 

@@ -85,7 +85,7 @@ def check_on_pin(configured: configparser.ConfigParser, name: str, cell: Cell) -
     section = configured[f"testenv:{name}"]
     assert pins(section) == {"vllm": cell.vllm, "torch": cell.torch, **constraints(cell)}
     assert "UV_OVERRIDE" not in section["set_env"]
-    assert section["commands"] == f"python -m matrix run {name}"
+    assert section["commands"] == f"python -m matrix run {name} --here"
     assert section["package"] == "editable"
     said = section["description"]
     assert said.startswith(f"torch {cell.torch} with vLLM {cell.vllm} on Python {cell.python}:")
@@ -100,7 +100,7 @@ def test_an_off_pin_cell_is_an_environment_for_whom_asks(tox: Tox, tmp_path: Pat
         section = found[f"testenv:{name}"]
         wanted = {"vllm": cell.vllm, **RELEASES.companions(cell), **constraints(cell)}
         assert pins(section) == wanted
-        assert section["commands"] == f"python -m matrix run {name}"
+        assert section["commands"] == f"python -m matrix run {name} --here"
         assert section["package"] == "editable"
         assert section["description"].startswith("off-pin ")
         assert f"/{name}/tmp/overrides.txt" in section["set_env"]
@@ -163,7 +163,7 @@ def test_arguments_go_on_to_the_cell(tox: Tox, tmp_path: Path) -> None:
     done = tox(
         "config", "-e", "py311-torch210", "-k", "commands", "--", *arguments, folder=tmp_path
     )
-    assert "python -m matrix run py311-torch210 --platform cpu -k moe" in done.stdout
+    assert "python -m matrix run py311-torch210 --here --platform cpu -k moe" in done.stdout
 
 
 def install(

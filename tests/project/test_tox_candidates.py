@@ -54,7 +54,7 @@ def test_a_candidate_is_an_environment_like_any_other(tox: Tox, listed: Path) ->
     assert "#sha256=" in said and "pytest>=8" in said and "vllm==0.33.0" in said
     assert "torch216rc1 (torch 2.16.0+cu130 of test/cu130)" in said
     assert "/py312-torch216rc1-vllm033/tmp/overrides.txt" in said
-    assert "python -m matrix run py312-torch216rc1-vllm033" in said
+    assert "python -m matrix run py312-torch216rc1-vllm033 --here" in said
 
 
 def test_a_vllm_candidate_with_its_pin_overrides_nothing(tox: Tox, listed: Path) -> None:
