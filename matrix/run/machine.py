@@ -14,12 +14,16 @@ class DemandError(MatrixError):
 
 
 class Resource(StrEnum):
-    """What a machine has and a task takes; cores are counted, everything else is in MiB."""
+    """What a machine has and a task takes: cores and GPUs are counted, the others are in MiB.
+
+    `GPU_MEMORY` is memory of one GPU, `GPUS` is how many GPUs have that much.
+    """
 
     CORES = "cores"
     MEMORY = "memory"
     DISK = "disk"
-    GPU = "gpu"
+    GPU_MEMORY = "gpu_memory"
+    GPUS = "gpus"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +32,21 @@ class Demand:
 
     `cores` are whole cores, `memory_mib` is main memory. `disk_mib` is what the environment of a
     job takes on disk: it is taken as long as the environment is there, not only while a task goes
-    on. `gpu_mib` is memory of one GPU; 0 without a GPU. Raises DemandError for a negative number.
+    on. `gpu_mib` is memory of each of its `gpus` GPUs; 0 where it takes none. Raises DemandError
+    for a negative number, and for memory of no GPU.
     """
 
     cores: int = 1
     memory_mib: int = 0
     disk_mib: int = 0
     gpu_mib: int = 0
+    gpus: int = 1
 
     def __post_init__(self) -> None:
         """Refuse negative numbers."""
         _refuse_negative("demand", self, [item.name for item in fields(self)])
+        if self.gpu_mib and not self.gpus:
+            raise DemandError("demand: memory of a GPU, and no GPU; write 1 or more GPUs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +86,6 @@ class Machine:
         if len({gpu.device for gpu in self.gpus}) < len(self.gpus):
             raise DemandError(f"machine {self.name}: two GPUs have one device; name each once")
 
-    def has(self, resource: Resource) -> int:
-        """Return how much of a resource one task can have at most; of GPUs the freest one has."""
-        if resource == Resource.GPU:
-            return max((gpu.free_mib for gpu in self.gpus), default=0)
-        return {
-            Resource.CORES: self.cores,
-            Resource.MEMORY: self.memory_mib,
-            Resource.DISK: self.disk_mib,
-        }[resource]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Lack:
@@ -99,24 +97,33 @@ class Lack:
 
 
 def lacks(machine: Machine, demands: Iterable[Demand]) -> tuple[Lack, ...]:
-    """Return what a machine that does nothing else lacks for each of these demands; () if none."""
+    """Return what a machine that does nothing else lacks for each of these demands; () if none.
+
+    >>> machine = Machine(name="here", cores=4, memory_mib=8000, disk_mib=20000)
+    >>> [(lack.resource.value, lack.needs, lack.has) for lack in lacks(machine, [Demand(cores=6)])]
+    [('cores', 6, 4)]
+    """
     every = tuple(demands)
-    found = []
-    for resource in Resource:
-        needs = max((needed(demand, resource) for demand in every), default=0)
-        if needs > machine.has(resource):
-            found.append(Lack(resource=resource, needs=needs, has=machine.has(resource)))
-    return tuple(found)
-
-
-def needed(demand: Demand, resource: Resource) -> int:
-    """Return how much of a resource a demand takes."""
-    return {
-        Resource.CORES: demand.cores,
-        Resource.MEMORY: demand.memory_mib,
-        Resource.DISK: demand.disk_mib,
-        Resource.GPU: demand.gpu_mib,
-    }[resource]
+    most = Demand(
+        cores=max((demand.cores for demand in every), default=0),
+        memory_mib=max((demand.memory_mib for demand in every), default=0),
+        disk_mib=max((demand.disk_mib for demand in every), default=0),
+        gpu_mib=max((demand.gpu_mib for demand in every), default=0),
+        gpus=max((demand.gpus for demand in every if demand.gpu_mib), default=1),
+    )
+    freest = max((gpu.free_mib for gpu in machine.gpus), default=0)
+    pairs = [
+        (Resource.CORES, most.cores, machine.cores),
+        (Resource.MEMORY, most.memory_mib, machine.memory_mib),
+        (Resource.DISK, most.disk_mib, machine.disk_mib),
+        (Resource.GPU_MEMORY, most.gpu_mib, freest),
+    ]
+    if 0 < most.gpu_mib <= freest:
+        enough = sum(gpu.free_mib >= most.gpu_mib for gpu in machine.gpus)
+        pairs.append((Resource.GPUS, most.gpus, enough))
+    return tuple(
+        Lack(resource=what, needs=needs, has=has) for what, needs, has in pairs if needs > has
+    )
 
 
 def _refuse_negative(where: str, of: object, names: Iterable[str]) -> None:

@@ -46,6 +46,7 @@ def test_a_job_that_nothing_can_run_is_refused(made: Callable[[], object]) -> No
     "made",
     [
         lambda: Demand(memory_mib=-1),
+        lambda: Demand(gpu_mib=1, gpus=0),
         lambda: replace(_GPU, free_mib=-1),
         lambda: replace(_MACHINE, cores=-1),
         lambda: replace(_MACHINE, gpus=(_GPU, replace(_GPU, name="NVIDIA H100"))),
@@ -62,9 +63,18 @@ def test_a_machine_lacks_what_any_of_the_demands_has_too_much_of() -> None:
     assert lacks(_MACHINE, [build, run]) == (
         Lack(resource=Resource.CORES, needs=9, has=8),
         Lack(resource=Resource.MEMORY, needs=64000, has=32000),
-        Lack(resource=Resource.GPU, needs=120000, has=100000),
+        Lack(resource=Resource.GPU_MEMORY, needs=120000, has=100000),
     )
     assert lacks(_MACHINE, [Demand(cores=8, gpu_mib=100000)]) == ()
     assert lacks(replace(_MACHINE, gpus=()), [Demand(gpu_mib=1)]) == (
-        Lack(resource=Resource.GPU, needs=1, has=0),
+        Lack(resource=Resource.GPU_MEMORY, needs=1, has=0),
     )
+
+
+def test_two_gpus_are_lacking_where_one_has_the_memory() -> None:
+    two = Demand(gpu_mib=60000, gpus=2)
+    other = Gpu(device="1", name="NVIDIA H200", total_mib=143771, free_mib=59999)
+    assert lacks(replace(_MACHINE, gpus=(_GPU, other)), [two]) == (
+        Lack(resource=Resource.GPUS, needs=2, has=1),
+    )
+    assert lacks(replace(_MACHINE, gpus=(_GPU, replace(other, free_mib=60000))), [two]) == ()

@@ -1,0 +1,97 @@
+"""What a schedule and the engine that carries it out say to each other. Pure.
+
+The engine makes a `matrix.run.schedule.Schedule(jobs, machines, present, policy)` and calls
+`start()`, then `ended(task, finish)`, `lost(machine_name)`, `joined(machine, present)` and `stop()`
+as these things happen, until `is_over`. Each returns a `Step`: the tasks that begin now, and the
+jobs that ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from matrix._util.enums import StrEnum
+from matrix.run.job import JobEnd
+from matrix.run.machine import Demand
+
+
+class TaskKind(StrEnum):
+    """What an engine does: build an environment, run a job in one, remove one."""
+
+    BUILD = "build"
+    RUN = "run"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What an engine begins now, on a machine; `number` tells it apart from every other task.
+
+    `job` is the key of the job that runs; None where an environment is built or removed. `demand`
+    is what it takes until it ended. `gpus` are the devices that it has, for CUDA_VISIBLE_DEVICES.
+    """
+
+    number: int
+    kind: TaskKind
+    machine: str
+    environment: str
+    demand: Demand
+    job: str | None = None
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """How a task ended. `seconds` is how long it took.
+
+    `works`: the environment is built, or it is removed; of a run it does not count. `records` has
+    the paths of the records that the task left, by the keys of their jobs: of a run that of its
+    job, of a build that failed those of jobs that it leaves without an environment. `log` and
+    `detail` are as in `JobEnd`.
+    """
+
+    works: bool
+    seconds: float | None = None
+    records: Mapping[str, str] = field(default_factory=dict)
+    log: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What follows from what has happened: the tasks that begin now, and the jobs that ended."""
+
+    tasks: tuple[Task, ...] = ()
+    ends: tuple[JobEnd, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Present:
+    """An environment that a machine has before the schedule begins, and which may be removed.
+
+    `usable`: it is built, so that jobs of it need no build; else it only takes disk.
+    """
+
+    environment: str
+    disk_mib: int
+    usable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a schedule keeps to beside the limits of machines.
+
+    `runs_at_once` is how many jobs may run in one environment on one machine: tox installs this
+    project into it before each, so that one is safe. `builds_at_once` is how many environments a
+    machine builds at once; None for as many as its cores allow. A job whose run lost `losses`
+    machines is set aside. `overtakes` is how often a job may see others begin before it, on a
+    machine that has what it needs, until nothing else begins there. `waits`: jobs that no machine
+    fits wait for one that may join; else they end.
+    """
+
+    runs_at_once: int = 1
+    builds_at_once: int | None = None
+    losses: int = 2
+    overtakes: int = 16
+    waits: bool = False
