@@ -7,12 +7,17 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from matrix.errors import MatrixError
 
 _BLOCK = 1 << 20
+_PARTIAL = ".tmp"
+# A pipe or a link that somebody put in the place of an own file is neither waited for nor followed.
+_NO_SURPRISE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class FileError(MatrixError):
@@ -21,6 +26,10 @@ class FileError(MatrixError):
 
 class DiskFullError(FileError):
     """A file for which the disk, or the quota of the user, has no room."""
+
+
+class NameTakenError(FileError):
+    """A file that was to be made, and is there already."""
 
 
 @contextlib.contextmanager
@@ -75,19 +84,154 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises DiskFullError where the disk is full, FileError where the disk refuses otherwise.
     """
-    try:
+    with _refusing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            partial.write_bytes(content)
+        with _partial(path) as (opened, partial):
+            _write(opened, content)
+            os.replace(partial, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the content of a file at once, as UTF-8; raises as `write_bytes` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def create_bytes(path: Path, content: bytes) -> None:
+    """Make a file with this content, whole at once, and its folder where there is none.
+
+    Of several that make the same file at once one succeeds, also on a disk that machines share.
+    Raises NameTakenError where there is something of this name, else as `write_bytes` does.
+    """
+    with _refusing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            opened = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
+        except OSError:
+            # A disk, or a system, without files that have no name.
+            with _partial(path) as (opened, partial):
+                _write(opened, content)
+                _link(str(partial), path, content)
+            return
+        try:
+            _write(opened, content)
+            _link(f"/proc/self/fd/{opened}", path, content)
+        finally:
+            os.close(opened)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove the temporary files of killed processes in a folder; those of living ones stay."""
+    for partial in folder.glob(f".*{_PARTIAL}"):
+        remove_unlocked(partial)
+
+
+def remove_unlocked(path: Path) -> None:
+    """Remove a file unless a process holds its lock, or the disk has no locks."""
+    with contextlib.suppress(OSError):
+        opened = os.open(path, os.O_RDWR | _NO_SURPRISE)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(opened)
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Raise an OSError of the block as the error that it is for people."""
+    try:
+        yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         kind = DiskFullError if full else FileError
         raise kind(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace the content of a file at once, as UTF-8; raises as `write_bytes` does."""
-    write_bytes(path, text.encode("utf-8"))
+@contextlib.contextmanager
+def _partial(path: Path) -> Iterator[tuple[int, Path]]:
+    """Open an empty temporary file beside `path`, locked, under a name that the next one takes.
+
+    So whatever a killed process left is what the next one writes into, and never a second file.
+    The name is free, or another file's, when the block ends.
+    """
+    partial = path.with_name(f".{path.name}{_PARTIAL}")
+    try:
+        opened = open_locked(partial)
+        found = os.fstat(opened)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.getuid():
+            os.close(opened)
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    except OSError:
+        # A disk without locks, or what another user put there: a name that nobody has.
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
+        opened = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_SURPRISE, 0o666)
+    try:
+        os.ftruncate(opened, 0)
+        yield opened, partial
+    finally:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(opened), os.lstat(partial)):
+                partial.unlink()
+        os.close(opened)
+
+
+def open_locked(path: Path, *, wait: bool = True) -> int:
+    """Open the file of this name, made where there is none, and lock it.
+
+    Return its descriptor: to close it gives the lock back. Raises BlockingIOError where another
+    process has the lock and this one is not to `wait`, OSError where the disk has no locks.
+    """
+    while True:
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | _NO_SURPRISE, 0o666)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # Whoever had the lock before may have removed the file, or given it another name.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(opened), os.lstat(path)):
+                    return opened
+        except BaseException:
+            os.close(opened)
+            raise
+        os.close(opened)
+
+
+def _write(opened: int, content: bytes) -> None:
+    """Write all of it, to the disk."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(opened, left) :]
+    os.fsync(opened)
+
+
+def _link(source: str, path: Path, content: bytes) -> None:
+    """Give a file that has this content the name `path`; raises NameTakenError, OSError."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # With a folder, since without one Python does not follow the link of /proc.
+        os.link(source, path, src_dir_fd=folder, follow_symlinks=True)
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _create_in_place(path, content)
+    finally:
+        os.close(folder)
+
+
+def _create_in_place(path: Path, content: bytes) -> None:
+    """Make the file on a disk without hard links: whoever reads it early may see a part."""
+    try:
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        raise _taken(path) from None
+    try:
+        _write(opened, content)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(opened)
 
 
 def digest_of(path: Path) -> str:
@@ -106,3 +250,7 @@ def from_here(path: Path | str) -> str:
     whole = Path(path).absolute()
     here = Path.cwd()
     return str(whole.relative_to(here) if whole.is_relative_to(here) else path)
+
+
+def _taken(path: Path) -> NameTakenError:
+    return NameTakenError(f"{path}: is there already; choose another name")

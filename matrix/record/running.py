@@ -16,9 +16,31 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from matrix._util.files import open_locked, remove_partial_files, remove_unlocked
 from matrix.record.model import Record, RecordError
 from matrix.record.reader import read
-from matrix.record.writer import MARK, keep_reserve, mark_of
+from matrix.record.writer import MARK, RecordTakenError, create, keep_reserve, mark_of
+
+
+@contextlib.contextmanager
+def begun(tries: Iterable[tuple[Path, Record]]) -> Iterator[tuple[Path, Record]]:
+    """Write the first of the records whose path is free, and mark it as running during the block.
+
+    Of several processes that try the same paths each gets one of its own. Raises RecordError where
+    the disk refuses, and where no path is free.
+    """
+    for path, record in tries:
+        if os.path.lexists(path):
+            continue
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(marked_running(path))
+                record = create(record, path)  # noqa: PLW2901 - as it is written
+            except (BlockingIOError, RecordTakenError):
+                continue
+            yield path, record
+            return
+    raise RecordError("no name is free for a new record; choose another folder of records")
 
 
 @contextlib.contextmanager
@@ -27,13 +49,17 @@ def marked_running(path: Path) -> Iterator[None]:
 
     The record need not be there yet. Where the disk has no locks it is not marked. The mark also
     holds room for the record, which `matrix.record.writer.write` takes where the disk is full.
+    Raises BlockingIOError where another process marks it.
     """
     lock = None
-    with contextlib.suppress(OSError):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_dead_marks(path.parent)
-        lock = _locked(mark_of(path))
+        lock = open_locked(mark_of(path), wait=False)
         keep_reserve(lock)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass
     try:
         yield
     finally:
@@ -41,6 +67,13 @@ def marked_running(path: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 mark_of(path).unlink()
             os.close(lock)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed runs left in a folder of records: marks, and parts of files."""
+    for mark in folder.glob(f".*.json{MARK}"):
+        remove_unlocked(mark)
+    remove_partial_files(folder)
 
 
 def is_running(path: Path, record: Record) -> bool:
@@ -51,7 +84,7 @@ def is_running(path: Path, record: Record) -> bool:
 def is_marked(path: Path) -> bool:
     """Return whether a living process marked the record at this path as still being written."""
     try:
-        opened = os.open(mark_of(Path(os.path.realpath(path))), os.O_RDONLY)
+        opened = os.open(mark_of(Path(os.path.realpath(path))), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -89,31 +122,3 @@ def _as_left(path: Path, record: Record) -> Record:
         return read(path)
     except RecordError:
         return record
-
-
-def _locked(mark: Path) -> int:
-    """Return the locked file, which is the one of this name."""
-    while True:
-        opened = os.open(mark, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX)
-            # Another run may have taken it for one that a killed run left, and removed it.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(opened), mark.stat()):
-                    return opened
-        except BaseException:
-            os.close(opened)
-            raise
-        os.close(opened)
-
-
-def _remove_dead_marks(folder: Path) -> None:
-    """Remove the marks that killed runs left."""
-    for mark in folder.glob(f".*.json{MARK}"):
-        with contextlib.suppress(OSError):
-            opened = os.open(mark, os.O_RDWR)
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                mark.unlink()
-            finally:
-                os.close(opened)

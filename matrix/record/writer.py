@@ -8,7 +8,13 @@ import json
 import os
 from pathlib import Path
 
-from matrix._util.files import DiskFullError, FileError, write_text
+from matrix._util.files import (
+    DiskFullError,
+    FileError,
+    NameTakenError,
+    create_bytes,
+    write_text,
+)
 from matrix.record.content import plain
 from matrix.record.model import ErrorKind, Record, RecordError, RunError, with_fault
 
@@ -21,6 +27,10 @@ _FULL = RunError(
     kind=ErrorKind.NO_SPACE,
     reason="the disk of the records became full while the run went on: make room, run it again",
 )
+
+
+class RecordTakenError(RecordError):
+    """A record that was to be made, and is there already."""
 
 
 def to_json(record: Record) -> str:
@@ -45,6 +55,24 @@ def write(record: Record, path: Path) -> Record:
     text = to_json(record)
     try:
         write_text(path, text)
+    except DiskFullError as error:
+        if not _free_reserve(path):
+            raise RecordError(str(error)) from None
+        return _write_on_a_full_disk(record, path)
+    except FileError as error:
+        raise RecordError(str(error)) from None
+    return record
+
+
+def create(record: Record, path: Path) -> Record:
+    """Write a record whose file is not there yet; return it as it is written, as `write` does.
+
+    Raises RecordTakenError where there is something at this path, RecordError if the disk refuses.
+    """
+    try:
+        create_bytes(path, to_json(record).encode())
+    except NameTakenError as error:
+        raise RecordTakenError(str(error)) from None
     except DiskFullError as error:
         if not _free_reserve(path):
             raise RecordError(str(error)) from None

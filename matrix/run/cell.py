@@ -6,7 +6,7 @@ This process never imports torch or vLLM, so nothing that they do can take the r
 import contextlib
 import platform as machine
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -35,7 +35,7 @@ from matrix.record.model import (
     with_fault,
 )
 from matrix.record.reader import read
-from matrix.record.running import marked_running
+from matrix.record.running import begun, sweep
 from matrix.record.scrub import scrub
 from matrix.record.stock import Environment
 from matrix.record.writer import write
@@ -78,6 +78,8 @@ RUN_TIMEOUT = 4 * 3600.0
 """Seconds that a whole run may take by default."""
 
 
+# As many runs of one cell may begin in one second; a day's worth of names is tried.
+_MOST_TRIES = 24 * 3600
 _UNSTARTED = {ErrorKind.BUILDS: Rung.BUILDS, ErrorKind.RESOLVES: Rung.RESOLVES}
 
 
@@ -136,8 +138,8 @@ def run_cell(request: RunRequest) -> Path | int:
     root = request.root
     if not (root / "tests" / "startup").is_dir():
         raise MatrixError(f"{root}: no tests/startup here; run from a checkout of the project")
-    path, record = _first_record(request)
-    with marked_running(path):
+    with begun(_first_records(request)) as (path, record):
+        sweep(path.parent)
         seen = _seen(request)
         return _run(request, path, _with_packages(request, record, seen), seen)
 
@@ -160,7 +162,7 @@ def _seen(request: RunRequest) -> _Seen:
 
 
 def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path | int:
-    """Run the cell of this record, which nobody wrote yet; as `run_cell`."""
+    """Run the cell of this record, which has no packages yet; as `run_cell`."""
     root = request.root
     record = _write(record, path, root)
     files = _files(request)
@@ -224,22 +226,27 @@ def record_unstarted(
     request = RunRequest(
         cell=cell, platform=platform, records=records, model_source=model_source, root=root
     )
-    path, record = _first_record(request)
     rung = _UNSTARTED.get(error.kind)
     failed = rung and RungResult(rung=rung, ok=False, seconds=0.0, reason=error.reason)
-    record = replace(
-        record,
-        error=error,
-        finished=True,
-        rungs=(failed,) if failed else (),
-        provenance={
-            **record.provenance,
-            "python": cell.python,
-            **dict.fromkeys(("torch", "vllm", "triton")),
-        },
+    facts = {"python": cell.python, **dict.fromkeys(("torch", "vllm", "triton"))}
+    tries = (
+        (
+            path,
+            _clean(
+                replace(
+                    record,
+                    error=error,
+                    finished=True,
+                    rungs=(failed,) if failed else (),
+                    provenance={**record.provenance, **facts},
+                ),
+                root,
+            ),
+        )
+        for path, record in _first_records(request)
     )
-    _write(record, path, root)
-    return path
+    with begun(tries) as (path, _):
+        return path
 
 
 def _with_packages(request: RunRequest, record: Record, seen: _Seen) -> Record:
@@ -269,20 +276,25 @@ def _given(request: RunRequest) -> Environment:
     )
 
 
-def _first_record(request: RunRequest) -> tuple[Path, Record]:
-    """Return a record that holds only how it was made, and a path that no other record has."""
+def _first_records(request: RunRequest) -> Iterator[tuple[Path, Record]]:
+    """Yield records that hold only how they were made, each a second later, and their paths."""
     platform = choose_platform(request.platform)
     folder = request.records.resolve() / platform
-    name = request.cell.name
+    cell = request.cell
     started = datetime.now(timezone.utc).replace(microsecond=0)
-    while (path := folder / f"{name}.{started:%Y%m%dT%H%M%SZ}.json").exists():
-        started += timedelta(seconds=1)
     facts = provenance.provenance(request.root, started, sys.argv, request.model_source)
-    builds = request.cell.builds
-    origins = origins_of(request.cell, load_releases(), {}, platform) if builds else None
-    return path, Record(
-        cell=name, platform=platform, finished=False, provenance=facts, origins=origins
+    origins = origins_of(cell, load_releases(), {}, platform) if cell.builds else None
+    record = Record(
+        cell=cell.name, platform=platform, finished=False, provenance=facts, origins=origins
     )
+    record = _clean(record, request.root)
+    for seconds in range(_MOST_TRIES):
+        moment = started + timedelta(seconds=seconds)
+        path = folder / f"{cell.name}.{moment:%Y%m%dT%H%M%SZ}.json"
+        yield (
+            path,
+            replace(record, provenance={**facts, "started": provenance.timestamp(moment)}),
+        )
 
 
 def _unfit(
@@ -358,6 +370,11 @@ def _write_last(record: Record, path: Path, root: Path) -> Record:
 
 def _write(record: Record, path: Path, root: Path) -> Record:
     """Write the record without folders of this machine in any text, and return it so."""
+    return write(_clean(record, root), path)
+
+
+def _clean(record: Record, root: Path) -> Record:
+    """Return the record without folders of this machine in any text."""
 
     def clean(text: str | None) -> str | None:
         return None if text is None else scrub(text, root)
@@ -382,7 +399,7 @@ def _write(record: Record, path: Path, root: Path) -> Record:
     )
     jit = record.jit and replace(record.jit, reason=clean(record.jit.reason))
     cleaned = replace(record, error=error, rungs=rungs, cases=cases, jit=jit, origins=origins)
-    return write(replace(cleaned, defaults=_without_names(record.defaults, root)), path)
+    return replace(cleaned, defaults=_without_names(record.defaults, root))
 
 
 def _without_names(defaults: Defaults | None, root: Path) -> Defaults | None:

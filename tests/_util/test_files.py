@@ -1,10 +1,21 @@
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from matrix._util.files import FileError, digest_of, replacing, write_bytes, write_text
+from matrix._util.files import (
+    FileError,
+    digest_of,
+    open_locked,
+    remove_partial_files,
+    replacing,
+    write_bytes,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -94,3 +105,61 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+KILLED_IN_A_WRITE = """
+import os, signal, sys
+from pathlib import Path
+from matrix._util import files
+replace = os.replace
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+files.write_text(Path(sys.argv[1]), "new" * 1000)
+"""
+
+
+def killed_in_a_write(path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED_IN_A_WRITE, str(path)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+
+
+def test_what_a_killed_writer_left_is_what_the_next_one_writes_into(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    killed_in_a_write(path)
+    killed_in_a_write(path)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == [".a.txt.tmp", "a.txt"]
+    write_text(path, "short")
+    assert path.read_text() == "short"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_what_killed_writers_left_is_removed_and_what_is_written_stays(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        killed_in_a_write(tmp_path / name)
+    os.mkfifo(tmp_path / ".pipe.tmp")
+    opened = open_locked(tmp_path / ".b.txt.tmp")
+    remove_partial_files(tmp_path)
+    assert names(tmp_path) == [".b.txt.tmp"]
+    os.close(opened)
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "folder"])
+def test_what_somebody_put_in_the_place_of_a_part_is_not_written_into(
+    tmp_path: Path, kind: str
+) -> None:
+    other, partial = tmp_path / "other", tmp_path / ".a.txt.tmp"
+    other.write_text("theirs")
+    if kind == "link":
+        partial.symlink_to(other)
+    elif kind == "hard link":
+        os.link(other, partial)
+    else:
+        partial.mkdir()
+    write_text(tmp_path / "a.txt", "own")
+    assert other.read_text() == "theirs" and (tmp_path / "a.txt").read_text() == "own"
+    assert names(tmp_path) == [".a.txt.tmp", "a.txt", "other"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from histories import CELLS, make
-from matrix.record.running import is_marked, is_running, marked_running, split_running
+from matrix.record.running import is_marked, is_running, marked_running, split_running, sweep
 from matrix.record.writer import write
 
 UNFINISHED = make(finished=False)
@@ -75,6 +75,7 @@ def test_a_killed_run_does_not_go_on(tmp_path: Path) -> None:
     # Its mark is still there, and the next run in this folder removes it.
     assert len(list(tmp_path.iterdir())) == 1
     with marked_running(tmp_path / f"{CELLS[1]}.json"):
+        sweep(tmp_path)
         assert [entry.name for entry in tmp_path.iterdir()] == [f".{CELLS[1]}.json.running"]
 
 
