@@ -185,6 +185,13 @@ def rounds(text: str) -> int:
     return int(text)
 
 
+def ci_jobs(text: str) -> int:
+    """Return a number of a CI service's jobs from 1 to 500. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= 500):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of jobs from 1 to 500")
+    return int(text)
+
+
 def count(text: str) -> int:
     """Return a number from 1 to 64. Raises ArgumentTypeError."""
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= 64):

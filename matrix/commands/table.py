@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matrix.rules.expectations import Expectations
     from matrix.store.loaded import LoadedRecords
     from matrix.verdict.grid import Grid
+    from matrix.verdict.plan import Planned
     from matrix.verdict.table import Table
 
 _REPEATS = 10  # runs: enough to see what is flaky; a year of nightlies would only cost time
@@ -110,6 +112,23 @@ def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--names", action="store_true", help="the environments' names, comma-joined, for tox -e"
     )
     shape.add_argument("--json", action="store_true", help="as JSON, with what cannot work too")
+    shape.add_argument(
+        "--format",
+        choices=("github", "buildkite"),
+        help="the jobs of a CI service: GitHub's matrix, for fromJSON, also in GITHUB_OUTPUT as"
+        " matrix, jobs and any; or Buildkite's steps, for `buildkite-agent pipeline upload`",
+    )
+    ci = plan.add_argument_group("with --format")
+    ci.add_argument(
+        "--max-jobs",
+        metavar="N",
+        type=arguments.ci_jobs,
+        help="at most so many jobs, of several cells where necessary (default: what the service"
+        " takes, 256 or 500)",
+    )
+    ci.add_argument(
+        "--queue", metavar="NAME", help="Buildkite's queue of agents with a GPU (default: cuda)"
+    )
     arguments.finish(plan, _plan)
 
 
@@ -228,6 +247,7 @@ def _plan(options: argparse.Namespace) -> int:
     from matrix.record.model import PLATFORMS
     from matrix.report.plan import content, lines, names, summary
 
+    _check_ci_options(options)
     selected = select(options, (options.platform,) if options.platform else PLATFORMS)
     planned = selected.planned
     if options.names:
@@ -237,6 +257,38 @@ def _plan(options: argparse.Namespace) -> int:
             print_status(summary(planned))
     elif options.json:
         print(content(planned, selected.tests.current), end="")
+    elif options.format:
+        _plan_for_ci(options, planned)
     else:
         print(lines(planned, every=options.all), end="")
     return selected.status
+
+
+def _check_ci_options(options: argparse.Namespace) -> None:
+    """Refuse an option that goes with another form of plan. Exits as argparse does."""
+    for name, given, form in (
+        ("--max-jobs", options.max_jobs, options.format),
+        ("--queue", options.queue, options.format == "buildkite"),
+    ):
+        if given is not None and not form:
+            options.parser.error(
+                f"{name}: goes with --format{' buildkite' if name == '--queue' else ''}"
+            )
+
+
+def _plan_for_ci(options: argparse.Namespace, planned: Sequence[Planned]) -> None:
+    """Print the plan as the jobs of a CI service, and on stderr how many they are."""
+    from matrix.report import ci_plan
+    from matrix.report.ci_services import hand_over
+    from matrix.verdict.plan_jobs import jobs_of
+
+    form = ci_plan.PlanFormat(options.format)
+    limit = ci_plan.LIMITS[form].jobs
+    most = min(options.max_jobs or limit, limit)
+    jobs = jobs_of(planned, most)
+    if form is ci_plan.PlanFormat.GITHUB:
+        print(ci_plan.github(jobs))
+        hand_over(ci_plan.github_outputs(jobs), os.environ)
+    else:
+        print(ci_plan.buildkite(jobs, options.queue or ci_plan.QUEUE), end="")
+    print_status(ci_plan.summary(jobs, form, most))

@@ -55,6 +55,17 @@ def tell(table: Table, form: str, out: Path | None, environ: Mapping[str, str]) 
             write_text(out, text)
 
 
+def hand_over(outputs: str, environ: Mapping[str, str]) -> None:
+    """Append the outputs of a step, a line each, to where GitHub reads them; elsewhere nowhere.
+
+    Raises OSError.
+    """
+    there = environ.get("GITHUB_OUTPUT")
+    if there:
+        with Path(there).open("a", encoding="utf-8", newline="\n") as file:
+            file.write(outputs)
+
+
 def _github(table: Table, out: Path | None, step: str | None) -> None:
     if out is not None:
         write_text(out, ci.summary(table))
