@@ -44,8 +44,8 @@ some_plans = st.lists(
 )
 
 
-def expected_seconds(one: Planned) -> float:
-    return ENVIRONMENT_SECONDS + (UNKNOWN_SECONDS if one.seconds is None else one.seconds)
+def expected_seconds(chosen: Planned) -> float:
+    return ENVIRONMENT_SECONDS + (UNKNOWN_SECONDS if chosen.seconds is None else chosen.seconds)
 
 
 def test_each_cell_is_a_job_where_the_service_takes_so_many() -> None:
@@ -98,12 +98,12 @@ def test_more_kinds_of_machine_than_jobs_are_refused() -> None:
 @given(some_plans, st.integers(6, 25))
 def test_each_cell_runs_once_and_no_job_mixes_machines(plan: Sequence[Planned], most: int) -> None:
     jobs = jobs_of(plan, most)
-    every = [one for one in plan if one.runs]
+    every = [chosen for chosen in plan if chosen.runs]
     assert len(jobs) == min(len(every), most) or len(jobs) <= most < len(every)
     assert Counter((cell, job.platform) for job in jobs for cell in job.cells) == Counter(
-        (one.cell.name, one.platform) for one in every
+        (chosen.cell.name, chosen.platform) for chosen in every
     )
-    of = {(one.cell.name, one.platform): one.cell.python for one in every}
+    of = {(chosen.cell.name, chosen.platform): chosen.cell.python for chosen in every}
     assert all(of[cell, job.platform] == job.python for job in jobs for cell in job.cells)
     assert len({job.name for job in jobs}) == len(jobs)
 
@@ -124,8 +124,8 @@ def test_the_jobs_of_a_machine_are_balanced(plan: Sequence[Planned], most: int) 
     for platform, python in {(job.platform, job.python) for job in jobs}:
         seconds = [job.seconds for job in jobs if (job.platform, job.python) == (platform, python)]
         longest = max(
-            expected_seconds(one)
-            for one in plan
-            if one.runs and (one.platform, one.cell.python) == (platform, python)
+            expected_seconds(chosen)
+            for chosen in plan
+            if chosen.runs and (chosen.platform, chosen.cell.python) == (platform, python)
         )
         assert max(seconds) <= sum(seconds) / len(seconds) + longest + 1e-6
