@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from matrix._util.child import Child
 from matrix._util.text import clean, clip
 
 Say = Callable[[str], None]
 """What prints one line of progress."""
 
 _EVERY = 10.0  # seconds between two lines of progress
-_GRACE = 5.0  # seconds to end, before the kill
 _TAIL = 1 << 16  # bytes of a file in which its last line is looked for
 _END = 8 << 20  # bytes of a file that are read of its beginning and of its end
 _SHOWN = 100  # characters of a line of the program
@@ -41,29 +40,16 @@ def run_reported(
     that it started in its session end first; the program itself gets SIGINT, and `interrupt`
     seconds to end after it. Raises OSError where it cannot be started.
     """
-    with _as_ctrl_c(signal.SIGTERM, signal.SIGHUP), log.open("ab") as out:
+    with _as_ctrl_c(signal.SIGTERM, signal.SIGHUP):
         began = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=environ,
-            cwd=cwd,
-            start_new_session=True,
-        )
+        child = Child(command, log, environ=environ, cwd=cwd)
         try:
-            while True:
-                try:
-                    return process.wait(every)
-                except subprocess.TimeoutExpired:
-                    last = clip(clean(last_line(log)), _SHOWN)
-                    say(f"{what}: {time.monotonic() - began:.0f} s{': ' * bool(last)}{last}")
+            while (status := child.wait(every)) is None:
+                last = clip(clean(last_line(log)), _SHOWN)
+                say(f"{what}: {time.monotonic() - began:.0f} s{': ' * bool(last)}{last}")
+            return status
         finally:
-            if process.returncode is None:
-                if interrupt:
-                    _interrupt(process, interrupt)
-                _end(process)
+            child.end(interrupt)
 
 
 @contextlib.contextmanager
@@ -106,20 +92,3 @@ def last_line(log: Path) -> str:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
         lines = file.read().decode("utf-8", "replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _interrupt(process: subprocess.Popen[bytes], seconds: float) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGINT)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE)
-            if number is signal.SIGKILL:
-                return

@@ -95,6 +95,7 @@ def _run_here(options: argparse.Namespace) -> int:
     name, pytest_args = options.cells[0], [*options.cells[1:], *options.pytest_args]
     from matrix.catalog.releases_file import load_releases
     from matrix.record.reader import read
+    from matrix.report.run_progress import alone_words
     from matrix.rules.expectations_file import load_expectations
     from matrix.run.cell import RUN_TIMEOUT, RunRequest, WrongPackagesError, run_cell
     from matrix.run.environment import absent_companions
@@ -121,6 +122,7 @@ def _run_here(options: argparse.Namespace) -> int:
         timeout=options.timeout or RUN_TIMEOUT,
         model_source=options.model_source,
         jobs=options.jobs,
+        words=alone_words,
     )
     try:
         done = run_cell(request)

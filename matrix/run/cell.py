@@ -6,7 +6,7 @@ This process never imports torch or vLLM, so nothing that they do can take the r
 import contextlib
 import platform as machine
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -73,6 +73,7 @@ from matrix.run.preflight import (
 )
 from matrix.run.process import noting_signals
 from matrix.run.pytest_child import PytestChild
+from matrix.run.stage import Stage, stage_of
 
 RUN_TIMEOUT = 4 * 3600.0
 """Seconds that a whole run may take by default."""
@@ -105,7 +106,8 @@ class RunRequest:
     `python` the command of a Python, `installed` the packages that count as installed (None: this
     environment's), `requirements` what each of those requires, `files` their files and `origins`
     where they are from (None: this environment's, or none where `installed` is given), the others
-    what the machine must have at least.
+    what the machine must have at least. `words` makes the line that is printed while pytest prints
+    nothing, of where the run stands and of its seconds.
     """
 
     cell: Cell
@@ -123,6 +125,7 @@ class RunRequest:
     origins: Mapping[Project, Installed] | None = None
     least_free_mib: int = LEAST_FREE_MIB
     least_memory_mib: int = LEAST_MEMORY_MIB
+    words: Callable[[Stage, float], str] | None = field(default=None, compare=False)
 
 
 def run_cell(request: RunRequest) -> Path | int:
@@ -183,7 +186,7 @@ def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path |
     )
     with noting_signals() as received:
         try:
-            ended, importing = pytest_child.run(child, received)
+            ended, importing = pytest_child.run(child, received, _silent(request, path))
         except OSError as error:
             _refuse(not_run(error), _read_what_is_left(path, record), path, root)
         left = _read_what_is_left(path, record, describe(ended))
@@ -201,6 +204,22 @@ def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path |
     if found_unfit(concluded) and concluded.error is not None:
         raise RunRefusedError(concluded.error.reason, path)
     return path
+
+
+def _silent(request: RunRequest, path: Path) -> Callable[[float], str] | None:
+    """Return what makes a line of where the run stands, by its record; None for none."""
+    words = request.words
+    if words is None:
+        return None
+
+    def line(seconds: float) -> str:
+        try:
+            stage = stage_of(read(path))
+        except RecordError:
+            stage = Stage()
+        return words(stage, seconds)
+
+    return line
 
 
 def _refuse(refusal: Refusal, record: Record, path: Path, root: Path) -> NoReturn:

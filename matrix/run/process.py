@@ -1,5 +1,6 @@
 """Run a process to its end, whatever that is, and leave nothing of it behind."""
 
+import codecs
 import contextlib
 import os
 import signal
@@ -7,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import RawIOBase
 from pathlib import Path
 from types import FrameType
@@ -25,7 +26,11 @@ from matrix._util.process import (
     signal_name,
 )
 
+SILENCE = 9.0
+"""Seconds without a line after which one says what goes on: nobody waits for more than ten."""
+
 _GRACE = 10.0  # seconds that an interrupted child has to close its affairs
+_LINE = 1000  # characters of an open line of a child that are printed again
 
 
 class How(StrEnum):
@@ -60,11 +65,14 @@ def watch(
     log: Path,
     timeout: float,
     received: Sequence[str],
+    silent: Callable[[float], str] | None = None,
 ) -> ProcessEnd:
     """Run the command in a session of its own, its output to the terminal and to the log.
 
     After `timeout` seconds, or once `noting_signals` has received one, it is ended. When this
-    returns, nothing that it started lives. Raises OSError where it cannot be started.
+    returns, nothing that it started lives. Where it prints nothing for `SILENCE` seconds, the
+    terminal gets a line of `silent`, which is given the seconds since the start. Raises OSError
+    where it cannot be started.
     """
     others = {process.identity for process in _descendants()}
     kills_before, started = oom_kills(), time.monotonic()
@@ -82,7 +90,8 @@ def watch(
             preexec_fn=die_with_parent,  # noqa: PLW1509
         )
         assert child.stdout is not None
-        copier = threading.Thread(target=_copy, args=(child.stdout, file), daemon=True)
+        output = _Output(file)
+        copier = threading.Thread(target=output.copy, args=(child.stdout,), daemon=True)
         copier.start()
         how = How.EXITED
         try:
@@ -94,22 +103,30 @@ def watch(
                     how = How.TIMED_OUT
                     _end(child, grace=0.0)
                 else:
+                    if silent is not None and output.seconds_since() > SILENCE:
+                        output.say(silent(time.monotonic() - started))
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         child.wait(0.1)
         finally:
             _end(child, grace=0.0)
-            _end_descendants(others)
+            end_all(lambda: [stray.pid for stray in _descendants() if stray.identity not in others])
             copier.join(_GRACE)
             if not copier.is_alive():
                 child.stdout.close()
-    code = child.returncode
+    took = time.monotonic() - started
+    return replace(
+        _end_of(child.returncode, how, received, took), oom_kill=oom_kills() > kills_before
+    )
+
+
+def _end_of(code: int, how: How, received: Sequence[str], seconds: float) -> ProcessEnd:
+    """Return how a process ended that Popen gives this return code."""
     killer = None if code >= 0 else signal_name(-code)
     return ProcessEnd(
         how=How.SIGNALLED if how == How.EXITED and killer else how,
         status=code if code >= 0 else None,
         signal=received[0] if how == How.INTERRUPTED else killer,
-        seconds=time.monotonic() - started,
-        oom_kill=oom_kills() > kills_before,
+        seconds=seconds,
     )
 
 
@@ -138,14 +155,50 @@ def noting_signals() -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
-def _copy(source: BinaryIO, log: RawIOBase) -> None:
-    terminal = sys.stdout
-    while chunk := os.read(source.fileno(), 65536):
+class _Output:
+    """What a child prints, copied to the log and to the terminal, and lines of this process.
+
+    The log has the child's own output only. On the terminal a line of this process may come while a
+    line of the child is open; what the child has printed of that line is printed again before its
+    rest.
+    """
+
+    def __init__(self, log: RawIOBase) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._open = ""
+        self._cut = False
+        self._last = time.monotonic()
+
+    def seconds_since(self) -> float:
+        """Return the seconds since something was printed."""
+        return time.monotonic() - self._last
+
+    def copy(self, source: BinaryIO) -> None:
+        """Copy what the child prints until its end."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        while chunk := os.read(source.fileno(), 65536):
+            with contextlib.suppress(OSError, ValueError):
+                self._log.write(chunk)
+            text = decoder.decode(chunk)
+            with self._lock:
+                self._print((self._open if self._cut else "") + text)
+                self._cut = False
+                ended, newline, rest = text.rpartition("\n")
+                self._open = rest if newline else (self._open + ended + rest)[-_LINE:]
+
+    def say(self, line: str) -> None:
+        """Print a line of this process."""
+        with self._lock:
+            ends = self._open and not self._cut
+            self._cut = True
+            self._print(f"{chr(10) * bool(ends)}  {line}\n")
+
+    def _print(self, text: str) -> None:
+        self._last = time.monotonic()
         with contextlib.suppress(OSError, ValueError):
-            log.write(chunk)
-        with contextlib.suppress(OSError, ValueError):
-            terminal.write(chunk.decode("utf-8", "replace"))
-            terminal.flush()
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
 
 def _end(child: "subprocess.Popen[bytes]", grace: float) -> None:
@@ -163,21 +216,18 @@ def _kill_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def _end_descendants(others: set[tuple[int, int]]) -> None:
-    """Kill and reap what the child left, such as a compiler's helpers in sessions of their own.
+def end_all(strays: Callable[[], Sequence[int]]) -> None:
+    """Kill and reap processes, such as a compiler's helpers in sessions of their own.
 
-    Repeat it, since a dying process hands its own children on; but not for ever, since one that
-    hangs in a driver does not die.
+    `strays` finds those that are left. Repeat it, since a dying process hands its own children on;
+    but not for ever, since one that hangs in a driver does not die.
     """
     until = time.monotonic() + _GRACE
-    while time.monotonic() < until:
-        strays = [stray.pid for stray in _descendants() if stray.identity not in others]
-        if not strays:
-            return
-        for stray in strays:
+    while (found := strays()) and time.monotonic() < until:
+        for stray in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(stray, signal.SIGKILL)
-        for stray in strays:
+        for stray in found:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(stray, os.WNOHANG)
         time.sleep(0.01)

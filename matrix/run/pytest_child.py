@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,10 +76,14 @@ class PytestChild:
             return ""
 
 
-def run(child: PytestChild, received: Sequence[str]) -> tuple[ProcessEnd, bool]:
+def run(
+    child: PytestChild,
+    received: Sequence[str],
+    silent: Callable[[float], str] | None = None,
+) -> tuple[ProcessEnd, bool]:
     """Run pytest to its end; return how it ended, and whether that was while it imported vLLM.
 
-    It is ended early once `received` has the name of a signal.
+    It is ended early once `received` has the name of a signal. `silent` is that of `watch`.
     """
     with Scratch("run") as folder:
         importing = folder / "importing"
@@ -90,6 +94,7 @@ def run(child: PytestChild, received: Sequence[str]) -> tuple[ProcessEnd, bool]:
             log=child.log,
             timeout=child.timeout,
             received=received,
+            silent=silent,
         )
         in_import = importing.exists()
     _keep_last_words(child.record.with_suffix(".imports.log"), child.log)

@@ -32,7 +32,8 @@ class Rerun:
 
     `flags` are environment variables that it gets, `environ` those that tox itself gets. `fresh`:
     its environment is made again first. `jobs` is how many cases run side by side (None: as
-    `matrix run` chooses).
+    `matrix run` chooses). `options` are others of `matrix run --here`, `pytest_args` go to pytest.
+    `only_make`: its environment is made, and nothing runs; `made`: it is taken as it is.
     """
 
     name: str
@@ -42,6 +43,10 @@ class Rerun:
     fresh: bool = False
     environ: tuple[tuple[str, str], ...] = ()
     jobs: str | None = None
+    options: tuple[str, ...] = ()
+    pytest_args: tuple[str, ...] = ()
+    only_make: bool = False
+    made: bool = False
 
 
 def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
@@ -61,9 +66,11 @@ def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
     chosen = ["-k", " or ".join(words)] if all(words) and words else []
     # Without the second option tox makes its own environment again, too, which takes 12 s.
     fresh = ["-r", "--no-recreate-provision"] if run.fresh else []
+    how = ["--notest"] * run.only_make + ["--skip-env-install"] * run.made
     jobs = [] if run.jobs is None else ["--jobs", run.jobs]
-    own = ["--platform", run.platform, *jobs, *chosen]
-    return [*tox, *fresh, "-e", run.name, *set_env, "--", *own]
+    rest = ["--", *run.pytest_args] if run.pytest_args else []
+    own = ["--platform", run.platform, *run.options, *jobs, *chosen, *rest]
+    return [*tox, *fresh, *how, "-e", run.name, *set_env, "--", *own]
 
 
 def shown(run: Rerun) -> str:
@@ -107,8 +114,13 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
 
 def records_of(run: Rerun, root: Path) -> set[tuple[str, int, int]]:
     """Return the records of a run's cell on its platform, by file, time and size."""
+    return records_in(root / RECORDS / run.platform, run.name)
+
+
+def records_in(folder: Path, name: str) -> set[tuple[str, int, int]]:
+    """Return the records of an environment in the folder of a platform, as `records_of` does."""
     found = set()
-    for path in (root / RECORDS / run.platform).glob(f"{glob.escape(run.name)}.*.json"):
+    for path in folder.glob(f"{glob.escape(name)}.*.json"):
         try:
             status = path.stat()
         except OSError:  # pruned meanwhile

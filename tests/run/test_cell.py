@@ -21,6 +21,7 @@ from matrix.record.model import Departure, ErrorKind, Record, RunError, Rung, Ru
 from matrix.record.origin import Made, Origin
 from matrix.record.reader import read
 from matrix.record.running import is_running
+from matrix.report.run_progress import alone_words
 from matrix.rules.expectations_file import load_expectations
 from matrix.run import process as processes
 from matrix.run.cell import (
@@ -32,6 +33,7 @@ from matrix.run.cell import (
 )
 from matrix.run.origin import Installed
 from matrix.run.preflight import Refusal
+from matrix.run.stage import Stage
 from matrix.verdict.judge import judge
 from pytest_stand_in import CELL, INSTALLED, ROOT, Run, runs_of, write_stand_in
 from waiting import alive, wait_for
@@ -78,6 +80,29 @@ def test_a_good_run(run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert "CUDA_VISIBLE_DEVICES ''" in log and "MATRIX_PLATFORM 'cpu'" in log
     temporary = log.partition("TMPDIR '")[2].partition("'")[0]
     assert temporary and not Path(temporary).exists()
+
+
+def test_no_phase_is_silent(
+    run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line says what goes on; the one that pytest has begun is printed again before its rest."""
+    monkeypatch.setattr(processes, "SILENCE", 0.1)
+    told: list[str] = []
+
+    def words(stage: Stage, seconds: float) -> str:
+        told.append(alone_words(stage, 20.0))
+        if sum("dense" in line for line in told) > 1:
+            (tmp_path / "heard").touch()
+        return told[-1]
+
+    path = run("silent", words=words)
+    begun, rest = "  small_startup[dense]  cold", " 61.2 s  passed\n"
+    lines = capfd.readouterr().out.partition(f"{begun}\n")[2]
+    first, second, *_, last = lines.splitlines()
+    assert (
+        first == second == "  [2/?] small_startup[dense] cold, 20 s" and last == (begun + rest)[:-1]
+    )
+    assert path.with_suffix(".log").read_text().endswith(f"{begun}{rest}")
 
 
 def test_how_many_run_side_by_side_is_handed_on(run: Run) -> None:

@@ -1,0 +1,81 @@
+"""A program in a session of its own, whose output goes to the end of a file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matrix._util.process import die_with_parent
+
+_GRACE = 5.0  # seconds to end, before the kill
+
+
+class Child:
+    """A program that runs; `end` ends it, with what it started in its session.
+
+    It gets SIGINT when this process dies, so that it can end what it started elsewhere.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        """Start it. Raises OSError where it cannot be started, or the log cannot be written."""
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environ,
+                cwd=cwd,
+                start_new_session=True,
+                # Its libc is loaded before the fork; threads of the caller hold no lock of it.
+                preexec_fn=_die_interrupted,  # noqa: PLW1509
+            )
+        self.log = log
+
+    @property
+    def pid(self) -> int:
+        """The number of its process, and of its session."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Return its exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def wait(self, seconds: float) -> int | None:
+        """Return what `poll` does, after that many seconds at most."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(seconds)
+        return None
+
+    def interrupt(self) -> None:
+        """Send it SIGINT: the program itself, which ends what it started."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGINT)
+
+    def end(self, interrupt: float = 0.0) -> None:
+        """End it: by SIGINT, with `interrupt` seconds to end after it; then with its session."""
+        if self.poll() is not None:
+            return
+        if interrupt:
+            self.interrupt()
+            self.wait(interrupt)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+            self.wait(_GRACE)
+
+
+def _die_interrupted() -> None:
+    die_with_parent(signal.SIGINT)

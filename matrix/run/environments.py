@@ -1,0 +1,153 @@
+"""The tox environments of cells in a checkout: what they take, and which may be removed.
+
+Reads and removes files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from matrix._util.process import processes
+from matrix.catalog.cells import Cell
+from matrix.errors import MatrixError
+from matrix.run.task import Present
+
+FOLDER = ".tox"
+"""The folder of tox's environments, below that of tox.ini."""
+
+WHOLE_MIB = 10 * 1024
+"""What an environment takes, in MiB, where nothing of it is there: 9.7 GB were measured."""
+
+LINKED_MIB = 600
+"""What one takes whose torch and vLLM uv links from its cache: what is compiled and written."""
+
+_REMOVED = ".removed-"
+
+
+class EnvironmentsError(MatrixError):
+    """An environment that cannot be removed: it is in use, or the disk refuses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environments:
+    """The environments in a folder of tox, and the cache from which uv links their files."""
+
+    folder: Path
+    cache: Path
+
+    def present(self, names: frozenset[str]) -> tuple[Present, ...]:
+        """Return the environments of these names that are there and that nobody uses."""
+        busy = self._in_use()
+        return tuple(
+            Present(environment=name, disk_mib=own_mib(path), usable=is_whole(path))
+            for name in sorted(names)
+            if (path := self.folder / name).is_dir() and name not in busy
+        )
+
+    def in_use(self, name: str) -> bool:
+        """Return whether a process of this machine works in the environment, or makes it."""
+        return name in self._in_use()
+
+    def remove(self, name: str) -> Path:
+        """Take the environment away, and return the folder whose content is yet to be deleted.
+
+        Raises EnvironmentsError where it is in use, or the disk refuses.
+        """
+        if self.in_use(name):
+            raise EnvironmentsError(f"{self.folder / name}: is in use, and stays")
+        away = self.folder / f"{_REMOVED}{name}.{os.getpid()}"
+        try:
+            (self.folder / name).rename(away)
+        except OSError as error:
+            why = error.strerror or error
+            raise EnvironmentsError(f"{self.folder / name}: cannot be removed: {why}") from None
+        return away
+
+    def sweep(self) -> None:
+        """Delete what killed runs took away and did not delete."""
+        for path in self.folder.glob(f"{_REMOVED}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def needs_mib(self, cell: Cell) -> int:
+        """Return what the environment of a cell takes of the disk, in MiB, where it is not there.
+
+        It is less where uv's cache, on the same disk, holds the wheels of torch and of vLLM.
+        """
+        wheels = (("torch", cell.torch), ("vllm", cell.vllm))
+        if self._same_disk() and all(self._cached(*wheel) for wheel in wheels):
+            return LINKED_MIB
+        return WHOLE_MIB
+
+    def _cached(self, name: str, version: str) -> bool:
+        """Return whether uv's cache has that release, unpacked and whole."""
+        for pattern in (f"{name}-{version}.dist-info", f"{name}-{version}+*.dist-info"):
+            for found in self.cache.glob(f"archive-v*/*/{pattern}"):
+                # Wheels of that name that are not the real ones have no library.
+                package = found.parent / name
+                if (package / "lib").is_dir() or any(package.glob("*.so")):
+                    return True
+        return False
+
+    def _same_disk(self) -> bool:
+        with contextlib.suppress(OSError):
+            home = self.folder if self.folder.exists() else self.folder.parent
+            return home.stat().st_dev == self.cache.stat().st_dev
+        return False
+
+    def _in_use(self) -> frozenset[str]:
+        """Return the environments that a process of this machine works in, or makes."""
+        head = f"{self.folder}{os.sep}"
+        found = set()
+        for words in _command_lines():
+            inside = (word[len(head) :] for word in words if word.startswith(head))
+            found |= {word.partition(os.sep)[0] for word in inside}
+            if any(Path(word).name == "tox" for word in words):
+                found |= {name for word in words for name in word.split(",")}
+        return frozenset(found)
+
+
+def uv_cache() -> Path:
+    """Return uv's cache folder, as the environment variables of uv and of XDG say."""
+    named = os.environ.get("UV_CACHE_DIR")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base, "uv")
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether the environment was made to its end: it has a Python, and a vLLM in it."""
+    site = folder.glob("lib/python3*/site-packages/vllm-*.dist-info")
+    return (folder / "bin/python").exists() and any(site)
+
+
+def own_mib(folder: Path) -> int:
+    """Return how much of the disk would be free without the folder, in MiB, rounded up.
+
+    A file that has other names, as one that uv linked from its cache has, frees nothing.
+    """
+    return -(-sum(_own_bytes(folder)) // 2**20)
+
+
+def _own_bytes(folder: Path) -> Iterator[int]:
+    for where, _, files in os.walk(folder):
+        for file in files:
+            with contextlib.suppress(OSError):
+                about = Path(where, file).lstat()
+                if about.st_nlink == 1:
+                    yield about.st_blocks * 512
+
+
+def _command_lines() -> Iterator[list[str]]:
+    """Return the command lines of the other processes, as far as this user may read them."""
+    for process in processes():
+        if process.pid == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+            yield line.decode("utf-8", "replace").split("\0")

@@ -1,0 +1,66 @@
+"""Where a run stands, by the record that it writes meanwhile, and the words of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from made import provenance
+from matrix.record.model import Case, Outcome, Record, Rung, RungResult, Start, StartKind
+from matrix.report.run_progress import alone_words, duration, stage_words
+from matrix.run.stage import Stage, stage_of
+
+IMPORTED = (RungResult(rung=Rung.IMPORTS, ok=True, seconds=91.0),)
+COLD = Start(start=StartKind.COLD, seconds={"total": 61.2})
+
+
+def record(*cases: Case, **more: Any) -> Record:
+    values = {"cell": "py311-torch210-vllm019", "platform": "cpu", "finished": False, **more}
+    return Record(provenance=provenance("2.10.0", "0.19.1"), cases=cases, **values)
+
+
+def case(name: str, outcome: Outcome = Outcome.PASSED, *starts: Start) -> Case:
+    return Case(case=name, outcome=outcome, starts=starts)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (record(), "imports torch and vLLM"),
+        (record(rungs=IMPORTED), "prepares its cases"),
+        (record(rungs=IMPORTED, selected=9), "[0/9] prepares its cases"),
+        (record(case("a", Outcome.RUNNING), rungs=IMPORTED, selected=9), "[1/9] a cold"),
+        (
+            record(case("a"), case("b", Outcome.RUNNING, COLD), rungs=IMPORTED, selected=9),
+            "[2/9] b warm",
+        ),
+        (
+            record(case("a"), case("b", Outcome.RUNNING), case("c", Outcome.RUNNING), selected=9),
+            "[2/9] b and 1 more",
+        ),
+        (record(case("a", Outcome.RUNNING)), "[1/?] a cold"),
+        (record(case("a"), rungs=IMPORTED, selected=1), "comes to its end"),
+        (record(case("a\x1b[2J", Outcome.RUNNING), selected=1), "[1/1] a cold"),
+    ],
+)
+def test_a_record_that_grows_tells_where_its_run_stands(found: Record, words: str) -> None:
+    assert stage_words(stage_of(found)) == words
+
+
+def test_a_run_without_a_record_yet_begins() -> None:
+    assert stage_words(None) == "begins"
+
+
+def test_the_time_that_is_left_is_that_of_the_cases_so_far() -> None:
+    stage = Stage(ended=2, total=6, cases=("b",), start=StartKind.COLD, imported=True)
+    assert alone_words(stage, 100.0) == "[3/6] b cold, 100 s, about 3 min left"
+    assert alone_words(Stage(), 31.4) == "imports torch and vLLM, 31 s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "1 h 30 min"), (7260, "2 h 1 min")],
+)
+def test_times_are_short(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
