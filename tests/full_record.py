@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from matrix._util.paths import DATA
-from matrix.catalog.cells import Build
+from matrix.catalog.cells import Build, Made
 from matrix.record.model import (
     OUTCOMES,
     PLATFORMS,
@@ -35,7 +35,7 @@ from matrix.record.model import (
     StartKind,
     Why,
 )
-from matrix.record.origin import Made, Origin
+from matrix.record.origin import Origin
 
 CELL = "py311-torch210-vllm019"
 

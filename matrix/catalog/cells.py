@@ -26,6 +26,7 @@ from functools import total_ordering
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
 from matrix.errors import MatrixError
 
@@ -48,6 +49,20 @@ _PYTHON = re.compile(r"[0-9]\.(?:0|[1-9][0-9]*)")
 
 class CellError(MatrixError):
     """A name, or a set of versions, does not stand for a cell."""
+
+
+class Made(StrEnum):
+    """How the vLLM of a candidate is had whose sources a person named.
+
+    `PUBLISHED`: upstream's own wheel of that commit. `COMPILED`: vLLM's own build by the user's
+    compiler. `WITH_EXTENSIONS`: Python from the sources, and the extensions of a published wheel of
+    another build. On the platform cuda each of these is a way, and `WITHOUT_COMPILING` is none.
+    """
+
+    WITHOUT_COMPILING = "built without compiling"
+    PUBLISHED = "published wheel of its commit"
+    COMPILED = "compiled here"
+    WITH_EXTENSIONS = "built with the extensions of a published wheel"
 
 
 @dataclass(frozen=True, kw_only=True)

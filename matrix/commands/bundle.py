@@ -125,7 +125,8 @@ def _built(cells: Iterable[Cell], releases: Releases, platform: str) -> dict[str
     Raises MatrixError where it is not had on that platform, or has to be compiled.
     """
     from matrix.catalog.candidates.collection import CandidateError
-    from matrix.catalog.candidates.model import CudaWay, File
+    from matrix.catalog.candidates.model import File
+    from matrix.catalog.cells import Made
     from matrix.catalog.projects import Project
     from matrix.checks.vllm_build.build import built_before
     from matrix.checks.vllm_build.candidate import build_candidate
@@ -138,7 +139,7 @@ def _built(cells: Iterable[Cell], releases: Releases, platform: str) -> dict[str
             continue
         check_sources(candidate)
         way = candidate.on_cuda.way if candidate.on_cuda is not None else None
-        if platform == "cuda" and way is CudaWay.BUILD:
+        if platform == "cuda" and way is Made.COMPILED:
             raise CandidateError(
                 f"candidate {candidate.name!r}: is compiled where it runs, so no bundle holds it"
                 " for cuda; add it again without --build: matrix candidate add"

@@ -4,21 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from matrix._util.enums import StrEnum
-from matrix.catalog.cells import Build
-
-
-class Made(StrEnum):
-    """How the vLLM of a candidate was had whose sources a person named.
-
-    `PUBLISHED`: upstream's own wheel of that commit. `WITH_EXTENSIONS`: Python from the sources,
-    and the extensions of a published wheel of another build.
-    """
-
-    WITHOUT_COMPILING = "built without compiling"
-    PUBLISHED = "published wheel of its commit"
-    COMPILED = "compiled here"
-    WITH_EXTENSIONS = "built with the extensions of a published wheel"
+from matrix.catalog.cells import Build, Made
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,10 +3,10 @@
 from dataclasses import fields
 from typing import TypeGuard
 
-from matrix.catalog.cells import PROJECTS, Build, CellError, candidate_project
+from matrix.catalog.cells import PROJECTS, Build, CellError, Made, candidate_project
 from matrix.record.json_value import JsonValue
 from matrix.record.model import LEFT_OUT
-from matrix.record.origin import Made, Origin
+from matrix.record.origin import Origin
 
 _KEYS = dict.fromkeys(field.name for field in fields(Origin))
 _TEXTS = tuple(key for key in _KEYS if key not in ("project", "candidate", "made", "extensions"))

@@ -7,9 +7,9 @@ from typing import Any
 
 from matrix._util.text import aligned, clean, listed
 from matrix.catalog.candidates.model import (
+    WAYS,
     Candidate,
     Commit,
-    CudaWay,
     File,
     OnCuda,
     OnIndex,
@@ -18,6 +18,7 @@ from matrix.catalog.candidates.model import (
     Wheel,
 )
 from matrix.catalog.candidates.update import Update, described_source
+from matrix.catalog.cells import Made
 from matrix.run.environment import AbsentCompanions
 
 
@@ -146,10 +147,10 @@ def on_cuda(way: OnCuda | None) -> str:
     """Return how a vLLM from sources is had on the platform cuda."""
     if way is None:
         return "not known: add it again with --platform cuda"
-    if way.way is CudaWay.BUILD:
+    if way.way is Made.COMPILED:
         return "compiled here by vLLM's own build, for the torch and the GPU of its cell"
     names = listed([file.name for file in way.files])
-    if way.way is CudaWay.WHEEL:
+    if way.way is Made.PUBLISHED:
         return f"the published wheel of its commit, {names} of {way.index}"
     return f"Python from its sources, the extensions of {names}"
 
@@ -158,7 +159,7 @@ def _on_cuda_json(way: OnCuda | None) -> dict[str, Any] | None:
     if way is None:
         return None
     files = [_file_json(file) for file in way.files]
-    return {"way": str(way.way), "index": way.index, "files": files}
+    return {"way": WAYS[way.way], "index": way.index, "files": files}
 
 
 def _source_rows(candidate: Candidate) -> list[tuple[str, str]]:

@@ -13,8 +13,8 @@ from matrix._util.reported import Say
 from matrix._util.text import listed
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.candidates.model import Candidate, CudaWay, File, OnCuda, Tree
-from matrix.catalog.cells import Cell
+from matrix.catalog.candidates.model import Candidate, File, OnCuda, Tree
+from matrix.catalog.cells import Cell, Made
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.vllm_sources.sources import tree_state
@@ -115,7 +115,7 @@ def built_requirements(
     try:
         if choose_platform(platform) is Platform.CUDA:
             way = _way(candidate)
-            if way.way is CudaWay.WHEEL:
+            if way.way is Made.PUBLISHED:
                 file = _file(candidate, way, cell.python)
                 say(f"{candidate.name}: {file.name} of {way.index} is the wheel of its commit")
                 return releases.installs(cell, file.requirement)
@@ -147,7 +147,7 @@ def _recipe(candidate: Candidate, way: OnCuda, cell: Cell, releases: Releases, s
     Raises MatrixError: no compiler here, or linkage does not say that the extensions link.
     """
     torch = _torch_requirements(cell, releases)
-    if way.way is CudaWay.BUILD:
+    if way.way is Made.COMPILED:
         return compiled(torch)
     wheel = _file(candidate, way, cell.python)
     _check_links(candidate, wheel, cell, releases, say)

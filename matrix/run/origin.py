@@ -20,14 +20,14 @@ from packaging.version import InvalidVersion
 from matrix._util.text import listed
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.addresses import without_secrets
-from matrix.catalog.candidates.model import Candidate, Commit, CudaWay, File
+from matrix.catalog.candidates.model import Candidate, Commit, File
 from matrix.catalog.candidates.update import described
-from matrix.catalog.cells import Cell
+from matrix.catalog.cells import Cell, Made
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.revision import VERSION_FILES, revision_of, same_revision
 from matrix.record.model import ErrorKind, Platform
-from matrix.record.origin import Made, Origin
+from matrix.record.origin import Origin
 from matrix.record.stock import Environment
 from matrix.run.preflight import Refusal
 from matrix.run.wheel_content import (
@@ -40,11 +40,6 @@ from matrix.run.wheel_content import (
 
 # What vLLM's setup.py ends the version with, after `+` or `.`.
 _EMPTY, _PRECOMPILED = "empty", "precompiled"
-_MADE = {
-    CudaWay.WHEEL: Made.PUBLISHED,
-    CudaWay.BUILD: Made.COMPILED,
-    CudaWay.EXTENSIONS: Made.WITH_EXTENSIONS,
-}
 _SHOWN = 12  # digits of a revision, for people
 
 
@@ -223,7 +218,7 @@ def _with_way(
     file = way.file(cell.python) if way is not None else None
     own, given = (
         file if way is not None and way.way is kind else None
-        for kind in (CudaWay.WHEEL, CudaWay.EXTENSIONS)
+        for kind in (Made.PUBLISHED, Made.WITH_EXTENSIONS)
     )
     made = _made_here(candidate, platform) if found is None else _made(found, own)
     if made is Made.PUBLISHED and way is not None and own is not None:
@@ -249,7 +244,7 @@ def _made_here(candidate: Candidate, platform: Platform) -> Made | None:
     """Return how a vLLM would have been made that is not installed."""
     if platform is not Platform.CUDA:
         return Made.WITHOUT_COMPILING
-    return _MADE[candidate.on_cuda.way] if candidate.on_cuda is not None else None
+    return candidate.on_cuda.way if candidate.on_cuda is not None else None
 
 
 def _marks(found: Installed) -> Sequence[str]:

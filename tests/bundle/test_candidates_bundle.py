@@ -32,14 +32,13 @@ from matrix.catalog.candidates.file import load_candidates, write_candidates
 from matrix.catalog.candidates.model import (
     Candidate,
     Commit,
-    CudaWay,
     File,
     OnCuda,
     Sdist,
     Tree,
     Wheel,
 )
-from matrix.catalog.cells import Cell
+from matrix.catalog.cells import Cell, Made
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
@@ -306,7 +305,7 @@ def test_a_bundle_for_cuda_has_the_published_wheel_of_a_commit(
     pins = {"torch": PIN, "torchvision": "0.24.1", "torchaudio": PIN}
     made = replace(vllm_candidate("vllmfix", "0.17.0"), source=source, files=(), pins=pins)
     wheel = own(write_wheel(place, "vllm", "0.17.0", tag="cp38-abi3-manylinux_2_28_x86_64"))
-    way = OnCuda(way=CudaWay.WHEEL, files=(wheel,), index="https://wheels.example/main")
+    way = OnCuda(way=Made.PUBLISHED, files=(wheel,), index="https://wheels.example/main")
     candidate = replace(made, python=None, on_cuda=way)
     monkeypatch.setenv("MATRIX_CANDIDATES", str(tmp_path / "candidates.toml"))
     write_candidates(Candidates(every=(candidate,)))
@@ -317,7 +316,7 @@ def test_a_bundle_for_cuda_has_the_published_wheel_of_a_commit(
     assert line["wheel"] == f"candidates/{wheel.sha256[:16]}/{wheel.name}"
     text = (tmp_path / "out" / "candidates" / "candidates.toml").read_text()
     assert wheel.sha256 in text and str(tmp_path) not in text
-    compiled = OnCuda(way=CudaWay.BUILD)
+    compiled = OnCuda(way=Made.COMPILED)
     for on_cuda, message in (
         (compiled, "is compiled where it runs"),
         (None, "for the platform cpu"),

@@ -17,11 +17,11 @@ from local_index import Served
 from matrix.catalog.candidates.addresses import compare_address
 from matrix.catalog.candidates.channels import Place, place_of
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.candidates.model import Commit, CudaWay, OnCuda, OnIndex
+from matrix.catalog.candidates.model import Commit, OnCuda, OnIndex
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.series import Commits, CommitWheels, Nightlies, StepError
 from matrix.catalog.candidates.steps import Step, commit_steps, ends_of, nightly_steps
-from matrix.catalog.cells import candidate_project
+from matrix.catalog.cells import Made, candidate_project
 from matrix.catalog.index import FetchError, Index, PublishedFile
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
@@ -262,7 +262,7 @@ def test_on_cuda_a_commit_has_a_way(
     ways = CudaWays(releases=load_releases(), pythons=("3.12",), say=quiet, build=True)
     cuda = replace(cpu, ways=ways)
     made = cuda.make(steps[0])
-    assert made.on_cuda == OnCuda(way=CudaWay.BUILD) and cuda.is_of(steps[0], made)
+    assert made.on_cuda == OnCuda(way=Made.COMPILED) and cuda.is_of(steps[0], made)
     # What was made for the CPU is made again; the other way round there is no need.
     assert not cuda.is_of(steps[0], cpu.make(steps[0])) and cpu.is_of(steps[0], made)
 

@@ -17,15 +17,16 @@ from matrix.catalog.candidates.file import (
     render_candidates,
     write_candidates,
 )
-from matrix.catalog.candidates.model import CudaWay, OnCuda
+from matrix.catalog.candidates.model import OnCuda
 from matrix.catalog.candidates.place import candidates_path
+from matrix.catalog.cells import Made
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 
 FOR_CUDA = replace(
     commit_candidate(),
     on_cuda=OnCuda(
-        way=CudaWay.WHEEL,
+        way=Made.PUBLISHED,
         index="https://wheels.example/41",
         files=(wheel("vllm", "0.34.0.dev5", "cp38-abi3-manylinux_2_28_x86_64"),),
     ),

@@ -11,9 +11,10 @@ import pytest
 from local_index import Served, serving
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Gathered, Wanted
-from matrix.catalog.candidates.model import Commit, CudaWay, Wheel
+from matrix.catalog.candidates.model import Commit, Wheel
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.sources import from_commit, from_sdist, from_tree
+from matrix.catalog.cells import Made
 from matrix.catalog.index import FetchError
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
@@ -75,7 +76,7 @@ def head_of(tree: Path) -> str:
     return candidate.source.revision
 
 
-def way_of(found: Gathered) -> CudaWay:
+def way_of(found: Gathered) -> Made:
     assert found.candidate.on_cuda is not None
     return found.candidate.on_cuda.way
 
@@ -88,7 +89,7 @@ def test_a_published_wheel_of_the_commit_comes_first(
     channel.add("vllm", f"vllm-{version}-{TAG}.whl", b"of the commit")
     for build in (False, True):
         found = added(tree, ways(build=build))
-        assert way_of(found) is CudaWay.WHEEL
+        assert way_of(found) is Made.PUBLISHED
         assert found.candidate.version == version
         way = found.candidate.on_cuda
         assert way is not None and way.index == f"{channel.url}{commit}"
@@ -103,7 +104,7 @@ def test_where_none_is_published_a_person_may_let_it_be_compiled(
     tree: Path, own: Served, channel: Served
 ) -> None:
     found = added(tree, ways(build=True))
-    assert way_of(found) is CudaWay.BUILD
+    assert way_of(found) is Made.COMPILED
     index = f"{channel.url}{head_of(tree)}"
     assert found.notes[1:] == (f"the index {index} has no wheel of this commit",)
     assert own.asked == []
@@ -115,7 +116,7 @@ def test_else_the_extensions_of_a_release_that_was_compiled_from_the_same_files(
     (tree / "vllm" / "new.py").write_text("python = 'alone'\n")
     commit_all(tree, "python alone")
     found = added(tree, ways())
-    assert way_of(found) is CudaWay.EXTENSIONS
+    assert way_of(found) is Made.WITH_EXTENSIONS
     way = found.candidate.on_cuda
     assert way is not None and [file.version for file in way.files] == ["0.33.0"]
 
@@ -138,18 +139,18 @@ def test_what_was_compiled_from_other_files_is_not_taken(
 
 
 def test_no_wheel_asks_no_index_of_the_commit(tree: Path, own: Served, channel: Served) -> None:
-    assert way_of(added(tree, ways(wheel=False))) is CudaWay.EXTENSIONS
-    assert way_of(added(tree, ways(wheel=False, build=True))) is CudaWay.BUILD
+    assert way_of(added(tree, ways(wheel=False))) is Made.WITH_EXTENSIONS
+    assert way_of(added(tree, ways(wheel=False, build=True))) is Made.COMPILED
     assert channel.asked == []
 
 
 def test_a_tree_and_a_source_distribution_have_no_index_of_a_commit(
     tree: Path, own: Served, channel: Served, tmp_path: Path
 ) -> None:
-    assert way_of(from_tree(WANTED, str(tree), None, ways())) is CudaWay.EXTENSIONS
+    assert way_of(from_tree(WANTED, str(tree), None, ways())) is Made.WITH_EXTENSIONS
     sdist = str(tmp_path / "vllm-0.33.0.tar.gz")
-    assert way_of(from_sdist(WANTED, sdist, None, ways())) is CudaWay.EXTENSIONS
-    assert way_of(from_sdist(WANTED, sdist, None, ways(build=True))) is CudaWay.BUILD
+    assert way_of(from_sdist(WANTED, sdist, None, ways())) is Made.WITH_EXTENSIONS
+    assert way_of(from_sdist(WANTED, sdist, None, ways(build=True))) is Made.COMPILED
     assert channel.asked == []
 
 
@@ -168,7 +169,7 @@ def test_a_wheel_of_another_machine_or_python_is_none(
 ) -> None:
     channel.add("vllm", f"vllm-0.33.0-{tag}.whl", b"x")
     found = added(tree, ways(build=True))
-    assert way_of(found) is CudaWay.BUILD and "vllm 0.33.0" in found.notes[1]
+    assert way_of(found) is Made.COMPILED and "vllm 0.33.0" in found.notes[1]
 
 
 def test_a_wheel_of_another_commit_or_version_is_refused(
@@ -179,7 +180,7 @@ def test_a_wheel_of_another_commit_or_version_is_refused(
         added(tree, ways())
     channel.projects.clear()
     channel.add("vllm", f"vllm-0.33.0-{TAG}.whl", b"x")
-    assert way_of(added(tree, ways(), "0.33.0")) is CudaWay.WHEEL
+    assert way_of(added(tree, ways(), "0.33.0")) is Made.PUBLISHED
     with pytest.raises(CandidateError, match=r"--version 0\.34\.0: the published wheel"):
         added(tree, ways(), "0.34.0")
 
@@ -206,7 +207,7 @@ def test_sources_that_take_no_extensions_must_be_compiled(
         added(tree, ways())
     with pytest.raises(CandidateError, match=r"with --build, or add it for the CPU$"):
         added(tree, replace(ways(), otherwise=", or add it for the CPU"))
-    assert way_of(added(tree, ways(build=True))) is CudaWay.BUILD
+    assert way_of(added(tree, ways(build=True))) is Made.COMPILED
 
 
 def test_links_and_missing_files_differ(tmp_path: Path) -> None:
@@ -231,7 +232,9 @@ def test_a_way_goes_with_sources_and_with_its_files(
     source = Wheel(location="x.whl", sha256="0" * 64)
     with pytest.raises(CandidateError, match="has wheels of its own, and no way to cuda"):
         replace(candidate, source=source, files=way.files, version="0.33.0")
-    for bad in (replace(way, way=CudaWay.BUILD), replace(way, files=())):
+    with pytest.raises(CandidateError, match="without compiling, and cuda needs its extensions"):
+        replace(candidate, on_cuda=replace(way, way=Made.WITHOUT_COMPILING))
+    for bad in (replace(way, way=Made.COMPILED), replace(way, files=())):
         with pytest.raises(CandidateError, match="does not go with its files"):
             replace(candidate, on_cuda=bad)
     for name, fault in (
@@ -241,4 +244,4 @@ def test_a_way_goes_with_sources_and_with_its_files(
     ):
         files = (replace(way.files[0], name=name),)
         with pytest.raises(CandidateError, match=fault):
-            replace(candidate, on_cuda=replace(way, way=CudaWay.WHEEL, files=files))
+            replace(candidate, on_cuda=replace(way, way=Made.PUBLISHED, files=files))

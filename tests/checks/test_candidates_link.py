@@ -17,8 +17,8 @@ from local_index import Served
 from matrix._util.files import digest_of
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import write_candidates
-from matrix.catalog.candidates.model import Candidate, CudaWay, File, OnCuda
-from matrix.catalog.cells import Cell
+from matrix.catalog.candidates.model import Candidate, File, OnCuda
+from matrix.catalog.cells import Cell, Made
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.linkage.candidate import candidate_tables, table_path
@@ -184,9 +184,9 @@ def test_a_vllm_without_extensions_does_not_link_and_is_not_blamed(here: Path, k
     assert cpu is not None and cpu.steps[2].state is StepState.NOT_NEEDED
 
 
-@pytest.mark.parametrize("way", [CudaWay.WHEEL, CudaWay.EXTENSIONS])
+@pytest.mark.parametrize("way", [Made.PUBLISHED, Made.WITH_EXTENSIONS])
 def test_a_vllm_from_sources_links_as_the_wheel_of_its_way_to_cuda(
-    here: Path, libraries: dict[str, bytes], way: CudaWay
+    here: Path, libraries: dict[str, bytes], way: Made
 ) -> None:
     torch = torch_of(torch_wheel(here / "a", libraries["old"]))
     wheel = vllm_of(vllm_wheel(here / "b", {"vllm/_C.abi3.so": libraries["vllm"]}))
@@ -200,7 +200,7 @@ def test_a_vllm_from_sources_links_as_the_wheel_of_its_way_to_cuda(
     cuda, cpu = (grid.progress(cell, platform) for platform in (Platform.CUDA, Platform.CPU))
     assert cuda is not None and cuda.steps[2].state is StepState.FAILED
     assert cpu is not None and cpu.steps[2].state is StepState.NOT_NEEDED
-    built = replace(vllm, on_cuda=OnCuda(way=CudaWay.BUILD))
+    built = replace(vllm, on_cuda=OnCuda(way=Made.COMPILED))
     found = load_answers(add(torch, built)).links(Cell(PYTHON, torch.key, built.key))
     assert found is not None and found.unknown
 

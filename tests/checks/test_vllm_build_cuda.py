@@ -17,6 +17,7 @@ from matrix._util.files import digest_of
 from matrix.catalog.candidates.gathered import Wanted
 from matrix.catalog.candidates.model import File
 from matrix.catalog.candidates.sources import from_commit
+from matrix.catalog.cells import Made
 from matrix.catalog.index import FetchError
 from matrix.catalog.projects import Project
 from matrix.catalog.vllm_sources.folder import SourcesError
@@ -26,7 +27,6 @@ from matrix.checks.vllm_build.candidate import build_candidate
 from matrix.checks.vllm_build.compiler import NoCompilerError, check_torch, compiled
 from matrix.checks.vllm_build.reasons import reason_of
 from matrix.checks.vllm_build.recipe import EMPTY, Recipe, with_extensions
-from matrix.record.origin import Made
 from small_index import leave_settings
 from vllm_tree import commit_all, write_nvcc, write_sdist, write_tree
 

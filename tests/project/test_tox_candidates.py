@@ -16,13 +16,12 @@ from matrix._util.files import digest_of
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
 from matrix.catalog.candidates.gathered import Wanted
-from matrix.catalog.candidates.model import Candidate, CudaWay, File, OnCuda, Wheel
+from matrix.catalog.candidates.model import Candidate, File, OnCuda, Wheel
 from matrix.catalog.candidates.sources import from_commit, from_tree
-from matrix.catalog.cells import factor_of
+from matrix.catalog.cells import Made, factor_of
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import ErrorKind, Record
-from matrix.record.origin import Made
 from matrix.record.reader import read
 from toxed import Tox, write_wheel
 from vllm_tree import commit_all, write_nvcc, write_tree
@@ -244,7 +243,7 @@ def for_cuda(tmp_path: Path) -> Path:
     """Write a file with the candidate of a commit that is compiled on cuda."""
     listed = from_sources(tmp_path)
     (added,) = load_candidates(listed).every
-    compiled = replace(added, on_cuda=OnCuda(way=CudaWay.BUILD))
+    compiled = replace(added, on_cuda=OnCuda(way=Made.COMPILED))
     return write_candidates(Candidates(every=(compiled,)), listed)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from full_record import CELL, SCHEMA_FILE, VALIDATOR, some_records
+from matrix.catalog.cells import Made
 from matrix.record.model import (
     FAILURE_LIMIT,
     OUTCOMES,
@@ -21,7 +22,6 @@ from matrix.record.model import (
     Rung,
     Why,
 )
-from matrix.record.origin import Made
 from matrix.record.reader import parse
 from matrix.record.writer import to_json
 

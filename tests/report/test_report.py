@@ -15,10 +15,10 @@ from jsonschema import Draft202012Validator
 
 from made import reported
 from matrix._util import text
-from matrix.catalog.cells import Build
+from matrix.catalog.cells import Build, Made
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import ErrorKind, Record, RunError, Rung, RungResult, Start, StartKind
-from matrix.record.origin import Made, Origin
+from matrix.record.origin import Origin
 from matrix.record.reader import parse
 from matrix.record.writer import to_json
 from matrix.report import markdown, page, table_json, terminal

@@ -11,7 +11,8 @@ import pytest
 from candidates import commit_candidate, torch_candidate, wheel, with_candidates
 from matrix._util.reported import Say
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.candidates.model import Candidate, CudaWay, OnCuda, Tree
+from matrix.catalog.candidates.model import Candidate, OnCuda, Tree
+from matrix.catalog.cells import Made
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.vllm_sources.folder import SourcesError
@@ -21,7 +22,6 @@ from matrix.checks.vllm_build.environment import BuildEnvironmentError
 from matrix.checks.vllm_build.recipe import EMPTY, Recipe
 from matrix.errors import MatrixError
 from matrix.record.model import ErrorKind, Platform
-from matrix.record.origin import Made
 from matrix.run.built import NotBuiltError, built_requirements, check_sources
 from matrix.run.origin import Installed, origins_of
 from vllm_tree import write_nvcc, write_tree
@@ -168,10 +168,10 @@ def test_a_candidate_that_was_added_for_the_cpu_is_not_guessed_on_cuda() -> None
     assert raised.value.error.kind is ErrorKind.NOT_BUILT and build.asked == []
 
 
-def on_cuda(way: CudaWay, version: str = "0.33.0") -> Releases:
+def on_cuda(way: Made, version: str = "0.33.0") -> Releases:
     tag = "cp38-abi3-manylinux_2_28_x86_64"
-    files = () if way is CudaWay.BUILD else (wheel("vllm", version, tag),)
-    index = "https://wheels.example/41" if way is CudaWay.WHEEL else None
+    files = () if way is Made.COMPILED else (wheel("vllm", version, tag),)
+    index = "https://wheels.example/41" if way is Made.PUBLISHED else None
     found = OnCuda(way=way, files=files, index=index)
     return with_candidates(replace(CANDIDATE, on_cuda=found), torch_candidate())
 
@@ -184,7 +184,7 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_published_wheel_of_the_commit_is_installed_and_not_built() -> None:
     build, said = Builder(), list[str]()
-    releases = on_cuda(CudaWay.WHEEL, CANDIDATE.version)
+    releases = on_cuda(Made.PUBLISHED, CANDIDATE.version)
     found = requirements(
         "py312-torch215-vllmfix", build, platform="cuda", releases=releases, say=said.append
     )
@@ -199,7 +199,7 @@ def test_a_published_wheel_of_the_commit_is_installed_and_not_built() -> None:
 
 @pytest.mark.usefixtures("compiler")
 def test_a_compiled_vllm_is_for_the_torch_of_its_cell() -> None:
-    build, releases = Builder(), on_cuda(CudaWay.BUILD)
+    build, releases = Builder(), on_cuda(Made.COMPILED)
     for name in ("py312-torch215-vllmfix", "py312-torch216rc1-vllmfix"):
         requirements(name, build, platform="cuda", releases=releases)
     of_release, of_candidate = (recipe.torch for recipe in build.recipes)
@@ -217,7 +217,7 @@ def test_a_machine_without_a_compiler_blames_nobody(
             "py312-torch215-vllmfix",
             Builder(),
             platform="cuda",
-            releases=on_cuda(CudaWay.BUILD),
+            releases=on_cuda(Made.COMPILED),
         )
     assert raised.value.error.kind is ErrorKind.NOT_BUILT
 
@@ -228,7 +228,7 @@ def test_extensions_are_taken_where_linkage_says_that_they_link() -> None:
         "py312-torch215-vllmfix",
         build,
         platform="cuda",
-        releases=on_cuda(CudaWay.EXTENSIONS),
+        releases=on_cuda(Made.WITH_EXTENSIONS),
         say=said.append,
     )
     (recipe,) = build.recipes
@@ -239,7 +239,7 @@ def test_extensions_are_taken_where_linkage_says_that_they_link() -> None:
         "py312-torch211-vllmfix",
         build,
         platform="cuda",
-        releases=on_cuda(CudaWay.EXTENSIONS),
+        releases=on_cuda(Made.WITH_EXTENSIONS),
         say=said.append,
     )
     assert "its extensions link, but those of QuTLASS do not" in said[2]
@@ -256,7 +256,7 @@ def test_extensions_that_do_not_link_or_nobody_knows_are_not_taken(
     version: str, name: str, reason: str
 ) -> None:
     build = Builder()
-    releases = on_cuda(CudaWay.EXTENSIONS, version)
+    releases = on_cuda(Made.WITH_EXTENSIONS, version)
     with pytest.raises(NotBuiltError) as raised:
         requirements(name, build, platform="cuda", releases=releases)
     assert reason in raised.value.error.reason and build.asked == []
@@ -265,7 +265,7 @@ def test_extensions_that_do_not_link_or_nobody_knows_are_not_taken(
 
 def test_a_wheel_of_another_python_is_named() -> None:
     way = OnCuda(
-        way=CudaWay.EXTENSIONS, files=(wheel("vllm", "0.33.0", "cp311-cp311-linux_x86_64"),)
+        way=Made.WITH_EXTENSIONS, files=(wheel("vllm", "0.33.0", "cp311-cp311-linux_x86_64"),)
     )
     releases = with_candidates(replace(CANDIDATE, on_cuda=way))
     with pytest.raises(NotBuiltError, match=r"has no wheel for Python 3\.12; use another Python"):
@@ -293,7 +293,7 @@ def test_a_compiler_that_fails_blames_the_sources_unless_it_is_the_machine(
     build = Builder(BuildFailedError(f"x: does not build: {reason}", reason))
     with pytest.raises(NotBuiltError) as raised:
         requirements(
-            "py312-torch215-vllmfix", build, platform="cuda", releases=on_cuda(CudaWay.BUILD)
+            "py312-torch215-vllmfix", build, platform="cuda", releases=on_cuda(Made.COMPILED)
         )
     assert raised.value.error.kind is kind and raised.value.error.reason.endswith(reason)
 
@@ -308,15 +308,15 @@ def test_the_origin_says_the_commit_and_that_nothing_was_compiled() -> None:
 @pytest.mark.parametrize(
     ("way", "version", "made"),
     [
-        (CudaWay.WHEEL, "0.34.0.dev5+g414141414", Made.PUBLISHED),
-        (CudaWay.BUILD, "0.34.0.dev5+g414141414", Made.COMPILED),
-        (CudaWay.BUILD, "0.34.0.dev5+g414141414.cu129", Made.COMPILED),
-        (CudaWay.EXTENSIONS, "0.34.0.dev5+g414141414.precompiled", Made.WITH_EXTENSIONS),
-        (CudaWay.EXTENSIONS, "0.34.0.dev5+g414141414.empty", Made.WITHOUT_COMPILING),
+        (Made.PUBLISHED, "0.34.0.dev5+g414141414", Made.PUBLISHED),
+        (Made.COMPILED, "0.34.0.dev5+g414141414", Made.COMPILED),
+        (Made.COMPILED, "0.34.0.dev5+g414141414.cu129", Made.COMPILED),
+        (Made.WITH_EXTENSIONS, "0.34.0.dev5+g414141414.precompiled", Made.WITH_EXTENSIONS),
+        (Made.WITH_EXTENSIONS, "0.34.0.dev5+g414141414.empty", Made.WITHOUT_COMPILING),
     ],
 )
-def test_the_origin_says_which_of_the_ways(way: CudaWay, version: str, made: Made) -> None:
-    releases = on_cuda(way, CANDIDATE.version if way is CudaWay.WHEEL else "0.33.0")
+def test_the_origin_says_which_of_the_ways(way: Made, version: str, made: Made) -> None:
+    releases = on_cuda(way, CANDIDATE.version if way is Made.PUBLISHED else "0.33.0")
     cell = releases.resolve("py312-torch215-vllmfix")
     candidate = releases.candidate_of(cell, Project.VLLM)
     assert candidate is not None and candidate.on_cuda is not None
@@ -335,7 +335,7 @@ def test_the_origin_says_which_of_the_ways(way: CudaWay, version: str, made: Mad
 
 def test_an_environment_of_another_way_is_not_called_the_candidates_own() -> None:
     found = Installed(version="0.34.0.dev5+g414141414.precompiled", url="file:///cache/x.whl")
-    releases = on_cuda(CudaWay.WHEEL, CANDIDATE.version)
+    releases = on_cuda(Made.PUBLISHED, CANDIDATE.version)
     cell = releases.resolve("py312-torch215-vllmfix")
     vllm = origins_of(cell, releases, {Project.VLLM: found}, Platform.CUDA)[1]
     assert (vllm.made, vllm.extensions, vllm.index) == (Made.WITH_EXTENSIONS, None, None)

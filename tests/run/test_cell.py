@@ -14,11 +14,12 @@ import pytest
 from candidates import commit_candidate, torch_candidate
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import write_candidates
+from matrix.catalog.cells import Made
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
 from matrix.record.model import Departure, ErrorKind, Record, RunError, Rung, RungResult, Why
-from matrix.record.origin import Made, Origin
+from matrix.record.origin import Origin
 from matrix.record.reader import read
 from matrix.record.running import is_running
 from matrix.report.run_progress import alone_words

@@ -24,9 +24,9 @@ from matrix.catalog.candidates.addresses import AddressError, file_address, inde
 from matrix.catalog.candidates.channels import CHANNELS
 from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.candidates.model import (
+    WAYS,
     Candidate,
     Commit,
-    CudaWay,
     File,
     OnCuda,
     OnIndex,
@@ -187,7 +187,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
 def _on_cuda_row(way: OnCuda | None) -> dict[str, Any]:
     if way is None:
         return {}
-    return _known({"way": str(way.way), "index": way.index, "files": _file_rows(way.files)})
+    return _known({"way": WAYS[way.way], "index": way.index, "files": _file_rows(way.files)})
 
 
 def _file_rows(files: Sequence[File]) -> list[dict[str, Any]]:
@@ -262,8 +262,10 @@ def _on_cuda(value: object, where: str) -> OnCuda:
     if not isinstance(value, dict):
         raise CandidatesFileError(f"{where}: is not a table; begin it with [candidate.on-cuda]")
     check_keys(value, where, ("way", "index", "files"), ("way",), CandidatesFileError)
-    way = choice_of(value, "way", CudaWay, where, CandidatesFileError)
-    assert way is not None  # it is a needed key
+    way = next((way for way, word in WAYS.items() if word == value["way"]), None)
+    if way is None:
+        quoted = " or ".join(f'"{word}"' for word in WAYS.values())
+        raise CandidatesFileError(f"{where}: way: {value['way']!r} is unknown; write {quoted}")
     index = _text(value, "index", where) if "index" in value else None
     if index is not None:
         _clean(index, index_address, f"{where}: index")

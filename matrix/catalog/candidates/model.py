@@ -20,7 +20,7 @@ from packaging.version import Version
 from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.cells import Build, CellError, candidate_project
+from matrix.catalog.cells import Build, CellError, Made, candidate_project
 from matrix.catalog.projects import Project
 
 _NAME = re.compile(r"[\w.+!-]+")
@@ -146,16 +146,12 @@ class Sdist:
 Source = OnIndex | Wheel | Commit | Tree | Sdist
 
 
-class CudaWay(StrEnum):
-    """How a vLLM whose sources a person named is had on the platform cuda.
-
-    `WHEEL`: upstream's own wheel of its commit. `BUILD`: vLLM's own build with the user's compiler.
-    `EXTENSIONS`: Python from the sources, the extensions out of the wheel of a release.
-    """
-
-    WHEEL = "wheel"
-    BUILD = "build"
-    EXTENSIONS = "extensions"
+WAYS: Mapping[Made, str] = {
+    Made.PUBLISHED: "wheel",
+    Made.COMPILED: "build",
+    Made.WITH_EXTENSIONS: "extensions",
+}
+"""The ways to the platform cuda, as the file of candidates and JSON name them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +162,7 @@ class OnCuda:
     `index` has the wheels of the commit.
     """
 
-    way: CudaWay
+    way: Made
     files: tuple[File, ...] = ()
     index: str | None = None
 
@@ -246,14 +242,16 @@ class Candidate:
             return
         if not self.is_built:
             raise CandidateError(f"{where}: has wheels of its own, and no way to cuda besides")
-        if (way.way is CudaWay.BUILD) == bool(way.files):
-            raise CandidateError(f"{where}: the way {way.way} does not go with its files")
+        if way.way not in WAYS:
+            raise CandidateError(f"{where}: {way.way}, and cuda needs its extensions")
+        if (way.way is Made.COMPILED) == bool(way.files):
+            raise CandidateError(f"{where}: the way {WAYS[way.way]} does not go with its files")
         for file in way.files:
             project, version = _named(where, file)
             if project != self.project:
                 raise CandidateError(f"{where}: {file.name} is a wheel of {project}")
             same = Version(version).public == parse_version(self.version).public
-            if way.way is CudaWay.WHEEL and not same:
+            if way.way is Made.PUBLISHED and not same:
                 raise CandidateError(f"{where}: {file.name} is not of version {self.version}")
 
     @cached_property

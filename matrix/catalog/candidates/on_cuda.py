@@ -25,7 +25,8 @@ from matrix.catalog.candidates.choose import (
 )
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Gathered
-from matrix.catalog.candidates.model import Candidate, Commit, CudaWay, OnCuda
+from matrix.catalog.candidates.model import Candidate, Commit, OnCuda
+from matrix.catalog.cells import Made
 from matrix.catalog.index import FetchError, Index, NoProjectError, PublishedFile
 from matrix.catalog.projects import Project
 from matrix.catalog.release import Vllm
@@ -66,7 +67,7 @@ class CudaWays:
                 return Gathered(candidate=found)
             notes = (found,)
         if self.build:
-            way = OnCuda(way=CudaWay.BUILD)
+            way = OnCuda(way=Made.COMPILED)
         else:
             try:
                 check_takes_extensions(sources)
@@ -104,7 +105,7 @@ class CudaWays:
                 f"--version {version}: the published wheel of this commit is vllm {chosen.version};"
                 " leave --version out, or go without the wheel: --no-wheel"
             )
-        way = OnCuda(way=CudaWay.WHEEL, files=own, index=place.index)
+        way = OnCuda(way=Made.PUBLISHED, files=own, index=place.index)
         return replace(candidate, version=chosen.version, on_cuda=way)
 
     def _with_extensions(self, candidate: Candidate, sources: Sources) -> OnCuda:
@@ -158,7 +159,7 @@ class CudaWays:
 
 def _extensions_of(chosen: Chosen, index: Index) -> OnCuda:
     own = tuple(recorded(file, index.digest(file)) for file in chosen.files)
-    return OnCuda(way=CudaWay.EXTENSIONS, files=own)
+    return OnCuda(way=Made.WITH_EXTENSIONS, files=own)
 
 
 def _is_of(version: str, release: str) -> bool:

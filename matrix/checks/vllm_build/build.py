@@ -27,6 +27,7 @@ from matrix._util.reported import Say, last_line, printed, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
 from matrix.catalog.candidates.model import Candidate, Commit, Sdist, SourceKind, Tree
+from matrix.catalog.cells import Made
 from matrix.catalog.located import find_file
 from matrix.catalog.vllm_sources.compiled import LOCATION, check_takes_extensions
 from matrix.catalog.vllm_sources.sources import Sources
@@ -42,7 +43,6 @@ from matrix.checks.vllm_build.environment import (
 from matrix.checks.vllm_build.reasons import reason_of
 from matrix.checks.vllm_build.recipe import EMPTY, OF_COMPILERS, SKEWING, Recipe
 from matrix.errors import MatrixError
-from matrix.record.origin import Made
 
 _FORMAT = 1  # raised where the same sources and tools would make another wheel
 _LOCK = "builds.lock"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from matrix._util.nvidia import capture, is_hidden, smi_query
 from matrix._util.text import clean, clip
+from matrix.catalog.cells import Made
 from matrix.checks.vllm_build.recipe import Recipe
 from matrix.errors import MatrixError
-from matrix.record.origin import Made
 
 _ARCHITECTURES = "TORCH_CUDA_ARCH_LIST"
 _TOOLKIT = "/usr/local/cuda"

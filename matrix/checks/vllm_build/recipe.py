@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from matrix.catalog.candidates.model import File
-from matrix.record.origin import Made
+from matrix.catalog.cells import Made
 
 SKEWING = (
     "SETUPTOOLS_SCM_PRETEND_METADATA",
