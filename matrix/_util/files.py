@@ -9,7 +9,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from matrix.errors import MatrixError
@@ -49,25 +49,6 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
-
-
-@contextlib.contextmanager
-def alone(folder: Path, waits: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Let one process at a time do in a folder what the block does; the next one waits.
-
-    `waits` is called before that. Nothing is left in the folder. Nobody waits where the disk has no
-    locks, or the folder does not exist.
-    """
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            stack.callback(os.close, opened)
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waits()
-                fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
 
 
 def sync(path: Path) -> None:

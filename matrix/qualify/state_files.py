@@ -6,14 +6,15 @@ name and key, and never overwritten.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from matrix._util.files import alone, write_text
+from matrix._util.files import write_text
+from matrix._util.lock import alone
 from matrix.catalog.cells import CellError, candidate_project
 from matrix.errors import MatrixError
 from matrix.qualify.model import Verdict
@@ -273,13 +274,9 @@ def _read(path: Path) -> object:
     return found
 
 
-@contextlib.contextmanager
-def _changing(folder: Path) -> Iterator[None]:
-    """Let nobody else change the files of a folder meanwhile."""
-    with contextlib.suppress(OSError):  # who writes says so
-        folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
-        yield
+def _changing(folder: Path) -> AbstractContextManager[None]:
+    """Return what lets nobody else change the files of a folder meanwhile."""
+    return alone(folder / ".lock")
 
 
 def _write(path: Path, content: object) -> None:

@@ -4,7 +4,7 @@ An archive (`*.records.parquet`) holds each record as the very text of its file,
 (`matrix.store.database`).
 
 No record is lost, whoever else works in the folder: one process at a time writes its archives
-(`matrix.store.lock`), from what they hold then and not from what was read before; what is written
+(`matrix._util.lock`), from what they hold then and not from what was read before; what is written
 is read back and is on the disk before it takes its name; and a file is deleted only if it is the
 one that was read.
 """
@@ -16,10 +16,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from matrix._util.files import sync
+from matrix._util.lock import LockError, alone
 from matrix.store import ingest as summaries
 from matrix.store.database import (
     COLUMNS,
@@ -31,9 +33,9 @@ from matrix.store.database import (
     one_line,
 )
 from matrix.store.layout import PACK
-from matrix.store.lock import alone
 from matrix.store.summary import HistoryError
 
+_LOCK = ".matrix-archives.lock"
 # What any release packed; what else there is goes by the stamp.
 _PACKED = ("stamp", "file", "started", "text")
 
@@ -126,7 +128,7 @@ def pack(
         path.name.removesuffix(PACK) for path in map(Path, rows.stale) if path.parent == folder
     }
     archives, packed, deleted = [], list[Path](), 0
-    with alone(folder, say):
+    with _alone(folder, say):
         _sweep(folder)
         for day in sorted({*days, *stale}):
             archive = folder / f"{day}{PACK}"
@@ -322,15 +324,24 @@ def delete(rows: RecordDatabase, paths: Iterable[str], say: Callable[[str], None
                 same = (size, mtime) == about[1:3] if size else _content(path) == content
                 count += _unlink(Path(path), about if same else (), say)
         for archive, files in archives.items():
-            with alone(Path(archive).parent, say):
+            with _alone(Path(archive).parent, say):
                 count += _delete_from(rows, Path(archive), files)
-    except (OSError, failure(), HistoryError) as error:
+    except (OSError, failure(), HistoryError, LockError) as error:
         why = error.strerror if isinstance(error, OSError) else None
         raise HistoryError(
             f"{at}: cannot be deleted: {why or one_line(error)};"
             f" {count} of {len(every)} files were deleted before"
         ) from None
     return count
+
+
+def _alone(folder: Path, say: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Return what lets one command at a time write the archives of a folder."""
+    return alone(
+        folder / _LOCK,
+        lambda: say(f"{folder}: waits for another command that writes its archives"),
+        "cannot be locked to write archives",
+    )
 
 
 def _content(path: str) -> object:

@@ -15,7 +15,7 @@ import pytest
 from command import matrix
 from fake_wheels import write_wheel
 from local_index import Fault, Served
-from matrix._util.files import alone
+from matrix._util.lock import alone
 from matrix.catalog.candidates import file
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import change_candidates, load_candidates
@@ -165,7 +165,7 @@ def test_whoever_changes_the_candidates_is_alone(tmp_path: Path) -> None:
         order.append("first")
 
     def wait() -> None:
-        with alone(tmp_path, inside.set):
+        with alone(tmp_path / ".candidates.toml.lock", inside.set):
             order.append("second")
 
     second = threading.Thread(target=wait)

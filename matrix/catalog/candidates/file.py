@@ -17,7 +17,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
-from matrix._util.files import alone, write_text
+from matrix._util.files import write_text
+from matrix._util.lock import alone
 from matrix._util.toml_rows import check_keys, choice_of, read_text
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.addresses import AddressError, file_address, index_address
@@ -133,10 +134,11 @@ def change_candidates(
     """Write what `change` makes of the candidates, and return their file; None: it stays as it is.
 
     Of two processes that do so at once, the second one sees what the first one wrote. Raises as
-    `load_candidates` and `write_candidates` do, and what `change` raises.
+    `load_candidates`, `write_candidates` and `alone` do, and what `change` raises.
     """
     path = path or candidates_path()
-    with alone(path.resolve().parent):
+    file = path.resolve()  # whoever changes it by a link waits too
+    with alone(file.with_name(f".{file.name}.lock")):
         changed = change(load_candidates(path))
         if changed is not None:
             write_candidates(changed, path)

@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 from matrix._util.caches import cache_folder
-from matrix._util.files import alone
+from matrix._util.lock import alone
 from matrix._util.reported import Say, last_line, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import clean, clip
@@ -258,7 +258,7 @@ class Repository:
         store = (self.cache or cache_folder()) / "git" / f"{digest}-{kind}"
         if not _is_whole(store):
             store.parent.mkdir(parents=True, exist_ok=True)
-            with alone(store.parent):
+            with alone(_lock_of(store)):
                 if not _is_whole(store):
                     shutil.rmtree(store, ignore_errors=True)
                     # Nothing of a template: it may have hooks.
@@ -270,10 +270,8 @@ class Repository:
         command = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force"]
         command += [options[0], "origin", *options[1:]]
         waits = f"{self.shown}: waits for another command that fetches from there"
-        with Scratch("git") as scratch, alone(store, lambda: self.say(waits)):
-            for left in store.rglob(
-                "*.lock"
-            ):  # by a git that was killed, since nobody else is here
+        with Scratch("git") as scratch, alone(_lock_of(store), lambda: self.say(waits)):
+            for left in store.rglob("*.lock"):  # by a git that was killed: nobody else is here
                 left.unlink(missing_ok=True)
             log = scratch / "log"
             status = run_reported(
@@ -345,6 +343,11 @@ class Repository:
         lines = [line for line in text.splitlines() if line.startswith(("fatal:", "error:"))]
         shown = lines[0].partition(": ")[2] if lines else ""
         return clip(clean(shown.replace(self._remote, self.shown)), _REASON)
+
+
+def _lock_of(store: Path) -> Path:
+    """Return what is locked while a repository is written: beside it, since git has locks in it."""
+    return store.with_name(f"{store.name}.lock")
 
 
 def _is_whole(store: Path) -> bool:

@@ -15,6 +15,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from packaging.version import Version
 
 from matrix._util.caches import cache_folder
 from matrix._util.files import digest_of, write_text
+from matrix._util.lock import alone
 from matrix._util.reported import Say, last_line, printed, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
@@ -401,29 +403,10 @@ def _check(sources: Sources, wheel: Path, recipe: Recipe) -> str:
     return str(version)
 
 
-@contextlib.contextmanager
-def _alone(cache: Path, say: Say, name: str = _LOCK) -> Iterator[None]:
-    """Hold the cache for the block, after whoever holds it now. Raises MatrixError."""
-    try:
-        from filelock import FileLock, Timeout
-    except ImportError:
-        raise MatrixError(
-            "filelock is not installed, and builds of vLLM wait for each other with it:"
-            " pip install 'torch-vllm-matrix[index]'"
-        ) from None
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(cache / name)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            say(f"{cache}: waits for another build of vLLM")
-            lock.acquire()
-    except OSError as error:
-        raise MatrixError(
-            f"{cache}: cannot be locked for a build ({error.strerror or error}); set MATRIX_CACHE"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+def _alone(cache: Path, say: Say, name: str = _LOCK) -> AbstractContextManager[None]:
+    """Return what lets one build at a time use the cache."""
+    return alone(
+        cache / name,
+        lambda: say(f"{cache}: waits for another build of vLLM"),
+        "cannot be locked for a build; set MATRIX_CACHE",
+    )

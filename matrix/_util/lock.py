@@ -1,0 +1,60 @@
+"""One process at a time does what others may want to do at once: it holds a lock meanwhile.
+
+What runs in a cell, and the script of a bundle, have the standard library alone: they use `flock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from matrix.errors import MatrixError
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
+
+
+class LockError(MatrixError):
+    """A file that cannot be locked."""
+
+
+@contextlib.contextmanager
+def alone(
+    lock: Path,
+    waits: Callable[[], None] = lambda: None,
+    refusal: str = "cannot be locked to write there",
+) -> Iterator[None]:
+    """Hold this lock for the block, after whoever holds it now.
+
+    `waits` is called before that. The file is there only meanwhile, and its folder is made. Nobody
+    waits where the disk has no locks. Raises LockError, `refusal` of the folder with the reason,
+    where the disk refuses; MatrixError where the extra that has filelock is not installed.
+    """
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError:
+        raise MatrixError(
+            "filelock is not installed, and commands wait for each other with it:"
+            " pip install 'torch-vllm-matrix[index]'"
+        ) from None
+    held = FileLock(lock)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held.acquire(blocking=False)
+        except Timeout:
+            waits()
+            held.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            why = error.strerror or error
+            raise LockError(f"{lock.parent}: {refusal} ({why})") from None
+    try:
+        yield
+    finally:
+        if held.is_locked:
+            # While it is held: whoever waits for this file sees that it is gone, and takes another.
+            with contextlib.suppress(OSError):
+                lock.unlink()
+            held.release()
