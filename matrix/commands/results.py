@@ -39,6 +39,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_diff(below)
     _add_pack(below)
     _add_export(below)
+    _add_merge(below)
     _add_prune(below)
 
 
@@ -113,6 +114,26 @@ def _add_export(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     add_folders(export)
     export.add_argument("--parquet", metavar="DIR", type=Path, required=True, help="where to write")
     export.set_defaults(run=_export, parser=export)
+
+
+def _add_merge(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    merge = below.add_parser(
+        "merge",
+        help="join folders of records, such as the artifacts of CI jobs, into one",
+        epilog="The same record is there once, and two records of one name both stay; logs and"
+        " JUnit files go with their records. To merge twice changes nothing. Exit status: 0, or 2"
+        " where something was refused (the rest is merged).",
+        allow_abbrev=False,
+    )
+    merge.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="+",
+        type=place,
+        help="folders, single records, archives of records, an object store's address",
+    )
+    merge.add_argument("--into", metavar="DIR", type=place, required=True, help="where to")
+    merge.set_defaults(run=_merge, parser=merge)
 
 
 def _add_prune(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -245,6 +266,19 @@ def _export(options: argparse.Namespace) -> int:
         for path in export(history.rows, options.parquet):
             print(path)
     return status
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from matrix.report.results import merged_line, refused_lines
+    from matrix.store.merge import merge
+
+    if isinstance(options.into, str):
+        raise MatrixError("--into: an object store is not written; merge into a folder, upload it")
+    merged = merge(options.folders, options.into, print_status)
+    for line in refused_lines(merged):
+        print_status(line)
+    print(merged_line(merged, options.into), end="")
+    return 2 if merged.refused else 0
 
 
 def _prune(options: argparse.Namespace) -> int:

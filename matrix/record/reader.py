@@ -67,6 +67,11 @@ def read(path: Path) -> Record:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise RecordError(f"{path}: not a record: its bytes are not UTF-8 text") from None
+    return of_file(text, path)
+
+
+def of_file(text: str, path: Path) -> Record:
+    """Return the record of a file that holds this text; raises RecordError as `read` does."""
     record = parse(text, str(path))
     named = path.name.split(".", 1)[0]
     if record.cell != named:

@@ -10,10 +10,14 @@ from matrix._util.text import aligned, clean, clip, plural, seconds
 from matrix.report.stock import NOT_STOCK
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matrix.store.listing import Listed
+    from matrix.store.merge import Merged
     from matrix.store.retention import Stored
 
 _MOST_LATE = 10
+_MOST_REFUSED = 20
 
 
 def late_lines(late: Sequence[tuple[str, str]]) -> list[str]:
@@ -122,3 +126,22 @@ def prune_lines(
     else:
         lines.append(f"nothing to delete, {kept} records stay")
     return "\n".join(lines) + "\n"
+
+
+def refused_lines(merged: Merged) -> list[str]:
+    """Return a line for each of the first twenty things that a merge refused."""
+    lines = [str(error) for error in merged.refused[:_MOST_REFUSED]]
+    more = len(merged.refused) - _MOST_REFUSED
+    return [*lines, f"and {more} more that were refused"] if more > 0 else lines
+
+
+def merged_line(merged: Merged, into: Path) -> str:
+    """Return in one line what a merge did: records, and the files that went with them."""
+    found = plural(merged.new + merged.known, "record")
+    parts = [f"{merged.new} new", f"{merged.known} there already"]
+    if merged.renamed:
+        parts[0] += f" ({merged.renamed} under a free name)"
+    if merged.beside:
+        parts.append(f"{plural(merged.beside, 'log or JUnit file')}")
+    refused = f"; {len(merged.refused)} refused" if merged.refused else ""
+    return f"{clean(str(into))}: {found}, {', '.join(parts)}{refused}\n"

@@ -45,7 +45,7 @@ def records_of(
     rows: RecordDatabase, held: Sequence[Held]
 ) -> tuple[dict[str, Record], list[MatrixError]]:
     """Read the records of some rows again; return them by path, and an error for each bad one."""
-    told = _texts(rows, held)
+    told = texts_of(rows, held)
     records: dict[str, Record] = {}
     faults: list[MatrixError] = []
     for path, source, _, *what in held:
@@ -79,7 +79,7 @@ def _fault(place: Path) -> str | None:
     return None
 
 
-def _texts(rows: RecordDatabase, held: Sequence[Held]) -> dict[str, str]:
+def texts_of(rows: RecordDatabase, held: Sequence[Held]) -> dict[str, str]:
     """Return the texts of the records inside archives and stores, by their paths."""
     sources: dict[str, list[tuple[str, str, str]]] = {}
     for path, source, file, _, _, started in held:
