@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from matrix._util.files import FileError, NameTakenError, alone, create_bytes
+from matrix._util.files import NameTakenError, create_bytes
+from matrix._util.lock import alone
 from matrix.errors import MatrixError
 from matrix.record.content import content_hash
 from matrix.record.model import PLATFORMS, Record, RecordError
@@ -33,6 +34,7 @@ RECORD_LIMIT = 16 << 20
 BESIDE_LIMIT = 64 << 20
 """The most bytes of a log or a JUnit file."""
 
+_LOCK = ".matrix-merge.lock"
 _DEEPEST = 32
 _LINK, _PIPE = "a link", "a pipe, a socket or a device"
 _SAFE_NAME = re.compile(r"[a-z0-9-]+(?:\.[A-Za-z0-9_-]{1,60}){0,4}\.json", re.ASCII)
@@ -74,16 +76,12 @@ def merge(places: Sequence[Place], into: Path, say: Callable[[str], None]) -> Me
     """Merge the records of the places into a folder, made where there is none.
 
     Of several merges into one folder one works at a time. What is wrong is in `refused`, and the
-    rest is merged. Raises MergeError where the folder is none of records, FileError where the disk
-    refuses; what was merged before is whole.
+    rest is merged. Raises MergeError where the folder is none of records, LockError and FileError
+    where the disk refuses; what was merged before is whole.
     """
     _check_target(into)
     merged = Merged()
-    try:
-        into.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{into}: cannot be made: {error.strerror or error}") from None
-    with alone(into, lambda: say(f"{into}: waits for another merge into it")):
+    with alone(into / _LOCK, lambda: say(f"{into}: waits for another merge into it")):
         target = _Target(into, merged, say)
         for place in places:
             before = merged.new + merged.known, len(merged.refused)
