@@ -105,8 +105,8 @@ def _add_cuda_options(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--platform",
         choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="of sources: cuda finds how this vLLM is had there (auto: where a GPU is visible)",
+        help="of sources: cuda finds how this vLLM is had there (default: auto, cuda where a GPU is"
+        " visible)",
     )
     added.add_argument(
         "--build",
@@ -133,13 +133,14 @@ def _add(options: argparse.Namespace) -> int:
     releases = load_releases()
     gathered = _gather(options, wanted, releases)
     candidate = gathered.candidate
-    old, done = None, Update.UNCHANGED
+    old, done, after = None, Update.UNCHANGED, releases.candidates
 
     def changed(now: Candidates) -> Candidates | None:
-        nonlocal old, done
+        nonlocal old, done, after
         old = now.get(candidate.name)
         done = update(old, candidate, force=options.force)
-        return None if done is Update.UNCHANGED else now.including(candidate)
+        after = now.including(candidate)
+        return None if done is Update.UNCHANGED else after
 
     path = change_candidates(changed)
     if done is not Update.UNCHANGED:
@@ -147,6 +148,7 @@ def _add(options: argparse.Namespace) -> int:
         if old is not None and old.build != candidate.build:
             gone = old.build
             forget(lambda build: build == gone)
+            _forget_wheels(old, after)
     pythons = pythons_of(candidate, releases.pythons)
     cell = _example(releases.including(candidate), candidate, wanted.pythons)
     print("\n".join(added_lines(candidate, done, gathered.notes, pythons, cell)))
@@ -196,10 +198,11 @@ def _wanted(options: argparse.Namespace) -> Wanted:
         raise MatrixError("--sha256: goes with --wheel and --sdist; an index has its own hashes")
     if options.version is not None and (options.wheel or options.sdist) is not None:
         raise MatrixError("--version: goes with --index, --commit and --tree; a file has its own")
-    for option in ("build", "no_wheel"):
+    for option in ("build", "no_wheel", "platform"):
         if getattr(options, option) and not _is_from_sources(options):
             raise MatrixError(
-                f"--{option.replace('_', '-')}: goes with --commit, --tree and --sdist alone"
+                f"--{option.replace('_', '-')}: goes with --commit, --tree and --sdist alone; the"
+                " files of an index and a wheel are as they are"
             )
     for option in ("version", "pin"):
         if getattr(options, option) is not None:
@@ -285,10 +288,11 @@ def _cuda_ways(options: argparse.Namespace, wanted: Wanted, releases: Releases) 
     from matrix.record.model import Platform
     from matrix.run.preflight import choose_platform
 
-    if choose_platform(options.platform) is not Platform.CUDA:
+    asked = options.platform or "auto"
+    if choose_platform(asked) is not Platform.CUDA:
         for option in ("build", "no_wheel"):
             if getattr(options, option):
-                here = "no GPU is visible here" if options.platform == "auto" else "cpu is named"
+                here = "no GPU is visible here" if asked == "auto" else "cpu is named"
                 raise MatrixError(
                     f"--{option.replace('_', '-')}: is for the platform cuda, and {here}; name it:"
                     " --platform cuda"
@@ -301,7 +305,7 @@ def _cuda_ways(options: argparse.Namespace, wanted: Wanted, releases: Releases) 
         build=options.build,
         wheel=not options.no_wheel,
         # Nobody named the platform: a GPU is here.
-        otherwise=", or add it for the CPU: --platform cpu" if options.platform == "auto" else "",
+        otherwise=", or add it for the CPU: --platform cpu" if asked == "auto" else "",
     )
 
 
@@ -346,7 +350,26 @@ def _remove(options: argparse.Namespace) -> int:
     from matrix.catalog.candidates.file import change_candidates
     from matrix.checks.candidate_cache import forget
 
-    path = change_candidates(lambda now: now.excluding(options.name))
+    removed: list[tuple[Candidate, Candidates]] = []
+
+    def without(now: Candidates) -> Candidates:
+        left = now.excluding(options.name)
+        removed.append((now.named(options.name), left))
+        return left
+
+    path = change_candidates(without)
     print(f"{options.name} was removed from {from_here(path)}")
     forget(lambda build: build.name == options.name)
+    for candidate, left in removed:
+        _forget_wheels(candidate, left)
     return 0
+
+
+def _forget_wheels(candidate: Candidate, left: Candidates) -> None:
+    """Remove from the cache what was built of a candidate's sources that nobody has any more."""
+    from matrix._util.text import plural
+    from matrix.checks.vllm_build.build import forget_wheels
+
+    if removed := forget_wheels(candidate, left.every):
+        what = "was" if removed == 1 else "were"
+        print_status(f"{plural(removed, 'wheel')} built of it {what} removed from the cache")

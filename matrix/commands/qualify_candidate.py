@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
         last = history.last
         known = last is not None and last.identity == candidate.identity
         if last is not None and known and last.verdict is not Verdict.NOT_ENOUGH:
-            print(nothing_new(last, history), end="")
+            render = report.render_nothing_new if options.json else nothing_new
+            print(render(last, history), end="")
             return last.verdict.exit_status
     asked = _asked(options, candidate, releases)
     evidence = CandidateRecords(

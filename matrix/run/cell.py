@@ -60,6 +60,7 @@ from matrix.run.nvidia import unusable_gpu
 from matrix.run.origin import (
     Installed,
     look_at_origins,
+    named_index,
     origins_of,
     without_extensions,
     wrong_origin,
@@ -413,7 +414,7 @@ def _clean(record: Record, root: Path) -> Record:
         for case in record.cases
     )
     origins = record.origins and tuple(
-        replace(origin, index=clean(origin.index), file=clean(origin.file))
+        replace(origin, index=clean(named_index(origin.index)), file=clean(origin.file))
         for origin in record.origins
     )
     jit = record.jit and replace(record.jit, reason=clean(record.jit.reason))

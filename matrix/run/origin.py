@@ -7,6 +7,7 @@ a candidate's hash when it installs it by its address; `direct_url.json` then na
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +18,10 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion
 
-from matrix._util.text import listed
+from matrix._util.text import clean, clip, listed
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.addresses import without_secrets
+from matrix.catalog.candidates.channels import is_public
 from matrix.catalog.candidates.model import Candidate, Commit, File
 from matrix.catalog.candidates.update import described
 from matrix.catalog.cells import Cell, Made
@@ -41,6 +43,9 @@ from matrix.run.wheel_content import (
 # What vLLM's setup.py ends the version with, after `+` or `.`.
 _EMPTY, _PRECOMPILED = "empty", "precompiled"
 _SHOWN = 12  # digits of a revision, for people
+INDEX_NAME = "MATRIX_INDEX_NAME"
+"""The environment variable with what records call an index instead of its address."""
+_LONGEST_NAME = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +103,16 @@ def origins_of(
             origin = _with_way(origin, candidate, found.get(project), cell, platform)
         origins.append(origin)
     return tuple(origins)
+
+
+def named_index(index: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return what a record says of an index: its address, or what MATRIX_INDEX_NAME calls it.
+
+    An address may have the host name of a company, which a published record should not. The
+    addresses of the built-in channels are public, and stay.
+    """
+    name = clip(clean(environ.get(INDEX_NAME, "")).strip(), _LONGEST_NAME)
+    return name if index is not None and name and not is_public(index) else index
 
 
 def wrong_origin(

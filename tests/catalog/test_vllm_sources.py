@@ -208,6 +208,40 @@ def test_nothing_of_a_repository_runs(
     assert not ran.exists()
 
 
+@pytest.mark.parametrize("own", ["none", "variable", "setting"])
+def test_ssh_asks_nobody_unless_the_user_has_an_ssh_of_its_own(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    programs, said = tmp_path / "bin", tmp_path / "arguments"
+    programs.mkdir()
+    for name in ("ssh", "ownssh"):
+        program = programs / name
+        program.write_text(
+            f'#!/bin/sh\necho {name} "$@" >> {said}\n'
+            "echo 'Host key verification failed.' >&2\nexit 255\n"
+        )
+        program.chmod(0o755)
+    config = tmp_path / "gitconfig"
+    config.write_text("[core]\n sshCommand = ownssh\n" if own == "setting" else "")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("GIT_SSH", raising=False)
+    monkeypatch.delenv("GIT_SSH_COMMAND", raising=False)
+    if own == "variable":
+        monkeypatch.setenv("GIT_SSH_COMMAND", "ownssh")
+    there = Repository(address="ssh://git@host.invalid/vllm", say=lambda _: None, cache=cache)
+    with pytest.raises(GitError) as caught:
+        there.resolve("main")
+    assert str(caught.value).startswith(
+        "ssh://host.invalid/vllm: Host key verification failed; ssh asks nothing here"
+    )
+    silent = [line for line in said.read_text().splitlines() if "BatchMode=yes" in line]
+    assert bool(silent) is (own == "none")
+    assert {line.partition(" ")[0] for line in said.read_text().splitlines()} == {
+        "ssh" if own == "none" else "ownssh"
+    }
+
+
 def test_a_folder_that_lacks_a_commit_fetches_it_by_no_program(tmp_path: Path, cache: Path) -> None:
     """Its settings name a remote that has what is missing, and what git shall start for it."""
     tree = write_tree(tmp_path / "tree")

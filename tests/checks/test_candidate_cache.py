@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,7 @@ from fake_wheels import write_torch
 from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
 from matrix.catalog.candidates.model import Candidate
-from matrix.catalog.cells import Cell
+from matrix.catalog.cells import Cell, Made
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.candidate_cache import forget
 from matrix.checks.linkage.candidate import table_path
@@ -30,6 +31,7 @@ from matrix.checks.resolution.cache import (
     text_of,
 )
 from matrix.checks.resolution.resolve_cells import ResolveRequest, plan_questions
+from vllm_tree import write_tree
 
 CELL = "py312-torch216rc1-vllm033"
 DAMAGED = ["{", "[]", '{"resolutions": [{}]}', '{"rows": []}', "\0"]
@@ -170,3 +172,34 @@ def test_what_cannot_be_set_aside_is_an_error(here: Path) -> None:
     (path.parent / "resolutions.json.damaged").mkdir()
     with pytest.raises(ResolutionsError, match="is not JSON"):
         load_candidate_resolutions()
+
+
+def test_the_wheels_that_were_built_go_with_the_candidate(here: Path) -> None:
+    def kept_wheel(state: str, made: Made) -> Path:
+        folder = here / "cache/vllm-wheels" / state[:8]
+        folder.mkdir(parents=True)
+        facts: dict[str, object] = {
+            "kind": "tree", "identity": state, "made": made, "name": "x.whl", "log": "x.log",
+            "version": "1", "sha256": "", "revision": None, "source_version": "1",
+            "python": "3.12", "requirements": [], "tools": {}, "seconds": 1.0,
+        }  # fmt: skip
+        (folder / "built.json").write_text(json.dumps(facts))
+        return folder
+
+    def added() -> tuple[str, str]:
+        done = matrix(here, "candidate", "add", "vllmtree", "--tree", str(tree))
+        assert done.returncode == 0, done.stderr
+        sources = load_candidates().named("vllmtree").sources
+        assert sources is not None
+        return sources[1], done.stderr
+
+    tree = write_tree(here / "tree", more={"PKG-INFO": "Version: 0.33.0\n"})
+    first, _ = added()
+    old = kept_wheel(first, Made.WITHOUT_COMPILING)
+    assert added()[0] == first and old.exists()
+    (tree / "vllm/new.py").write_text("x = 1\n")
+    second, said = added()
+    assert "1 wheel built of it was removed from the cache" in said and not old.exists()
+    own = kept_wheel(second, Made.COMPILED)
+    done = matrix(here, "candidate", "remove", "vllmtree")
+    assert done.returncode == 0 and not own.exists()

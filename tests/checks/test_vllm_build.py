@@ -14,13 +14,20 @@ import pytest
 
 from fake_wheels import write_tools, write_wheel
 from local_index import Served
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Wanted
 from matrix.catalog.candidates.model import File, OnIndex
 from matrix.catalog.candidates.sources import from_commit, from_sdist, from_tree
 from matrix.catalog.projects import Project
 from matrix.catalog.vllm_sources.git import Repository
 from matrix.catalog.vllm_sources.sources import Sources, open_commit, open_sdist, open_tree
-from matrix.checks.vllm_build.build import BuildFailedError, Built, build_wheel
+from matrix.checks.vllm_build.build import (
+    BuildFailedError,
+    Built,
+    build_wheel,
+    built_before,
+    forget_wheels,
+)
 from matrix.checks.vllm_build.candidate import build_candidate
 from matrix.checks.vllm_build.environment import BuildEnvironmentError, build_requirements
 from matrix.checks.vllm_build.reasons import reason_of
@@ -321,6 +328,40 @@ def test_an_sdist_that_is_a_candidate_is_built_once(tmp_path: Path, cache: Path)
     sdist.unlink()
     again = build_candidate(added, sys.executable, quiet, cache=cache)
     assert again.from_cache and again.wheel == built.wheel
+    assert built_before(added, built.python, cache=cache) == again
     shutil.rmtree(cache / "build-environments")  # the tools may be others now
     with pytest.raises(MatrixError, match="no such file"):
         build_candidate(added, sys.executable, quiet, cache=cache)
+
+
+def test_a_wheel_is_forgotten_with_the_last_candidate_of_its_sources(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Wanted(name="vllmsdist", project=Project.VLLM)
+    one, other = (
+        from_sdist(wanted, str(write_sdist(tmp_path / version, version)), None).candidate
+        for version in ("0.33.0", "0.34.0")
+    )
+    namesake = replace(one, name="vllmalso")
+    built, kept = (
+        build_candidate(added, sys.executable, quiet, cache=cache) for added in (one, other)
+    )
+    wheels = cache / "vllm-wheels"
+    (wheels / "damaged").mkdir()
+    (wheels / "damaged" / "built.json").write_text("{")
+    assert forget_wheels(one, (other, namesake), cache=cache) == 0 and built.wheel.exists()
+    assert forget_wheels(one, (other,), cache=cache) == 1
+    assert sorted(path.name for path in wheels.iterdir()) == sorted(
+        ["damaged", kept.wheel.parent.name]
+    )
+    assert forget_wheels(one, cache=cache) == 0
+    published = replace(one, source=OnIndex(index="x", version="1"), files=(FILE,), version="1")
+    assert forget_wheels(published, cache=cache) == 0
+    assert forget_wheels(other, cache=tmp_path / "none") == 0
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(CandidateError, match=r"cannot be removed \(Permission denied\)"):
+        forget_wheels(other, cache=cache)

@@ -431,6 +431,8 @@ def test_add_and_show_say_which_way_leads_to_cuda(
         (["--commit", "vllm@HEAD", "--no-wheel", "--platform", "cpu"], "and cpu is named; name it"),
         (["--index", "nightly", "--build"], "--build: goes with --commit, --tree and --sdist"),
         (["--index", "nightly", "--no-wheel"], "--no-wheel: goes with --commit, --tree and"),
+        (["--index", "nightly", "--platform", "cuda"], "--platform: goes with --commit, --tree"),
+        (["--wheel", "vllm-0.1-py3-none-any.whl", "--platform", "auto"], "--platform: goes with"),
         (["--commit", "vllm@HEAD", "--platform", "cuda", "--no-wheel"], "compile it with --build"),
     ],
 )
@@ -493,10 +495,38 @@ def test_sources_that_are_none_are_one_line(
     refused(run("add", *arguments), fault, candidates)
 
 
+@pytest.mark.parametrize(
+    ("name", "lost", "fault"),
+    [
+        ("vllm", "setup.py", "has no setup.py; name a folder of vLLM's sources"),
+        ("vllm", "vllm/__init__.py", "has no vllm/__init__.py; name a folder"),
+        ("torch", None, "pyproject.toml: has the sources of torch, not of vllm; name vLLM's"),
+    ],
+)
+def test_an_sdist_is_looked_into_when_it_is_added(
+    served: Served,
+    run: Command,
+    candidates: Path,
+    tmp_path: Path,
+    name: str,
+    lost: str | None,
+    fault: str,
+) -> None:
+    path = tmp_path / "vllm-0.34.0rc2.tar.gz"
+    members = {
+        "PKG-INFO": metadata("vllm", "0.34.0rc2"), "requirements/cuda.txt": CUDA_TXT,
+        "setup.py": "", "pyproject.toml": f'[project]\nname = "{name}"\n', "vllm/__init__.py": "",
+    }  # fmt: skip
+    members.pop(lost or "", None)
+    path.write_bytes(served.sdist("vllm-0.34.0rc2", members))
+    refused(run("add", "vllm034rc2", "--sdist", path.name), f"{path.name}: {fault}", candidates)
+
+
 def test_an_sdist_is_a_candidate(served: Served, run: Command, tmp_path: Path) -> None:
     path = tmp_path / "vllm-0.34.0rc2.tar.gz"
     members = {
         "PKG-INFO": metadata("vllm", "0.34.0rc2"), "requirements/cuda.txt": CUDA_TXT,
+        "setup.py": "", "pyproject.toml": '[project]\nname = "vllm"\n', "vllm/__init__.py": "",
     }  # fmt: skip
     path.write_bytes(served.sdist("vllm-0.34.0rc2", members))
     done = run("add", "vllm034rc2", "--sdist", path.name)

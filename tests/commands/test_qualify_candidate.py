@@ -204,7 +204,7 @@ def test_all_of_it_as_json_and_for_an_issue(run: Command, runs: Runs) -> None:
         [NEW.name],
     )
     assert found["attributions"][0]["answer"] == "torch" and found["watch"] is None
-    assert found.keys() == CANDIDATE_SCHEMA["properties"].keys()
+    assert found.keys() == CANDIDATE_SCHEMA["properties"].keys() - {"nothing_new"}
     changes: list[dict[str, object]] = [
         {"more": 1},
         {"verdict": "fine"},
@@ -338,6 +338,15 @@ def test_a_watch_follows_findings_from_build_to_build(
     assert (again.returncode, runs.ran) == (1, ran)
     assert again.stdout.startswith("torchnightly: nothing new; 2.16.0.dev20261120 ")
     assert again.stdout.endswith("1 finding not closed\n")
+    as_json = run("torchnightly", "--watch", "--json")
+    found = json.loads(as_json.stdout)
+    assert (as_json.returncode, runs.ran, found.keys()) == (1, ran, {"schema", "nothing_new"})
+    nothing_new = found["nothing_new"]
+    assert (nothing_new["version"], nothing_new["not_closed"]) == ("2.16.0.dev20261120", 1)
+    assert (nothing_new["verdict"], nothing_new["exit_status"]) == ("not qualified", 1)
+    assert OF_A_CANDIDATE.is_valid(found)
+    assert not OF_A_CANDIDATE.is_valid({**found, "plan": {}})
+    assert not OF_A_CANDIDATE.is_valid({"schema": 1})
     heads = []
     for day, cases in ((21, FAILS), (22, GOOD), (23, GOOD), (24, FAILS)):
         publish(nightly, day)

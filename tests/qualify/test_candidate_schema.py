@@ -40,6 +40,7 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
         (DEFS["left_out"]["properties"]["code"]["enum"], LeftOutCode),
         (DEFS["planned"]["properties"]["because"]["properties"]["code"]["enum"], PlanCode),
         (CANDIDATE_SCHEMA["properties"]["verdict"]["enum"], Verdict),
+        (DEFS["nothing_new"]["properties"]["verdict"]["enum"], Verdict),
     ],
 )
 def test_every_code_is_named(named: list[str], codes: Iterable[str]) -> None:
@@ -52,10 +53,12 @@ def test_no_key_is_optional_or_unknown() -> None:
     for part in parts:
         assert part["required"] == list(part["properties"])
         assert part["additionalProperties"] is False
-    alone = {"schema", "plan"}
-    answer = root["properties"].keys() - alone
-    assert set(root["required"]) == alone and root["dependentRequired"].keys() == answer
-    assert set(root["dependentRequired"]["verdict"]) == answer - {"verdict"}
+    one_of = ["plan"], ["nothing_new"]
+    answer = root["properties"].keys() - {"schema", "plan", "nothing_new"}
+    assert root["required"] == ["schema"]
+    assert root["oneOf"] == [{"required": names} for names in one_of]
+    assert root["dependentRequired"].keys() == answer
+    assert set(root["dependentRequired"]["verdict"]) == {"plan", *answer} - {"verdict"}
 
 
 def test_the_schema_itself_is_one() -> None:

@@ -467,6 +467,13 @@ def test_a_candidate_that_does_not_resolve_has_a_record_of_its_build(
     assert record.cell == "py312-torch216rc1-vllm033"
     assert record.build("torch") == torch_candidate().build
     assert record.version("torch") == torch_candidate().key
+    origin = record.origin("torch")
+    assert origin is not None and origin.index == torch_candidate().index
+    monkeypatch.setenv("MATRIX_INDEX_NAME", "our mirror")
+    path = record_unstarted(cell, error, platform="cpu", records=tmp_path)
+    origin = valid(path).origin("torch")
+    assert origin is not None and origin.index == "our mirror" and origin.sha256 is not None
+    assert "rc.example" not in path.read_text()
 
 
 def test_a_vllm_without_extensions_is_refused_on_cuda(run: Run) -> None:

@@ -18,7 +18,13 @@ from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import ErrorKind, Platform
 from matrix.run.environment import read_environment
-from matrix.run.origin import look_at_origins, origins_of, without_extensions, wrong_origin
+from matrix.run.origin import (
+    look_at_origins,
+    named_index,
+    origins_of,
+    without_extensions,
+    wrong_origin,
+)
 
 RELEASES = load_releases()
 REVISION = "3f2a9c81d0e5c77"
@@ -249,3 +255,21 @@ def test_a_vllm_without_extensions_does_not_run_on_cuda(
 
 def test_nothing_is_said_of_a_vllm_that_is_not_there(site: Path) -> None:
     assert without_extensions(RELEASE, look_at_origins(), Platform.CUDA) is None
+
+
+@pytest.mark.parametrize(
+    ("index", "name", "said"),
+    [
+        ("https://pkg.corp.example/simple", "our mirror", "our mirror"),
+        ("https://pkg.corp.example/simple", "", "https://pkg.corp.example/simple"),
+        ("https://pkg.corp.example/simple", " a\nb ", "a b"),
+        ("https://download.pytorch.org/whl/test/cu130", "mine", "=="),
+        ("https://download.pytorch.org.corp.example/whl", "mine", "mine"),
+        (None, "mine", None),
+    ],
+)
+def test_a_record_calls_a_private_index_by_the_name_that_the_user_gives(
+    index: str | None, name: str, said: str | None
+) -> None:
+    assert named_index(index, {"MATRIX_INDEX_NAME": name}) == (index if said == "==" else said)
+    assert named_index(index, {}) == index

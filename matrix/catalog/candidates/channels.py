@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from matrix.catalog.candidates.addresses import AddressError, index_address
 from matrix.catalog.candidates.collection import CandidateError
@@ -122,6 +123,20 @@ def variable(project: Project, name: str) -> str:
     'MATRIX_CHANNEL_TORCH_TEST'
     """
     return f"MATRIX_CHANNEL_{project}_{name}".upper()
+
+
+def is_public(index: str) -> bool:
+    """Tell whether an index is one of the built-in channels, which everybody knows.
+
+    >>> is_public("https://wheels.vllm.ai/nightly"), is_public("https://wheels.vllm.ai.example/x")
+    (True, False)
+    """
+    parts = urlsplit(index)
+    return any(
+        (parts.scheme, parts.netloc) == urlsplit(channel.url)[:2]
+        for channels in CHANNELS.values()
+        for channel in channels
+    )
 
 
 def _template(

@@ -287,6 +287,19 @@ class Candidate:
         return not self.files
 
     @property
+    def sources(self) -> tuple[SourceKind, str] | None:
+        """The kind and the digest of the sources that it is built from; None where it has wheels.
+
+        Of a commit the digest is its full hash.
+        """
+        source = self.source
+        if isinstance(source, Commit):
+            return source.kind, source.revision
+        if isinstance(source, Tree):
+            return source.kind, source.state
+        return (source.kind, source.sha256) if isinstance(source, Sdist) else None
+
+    @property
     def index(self) -> str | None:
         """The index that its files are from; None for a single wheel and for sources."""
         return self.source.index if isinstance(self.source, OnIndex) else None

@@ -67,8 +67,8 @@ def from_sdist(
 ) -> Gathered:
     """Read a source distribution of vLLM, by its path or address, and return it as a candidate.
 
-    `ways` as `from_commit`. Raises FetchError where it cannot be had, CandidateError where it is
-    none of vLLM.
+    It is unpacked, so that what is not vLLM's is refused here and not at its build. `ways` as
+    `from_commit`. Raises MatrixError where it cannot be had, or is not vLLM's.
     """
     name = name_of(location)
     try:
@@ -86,10 +86,8 @@ def from_sdist(
         read = read_vllm(str(version), members, "sdist")
         source = Sdist(location=_place(location), sha256=digest)
         candidate = _checked(wanted, built(wanted, source, str(version), read), name)
-        if ways is None:
-            return Gathered(candidate=candidate)
         found = open_sdist(str(path), folder / "sources", sha256=digest)
-        return ways.find(candidate, found, None)
+        return Gathered(candidate=candidate) if ways is None else ways.find(candidate, found, None)
 
 
 def _place(location: str) -> str:

@@ -55,6 +55,9 @@ READ_ONLY = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PRO
 Its settings may name a remote of which git fetches objects that the folder lacks, and the program
 that does so. git 2.45 has a variable against it; older ones find no protocol that they may use.
 """
+_SILENT_SSH = "ssh -oBatchMode=yes"  # without it, ssh asks on the terminal and a job waits for ever
+_NO_REMOTE = "Could not read from remote repository"  # what was wrong stands in the line above
+_OF_SSH = "; ssh asks nothing here, so it needs a known host and a key without a question"
 _TAGS = "refs/tags/v*:refs/tags/v*"
 _DESCRIBE = ("describe", "--tags", "--long", "--abbrev=40", "--match", "v[0-9]*")
 _ANSWER = 300.0  # seconds for the branches of a repository, whatever the protocol
@@ -327,6 +330,8 @@ class Repository:
         """Return the environment of git; the address stands there, where no other user sees it."""
         kept = {key: value for key, value in os.environ.items() if key not in _STRAY}
         settings = (*_SAFE, ("remote.origin.url", self._remote))
+        if self._protocol == "ssh" and not self._has_own_ssh:
+            kept["GIT_SSH_COMMAND"] = _SILENT_SSH
         kept |= {
             "GIT_ALLOW_PROTOCOL": self._protocol,
             "GIT_TERMINAL_PROMPT": "0",
@@ -338,10 +343,28 @@ class Repository:
             kept |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
         return {**kept, **more}
 
+    @cached_property
+    def _has_own_ssh(self) -> bool:
+        """Whether the user told git which ssh to run, by a variable or in git's settings."""
+        if os.environ.get("GIT_SSH_COMMAND") or os.environ.get("GIT_SSH"):
+            return True
+        git = shutil.which("git")
+        if git is None:
+            return False
+        asked = [git, f"--git-dir={os.devnull}", "config", "--get", "core.sshCommand"]
+        done = subprocess.run(
+            asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        return bool(done.stdout.strip())
+
     def _reason(self, text: str) -> str:
         """Return the line of git's output that says what is wrong, without credentials."""
-        lines = [line for line in text.splitlines() if line.startswith(("fatal:", "error:"))]
+        every = [line for line in text.splitlines() if line.strip()]
+        lines = [line for line in every if line.startswith(("fatal:", "error:"))]
         shown = lines[0].partition(": ")[2] if lines else ""
+        before = every[every.index(lines[0]) - 1] if lines and every[0] != lines[0] else ""
+        if before and shown.startswith(_NO_REMOTE):
+            shown = f"{before.strip().rstrip('.')}{_OF_SSH if self._protocol == 'ssh' else ''}"
         return clip(clean(shown.replace(self._remote, self.shown)), _REASON)
 
 

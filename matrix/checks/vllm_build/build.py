@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +28,8 @@ from matrix._util.lock import alone
 from matrix._util.reported import Say, last_line, printed, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
-from matrix.catalog.candidates.model import Candidate, Commit, Sdist, SourceKind, Tree
+from matrix.catalog.candidates.collection import CandidateError
+from matrix.catalog.candidates.model import Candidate, SourceKind
 from matrix.catalog.cells import Made
 from matrix.catalog.located import find_file
 from matrix.catalog.vllm_sources.compiled import LOCATION, check_takes_extensions
@@ -163,16 +164,10 @@ def built_before(candidate: Candidate, python: str, *, cache: Path | None = None
     It may have been built with other tools than a build today would have. The sources need not be
     here.
     """
-    source = candidate.source
-    named: str | None = None
-    if isinstance(source, Commit):
-        named = source.revision
-    elif isinstance(source, (Sdist, Tree)):
-        named = source.sha256 if isinstance(source, Sdist) else source.state
     folder = (cache or cache_folder()).resolve() / _WHEELS
     for path in sorted(folder.glob(f"*/{_FACTS}"), key=lambda path: -path.stat().st_mtime):
         found = _facts(path.parent)
-        if found is None or (found.identity, found.kind) != (named, str(source.kind)):
+        if found is None or (found.kind, found.identity) != candidate.sources:
             continue
         of_the_cpu = found.made == Made.WITHOUT_COMPILING
         if of_the_cpu and (found.source_version, found.python) == (candidate.version, python):
@@ -180,6 +175,32 @@ def built_before(candidate: Candidate, python: str, *, cache: Path | None = None
             if kept is not None:
                 return kept
     return None
+
+
+def forget_wheels(
+    candidate: Candidate, others: Iterable[Candidate] = (), *, cache: Path | None = None
+) -> int:
+    """Remove the wheels that were built of a candidate's sources, and return how many those were.
+
+    Not those of sources that one of the `others` has too. Raises CandidateError where one cannot be
+    removed.
+    """
+    if candidate.sources is None or candidate.sources in (other.sources for other in others):
+        return 0
+    removed = 0
+    for path in sorted(((cache or cache_folder()).resolve() / _WHEELS).glob(f"*/{_FACTS}")):
+        found = _facts(path.parent)
+        if found is None or (found.kind, found.identity) != candidate.sources:
+            continue
+        try:
+            path.unlink()  # without it nobody takes the rest for a wheel
+            shutil.rmtree(path.parent)
+        except OSError as error:
+            raise CandidateError(
+                f"{path.parent}: cannot be removed ({error.strerror}); remove it by hand"
+            ) from None
+        removed += 1
+    return removed
 
 
 def _torch(given: str | None, recipe: Recipe) -> tuple[str, ...]:

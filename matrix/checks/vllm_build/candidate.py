@@ -31,13 +31,9 @@ def build_candidate(
     source = candidate.source
     if not isinstance(source, (Commit, Tree, Sdist)):
         raise MatrixError(f"candidate {candidate.name!r}: has wheels, and is not built")
-    identity = None  # of a tree, what it holds now must be read
-    if isinstance(source, Commit):
-        identity = source.revision
-    elif isinstance(source, Sdist):
-        identity = source.sha256
-    if identity is not None:
-        named = (source.kind, identity, candidate.version)
+    # Of a tree, what it holds now must be read.
+    if candidate.sources is not None and not isinstance(source, Tree):
+        named = (*candidate.sources, candidate.version)
         kept = find_wheel(named, python, torch=torch, cache=cache, recipe=recipe)
         if kept is not None:
             return kept

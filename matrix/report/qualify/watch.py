@@ -56,11 +56,27 @@ def content(delta: Delta) -> dict[str, object]:
 
 def nothing_new(build: Build, history: History) -> str:
     """Return that the channel has no build that was not qualified yet."""
-    still = sum(finding.status.is_open for finding in history.findings)
     return (
         f"{history.candidate}: nothing new; {clean(build.version)} (build {build.identity}) was"
-        f" {build.verdict} on {build.day}; {plural(still, 'finding')} not closed\n"
+        f" {build.verdict} on {build.day}; {plural(_not_closed(history), 'finding')} not closed\n"
     )
+
+
+def nothing_new_content(build: Build, history: History) -> dict[str, object]:
+    """Return the same as JSON has it."""
+    return {
+        "candidate": history.candidate,
+        "version": build.version,
+        "build": build.identity,
+        "day": build.day,
+        "verdict": build.verdict,
+        "exit_status": build.verdict.exit_status,
+        "not_closed": _not_closed(history),
+    }
+
+
+def _not_closed(history: History) -> int:
+    return sum(finding.status.is_open for finding in history.findings)
 
 
 def _heading(delta: Delta) -> str:
