@@ -11,11 +11,14 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from matrix.errors import MatrixError
 
 _BLOCK = 1 << 20
 _PARTIAL = ".tmp"
+READ_LIMIT = 64 << 20
+"""The most bytes that are read of a file that people or programs wrote, unless a reader differs."""
 # A pipe or a link that somebody put in the place of an own file is neither waited for nor followed.
 _NO_SURPRISE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -213,6 +216,51 @@ def _create_in_place(path: Path, content: bytes) -> None:
         raise
     finally:
         os.close(opened)
+
+
+def read_bytes(path: Path, limit: int = READ_LIMIT) -> bytes:
+    """Return what a file holds, which is not read where it has more bytes than `limit`.
+
+    Raises OSError, as for a file that cannot be read, also for what is not a file, such as a pipe
+    or a device, or a link to one: to open it may wait for ever, and to read it may never end.
+    """
+    with open_regular(path) as file:
+        # A file of its own size is not given the room of the limit.
+        content = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
+        content += file.read(limit + 1 - len(content)) if content else b""
+    if len(content) > limit:
+        what = f"has more than {limit >> 20} MiB, which nothing of this kind has"
+        raise OSError(errno.EFBIG, what, str(path))
+    return content
+
+
+def read_text(path: Path, limit: int = READ_LIMIT) -> str:
+    """Return the UTF-8 text of a file, its line ends as one newline; raises as `read_bytes` does.
+
+    Raises UnicodeDecodeError for other bytes.
+    """
+    text = read_bytes(path, limit).decode("utf-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it; raises OSError for what is not one, as `read_bytes` does."""
+    # To open a device may already do something, so what it is comes first.
+    _check_regular(os.stat(path).st_mode, path)
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _check_regular(os.fstat(opened).st_mode, path)
+        return os.fdopen(opened, "rb")
+    except BaseException:
+        os.close(opened)
+        raise
+
+
+def _check_regular(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is not a file, but a pipe, a socket or a device", str(path))
 
 
 def digest_of(path: Path) -> str:

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from matrix._util.files import read_text
 from matrix.errors import MatrixError
 
 
 def read_object(path: Path, error: type[MatrixError]) -> dict[str, Any]:
     """Return the object that a file holds. Raises `error`, which names the file and the fix."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except OSError as fault:
         raise error(f"{path}: cannot be read ({fault.strerror})") from fault
     except (ValueError, RecursionError) as fault:

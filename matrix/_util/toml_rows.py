@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from matrix._util import files
 from matrix._util.enums import StrEnum
 from matrix._util.versions import VersionRange, VersionRangeError
 from matrix.errors import MatrixError
@@ -25,7 +26,7 @@ _CASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[.+\])?")
 def read_text(path: Path, error: type[MatrixError]) -> str:
     """Return the text of a data file. Raises `error`, which names the file and the fix."""
     try:
-        return path.read_text(encoding="utf-8")
+        return files.read_text(path)
     except OSError as fault:
         raise error(f"{path}: cannot be read ({fault.strerror})") from fault
     except UnicodeDecodeError as fault:

@@ -48,13 +48,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from matrix._util.files import write_text
+    from matrix._util.files import read_text, write_text
     from matrix.catalog.releases_file import load_releases
     from matrix.catalog.tox_ini import difference, synced
 
     path, releases = Path("tox.ini"), load_releases()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise MatrixError(f"{path}: is not text ({error}); restore it") from error
     fresh = synced(text, releases)

@@ -176,10 +176,11 @@ def _table(options: argparse.Namespace) -> int:
 
 def _is_badge(path: Path) -> bool:
     """Tell whether an earlier table made the file; not if it cannot be read."""
+    from matrix._util.files import read_text
     from matrix.report.badges import is_own
 
     try:
-        return not path.is_symlink() and is_own(path.name, path.read_text(encoding="utf-8"))
+        return not path.is_symlink() and is_own(path.name, read_text(path))
     except (OSError, UnicodeDecodeError):
         return False
 

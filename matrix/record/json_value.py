@@ -28,8 +28,8 @@ def decode(text: str, name: str) -> "JsonValue":
     def mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))
             raise RecordError(f"{name}: not a record: the key {twice[:SHOWN]!r} stands there twice")
         return found
 

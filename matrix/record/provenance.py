@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+from matrix._util.files import read_text
 from matrix._util.memory import total_memory_mib
 from matrix.record.scrub import scrub
 from matrix.record.startup_tests import STARTUP_TESTS_VERSION
@@ -85,7 +86,7 @@ def note_commit(root: Path, head: str | None) -> None:
 
 def _noted_commit(root: Path) -> str | None:
     try:
-        noted = json.loads((root / _NOTE).read_text(encoding="utf-8"))
+        noted = json.loads(read_text(root / _NOTE))
         head, looked = noted["commit"], noted["watched"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeGuard
 
+from matrix._util.files import read_text
 from matrix.catalog.cells import PROJECTS, CellError, axis_of, cell_of, factors
 from matrix.record.json_value import (
     SHOWN,
@@ -44,6 +45,8 @@ from matrix.record.model import (
 from matrix.record.origin_reader import read_origins
 from matrix.record.start_reader import cache_check_of, defaults_of, start_of
 
+RECORD_LIMIT = 16 << 20
+"""The most bytes of a record's file that are read: hundreds of times a record of today."""
 _OLDEST_SCHEMA = 1
 _STARTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _CAPABILITY = re.compile(r"\d+\.\d+", re.ASCII)
@@ -52,6 +55,8 @@ _AMOUNT = "a number from 0 up, or null"
 
 def parse(text: str, name: str) -> Record:
     """Return the record that `text` holds. Raises RecordError, which calls the text `name`."""
+    if len(text) > RECORD_LIMIT:
+        raise RecordError(f"{name}: not a record: has more than {RECORD_LIMIT >> 20} MiB")
     return _record(decode(text, name))
 
 
@@ -62,7 +67,7 @@ def read(path: Path) -> Record:
     or by the versions of its provenance (unless its error says so itself: `wrong_cell`).
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, RECORD_LIMIT)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -43,6 +43,9 @@ _PACKED = ("stamp", "file", "started", "text")
 def load(rows: RecordDatabase, source: str) -> None:
     """Add the rows of an archive; what another release packed is read again."""
     found = file_identity(source)
+    if "://" not in source and os.path.exists(source) and not os.path.isfile(source):
+        rows.errors.append(HistoryError(f"{source}: is not a file, but a pipe or a device"))
+        return
     try:
         rows.check_columns(source, _PACKED)
         stamps = rows.execute(

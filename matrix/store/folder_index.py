@@ -57,7 +57,7 @@ class _Index:
         Until `keep` the rows name the index as their source.
         """
         held = []
-        if os.path.exists(self.path):
+        if os.path.isfile(self.path):
             with contextlib.suppress(failure()):
                 self._rows.execute(
                     f"INSERT INTO rows SELECT $folder || file, $path, {COLUMNS}"

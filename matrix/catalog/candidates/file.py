@@ -86,9 +86,9 @@ def load_candidates(path: Path | None = None) -> Candidates:
     Raises CandidatesFileError, one line, for a file that cannot be read or that is wrong.
     """
     path = path or candidates_path()
-    if not path.exists():
+    if not path.exists() or str(path) == os.devnull:
         return Candidates()
-    if not path.is_file() and str(path) != os.devnull:  # to read a pipe may never end
+    if not path.is_file():
         raise CandidatesFileError(f"{path}: is not a file; name another")
     return parse_candidates(read_text(path, CandidatesFileError), str(path))
 

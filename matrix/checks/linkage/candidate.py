@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
 
-from matrix._util.files import write_bytes
+from matrix._util.files import read_bytes, write_bytes
 from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
@@ -113,7 +113,7 @@ def wheel_to_read(candidate: Candidate, python: str) -> File:
 def _known(path: Path, wheel: File) -> TorchSymbols | VllmSymbols | None:
     """Return the table of a file; None where there is none of this wheel, or it is damaged."""
     try:
-        table = load(path.read_bytes(), path.name)
+        table = load(read_bytes(path), path.name)
     except (OSError, SymbolsError):
         return None
     return table if table.wheel.sha256 == wheel.sha256 else None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from matrix._util.files import write_bytes
+from matrix._util.files import read_bytes, write_bytes
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
 from matrix._util.versions import newest_patches, parse_version
@@ -196,7 +196,7 @@ def _other_build(path: Path, sha256: str) -> str | None:
     A table that is missing or damaged is of no build.
     """
     try:
-        wheel = load(path.read_bytes(), path.name).wheel
+        wheel = load(read_bytes(path), path.name).wheel
     except (OSError, SymbolsError):
         return None
     return wheel.file if wheel.sha256 != sha256 else None

@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 from matrix._util import paths
 from matrix._util.enums import StrEnum
+from matrix._util.files import read_bytes
 from matrix._util.versions import parse_version
 from matrix.checks.linkage.build import Build, build_of
 from matrix.checks.linkage.tables import (
@@ -221,7 +222,7 @@ class Tables:
                 )
             path = self.candidates.get(version, self.folder / name)
             try:
-                content = path.read_bytes()
+                content = read_bytes(path)
             except OSError as error:
                 raise SymbolsError(f"{name}: cannot be read: {error.strerror or error}") from None
             table = load(content, name)

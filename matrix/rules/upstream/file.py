@@ -13,7 +13,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion
 
-from matrix._util.files import write_text
+from matrix._util.files import read_text, write_text
 from matrix._util.paths import DATA
 from matrix._util.versions import parse_version
 from matrix.rules.upstream.follow import STARTS
@@ -39,7 +39,7 @@ def load_upstream(path: Path | None = None) -> Upstream:
     """
     path = path or UPSTREAM_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UpstreamError(f"{path}: cannot be read ({reason}); {_FIX}") from error
@@ -79,7 +79,7 @@ def parse_upstream(text: str, name: str) -> Upstream:
 def write_upstream(path: Path, upstream: Upstream) -> None:
     """Write the file where it differs from what is there."""
     text = to_json(upstream)
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or read_text(path) != text:
         write_text(path, text)
 
 
