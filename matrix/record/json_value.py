@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NoReturn, TypeGuard, TypeVar
 
@@ -28,8 +29,8 @@ def decode(text: str, name: str) -> "JsonValue":
     def mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+            counts = Counter(key for key, _ in pairs)
+            twice = next(key for key, count in counts.items() if count > 1)
             raise RecordError(f"{name}: not a record: the key {twice[:SHOWN]!r} stands there twice")
         return found
 
