@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,8 @@ from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from matrix.catalog.candidates.series import Series
+    from matrix.catalog.candidates.lines import LineRequest
     from matrix.catalog.cells import Cell
-    from matrix.catalog.releases import Releases
     from matrix.run.bisection import Progress, Run, Seen
     from matrix.run.candidate_line import Line
     from matrix.run.rerun import Rerun
@@ -113,8 +113,7 @@ def _day(text: str) -> date:
 
 def _bisect(options: argparse.Namespace) -> int:
     if options.channel is None and options.commits is None:
-        own = ("first_day", "last_day", "fixed", "candidates", "build")
-        _refuse(options, own, "a line of releases")
+        _refuse(options)
         if options.torch is None or options.vllm is None:
             raise MatrixError(
                 f"bisect: {_PAIR}, such as --vllm 0.20.2 --torch 2.11.0..2.15.0; or name a line of"
@@ -124,15 +123,15 @@ def _bisect(options: argparse.Namespace) -> int:
     return _bisect_line(options)
 
 
-_OPTIONS = {"first_day": "--from", "last_day": "--to"}
+def _refuse(options: argparse.Namespace) -> None:
+    """Raise MatrixError for an option that is of a line of builds alone."""
+    from matrix.catalog.candidates.lines import option_of
 
-
-def _refuse(options: argparse.Namespace, names: Sequence[str], what: str) -> None:
-    """Raise MatrixError for the first of these options that is given."""
-    for name in names:
+    for name in ("first_day", "last_day", "fixed", "candidates", "build"):
         if getattr(options, name):
-            option = _OPTIONS.get(name, f"--{name}")
-            raise MatrixError(f"{option}: does not go with {what}; leave it out")
+            raise MatrixError(
+                f"{option_of(name)}: does not go with a line of releases; leave it out"
+            )
 
 
 def _bisect_releases(options: argparse.Namespace) -> int:
@@ -157,12 +156,13 @@ def _bisect_releases(options: argparse.Namespace) -> int:
 
 def _bisect_line(options: argparse.Namespace) -> int:
     """Bisect a line of candidates: nightly builds, wheels of commits, or commits."""
+    from matrix.catalog.candidates.lines import open_line
     from matrix.catalog.releases_file import load_releases
     from matrix.run.bisection import Ends, bisect_line
     from matrix.run.candidate_line import Line, other_half
 
     releases = load_releases()
-    series = _series(options, releases)
+    series = open_line(_request(options), releases, print_status)
     other = "vllm" if series.project == "torch" else "torch"
     line = Line(
         series,
@@ -183,6 +183,15 @@ def _bisect_line(options: argparse.Namespace) -> int:
     run = _runner(options, rerun)
     found = bisect_line(line, records.look_at_line, run, ends, dry=options.dry_run)
     return _finish(options, found, rerun, records, line)
+
+
+def _request(options: argparse.Namespace) -> LineRequest:
+    """Return the line that is asked for."""
+    from matrix.catalog.candidates.lines import LineRequest
+
+    return LineRequest(
+        **{field.name: getattr(options, field.name) for field in fields(LineRequest)}
+    )
 
 
 def _runner(options: argparse.Namespace, rerun: Callable[[str], Rerun]) -> Run | None:
@@ -275,53 +284,3 @@ def _finish(
         if command is not None:
             print(f"next: {command}")
     return 2 if found.failures else records.status
-
-
-def _series(options: argparse.Namespace, releases: Releases) -> Series:
-    """Return the line that is asked for. Raises MatrixError where there is none."""
-    from matrix.catalog.candidates.lines import open_commits, open_nightlies
-    from matrix.catalog.candidates.on_cuda import CudaWays
-    from matrix.catalog.projects import Project
-
-    if options.commits is not None:
-        _refuse(options, ("vllm", "first_day", "last_day"), "--commits, which is a line of vLLM")
-        if options.torch is None:
-            raise MatrixError("--commits: names a line of vLLM; name its torch: --torch 2.14.0")
-        if options.build and (options.platform != "cuda" or options.channel is not None):
-            raise MatrixError("--build: goes with --commits on --platform cuda, without --channel")
-        ways = CudaWays(
-            releases=releases, pythons=(options.python,), say=print_status, build=options.build
-        )
-        address, ends = options.commits
-        return open_commits(
-            address,
-            ends,
-            options.channel,
-            python=options.python,
-            releases=releases,
-            say=print_status,
-            ways=ways if options.platform == "cuda" else None,
-        )
-    _refuse(options, ("fixed",), "a line of days, where either end may be the bad one")
-    _refuse(options, ("build",), "a line of days, whose builds are wheels")
-    if (options.torch is None) == (options.vllm is None):
-        raise MatrixError(
-            "--channel: name the half of the pair that stays, --vllm 0.33.0 for a line of torch or"
-            " --torch 2.14.0 for one of vLLM, and not both"
-        )
-    if options.first_day is None or options.last_day is None:
-        raise MatrixError("--channel: name the first day and the last: --from DATE --to DATE")
-    if options.first_day == options.last_day:
-        raise MatrixError(f"--from and --to: both are {options.first_day}; name two days")
-    if options.first_day > options.last_day:
-        raise MatrixError(
-            f"--from {options.first_day}: is later than --to {options.last_day}; the older day is"
-            " the first"
-        )
-    return open_nightlies(
-        options.channel,
-        Project.TORCH if options.torch is None else Project.VLLM,
-        (options.first_day, options.last_day),
-        python=options.python,
-        releases=releases,
-    )

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix._util.files import from_here
 from matrix.commands import arguments
-from matrix.errors import MatrixError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matrix.catalog.candidates.collection import Candidates
-    from matrix.catalog.candidates.gathered import Gathered, Wanted
-    from matrix.catalog.candidates.model import Candidate
-    from matrix.catalog.candidates.on_cuda import CudaWays
-    from matrix.catalog.releases import Releases
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -121,192 +110,14 @@ def _add_cuda_options(added: argparse.ArgumentParser) -> None:
 
 
 def _add(options: argparse.Namespace) -> int:
-    from matrix.catalog.candidates.file import change_candidates, load_candidates
-    from matrix.catalog.candidates.gathered import pythons_of
-    from matrix.catalog.candidates.update import Update, update
     from matrix.catalog.releases_file import load_releases
-    from matrix.checks.candidate_cache import forget
     from matrix.report.candidates import added_lines
+    from matrix.run.candidate_add import AddRequest, add_candidate
 
-    wanted = _wanted(options)
-    load_candidates()  # a file that is wrong is wrong at once
-    releases = load_releases()
-    gathered = _gather(options, wanted, releases)
-    candidate = gathered.candidate
-    old, done, after = None, Update.UNCHANGED, releases.candidates
-
-    def changed(now: Candidates) -> Candidates | None:
-        nonlocal old, done, after
-        old = now.get(candidate.name)
-        done = update(old, candidate, force=options.force)
-        after = now.including(candidate)
-        return None if done is Update.UNCHANGED else after
-
-    path = change_candidates(changed)
-    if done is not Update.UNCHANGED:
-        print_status(f"{from_here(path)} was written")
-        if old is not None and old.build != candidate.build:
-            gone = old.build
-            forget(lambda build: build == gone)
-            _forget_wheels(old, after)
-    pythons = pythons_of(candidate, releases.pythons)
-    cell = _example(releases.including(candidate), candidate, wanted.pythons)
-    print("\n".join(added_lines(candidate, done, gathered.notes, pythons, cell)))
+    given = {field.name: getattr(options, field.name) for field in fields(AddRequest)}
+    added = add_candidate(AddRequest(**given), load_releases(), print_status)
+    print("\n".join(added_lines(added)))
     return 0
-
-
-def _example(releases: Releases, candidate: Candidate, asked: Sequence[str]) -> str | None:
-    """Return the name of a cell of a candidate: with the newest vLLM, or the torch of its pin.
-
-    Its Python is one that was asked for, else this one, else the newest that goes with both.
-    """
-    from matrix.catalog.cells import CellError, environment_name, factor_of
-    from matrix.catalog.projects import Project
-
-    if candidate.project is Project.TORCH:
-        others = [factor_of("vllm", row.version) for row in reversed(releases.vllm)]
-    else:
-        others = [factor_of("torch", candidate.pins["torch"])]
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    pythons = (*asked, own, *reversed(releases.pythons))
-    for other in dict.fromkeys(others):
-        for python in pythons:
-            name = environment_name(python, candidate.name, other)
-            try:
-                return releases.resolve(name).name
-            except CellError:
-                continue
-    return None
-
-
-def _wanted(options: argparse.Namespace) -> Wanted:
-    """Return what is asked for. Raises MatrixError for a name or an option that does not fit."""
-    from matrix.catalog.candidates.gathered import Wanted
-    from matrix.catalog.cells import candidate_project
-    from matrix.catalog.projects import Project
-
-    project = Project(candidate_project(options.name))
-    _check_given(options)
-    if project is Project.VLLM and options.companion:
-        raise MatrixError("--companion: goes with a torch; a vLLM takes those of its torch")
-    if project is Project.TORCH and options.pin is not None:
-        raise MatrixError("--pin: goes with a vLLM; a torch pins none")
-    for name in ("commit", "tree", "sdist"):
-        if project is Project.TORCH and getattr(options, name) is not None:
-            raise MatrixError(f"--{name}: goes with a vLLM; torch comes as a wheel")
-    if options.sha256 is not None and options.wheel is None and options.sdist is None:
-        raise MatrixError("--sha256: goes with --wheel and --sdist; an index has its own hashes")
-    if options.version is not None and (options.wheel or options.sdist) is not None:
-        raise MatrixError("--version: goes with --index, --commit and --tree; a file has its own")
-    for option in ("build", "no_wheel", "platform"):
-        if getattr(options, option) and not _is_from_sources(options):
-            raise MatrixError(
-                f"--{option.replace('_', '-')}: goes with --commit, --tree and --sdist alone; the"
-                " files of an index and a wheel are as they are"
-            )
-    for option in ("version", "pin"):
-        if getattr(options, option) is not None:
-            _check_version(f"--{option}", getattr(options, option))
-    return Wanted(
-        name=options.name,
-        project=project,
-        pythons=tuple(options.python),
-        pin=options.pin,
-        companions=tuple(text for text in options.companion if "==" not in text),
-        companion_pins=_pins(options.companion),
-    )
-
-
-def _check_given(options: argparse.Namespace) -> None:
-    """Refuse an option without a text, such as that of a variable that is not set."""
-    for name in ("index", "wheel", "commit", "tree", "sdist"):
-        if getattr(options, name) == "":
-            raise MatrixError(f"--{name}: is empty; name one")
-    if "" in options.companion:
-        raise MatrixError("--companion: is empty; name one")
-
-
-def _is_from_sources(options: argparse.Namespace) -> bool:
-    return any(getattr(options, name) is not None for name in ("commit", "tree", "sdist"))
-
-
-def _pins(given: list[str]) -> dict[str, str]:
-    from matrix.catalog.candidates.model import TORCH_COMPANIONS
-
-    found = {}
-    for text in given:
-        name, equals, version = text.partition("==")
-        if equals:
-            if name not in TORCH_COMPANIONS[:2]:
-                raise MatrixError(
-                    f"--companion {text}: {name!r} is not torchvision or torchaudio; name a wheel"
-                )
-            found[name] = _check_version(f"--companion {text}", version)
-    return found
-
-
-def _check_version(option: str, text: str) -> str:
-    from packaging.version import InvalidVersion
-
-    from matrix._util.versions import parse_version
-
-    try:
-        parse_version(text)
-    except InvalidVersion:
-        raise MatrixError(f"{option}: {text!r} is not a version; write it as 2.16.0") from None
-    return text
-
-
-def _gather(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> Gathered:
-    from matrix.catalog.candidates import sources
-    from matrix.catalog.candidates.channels import place_of
-    from matrix.catalog.candidates.published import from_index
-    from matrix.catalog.candidates.wheels import from_wheel
-    from matrix.catalog.index import Index
-
-    if options.wheel is not None:
-        return from_wheel(wanted, options.wheel, options.sha256, releases)
-    ways = _cuda_ways(options, wanted, releases) if _is_from_sources(options) else None
-    if options.sdist is not None:
-        return sources.from_sdist(wanted, options.sdist, options.sha256, ways)
-    if options.commit is not None:
-        return sources.from_commit(wanted, options.commit, options.version, print_status, ways)
-    if options.tree is not None:
-        return sources.from_tree(wanted, options.tree, options.version, ways)
-    channels, flavour = releases.candidates.channels, releases.cuda_flavour
-    place = place_of(options.index, wanted.project, channels, flavour=flavour)
-    index = Index(place.address)
-    try:
-        return from_index(wanted, place, options.version, releases, index=index)
-    finally:
-        index.close()
-
-
-def _cuda_ways(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> CudaWays | None:
-    """Return what finds the way of a vLLM from sources to cuda; None for the platform cpu."""
-    from matrix.catalog.candidates.on_cuda import CudaWays
-    from matrix.record.model import Platform
-    from matrix.run.preflight import choose_platform
-
-    asked = options.platform or "auto"
-    if choose_platform(asked) is not Platform.CUDA:
-        for option in ("build", "no_wheel"):
-            if getattr(options, option):
-                here = "no GPU is visible here" if asked == "auto" else "cpu is named"
-                raise MatrixError(
-                    f"--{option.replace('_', '-')}: is for the platform cuda, and {here}; name it:"
-                    " --platform cuda"
-                )
-        return None
-    return CudaWays(
-        releases=releases,
-        pythons=wanted.pythons or releases.pythons,
-        say=print_status,
-        build=options.build,
-        wheel=not options.no_wheel,
-        # Nobody named the platform: a GPU is here.
-        otherwise=", or add it for the CPU: --platform cpu" if asked == "auto" else "",
-    )
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -347,29 +158,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from matrix.catalog.candidates.file import change_candidates
-    from matrix.checks.candidate_cache import forget
+    from matrix.run.candidate_add import remove_candidate
 
-    removed: list[tuple[Candidate, Candidates]] = []
-
-    def without(now: Candidates) -> Candidates:
-        left = now.excluding(options.name)
-        removed.append((now.named(options.name), left))
-        return left
-
-    path = change_candidates(without)
+    path = remove_candidate(options.name, print_status)
     print(f"{options.name} was removed from {from_here(path)}")
-    forget(lambda build: build.name == options.name)
-    for candidate, left in removed:
-        _forget_wheels(candidate, left)
     return 0
-
-
-def _forget_wheels(candidate: Candidate, left: Candidates) -> None:
-    """Remove from the cache what was built of a candidate's sources that nobody has any more."""
-    from matrix._util.text import plural
-    from matrix.checks.vllm_build.build import forget_wheels
-
-    if removed := forget_wheels(candidate, left.every):
-        what = "was" if removed == 1 else "were"
-        print_status(f"{plural(removed, 'wheel')} built of it {what} removed from the cache")

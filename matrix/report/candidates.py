@@ -19,6 +19,7 @@ from matrix.catalog.candidates.model import (
 )
 from matrix.catalog.candidates.update import Update, described_source
 from matrix.catalog.cells import Made
+from matrix.run.candidate_add import Added
 from matrix.run.environment import AbsentCompanions
 
 
@@ -113,33 +114,25 @@ def candidate_json(candidate: Candidate, pythons: Sequence[str]) -> dict[str, An
     }
 
 
-def added_lines(
-    candidate: Candidate,
-    update: Update,
-    notes: Sequence[str],
-    pythons: Sequence[str],
-    cell: str | None,
-) -> list[str]:
-    """Return what an addition did, and what a person must know of the candidate.
-
-    `cell` is the name of a cell that it makes; None without one.
-    """
+def added_lines(added: Added) -> list[str]:
+    """Return what an addition did, and what a person must know of the candidate."""
+    candidate = added.candidate
     what = {
         Update.ADDED: "added",
         Update.REPLACED: "added in place of the build before",
         Update.UNCHANGED: "is there already, and is the same build",
-    }[update]
-    there = listed(list(pythons)) if pythons else "no Python of the matrix"
+    }[added.update]
+    there = listed(list(added.pythons)) if added.pythons else "no Python of the matrix"
     lines = [
         f"{candidate.name} {what}: {candidate.project} {candidate.version} for Python {there}",
         f"  from {described_source(candidate)}, identity {candidate.identity}",
         *(f"  with {file.name}" for file in candidate.companions),
-        *(f"  note: {note}" for note in notes),
+        *(f"  note: {note}" for note in added.notes),
     ]
     if candidate.is_built and candidate.on_cuda is not None:
         lines.append(f"  on cuda: {on_cuda(candidate.on_cuda)}")
-    if cell is not None:
-        lines.append(f"  run it by tox -e {cell}")
+    if added.cell is not None:
+        lines.append(f"  run it by tox -e {added.cell}")
     return [clean(line) for line in lines]
 
 
