@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tox.tox_env.python.api import Python
 
     from matrix.record.model import RunError
+    from matrix.run.installing import Installing
 
 _CELL = re.compile(r"py\d+-torch[a-z0-9]+(-vllm[a-z0-9]+)?")
 _CELL_LIKE = re.compile(r"(^|-)(torch|vllm|py\d)")
@@ -55,6 +56,7 @@ _unbuilt: dict[str, RunError] = {}
 _added: set[str] = set()
 _ran: set[str] = set()
 _unnoted: set[str] = set()
+_installing: dict[str, Installing] = {}
 
 
 @impl
@@ -109,6 +111,7 @@ def tox_on_install(
 
     tox has emptied the environment's temporary folder, and reads the requirements after this.
     """
+    _say_that_it_installs(tox_env)
     if tox_env.name in _built and of_type == "deps":
         _build(tox_env)
     if tox_env.name in _overrides:
@@ -126,6 +129,7 @@ def tox_before_run_commands(tox_env: ToxEnv) -> None:
     What its releases are on the index is noted too, for that record.
     """
     _ran.add(tox_env.name)
+    _installs_no_more(tox_env)
     asks_none = any(os.environ.get(name, "").lower() in _YES for name in _NO_INDEX)
     if _CELL.fullmatch(tox_env.name) and not asks_none:
         _note_published(cast("Python", tox_env))
@@ -134,6 +138,7 @@ def tox_before_run_commands(tox_env: ToxEnv) -> None:
 @impl
 def tox_env_teardown(tox_env: ToxEnv) -> None:
     """Write the record of a cell whose environment could not be made."""
+    _installs_no_more(tox_env)
     if tox_env.name in _ran or not _CELL.fullmatch(tox_env.name):
         return
     error = _unbuilt.get(tox_env.name)
@@ -234,6 +239,30 @@ def _build(tox_env: ToxEnv) -> None:
     finally:
         if not _built[cell_name].is_file():
             _remove_empty(tox_env)
+
+
+def _say_that_it_installs(tox_env: ToxEnv) -> None:
+    """Say what a cell's environment takes, and every ten seconds that tox is still at it."""
+    if tox_env.name in _installing or not _CELL.fullmatch(tox_env.name):
+        return
+    from matrix.report.run_progress import installing_words, whole_install_words
+    from matrix.run.environments import LINKED_MIB, Environments, is_whole, seconds_for, uv_cache
+    from matrix.run.installing import Installing
+
+    def say(words: str) -> None:
+        print(f"matrix: {tox_env.name}: {words}", flush=True)
+
+    if not is_whole(tox_env.env_dir):
+        environments = Environments(folder=tox_env.env_dir.parent, cache=uv_cache())
+        mib = environments.needs_mib(load_releases().resolve(tox_env.name))
+        takes = whole_install_words(mib, seconds_for(mib), linked=mib == LINKED_MIB)
+        say(f"makes its environment: {takes}")
+    _installing[tox_env.name] = Installing(tox_env.env_dir, say, installing_words)
+
+
+def _installs_no_more(tox_env: ToxEnv) -> None:
+    if (installing := _installing.get(tox_env.name)) is not None:
+        installing.end()
 
 
 def _note_published(tox_env: Python) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from matrix._util.text import clean
 from matrix.run.stage import Stage
 
+LINKED = "(uv's cache has the rest)"
+
 
 def duration(seconds: float) -> str:
     """Return a time as people read it.
@@ -16,6 +18,37 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def disk(mib: int) -> str:
+    """Return a size on disk, roughly.
+
+    >>> disk(10 * 1024), disk(600)
+    ('about 10 GB', 'about 600 MB')
+    """
+    return f"about {mib / 1024:.0f} GB" if mib >= 1024 else f"about {mib} MB"
+
+
+def whole_install_words(mib: int, seconds: float, *, linked: bool) -> str:
+    """Return what an environment takes that is to be made: disk and time.
+
+    >>> whole_install_words(10 * 1024, 150, linked=False)
+    'about 10 GB, some minutes'
+    >>> whole_install_words(600, 20, linked=True)
+    "about 600 MB (uv's cache has the rest), about 20 s"
+    """
+    time = "some minutes" if seconds >= 60 else f"about {duration(seconds)}"
+    return f"{disk(mib)}{chr(32) * linked}{LINKED * linked}, {time}"
+
+
+def installing_words(seconds: float, mib: int) -> str:
+    """Return what is said while an environment is made.
+
+    >>> installing_words(29.6, 3500), installing_words(9.1, 3)
+    ('installs, 30 s, about 3 GB of disk so far', 'installs, 9 s')
+    """
+    so_far = f", {disk(mib)} of disk so far" if mib >= 50 else ""
+    return f"installs, {seconds:.0f} s{so_far}"
 
 
 def stage_words(stage: Stage | None) -> str:
