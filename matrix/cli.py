@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
 import matrix
+from matrix._util.addresses import without_logins
 from matrix._util.console import print_status
-from matrix._util.text import shorten, without_logins
+from matrix._util.text import shorten
 from matrix.errors import MatrixError
 
 # The commands of each module of `matrix.commands`, in the order of `matrix --help`.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from matrix._util.text import clean, shorten, without_logins
+from matrix._util.addresses import without_logins
+from matrix._util.text import clean, shorten
 
 
 def print_status(line: str) -> None:

@@ -17,7 +17,6 @@ _COMMAND = re.compile(
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=+/\[\]() -]+")
 _LINK = re.compile(r"(?i)://|www\.")
-_LOGIN = re.compile(r"(?<=://)[^\s/]*@|(?<![\w.%+-])[\w.%+-]+:[^\s/@]+@(?=\w)")
 _MARKDOWN = str.maketrans(
     {
         **{mark: f"\\{mark}" for mark in "\\*_[]~#"},
@@ -69,15 +68,6 @@ def no_command(text: str) -> str:
     return _COMMAND.sub(
         lambda found: f"{found['indent']}: " if found["indent"] is not None else "## ", text
     )
-
-
-def without_logins(text: str) -> str:
-    """Return the text without the user and password of each address in it, also of a mistyped one.
-
-    >>> without_logins("https://me:secret@example.org/x: does not answer (see me:secret@host/y)")
-    'https://example.org/x: does not answer (see host/y)'
-    """
-    return _LOGIN.sub("", text)
 
 
 def clip(text: str, limit: int) -> str:

@@ -22,10 +22,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from packaging.utils import canonicalize_name
 
+from matrix._util import addresses
+from matrix._util.addresses import without_logins
 from matrix._util.files import digest_of
 from matrix._util.scratch import Scratch
-from matrix._util.text import without_logins
-from matrix.catalog.candidates import addresses
 from matrix.catalog.index_config import index_address
 from matrix.errors import MatrixError
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from matrix._util.addresses import without_secrets
 from matrix._util.files import digest_of
-from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.index import FetchError, Index, PublishedFile
 
 _NAME = re.compile(r"\w[\w.+!-]*")

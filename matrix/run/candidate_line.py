@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from matrix._util.addresses import compare_address
 from matrix._util.versions import minor_of, newest_patch
 from matrix.attribution.bisect import BisectionError, Search
-from matrix.catalog.candidates.addresses import compare_address
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import change_candidates, load_candidates
 from matrix.catalog.candidates.model import Candidate

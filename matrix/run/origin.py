@@ -18,9 +18,9 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion
 
+from matrix._util.addresses import without_secrets
 from matrix._util.text import clean, clip, listed
 from matrix._util.versions import parse_version
-from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.channels import is_public
 from matrix.catalog.candidates.model import Candidate, Commit, File
 from matrix.catalog.candidates.update import described

@@ -19,7 +19,7 @@ from packaging.tags import Tag
 from packaging.utils import parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from matrix.catalog.candidates.addresses import without_secrets
+from matrix._util.addresses import without_secrets
 from matrix.catalog.candidates.choose import Tags, machine_tags, wheel_version
 from matrix.catalog.index import Index, NoProjectError, PublishedFile
 from matrix.catalog.projects import Project

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_index import Served
-from matrix.catalog.candidates.addresses import compare_address
+from matrix._util.addresses import compare_address
 from matrix.catalog.candidates.channels import Place, place_of
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.model import Commit, OnCuda, OnIndex

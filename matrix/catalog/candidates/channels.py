@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from matrix.catalog.candidates.addresses import AddressError, index_address
+from matrix._util.addresses import AddressError, index_address
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.projects import Project
 

@@ -11,9 +11,9 @@ from packaging.tags import Tag, compatible_tags, cpython_tags, platform_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.addresses import without_secrets
 from matrix._util.text import listed
 from matrix._util.versions import parse_version
-from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.model import File
 from matrix.catalog.index import PublishedFile

@@ -17,11 +17,11 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
+from matrix._util.addresses import AddressError, file_address, index_address
 from matrix._util.files import write_text
 from matrix._util.lock import alone
 from matrix._util.toml_rows import check_keys, choice_of, read_text
 from matrix._util.versions import parse_version
-from matrix.catalog.candidates.addresses import AddressError, file_address, index_address
 from matrix.catalog.candidates.channels import CHANNELS
 from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.candidates.model import (

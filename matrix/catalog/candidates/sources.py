@@ -10,9 +10,9 @@ from pathlib import Path
 
 from packaging.utils import InvalidSdistFilename, parse_sdist_filename
 
+from matrix._util.addresses import without_secrets
 from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
-from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Gathered, Wanted, built
 from matrix.catalog.candidates.model import Candidate, Commit, Sdist, Tree

@@ -12,9 +12,9 @@ from pathlib import Path
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from matrix._util.addresses import without_secrets
 from matrix._util.scratch import Scratch
 from matrix._util.versions import minor_of
-from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.choose import Tags, choose_files, machine_tags, recorded
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Gathered, Wanted, check_pythons, of_wheels

@@ -9,10 +9,10 @@ from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from matrix._util.addresses import without_secrets
 from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
 from matrix._util.text import clip
-from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.model import Commit, Sdist, SourceKind, Tree
 from matrix.catalog.located import find_file, is_remote, name_of
 from matrix.catalog.vllm_sources.folder import (

@@ -1,4 +1,7 @@
-"""Addresses of indexes, files and repositories, without what is secret in them. Pure."""
+"""Addresses of indexes, files and repositories, without what is secret in them. Pure.
+
+`without_secrets` is for an address that is kept, `without_logins` for a text that is printed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import re
 from urllib.parse import urlsplit, urlunsplit
 
 from matrix.errors import MatrixError
+
+_LOGIN = re.compile(r"(?<=://)[^\s/]*@|(?<![\w.%+-])[\w.%+-]+:[^\s/@]+@(?=\w)")
 
 
 class AddressError(MatrixError):
@@ -53,6 +58,17 @@ def without_secrets(text: str) -> str:
         return text.partition("://")[0][:20]
     scheme, host, path = parts
     return urlunsplit((scheme, host, path, "", ""))
+
+
+def without_logins(text: str) -> str:
+    """Return the text without the user and password of each address in it, also of a mistyped one.
+
+    The rest of each stays, since it says what a message is about.
+
+    >>> without_logins("https://me:secret@example.org/x: does not answer (see me:secret@host/y)")
+    'https://example.org/x: does not answer (see host/y)'
+    """
+    return _LOGIN.sub("", text)
 
 
 def as_user(url: str, index: str) -> str:
