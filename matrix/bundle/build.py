@@ -32,10 +32,7 @@ from matrix.bundle.candidates import (
     written_down,
 )
 from matrix.bundle.fatbin import Pruned, parse_arch
-from matrix.bundle.parts import PROJECT, write_parts, write_project_parts
-from matrix.bundle.plan import BundlePlanError, Have
-from matrix.bundle.run import (
-    CANDIDATES,
+from matrix.bundle.manifest import (
     MANIFEST,
     BundleCell,
     BundleError,
@@ -43,8 +40,10 @@ from matrix.bundle.run import (
     Manifest,
     Package,
     read_manifest,
-    timed,
 )
+from matrix.bundle.parts import PROJECT, write_parts, write_project_parts
+from matrix.bundle.plan import BundlePlanError, Have
+from matrix.bundle.run import CANDIDATES, timed
 from matrix.bundle.wheel import ProjectMetadata, rewrite, write_project_wheel, zstd_zipfile
 from matrix.catalog.candidates.model import File
 from matrix.catalog.cells import Cell
@@ -156,7 +155,7 @@ def make_bundle(
             if not parts:
                 for path in files.iterdir():
                     path.rename(made / path.name)
-            shutil.copyfile(Path(run.__file__), made / _RUNNER)
+            _copy_runner(made)
             text = plan.manifest_text(
                 made=provenance.timestamp(datetime.now(timezone.utc)),
                 target=wanted.target,
@@ -171,6 +170,12 @@ def make_bundle(
             _put_in_place(made, out)
     for line in _summary(out, items, parts):
         report(line)
+
+
+def _copy_runner(out: Path) -> None:
+    """Copy what starts a bundle: two modules that need the standard library alone."""
+    for name in (_RUNNER, "manifest.py"):
+        shutil.copyfile(Path(run.__file__).with_name(name), out / name)
 
 
 def refresh_bundle(out: Path, *, root: Path = _ROOT) -> None:
@@ -203,7 +208,7 @@ def refresh_bundle(out: Path, *, root: Path = _ROOT) -> None:
                 old.rename(Path(name, f"old-{old.name}"))
         for path in made.iterdir():
             path.rename(out / path.name)
-        shutil.copyfile(Path(run.__file__), out / _RUNNER)
+        _copy_runner(out)
         write_text(out / MANIFEST, text)
 
 

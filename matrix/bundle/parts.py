@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from matrix.bundle.run import Item
+from matrix.bundle.manifest import Item
 
 PROJECT = "project/"
 """The folder of this project in a bundle."""

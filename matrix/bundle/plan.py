@@ -16,7 +16,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
-from matrix.bundle.run import SCHEMA, BundleCell, Item, Package
+from matrix.bundle.manifest import SCHEMA, BundleCell, Item, Package
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.lock import Pinned, Target
 from matrix.errors import MatrixError

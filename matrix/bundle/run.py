@@ -2,10 +2,10 @@
 
     python3 DIR/run.py CELL [the options of `matrix run`]
 
-It needs the standard library and nothing else, not even this project, so that a bare machine can
-start it. First it checks every file of the bundle against the manifest; where one is missing, short
-or damaged, it names that and unpacks, installs and runs nothing. The packages go into an
-environment of their own, in a work folder that a second run uses again.
+It needs the standard library and `manifest.py` beside it, and nothing else, not even this project,
+so that a bare machine can start it. First it checks every file of the bundle against the manifest;
+where one is missing, short or damaged, it names that and unpacks, installs and runs nothing. The
+packages go into an environment of their own, in a work folder that a second run uses again.
 """
 
 from __future__ import annotations
@@ -24,87 +24,55 @@ import tarfile
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
-MANIFEST = "bundle.json"
+if TYPE_CHECKING or __package__:
+    from matrix.bundle.manifest import (
+        BundleCell,
+        BundleError,
+        Manifest,
+        Package,
+        faults,
+        open_regular,
+        read_manifest,
+    )
+else:  # in a bundle: a package of this name on that machine may be another
+    from manifest import (
+        BundleCell,
+        BundleError,
+        Manifest,
+        Package,
+        faults,
+        open_regular,
+        read_manifest,
+    )
+
 LEFT_OUT = "bundle_left_out.json"  # in an environment: what its bundle lacks, or the target has
 REWRITTEN = "bundle_rewritten.json"  # there too: the hash of each rewritten wheel, and its own
 WHEELS = "bundle_wheels.json"  # there too: torch's and vLLM's wheel of the index, and its hash
 CANDIDATES = "candidates/candidates.toml"  # in a bundle with candidates
-SCHEMA = 1
 _CELL = re.compile(r"py[0-9]{2,}-torch[0-9a-z]{2,}(-vllm[0-9a-z]{2,})?")
 _BLOCK = 1 << 20
+_LARGEST_PROGRAM = 1 << 30
+# What zipfile raises for a damaged file: encrypted, of an unknown packing, cut short.
+_BAD_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+)
 _COMPLETE = "whole"  # the file that marks an environment whose installation came to its end
 # Another index, Python or environment must not reach the installer or the cell.
 _OURS = "MATRIX_CANDIDATES"
 _UV = {"UV_NO_CONFIG": "1", "UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never"}
 _FOREIGN = ("UV_", "PIP_", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX", _OURS)
-
-
-class BundleError(Exception):
-    """Why a bundle cannot run here, in clear lines; the command line exits with 2."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """A file of the bundle, or a part of it: its name, its bytes, its SHA-256 in hex.
-
-    `published` is the SHA-256 by which the index knows a wheel that the bundle rewrote.
-    """
-
-    name: str
-    bytes: int
-    sha256: str
-    published: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Package:
-    """A line of a cell's lock: a distribution, its version and the file to install it from.
-
-    `wheel` is the name of a file of the bundle. `by_file`: no version tells it from a release.
-    """
-
-    name: str
-    version: str
-    wheel: str
-    by_file: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class BundleCell:
-    """A cell: its lock, what the target must have, what is left out, its candidates by project."""
-
-    name: str
-    lock: tuple[Package, ...]
-    have: Mapping[str, str]
-    left_out: Mapping[str, str]
-    candidates: Mapping[str, Mapping[str, str]] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a bundle holds and for which machine. `glibc` is the oldest that its wheels accept.
-
-    `digest` is the SHA-256 of the manifest itself; the items of `parts`, where there are any,
-    are the bundle's files in one archive, cut.
-    """
-
-    digest: str
-    made: str
-    python: str
-    machine: str
-    glibc: str
-    gpu_arch: str | None
-    installer: str
-    cells: Mapping[str, BundleCell]
-    files: Mapping[str, Item]
-    parts: tuple[Item, ...]
 
 
 def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> int:
@@ -131,7 +99,7 @@ def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> 
         for line in str(error).splitlines():
             print(f"matrix: {line}", file=sys.stderr)
     except OSError as error:
-        print(f"matrix: {error.filename or 'bundle'}: {error.strerror}", file=sys.stderr)
+        print(f"matrix: {error.filename or 'bundle'}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("matrix: interrupted", file=sys.stderr)
         return 130
@@ -161,89 +129,6 @@ def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
         environ[_OURS] = str(files / CANDIDATES)
     sys.stdout.flush()
     os.execve(command, [command, "run", "--here", *arguments], environ)
-
-
-def read_manifest(bundle: Path) -> Manifest:
-    """Read a bundle's manifest.
-
-    Raises BundleError, which names the file and the key, where it is missing or not valid.
-    """
-    path = bundle / MANIFEST
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}); is this a bundle?") from None
-    try:
-        data = json.loads(text)
-        if data["schema"] != SCHEMA:
-            raise BundleError(
-                f"{path}: schema: {data['schema']!r} is not {SCHEMA}; make the bundle again"
-            )
-        return _manifest(data, hashlib.sha256(text).hexdigest())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise BundleError(f"{path}: is not a manifest ({why}); copy it again") from None
-
-
-def _manifest(data: Mapping[str, Any], digest: str) -> Manifest:
-    files = {file["name"]: _item(file) for file in data["files"]}
-    cells = {name: _cell(name, cell) for name, cell in data["cells"].items()}
-    named = {package.wheel for cell in cells.values() for package in cell.lock}
-    if unknown := sorted((named | {data["installer"]}) - files.keys()):
-        raise ValueError(f"files: {unknown[0]!r} is missing")
-    return Manifest(
-        digest=digest,
-        made=data["made"],
-        python=data["python"],
-        machine=data["machine"],
-        glibc=data["glibc"],
-        gpu_arch=data["gpu_arch"],
-        installer=data["installer"],
-        cells=cells,
-        files=files,
-        parts=tuple(_item(part) for part in data["parts"]),
-    )
-
-
-def _cell(name: str, data: Mapping[str, Any]) -> BundleCell:
-    lock = tuple(Package(**line) for line in data["lock"])
-    facts = {key: dict(data[key]) for key in ("have", "left_out")}
-    return BundleCell(name=name, lock=lock, candidates=data.get("candidates"), **facts)
-
-
-def _item(data: Mapping[str, Any]) -> Item:
-    item = Item(**data)
-    path = PurePosixPath(item.name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ValueError(f"the name {item.name!r} leaves the bundle")
-    return item
-
-
-def faults(manifest: Manifest, bundle: Path) -> list[str]:
-    """Read the bundle's files, or its parts, to their ends; return what is wrong, a line each."""
-    items = manifest.parts or tuple(manifest.files.values())
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        found = pool.map(lambda item: _fault(item, bundle / item.name), items)
-        return [line for line in found if line]
-
-
-def _fault(item: Item, path: Path) -> str | None:
-    try:
-        size = path.stat().st_size
-        if size != item.bytes:
-            what = "cut short" if size < item.bytes else "too long"
-            return f"{path}: {what}, {size} bytes and not {item.bytes}; copy it again"
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except FileNotFoundError:
-        return f"{path}: missing; copy it again"
-    except OSError as error:
-        return f"{path}: cannot be read ({error.strerror}); copy it again"
-    if digest.hexdigest() != item.sha256:
-        return f"{path}: damaged, its SHA-256 is not the manifest's; copy it again"
-    return None
 
 
 def unfit(manifest: Manifest, cell: BundleCell) -> str | None:
@@ -305,19 +190,42 @@ def _unpacked(manifest: Manifest, bundle: Path, home: Path) -> Path:
 def _untar(manifest: Manifest, bundle: Path, folder: Path) -> None:
     unpacked = set()
     joined: Any = _Joined([bundle / part.name for part in manifest.parts])
-    with contextlib.closing(joined), tarfile.open(fileobj=joined, mode="r|", bufsize=_BLOCK) as tar:
-        for member in tar:
-            item = manifest.files.get(member.name)
-            content = tar.extractfile(member)
-            if item is None or content is None or member.size != item.bytes:
-                raise BundleError(f"{bundle}: the parts hold {member.name!r}, which is not theirs")
-            path = folder / item.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                shutil.copyfileobj(content, file, _BLOCK)
-            unpacked.add(item.name)
+    try:
+        with (
+            contextlib.closing(joined),
+            tarfile.open(fileobj=joined, mode="r|", bufsize=_BLOCK) as tar,
+        ):
+            for member in tar:
+                unpacked.add(_unpack(tar, member, manifest, bundle, folder))
+    except (tarfile.TarError, EOFError, ValueError, KeyError) as error:
+        raise BundleError(
+            f"{bundle}: the parts are not an archive ({error}); make the bundle again"
+        ) from None
     if lacking := sorted(manifest.files.keys() - unpacked):
         raise BundleError(f"{bundle}: the parts lack {lacking[0]}; make the bundle again")
+
+
+def _unpack(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, manifest: Manifest, bundle: Path, folder: Path
+) -> str:
+    """Write a member of the archive where the manifest says; return its name.
+
+    Raises BundleError for a link, and for any other content than the manifest's.
+    """
+    item = manifest.files.get(member.name)
+    content = tar.extractfile(member) if member.isreg() else None
+    if item is None or content is None or member.size != item.bytes:
+        raise BundleError(f"{bundle}: the parts hold {member.name!r}, which is not theirs")
+    path = folder / item.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        while block := content.read(_BLOCK):
+            digest.update(block)
+            file.write(block)
+    if digest.hexdigest() != item.sha256:
+        raise BundleError(f"{bundle}: the parts hold another {item.name}; make the bundle again")
+    return item.name
 
 
 class _Joined:
@@ -333,7 +241,7 @@ class _Joined:
             if self._file is None:
                 if not self._left:
                     break
-                self._file = self._left.pop(0).open("rb")
+                self._file = open_regular(self._left.pop(0))
             block = self._file.read(size)
             if not block:
                 self.close()
@@ -360,7 +268,7 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
     if not project.is_dir():
         fresh = home / "project.unfinished"
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(files / "project", fresh)
+        _copy_project(manifest, files, fresh)
         fresh.rename(project)
     uv = _installer(files / manifest.installer, home)
     lock = home / f"{cell.name}.txt"
@@ -377,7 +285,7 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
             ],
             environ,
         )
-    (site,) = (environment / "lib").glob("python*/site-packages")
+    site = _only((environment / "lib").glob("python*/site-packages"), "the environment")
     (site / "matrix_project.pth").write_text(f"{project}\n", encoding="utf-8")
     if cell.have:
         # An environment made from another environment looks at the packages of neither, but at
@@ -396,14 +304,33 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
     return environment
 
 
+def _only(found: Iterator[Path], where: str) -> Path:
+    """Return the only path; raises BundleError where there is none, or several."""
+    paths = list(found)
+    if len(paths) != 1:
+        raise BundleError(f"{where}: was not installed as wheels are; make the bundle again")
+    return paths[0]
+
+
+def _copy_project(manifest: Manifest, files: Path, folder: Path) -> None:
+    """Copy the project: the files that the manifest names, and no others that lie there."""
+    for name in manifest.files:
+        place, _, rest = name.partition("/")
+        if place == "project" and rest:
+            (folder / rest).parent.mkdir(parents=True, exist_ok=True)
+            with open_regular(files / name) as source, (folder / rest).open("wb") as copy:
+                shutil.copyfileobj(source, copy, _BLOCK)
+
+
 def _wheels(manifest: Manifest, cell: BundleCell, site: Path) -> dict[str, dict[str, str]]:
     """Return each release's wheel, its hash, and the hash of the RECORD that was left here."""
     found = {}
     for line in cell.lock:
         if line.name in ("torch", "vllm") and not line.by_file:
             item = manifest.files[line.wheel]
-            (record,) = site.glob(f"{line.name}-*.dist-info/RECORD")
-            own = hashlib.sha256(record.read_text(encoding="utf-8").encode()).hexdigest()
+            record = _only(site.glob(f"{line.name}-*.dist-info/RECORD"), item.name)
+            text = record.read_text(encoding="utf-8", errors="surrogateescape")
+            own = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
             known = item.published or item.sha256
             found[line.name] = {"file": Path(item.name).name, "sha256": known, "record": own}
     return found
@@ -420,20 +347,38 @@ def _line(line: Package, manifest: Manifest, files: Path) -> str:
 def _installer(wheel: Path, home: Path) -> Path:
     """Return the program uv, taken out of its wheel."""
     uv = home / "uv"
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if name.endswith(".data/scripts/uv"))
-        with archive.open(name) as source, uv.open("wb") as file:
-            shutil.copyfileobj(source, file, _BLOCK)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            member = next(
+                member
+                for member in archive.infolist()
+                if member.filename.endswith(".data/scripts/uv")
+            )
+            if member.file_size > _LARGEST_PROGRAM:
+                raise ValueError(f"its uv has {mib(member.file_size)}")
+            with archive.open(member) as source, uv.open("wb") as file:
+                shutil.copyfileobj(source, file, _BLOCK)
+    except StopIteration:
+        raise BundleError(f"{wheel}: holds no uv; make the bundle again") from None
+    except _BAD_ZIP as error:
+        raise BundleError(f"{wheel}: is not a wheel ({error}); make the bundle again") from None
     uv.chmod(0o755)
     return uv
 
 
 def _call(command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
     done = subprocess.run(
-        [*map(str, command)], env=dict(environ), capture_output=True, text=True, check=False
+        [*map(str, command)],
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     if done.returncode:
-        error = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        printed = "".join(char if char.isprintable() else " " for char in done.stderr)
+        error = " ".join(printed.split()) or f"exit status {done.returncode}"
         raise BundleError(f"the packages cannot be installed: {error[:600]}")
 
 

@@ -23,8 +23,8 @@ import pytest
 from matrix._util.files import digest_of
 from matrix.bundle import build as bundles
 from matrix.bundle.build import BundleRequest, make_bundle, refresh_bundle
+from matrix.bundle.manifest import BundleError, faults, read_manifest
 from matrix.bundle.plan import Have
-from matrix.bundle.run import BundleError, faults, read_manifest
 from matrix.bundle.run import main as run_bundle
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases

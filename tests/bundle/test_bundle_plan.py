@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.bundle import plan as bundle
+from matrix.bundle.manifest import BundleCell, Item, Package
 from matrix.bundle.plan import BundlePlanError, Have
-from matrix.bundle.run import BundleCell, Item, Package
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.lock import LockError, Pinned, Target, parse_lock
 

@@ -1,13 +1,9 @@
 """matrix.bundle.run: reading and checking a bundle, and why a machine cannot run it."""
 
 import dataclasses
-import hashlib
-import io
-import json
-import platform
+import shutil
+import subprocess
 import sys
-import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,67 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bundles import CELL, FILES, item, run, write_bundle
 from matrix.bundle import run as offline
-from matrix.bundle.parts import Parts
-from matrix.bundle.run import BundleCell, BundleError, Item, Manifest
-
-PYTHON = ".".join(map(str, sys.version_info[:2]))
-CELL = f"py{PYTHON.replace('.', '')}-torch211-vllm020"
-GLIBC = platform.libc_ver()[1]
-
-
-def item(name: str, content: bytes) -> dict[str, Any]:
-    return {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def write_bundle(folder: Path, content_of: dict[str, bytes], size: int = 0, **changes: Any) -> Path:
-    """A bundle of these files, cut into parts where a size is given."""
-    folder.mkdir()
-    parts: list[Item] = []
-    if size:
-        pieces = Parts(folder, size, "part")
-        with tarfile.open(fileobj=pieces, mode="w|") as archive:  # type: ignore[call-overload]
-            for name, content in content_of.items():
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-        parts = pieces.done()
-    else:
-        for name, content in content_of.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-    data = {
-        "schema": 1,
-        "made": "2026-11-22T21:00:00Z",
-        "python": PYTHON,
-        "machine": platform.machine(),
-        "glibc": GLIBC,
-        "gpu_arch": None,
-        "installer": next(iter(content_of)),
-        "without": [],
-        "cells": {CELL: {"have": {}, "left_out": {}, "lock": []}},
-        "parts": [
-            {"name": part.name, "bytes": part.bytes, "sha256": part.sha256} for part in parts
-        ],
-        "files": [item(name, content) for name, content in content_of.items()],
-        **changes,
-    }
-    (folder / "bundle.json").write_text(json.dumps(data))
-    return folder
-
-
-FILES = {"wheels/uv.whl": b"uv" * 700, "wheels/a.whl": b"a" * 5000, "project/a.py": b"x = 1\n"}
-
-
-def run(bundle: Path, work: Path, arguments: Sequence[str] = (CELL,)) -> int:
-    return offline.main(["--bundle", str(bundle), "--work", str(work), *arguments])
+from matrix.bundle.manifest import BundleCell, BundleError, Item, Manifest, faults, read_manifest
 
 
 @pytest.mark.parametrize("size", [0, 1000, 1 << 30])
 def test_a_whole_bundle_has_no_faults(tmp_path: Path, size: int) -> None:
     bundle = write_bundle(tmp_path / "b", FILES, size)
-    manifest = offline.read_manifest(bundle)
-    assert offline.faults(manifest, bundle) == []
+    manifest = read_manifest(bundle)
+    assert faults(manifest, bundle) == []
     assert bool(manifest.parts) is bool(size)
 
 
@@ -86,7 +31,7 @@ def test_what_is_cut_is_joined_again(contents: list[bytes], size: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         files = {f"f/{number}": content for number, content in enumerate(contents)} or {"a": b""}
         bundle = write_bundle(Path(name, "b"), files, size)
-        manifest = offline.read_manifest(bundle)
+        manifest = read_manifest(bundle)
         assert all(part.bytes == size for part in manifest.parts[:-1])
         assert 0 < manifest.parts[-1].bytes <= size
         offline._untar(manifest, bundle, Path(name, "out"))
@@ -99,7 +44,7 @@ def test_every_bad_file_is_named_and_nothing_is_made(
     tmp_path: Path, size: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = write_bundle(tmp_path / "b", FILES, size)
-    items = offline.read_manifest(bundle)
+    items = read_manifest(bundle)
     missing, short, damaged = [
         bundle / file.name for file in items.parts or tuple(items.files.values())
     ][:3]
@@ -165,7 +110,7 @@ def test_a_cell_that_is_not_there_is_refused(
 
 
 def test_a_cell_has_a_short_name_too(tmp_path: Path) -> None:
-    manifest = offline.read_manifest(write_bundle(tmp_path / "b", FILES))
+    manifest = read_manifest(write_bundle(tmp_path / "b", FILES))
     short = CELL.rpartition("-")[0]
     assert offline._chosen(manifest, ["--platform", "cpu", short]).name == CELL
 
@@ -174,14 +119,14 @@ def test_a_cell_has_a_short_name_too(tmp_path: Path) -> None:
 def test_what_is_no_manifest_is_named(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "bundle.json").write_bytes(text)
     with pytest.raises(BundleError, match=r"bundle\.json: is not a manifest"):
-        offline.read_manifest(tmp_path)
+        read_manifest(tmp_path)
     with pytest.raises(BundleError, match="is this a bundle"):
-        offline.read_manifest(tmp_path / "none")
+        read_manifest(tmp_path / "none")
 
 
 def test_parts_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", FILES, 4096)
-    manifest = offline.read_manifest(bundle)
+    manifest = read_manifest(bundle)
     fewer = {name: file for name, file in manifest.files.items() if name != "project/a.py"}
     more = {**manifest.files, "b": Item(name="b", bytes=1, sha256="")}
     for files, message in ((fewer, "which is not theirs"), (more, "the parts lack b")):
@@ -193,7 +138,7 @@ def test_parts_that_hold_something_else_are_refused(tmp_path: Path) -> None:
 def test_what_the_target_has_counts_by_its_public_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = offline.read_manifest(write_bundle(tmp_path / "b", FILES))
+    manifest = read_manifest(write_bundle(tmp_path / "b", FILES))
     cell = BundleCell(name=CELL, lock=(), have={"torch": "2.11.0"}, left_out={})
     monkeypatch.setattr(offline, "_version_of", {"torch": "2.11.0+cu130"}.get)
     assert offline.unfit(manifest, cell) is None
@@ -204,10 +149,11 @@ def test_what_the_target_has_counts_by_its_public_version(
 def test_the_runner_needs_the_standard_library_alone() -> None:
     import ast
 
-    tree = ast.parse(Path(offline.__file__).read_text(encoding="utf-8"))
+    sources = (Path(offline.__file__).with_name(name) for name in ("run.py", "manifest.py"))
     names = {
         name.partition(".")[0]
-        for node in ast.walk(tree)
+        for source in sources
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
@@ -216,4 +162,19 @@ def test_the_runner_needs_the_standard_library_alone() -> None:
             else []
         )
     }
-    assert names <= {*sys.stdlib_module_names}
+    assert names <= {*sys.stdlib_module_names, "manifest", "matrix"}
+
+
+def test_the_runner_starts_where_nothing_of_this_project_is(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b", FILES)
+    for name in ("run.py", "manifest.py"):
+        shutil.copy(Path(offline.__file__).with_name(name), bundle)
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", str(bundle / "run.py"), "py399-torch29"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("matrix: cell 'py399-torch29' is not in this bundle")

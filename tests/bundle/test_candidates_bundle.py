@@ -25,8 +25,8 @@ from matrix._util.files import digest_of
 from matrix.bundle import build
 from matrix.bundle.build import BundleRequest, make_bundle, refresh_bundle
 from matrix.bundle.candidates import without_paths
+from matrix.bundle.manifest import faults, read_manifest
 from matrix.bundle.plan import Have
-from matrix.bundle.run import faults, read_manifest
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
 from matrix.catalog.candidates.model import (
