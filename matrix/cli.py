@@ -25,6 +25,7 @@ COMMANDS = {
     "upstream": ("upstream",),
     "record": ("show", "calibrate", "jit"),
     "table": ("table", "ci", "predict", "grid", "plan"),
+    "watch": ("watch",),
     "qualify": ("qualify",),
     "attribute": ("attribute",),
     "bisect": ("bisect",),

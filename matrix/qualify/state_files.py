@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from matrix._util.files import write_text
+from matrix._util.files import read_text, write_text
 from matrix._util.lock import alone
 from matrix.catalog.cells import CellError, candidate_project
 from matrix.errors import MatrixError
 from matrix.qualify.model import Verdict
+from matrix.qualify.table_watch import TablePlace, WatchedTable
 from matrix.qualify.watch import (
     Build,
     CasePlace,
@@ -39,6 +40,8 @@ _FINDING_KEYS = dict.fromkeys(
 )
 _BUILD_KEYS = dict.fromkeys(("identity", "version", "day", "verdict"))
 _HISTORY_KEYS = dict.fromkeys(("schema", "candidate", "findings", "builds"))
+_TABLE_KEYS = dict.fromkeys(("schema", "began", "last", "findings", "records"))
+_RECORD_KEYS = dict.fromkeys(("cell", "platform", "content"))
 _RUN_KEYS = dict.fromkeys(("cell", "versions", "record", "fresh", "environment_seconds"))
 _ROUND_KEYS = dict.fromkeys(("platform", "baseline", "candidate"))
 _Read = TypeVar("_Read")
@@ -109,21 +112,64 @@ def write_history(folder: Path, history: History) -> Path:
             }
             for build in history.builds
         ],
-        "findings": [
-            {
-                **finding.key.place._asdict(),
-                "kind": finding.key.kind,
-                "what": finding.key.what,
-                "status": finding.status,
-                "first": finding.first,
-                "last": finding.last,
-                "build": finding.build,
-            }
-            for finding in sorted(history.findings, key=lambda finding: finding.key)
-        ],
+        "findings": finding_rows(history.findings),
     }
     _write(path, content)
     return path
+
+
+def finding_rows(findings: Iterable[Followed]) -> list[dict[str, object]]:
+    """Return findings as a state file has them, by key."""
+    return [
+        {
+            **finding.key.place._asdict(),
+            "kind": finding.key.kind,
+            "what": finding.key.what,
+            "status": finding.status,
+            "first": finding.first,
+            "last": finding.last,
+            "build": finding.build,
+        }
+        for finding in sorted(findings, key=lambda finding: finding.key)
+    ]
+
+
+def findings_of(value: JsonValue) -> tuple[Followed, ...]:
+    """Return the findings of a state file, the value of its key `findings`.
+
+    Raises RecordError for what is not as `finding_rows` makes it, and for a finding that is there
+    twice.
+    """
+    findings = tuple(map(_finding, value.items("findings")))
+    keys = [finding.key for finding in findings]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        value.member("findings").fail(f"has {twice.what!r} of {twice.place.case!r} twice")
+    return findings
+
+
+def read_table_watch(path: Path) -> WatchedTable | None:
+    """Return what became of the findings of a table; None where the file does not exist.
+
+    Raises StateError for a file that is damaged.
+    """
+    data = _read(path)
+    return None if data is None else _checked(path, lambda: _table(JsonValue(str(path), data)))
+
+
+def write_table_watch(path: Path, watched: WatchedTable) -> None:
+    """Write what became of the findings of a table; raises FileError."""
+    content = {
+        "schema": _SCHEMA,
+        "began": watched.began,
+        "last": watched.last,
+        "findings": finding_rows(watched.findings),
+        "records": [
+            {**place._asdict(), "content": digest}
+            for place, digest in sorted(watched.records.items())
+        ],
+    }
+    _write(path, content)
 
 
 def read_runs(folder: Path) -> tuple[MadeRun, ...]:
@@ -173,14 +219,9 @@ def environment_seconds(runs: Iterable[MadeRun]) -> Mapping[str, float]:
 
 def _history(value: JsonValue) -> History:
     _check_schema(value, _HISTORY_KEYS)
-    findings = tuple(map(_finding, value.items("findings")))
-    keys = [finding.key for finding in findings]
-    if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        value.member("findings").fail(f"has {twice.what!r} of {twice.place.case!r} twice")
     return History(
         candidate=value.text("candidate"),
-        findings=findings,
+        findings=findings_of(value),
         builds=tuple(map(_build, value.items("builds"))),
     )
 
@@ -199,6 +240,21 @@ def _finding(value: JsonValue) -> Followed:
         first=value.text("first"),
         last=value.text("last"),
         build=value.text("build"),
+    )
+
+
+def _table(value: JsonValue) -> WatchedTable:
+    _check_schema(value, _TABLE_KEYS)
+    records: dict[TablePlace, str] = {}
+    for row in value.items("records"):
+        row.has_keys(_RECORD_KEYS)
+        place = TablePlace(row.text("cell"), row.one_of("platform", Platform))
+        records[place] = row.text("content")
+    return WatchedTable(
+        findings=findings_of(value),
+        records=records,
+        began=value.text("began"),
+        last=value.text("last"),
     )
 
 
@@ -263,7 +319,7 @@ def _checked(path: Path, read: Callable[[], _Read]) -> _Read:
 
 def _read(path: Path) -> object:
     try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
+        found: object = json.loads(read_text(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

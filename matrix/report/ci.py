@@ -21,7 +21,6 @@ from matrix.report.marks import others
 from matrix.report.reasons import reason_words, recompiles_words
 from matrix.report.stock import NOT_STOCK, mark, standing
 from matrix.verdict.judge import CaseVerdict, worst
-from matrix.verdict.reasons import OfCase
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Entry, Table
 
@@ -170,7 +169,7 @@ def junit(table: Table) -> str:
 
 def _faults(entry: Entry) -> list[Fault]:
     faults = []
-    run = _run(entry)
+    run = entry.whole_run
     if run is not None and run.verdict in _LEVELS:
         why = reason_words(run.reason) or run.verdict
         faults.append(
@@ -201,16 +200,6 @@ def _faults(entry: Entry) -> list[Fault]:
             )
         )
     return faults
-
-
-def _run(entry: Entry) -> CaseVerdict | None:
-    """Return the verdict on the run as a whole where it decides the cell's, else None."""
-    cell = entry.verdict
-    for case in cell.cases:
-        reason = OfCase(case=case.case, reason=case.reason) if case.reason else None
-        if (case.verdict, case.rung, reason) == (cell.verdict, cell.rung, cell.reason):
-            return None
-    return CaseVerdict(case="", verdict=cell.verdict, rung=cell.rung, reason=cell.reason)
 
 
 def _group(group: Group) -> str:
@@ -295,7 +284,7 @@ def _suite(entry: Entry) -> ET.Element:
     record = entry.record
     name = f"{record.cell} on {record.platform}"
     tests = [_test(entry, case, judged) for case, judged in entry.cases]
-    run = _run(entry)
+    run = entry.whole_run
     if run is not None:
         tests.insert(0, _test(entry, None, run))
     counts = {

@@ -22,15 +22,13 @@ from matrix._util.lock import alone
 from matrix.errors import MatrixError
 from matrix.record.content import content_hash
 from matrix.record.model import PLATFORMS, Record, RecordError
-from matrix.record.reader import of_file, parse, read_many
+from matrix.record.reader import RECORD_LIMIT, of_file, parse, read_many
 from matrix.record.running import is_running
 from matrix.store.layout import PACK, Place, by_index
 
 BESIDE = (".log", ".junit.xml")
 """How the names of the files end that a run leaves with its record."""
 
-RECORD_LIMIT = 16 << 20
-"""The most bytes of a record: hundreds of times one of today."""
 BESIDE_LIMIT = 64 << 20
 """The most bytes of a log or a JUnit file."""
 

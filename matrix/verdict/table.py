@@ -16,6 +16,7 @@ from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running
 from matrix.verdict.ladder import Part, RunEvidence, badness, evidence_of, highest, part_of
 from matrix.verdict.precedence import Evidence, pick_record, run_order
+from matrix.verdict.reasons import OfCase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,16 @@ class Entry:
         """Each case with its verdict, by name."""
         pairs = zip(self.record.cases, self.verdict.cases, strict=True)
         return tuple(sorted(pairs, key=lambda pair: pair[0].case))
+
+    @property
+    def whole_run(self) -> CaseVerdict | None:
+        """The verdict on the run as a whole where it decides the cell's, else None."""
+        cell = self.verdict
+        for case in cell.cases:
+            reason = OfCase(case=case.case, reason=case.reason) if case.reason else None
+            if (case.verdict, case.rung, reason) == (cell.verdict, cell.rung, cell.reason):
+                return None
+        return CaseVerdict(case="", verdict=cell.verdict, rung=cell.rung, reason=cell.reason)
 
     @property
     def part(self) -> Part | None:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from matrix._util.text import aligned, clean, clip, code, markdown, plural, tabular
 from matrix.qualify.watch import Build, Change, Delta, FindingKind, History, Status, counts
 
-_WORDS = {
+WORDS = {
     Status.NEW: "new",
     Status.REOPENED: "reopened",
     Status.STILL_THERE: "still there",
     Status.SILENT_ONCE: "silent once",
     Status.CLOSED: "silent twice, closed",
 }
-_NOT_ASKED = "not asked"
+NOT_ASKED = "not asked"
 
 
 def lines(delta: Delta) -> str:
@@ -85,15 +85,15 @@ def _heading(delta: Delta) -> str:
     else:
         since = f"Since {clean(delta.before.version)} of {delta.before.day}"
     found = counts(delta.changes)
-    told = [f"{count} {_WORDS[status]}" for status, count in found.items() if count]
+    told = [f"{count} {WORDS[status]}" for status, count in found.items() if count]
     unasked = sum(not change.asked for change in delta.changes)
-    told += [f"{unasked} {_NOT_ASKED}"] if unasked else []
+    told += [f"{unasked} {NOT_ASKED}"] if unasked else []
     return f"{since}: {', '.join(told) or 'nothing'}"
 
 
 def _rows(delta: Delta) -> list[list[str]]:
     versions = {build.identity: build.version for build in delta.history.builds}
-    order = list(_WORDS)
+    order = list(WORDS)
     found = sorted(
         delta.changes,
         key=lambda change: (not change.asked, order.index(change.now.status), change.now.key),
@@ -103,9 +103,9 @@ def _rows(delta: Delta) -> list[list[str]]:
 
 def _row(change: Change, versions: Mapping[str, str]) -> list[str]:
     key = change.now.key
-    word = _WORDS[change.now.status]
+    word = WORDS[change.now.status]
     if not change.asked:
-        word = f"{_NOT_ASKED} (was {word})"
+        word = f"{NOT_ASKED} (was {word})"
     kind = "" if key.kind is FindingKind.FAILURE else "drift of "
     first = versions.get(change.now.first, change.now.first)
     return [

@@ -1,0 +1,70 @@
+"""`matrix watch`: what became of the table's findings since it was watched last."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from matrix._util.gc import gc_paused
+from matrix.commands import arguments, context
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `matrix watch`."""
+    watch = commands.add_parser(
+        "watch",
+        help="say what fails or drifts newly, still, or no longer since the last time",
+        epilog="The first time notes what is there; only what comes after it is a regression."
+        " GitHub: also the outputs regressed and open of the step. Exit status: 0, or 2 where a"
+        " record, a folder or the state is bad.",
+        allow_abbrev=False,
+    )
+    arguments.add_folders(watch)
+    watch.add_argument(
+        "--state",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="where the findings are kept, outside of the folders of records",
+    )
+    watch.add_argument(
+        "--issue",
+        metavar="DIR",
+        type=Path,
+        help="write title.txt, body.md and comment.md of an issue there",
+    )
+    arguments.finish(watch, _watch)
+
+
+@gc_paused()
+def _watch(options: argparse.Namespace) -> int:
+    from matrix._util.files import write_text
+    from matrix.qualify.state_files import read_table_watch, write_table_watch
+    from matrix.qualify.table_watch import follow_table
+    from matrix.report import ci_issue
+    from matrix.report.ci_services import hand_over
+
+    before = read_table_watch(options.state)
+    table, status = context.read_some(options)
+    delta = follow_table(before, table)
+    if options.issue is not None:
+        made = ci_issue.issue(delta, table, _run_address(os.environ))
+        for name, text in (
+            ("title.txt", f"{made.title}\n"),
+            ("body.md", made.body),
+            ("comment.md", made.comment),
+        ):
+            write_text(options.issue / name, text)
+    write_table_watch(options.state, delta.watched)
+    print(ci_issue.line(delta), end="")
+    hand_over(ci_issue.outputs(delta), os.environ)
+    return status
+
+
+def _run_address(environ: Mapping[str, str]) -> str | None:
+    """Return the address of GitHub's run that this is a step of."""
+    parts = [environ.get(f"GITHUB_{key}") for key in ("SERVER_URL", "REPOSITORY", "RUN_ID")]
+    server, repository, run = parts
+    return f"{server}/{repository}/actions/runs/{run}" if all(parts) else None
