@@ -1,0 +1,262 @@
+"""The jobs that wait, the machines, and who has which environment. Pure: a schedule changes it."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Sequence
+
+from matrix.errors import MatrixError
+from matrix.run.first_fit import FirstFit, Needs, fits
+from matrix.run.job import Job
+from matrix.run.machine import Demand, Lack, Machine, lacks
+from matrix.run.slots import SERVES, Copy, Host
+from matrix.run.task import Policy, Present
+
+
+class ScheduleError(MatrixError):
+    """Jobs or machines that cannot be told apart."""
+
+
+class Environment:
+    """An environment, its jobs that wait (in their order), and the machines that have it.
+
+    `build` is what its build takes. It cannot be built on the machines in `barred`. Those in `lost`
+    were lost as they built it.
+    """
+
+    __slots__ = (
+        *("barred", "build", "building", "copies", "disk_mib", "lost", "name", "seconds"),
+        "waiting",
+    )
+
+    def __init__(self, name: str, jobs: Sequence[Job]) -> None:
+        """Take the jobs that share it."""
+        self.name = name
+        self.disk_mib = max(job.demand.disk_mib for job in jobs)
+        self.build = Demand(
+            cores=max(job.build.cores for job in jobs),
+            memory_mib=max(job.build.memory_mib for job in jobs),
+        )
+        self.seconds = sum(job.estimate.run_seconds for job in jobs)
+        self.seconds += max(job.estimate.build_seconds for job in jobs)
+        self.waiting: list[Item] = []
+        self.copies: dict[str, Copy] = {}
+        self.building = 0
+        self.barred: set[str] = set()
+        self.lost: list[str] = []
+
+
+class Item:
+    """A job of the board. `place` is its place in the order of all.
+
+    `waits`: it neither runs nor has ended. `fresh`: it waits, and no machine that it fits has or
+    builds its environment. `overtaken` is how often another has begun before it on a machine that
+    it fits. `holder` is the machine that begins nothing else until it begins. `lost` are the
+    machines that were lost as they ran it.
+    """
+
+    __slots__ = (
+        *("environment", "fresh", "holder", "job", "lost", "needs", "overtaken", "place"),
+        "waits",
+    )
+
+    def __init__(self, job: Job, environment: Environment, place: int) -> None:
+        """Take a job that waits."""
+        self.job = job
+        self.environment = environment
+        self.place = place
+        build, run = environment.build, job.demand
+        self.needs: Needs = (
+            *(build.cores, build.memory_mib, environment.disk_mib),
+            *(run.cores, run.memory_mib, run.gpu_mib),
+        )
+        self.waits = True
+        self.fresh = True
+        self.overtaken = 0
+        self.holder: str | None = None
+        self.lost: list[str] = []
+
+
+class Board:
+    """The state of a schedule. It is changed in place: copies would cost most of the time.
+
+    `served` are the environments that some machine has or builds while a job of it waits. `dirty`
+    are the machines on which something may begin now. `idle` are those that found nothing to do, by
+    what they have. `offered` are the jobs that idle machines were asked to take. `now` is the
+    machine that is looked at, which needs no word of its own changes.
+    """
+
+    def __init__(self, jobs: Iterable[Job], policy: Policy) -> None:
+        """Put the jobs in their order: the environments that take longest first."""
+        self.policy = policy
+        self.environments: dict[str, Environment] = {}
+        self.items = self._in_order(jobs)
+        self.fresh = FirstFit([item.needs for item in self.items])
+        self.served: dict[str, Environment] = {}
+        self.hosts: dict[str, Host] = {}
+        self.dirty: set[str] = set()
+        self.idle: dict[Needs, set[str]] = {}
+        self.offered: set[int] = set()
+        self.now: Host | None = None
+
+    def add(self, machine: Machine, present: Iterable[Present]) -> None:
+        """Add a machine with the environments that it has."""
+        if machine.name in self.hosts:
+            raise ScheduleError(
+                f"machine {machine.name}: there are two of this name; give each its own"
+            )
+        host = self.hosts[machine.name] = Host(machine)
+        self.dirty.add(machine.name)
+        for item in sorted(present, key=lambda item: item.environment):
+            environment = self.environments.get(item.environment)
+            copy = host.add_present(item, ours=environment is not None)
+            if environment is not None:
+                environment.copies[host.name] = copy
+                self.review(environment)
+
+    def remove(self, name: str) -> None:
+        """Remove a machine, which is not there any more, and what it had."""
+        host = self.hosts.pop(name)
+        self.dirty.discard(name)
+        self.wake(host)
+        for name_of_copy in host.copies:
+            if (environment := self.environments.get(name_of_copy)) is not None:
+                del environment.copies[name]
+                self.review(environment)
+
+    def wake(self, host: Host) -> None:
+        """Note that a machine is not idle."""
+        if (names := self.idle.get(host.totals)) is not None:
+            names.discard(host.name)
+
+    def offer(self, item: Item) -> None:
+        """Look again at the idle machines that could take a job, once for each choice."""
+        if item.place in self.offered:
+            return
+        self.offered.add(item.place)
+        for totals, names in self.idle.items():
+            if names and fits(item.needs, totals):
+                self.dirty |= names
+
+    def can_have(self, host: Host, item: Item) -> bool:
+        """Tell whether a machine can build and run a job when nothing else goes on there."""
+        return (
+            fits(item.needs, host.totals)
+            and host.has_gpus(item.job.demand)
+            and host.name not in item.environment.barred
+        )
+
+    def take(self, item: Item) -> None:
+        """Note that a job does not wait any more; `review` has to follow."""
+        item.waits = False
+        self._release(item)
+        item.environment.waiting.remove(item)
+        if item.fresh:
+            item.fresh = False
+            self.fresh.drop(item.place)
+
+    def put_back(self, item: Item) -> None:
+        """Note that a job waits again; `review` has to follow."""
+        item.waits = True
+        insort(item.environment.waiting, item, key=_place)
+
+    def review(self, environment: Environment) -> None:
+        """Note which machines can serve the jobs of an environment that wait, and which none."""
+        waiting, serving = environment.waiting, []
+        for name, copy in environment.copies.items():
+            host = self.hosts[name]
+            copy.needed = copy.state in SERVES and any(
+                self.can_have(host, item) for item in waiting
+            )
+            if copy.needed:
+                serving.append(host)
+            takes = copy.needed and copy.users < self.policy.runs_at_once
+            if takes != (environment.name in host.pending):
+                host.pending ^= {environment.name}
+                if host is not self.now:
+                    self.dirty.add(name)
+        served = False
+        for item in waiting:
+            fresh = not any(self.can_have(host, item) for host in serving)
+            served = served or not fresh
+            if fresh and not item.fresh:
+                self.fresh.put(item.place)
+                self.dirty.update(self.hosts)
+            elif item.fresh and not fresh:
+                self.fresh.drop(item.place)
+                self._release(item)
+            item.fresh = fresh
+        if served:
+            self.served[environment.name] = environment
+        else:
+            self.served.pop(environment.name, None)
+
+    def _release(self, item: Item) -> None:
+        """Look again at the machine that waits for a job."""
+        if item.holder in self.hosts:
+            self.dirty.add(item.holder)
+
+    def stranded(self) -> list[Item]:
+        """Return the jobs that wait and that no machine can have, in their order."""
+        known: dict[tuple[Needs, int], bool] = {}
+        found = []
+        for item in self.items:
+            if not item.waits:
+                continue
+            if item.environment.barred:
+                has = any(self.can_have(host, item) for host in self.hosts.values())
+            else:
+                key = item.needs, item.job.demand.gpus
+                if key not in known:
+                    known[key] = any(self.can_have(host, item) for host in self.hosts.values())
+                has = known[key]
+            if not has:
+                found.append(item)
+        return found
+
+    def lacks(self, item: Item) -> tuple[Lack, ...]:
+        """Return what the machine that comes nearest lacks; () where some machine lacks nothing."""
+        build = item.environment.build
+        demand = item.job.demand
+        run = Demand(
+            cores=demand.cores,
+            memory_mib=demand.memory_mib,
+            disk_mib=item.environment.disk_mib,
+            gpu_mib=demand.gpu_mib,
+            gpus=demand.gpus,
+        )
+        every = [lacks(host.usable(), (build, run)) for host in self.hosts.values()]
+        return min(every, key=_shortage, default=())
+
+    def _in_order(self, jobs: Iterable[Job]) -> tuple[Item, ...]:
+        by_name: dict[str, list[Job]] = {}
+        keys = set()
+        for job in jobs:
+            if job.key in keys:
+                raise ScheduleError(f"job {job.key}: it is given twice; number its rounds")
+            keys.add(job.key)
+            by_name.setdefault(job.environment, []).append(job)
+        of = {name: Environment(name, group) for name, group in by_name.items()}
+        order = [
+            (-of[name].seconds, name, -job.estimate.run_seconds, job.key, job)
+            for name, group in by_name.items()
+            for job in group
+        ]
+        order.sort(key=lambda entry: entry[:4])
+        items = []
+        for place, (_, name, _, _, job) in enumerate(order):
+            item = Item(job, of[name], place)
+            of[name].waiting.append(item)
+            items.append(item)
+        self.environments = of
+        return tuple(items)
+
+
+def _place(item: Item) -> int:
+    return item.place
+
+
+def _shortage(found: tuple[Lack, ...]) -> tuple[int, float, tuple[str, ...]]:
+    """Return what sorts lacks: few before many, then a little before much."""
+    share = sum(lack.has / lack.needs for lack in found)
+    return len(found), -share, tuple(lack.resource for lack in found)

@@ -1,0 +1,234 @@
+"""Which task begins next, and where. Pure: without a clock, and without input or output.
+
+An engine asks a `Schedule`, and so does the simulation of the benchmark. The environments that take
+longest go first. What happens comes in here, `matrix.run.chooser` chooses what begins, and
+`matrix.run.board` knows who waits and who has what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from matrix.run.board import Board, Item
+from matrix.run.chooser import Chooser, Going
+from matrix.run.job import HowEnded, Job, JobEnd, WhyNot
+from matrix.run.machine import Machine
+from matrix.run.slots import SERVES, CopyState
+from matrix.run.task import Finish, Policy, Present, Step, Task, TaskKind
+
+
+class Schedule:
+    """The jobs of a selection on machines. Each answer is what begins now, and what has ended.
+
+    `present` has the environments that are there, by the machine. `lost` has the machines that were
+    lost with a job in an earlier part of the run, by the job's key. The answers do not depend on
+    the order in which jobs, machines and environments are given. Raises ScheduleError where two
+    jobs have one key, or two machines one name.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        machines: Iterable[Machine],
+        present: Mapping[str, Iterable[Present]] | None = None,
+        policy: Policy | None = None,
+        lost: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
+        """Take the jobs and the machines; `start` says what begins."""
+        self._policy = policy or Policy()
+        self._board = Board(jobs, self._policy)
+        self._chooser = Chooser(self._board)
+        self._going = self._chooser.going
+        self._left = len(self._board.items)
+        self._stopped = False
+        self._ends: list[JobEnd] = []
+        for item in self._board.items:
+            item.lost += (lost or {}).get(item.job.key, ())
+        for machine in sorted(machines, key=lambda machine: machine.name):
+            self._board.add(machine, (present or {}).get(machine.name, ()))
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether every job has ended and nothing goes on."""
+        return not self._left and not self._going
+
+    @property
+    def left(self) -> int:
+        """Return how many jobs have not ended."""
+        return self._left
+
+    def start(self) -> Step:
+        """Return what begins first, and the jobs that no machine fits."""
+        for item in self._board.items:
+            if len(item.lost) >= self._policy.losses:
+                self._drop(item, HowEnded.SET_ASIDE, WhyNot.MACHINES_LOST)
+        self._end_stranded()
+        return self._step()
+
+    def ended(self, task: Task, finish: Finish) -> Step:
+        """Take the end of a task. One that is not known any more changes nothing.
+
+        Such is a task of a machine that was lost, whose end comes late.
+        """
+        going = self._going.pop(task.number, None)
+        if going is None:
+            return Step()
+        host = going.host
+        host.tasks.discard(task.number)
+        host.give(task.demand, task.gpus)
+        host.suspects -= going.suspect
+        self._board.dirty.add(host.name)
+        if task.kind == TaskKind.RUN:
+            self._ran(going, finish)
+        elif task.kind == TaskKind.BUILD:
+            self._built(going, finish)
+        else:
+            self._removed(going, finish)
+        return self._step()
+
+    def lost(self, machine: str) -> Step:
+        """Take the loss of a machine: what went on there goes on elsewhere."""
+        host = self._board.hosts.get(machine)
+        if host is None:
+            return Step()
+        for number in sorted(host.tasks):
+            self._lost(self._going.pop(number))
+        self._board.remove(machine)
+        self._end_stranded()
+        return self._step()
+
+    def joined(self, machine: Machine, present: Iterable[Present] = ()) -> Step:
+        """Take a machine that joins. Raises ScheduleError where there is one of its name."""
+        self._board.add(machine, present)
+        return self._step()
+
+    def stop(self) -> Step:
+        """Begin nothing more: the jobs that wait end now, the others with their runs."""
+        self._stopped = True
+        for item in self._board.items:
+            if item.waits:
+                self._drop(item, HowEnded.NOT_RUN, WhyNot.STOPPED)
+        return self._step()
+
+    # What has happened.
+
+    def _ran(self, going: Going, finish: Finish) -> None:
+        item, environment = going.item, going.environment
+        assert item is not None
+        assert environment is not None
+        going.copy.users -= 1
+        record = finish.records.get(item.job.key)
+        why = WhyNot.STOPPED if self._stopped else WhyNot.NO_RECORD
+        self._end(
+            item,
+            HowEnded.NOT_RUN if record is None else HowEnded.DONE,
+            why if record is None else None,
+            machine=going.host.name,
+            finish=finish,
+        )
+        self._board.review(environment)
+
+    def _built(self, going: Going, finish: Finish) -> None:
+        host, copy, environment = going.host, going.copy, going.environment
+        assert environment is not None
+        host.building -= 1
+        environment.building -= 1
+        copy.state = CopyState.READY if finish.works else CopyState.LEFT
+        if not finish.works:
+            served = [
+                self._board.hosts[name]
+                for name, other in environment.copies.items()
+                if other.state in SERVES
+            ]
+            for item in tuple(environment.waiting):
+                tried = self._board.can_have(host, item)
+                if tried and not any(self._board.can_have(other, item) for other in served):
+                    self._board.take(item)
+                    how = HowEnded.DONE if item.job.key in finish.records else HowEnded.NOT_RUN
+                    why = None if how == HowEnded.DONE else WhyNot.BUILD_FAILED
+                    self._end(item, how, why, machine=host.name, finish=finish)
+            environment.barred.add(host.name)
+        self._board.review(environment)
+        if not finish.works:
+            self._end_stranded(finish)
+            for item in environment.waiting:
+                self._board.offer(item)
+
+    def _removed(self, going: Going, finish: Finish) -> None:
+        host, environment = going.host, going.environment
+        host.removed(going.copy, works=finish.works)
+        if finish.works:
+            if environment is not None:
+                del environment.copies[host.name]
+            return
+        if environment is not None:
+            # What could not be removed cannot be built again either.
+            environment.barred.add(host.name)
+        self._end_stranded(finish)
+
+    def _lost(self, going: Going) -> None:
+        """Take a task of a machine that is lost."""
+        name, item, environment = going.host.name, going.item, going.environment
+        if item is not None:
+            item.lost.append(name)
+            if self._stopped:
+                self._end(item, HowEnded.NOT_RUN, WhyNot.STOPPED, machine=name)
+            elif len(item.lost) >= self._policy.losses:
+                self._end(item, HowEnded.SET_ASIDE, WhyNot.MACHINES_LOST, machine=name)
+            else:
+                self._board.put_back(item)
+        elif environment is not None and going.task.kind == TaskKind.BUILD:
+            environment.building -= 1
+            environment.lost.append(name)
+            if len(environment.lost) >= self._policy.losses:
+                for waiting in tuple(environment.waiting):
+                    waiting.lost += environment.lost
+                    self._drop(waiting, HowEnded.SET_ASIDE, WhyNot.MACHINES_LOST)
+
+    def _end_stranded(self, finish: Finish | None = None) -> None:
+        """End the jobs that no machine can have, unless such a machine may join."""
+        for item in self._board.stranded():
+            found = self._board.lacks(item)
+            if self._board.hosts and not found:
+                self._drop(item, HowEnded.NOT_RUN, WhyNot.BUILD_FAILED, finish)
+            elif not self._policy.waits:
+                why = WhyNot.FITS_NOWHERE if self._board.hosts else WhyNot.NO_MACHINE
+                self._drop(item, HowEnded.NOT_RUN, why)
+
+    def _drop(self, item: Item, how: HowEnded, why: WhyNot, finish: Finish | None = None) -> None:
+        """End a job that waits."""
+        self._board.take(item)
+        self._end(item, how, why, finish=finish)
+        self._board.review(item.environment)
+
+    def _end(
+        self,
+        item: Item,
+        how: HowEnded,
+        why: WhyNot | None,
+        *,
+        machine: str | None = None,
+        finish: Finish | None = None,
+    ) -> None:
+        self._left -= 1
+        self._ends.append(
+            JobEnd(
+                job=item.job.key,
+                how=how,
+                why=why,
+                record=finish.records.get(item.job.key) if finish else None,
+                machine=machine,
+                seconds=finish.seconds if finish else None,
+                log=finish.log if finish else None,
+                detail=finish.detail if finish else "",
+                machines=tuple(item.lost),
+                lacks=self._board.lacks(item) if why == WhyNot.FITS_NOWHERE else (),
+            )
+        )
+
+    def _step(self) -> Step:
+        if self._stopped:
+            self._board.dirty.clear()
+        step = Step(tasks=self._chooser.choose(), ends=tuple(self._ends))
+        self._ends.clear()
+        return step

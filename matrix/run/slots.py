@@ -1,0 +1,214 @@
+"""What is free on a machine, and which environments it has. Pure: a schedule changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from matrix._util.enums import StrEnum
+from matrix.run.first_fit import Needs
+from matrix.run.machine import Demand, Machine
+from matrix.run.task import Present
+
+
+class CopyState(StrEnum):
+    """What an environment on a machine is.
+
+    `LEFT`: what a failed build left, or what cannot be used. `STUCK`: it could not be removed.
+    """
+
+    BUILDING = "building"
+    READY = "ready"
+    LEFT = "left"
+    REMOVING = "removing"
+    STUCK = "stuck"
+
+
+SERVES = (CopyState.BUILDING, CopyState.READY)
+"""The states of an environment in which jobs can run, now or soon."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Copy:
+    """An environment on a machine.
+
+    `users` are the runs in it, `needed` tells whether a job that waits could run in it, and `ours`
+    whether it is of a job at all.
+    """
+
+    environment: str
+    disk_mib: int
+    state: CopyState
+    users: int = 0
+    needed: bool = False
+    ours: bool = True
+
+
+class Host:
+    """A machine and what goes on there. It is changed in place: copies would cost most of the time.
+
+    `blocked` is the place of the first job that could run here but for what others have taken.
+    `held` is the place of the job for which nothing else begins here. `suspects` is how many tasks
+    go on here that were on a lost machine before. `coming_mib` is the disk that removals will give.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        """Take a machine on which nothing goes on."""
+        self.machine = machine
+        self.name = machine.name
+        self.free_cores = machine.cores
+        self.free_memory = machine.memory_mib
+        self.free_disk = machine.disk_mib
+        self.coming_mib = 0
+        self.free_gpus = {gpu.device: gpu.free_mib for gpu in machine.gpus}
+        most_gpu = max(self.free_gpus.values(), default=0)
+        self.copies: dict[str, Copy] = {}
+        self.pending: set[str] = set()
+        self.building = 0
+        self.suspects = 0
+        self.blocked: int | None = None
+        self.held: int | None = None
+        self.tasks: set[int] = set()
+        # What a build, and then a run, can have when nothing else goes on here.
+        memory = machine.memory_mib
+        self.totals: Needs = (
+            *(machine.cores, memory, machine.disk_mib),
+            *(machine.cores, memory, most_gpu),
+        )
+        self._at_once: dict[Demand, int] = {}
+
+    def add_present(self, present: Present, *, ours: bool) -> Copy:
+        """Take an environment that is here already, and return it."""
+        copy = Copy(
+            environment=present.environment,
+            disk_mib=present.disk_mib,
+            state=CopyState.READY if present.usable else CopyState.LEFT,
+            ours=ours,
+        )
+        self.add(copy)
+        return copy
+
+    def usable(self) -> Machine:
+        """Return the machine without the disk of what cannot be removed."""
+        return replace(self.machine, disk_mib=max(0, self.totals[2]))
+
+    def free(self) -> Needs:
+        """Return what a build can have now, and then a run when nothing else goes on here."""
+        return self.free_cores, self.free_memory, self.free_disk, *self.totals[3:]
+
+    def has_gpus(self, demand: Demand) -> bool:
+        """Tell whether enough GPUs have the memory when nothing else goes on here."""
+        if not demand.gpu_mib:
+            return True
+        fit = (gpu for gpu in self.machine.gpus if gpu.free_mib >= demand.gpu_mib)
+        return sum(1 for _ in fit) >= demand.gpus
+
+    def has_room(self, demand: Demand) -> bool:
+        """Tell whether a task that takes this can begin now; disk is asked elsewhere."""
+        if demand.cores > self.free_cores or demand.memory_mib > self.free_memory:
+            return False
+        return not demand.gpu_mib or len(self._gpus_for(demand)) == demand.gpus
+
+    def take(self, demand: Demand) -> tuple[str, ...]:
+        """Take this, and return the devices of the GPUs that were taken: the freest ones."""
+        self.free_cores -= demand.cores
+        self.free_memory -= demand.memory_mib
+        if not demand.gpu_mib:
+            return ()
+        devices = self._gpus_for(demand)
+        for device in devices:
+            self.free_gpus[device] -= demand.gpu_mib
+        return devices
+
+    def give(self, demand: Demand, devices: Iterable[str]) -> None:
+        """Give back what was taken."""
+        self.free_cores += demand.cores
+        self.free_memory += demand.memory_mib
+        for device in devices:
+            self.free_gpus[device] += demand.gpu_mib
+
+    def at_once(self, demand: Demand) -> int:
+        """Return how many such runs fit here at once, at least 1.
+
+        As many environments may be here whose jobs wait: more would take disk, and other machines
+        could run them.
+        """
+        found = self._at_once.get(demand)
+        if found is None:
+            machine = self.machine
+            counts = [machine.cores // max(demand.cores, 1)]
+            if demand.memory_mib:
+                counts.append(machine.memory_mib // demand.memory_mib)
+            if demand.gpu_mib:
+                each = sum(gpu.free_mib // demand.gpu_mib for gpu in machine.gpus)
+                counts.append(each // demand.gpus)
+            found = self._at_once[demand] = max(1, min(counts))
+        return found
+
+    def add(self, copy: Copy) -> None:
+        """Take disk for an environment that is here from now on."""
+        self.copies[copy.environment] = copy
+        self.free_disk -= copy.disk_mib
+
+    def resize(self, copy: Copy, disk_mib: int) -> None:
+        """Take other disk for an environment."""
+        self.free_disk += copy.disk_mib - disk_mib
+        copy.disk_mib = disk_mib
+
+    def removing(self, copy: Copy) -> None:
+        """Note that an environment is removed from now on."""
+        copy.state = CopyState.REMOVING
+        self.coming_mib += copy.disk_mib
+
+    def removed(self, copy: Copy, *, works: bool) -> None:
+        """Note that an environment was removed, or could not be."""
+        self.coming_mib -= copy.disk_mib
+        if works:
+            self.free_disk += copy.disk_mib
+            del self.copies[copy.environment]
+        else:
+            copy.state = CopyState.STUCK
+            cores, memory, disk, *rest = self.totals
+            self.totals = (cores, memory, disk - copy.disk_mib, *rest)
+
+    def to_remove(self, mib: int, *, but: str, needed: bool) -> list[Copy]:
+        """Return environments whose removal gives that much disk; none where it cannot be had.
+
+        What cannot be used comes first, then what no job of this selection uses, then what jobs
+        have used. None is in use; those that a waiting job needs come only where that is asked for.
+        """
+        found = [
+            copy
+            for copy in self.copies.values()
+            if copy.state in (CopyState.READY, CopyState.LEFT)
+            and not copy.users
+            and copy.environment != but
+            and (needed or not copy.needed)
+        ]
+        found.sort(key=_cost)
+        chosen, given = [], 0
+        for copy in found:
+            if given < mib:
+                chosen.append(copy)
+                given += copy.disk_mib
+        if given < mib:
+            return []
+        # A large one that came last may do without some before it.
+        for copy in tuple(chosen):
+            if given - copy.disk_mib >= mib:
+                chosen.remove(copy)
+                given -= copy.disk_mib
+        return chosen
+
+    def _gpus_for(self, demand: Demand) -> tuple[str, ...]:
+        free = self.free_gpus
+        fit = [device for device, mib in free.items() if mib >= demand.gpu_mib]
+        # The sort keeps the machine's order among equals.
+        fit.sort(key=lambda device: -free[device])
+        return tuple(fit[: demand.gpus])
+
+
+def _cost(copy: Copy) -> tuple[bool, bool, bool, int, str]:
+    """Return what sorts environments by what their removal costs."""
+    usable = copy.state == CopyState.READY
+    return copy.needed, usable, copy.ours, -copy.disk_mib, copy.environment

@@ -1,0 +1,172 @@
+"""A referee of schedules: it carries out tasks as it is asked to, and knows what may never happen.
+
+It counts what is taken on its own, from tasks alone, so it shares no sum with what it checks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from matrix.run.job import HowEnded, Job, JobEnd
+from matrix.run.machine import Machine
+from matrix.run.schedule import Schedule
+from matrix.run.task import Finish, Policy, Present, Step, Task, TaskKind
+
+
+class Referee:
+    """Carries out a schedule; each assertion in it is a law.
+
+    `going` are the tasks that go on, oldest first. `begun` are all that began, `ends` all ends.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        machines: Iterable[Machine],
+        present: Mapping[str, Iterable[Present]] | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self.jobs = {job.key: job for job in jobs}
+        self.policy = policy or Policy()
+        self.machines = {machine.name: machine for machine in machines}
+        self.going: list[Task] = []
+        self.begun: list[Task] = []
+        self.ends: dict[str, JobEnd] = {}
+        self.lost_with: Counter[str] = Counter()
+        self._disk_of: dict[str, int] = {}
+        for job in self.jobs.values():
+            known = self._disk_of.get(job.environment, 0)
+            self._disk_of[job.environment] = max(known, job.demand.disk_mib)
+        # By machine and environment: the MiB, and whether it is built.
+        self._there: dict[str, dict[str, tuple[int, bool]]] = {}
+        for name in self.machines:
+            found = (present or {}).get(name, ())
+            self._there[name] = {item.environment: (item.disk_mib, item.usable) for item in found}
+        self._schedule = Schedule(self.jobs.values(), self.machines.values(), present, policy)
+
+    @property
+    def is_over(self) -> bool:
+        return self._schedule.is_over
+
+    @property
+    def left(self) -> int:
+        return self._schedule.left
+
+    def start(self) -> Step:
+        return self._take(self._schedule.start())
+
+    def end(self, task: Task, *, works: bool = True, record: bool = True) -> Step:
+        """End a task: a build or a removal that works or not, a run with or without a record."""
+        self.going.remove(task)
+        there = self._there[task.machine]
+        mib, _ = there[task.environment]
+        records = {}
+        if task.kind == TaskKind.BUILD:
+            there[task.environment] = mib, works
+        elif task.kind == TaskKind.REMOVE and works:
+            del there[task.environment]
+        elif task.kind == TaskKind.RUN and record:
+            assert task.job is not None
+            records = {task.job: f"{task.job}.json"}
+        step = self._schedule.ended(task, Finish(works=works, seconds=1.0, records=records))
+        for end in step.ends:
+            assert (end.record is not None) == (end.how == HowEnded.DONE)
+        return self._take(step)
+
+    def lose(self, machine: str) -> Step:
+        """Lose a machine with all that goes on there."""
+        gone = [task for task in self.going if task.machine == machine]
+        self.going = [task for task in self.going if task.machine != machine]
+        del self._there[machine], self.machines[machine]
+        for task in gone:
+            if task.job is not None:
+                self.lost_with[task.job] += 1
+        step = self._take(self._schedule.lost(machine))
+        # An end that comes late changes nothing.
+        for task in gone:
+            assert self._schedule.ended(task, Finish(works=True)) == Step()
+        return step
+
+    def join(self, machine: Machine) -> Step:
+        self.machines[machine.name] = machine
+        self._there[machine.name] = {}
+        return self._take(self._schedule.joined(machine))
+
+    def stop(self) -> Step:
+        step = self._take(self._schedule.stop())
+        assert not step.tasks
+        return step
+
+    def _take(self, step: Step) -> Step:
+        for end in step.ends:
+            assert end.job in self.jobs
+            assert end.job not in self.ends, "a job ends once"
+            assert all(task.job != end.job for task in self.going), "it ends after its run"
+            self.ends[end.job] = end
+            if end.how == HowEnded.SET_ASIDE:
+                assert len(end.machines) >= self.policy.losses
+        for task in step.tasks:
+            assert task.number not in {other.number for other in self.begun}
+            self.begun.append(task)
+            self._begin(task)
+            self.going.append(task)
+        self._check_limits()
+        assert self._schedule.left == len(self.jobs) - len(self.ends)
+        return step
+
+    def _begin(self, task: Task) -> None:
+        there, here = self._there[task.machine], self._going_in(task)
+        if task.kind == TaskKind.BUILD:
+            assert not here, "an environment is built while nothing goes on in it"
+            assert not there.get(task.environment, (0, False))[1], "it is built once"
+            old = there.get(task.environment, (0, False))[0]
+            there[task.environment] = self._disk_of[task.environment], False
+            if self._disk_of[task.environment] > old:
+                assert self._disk(task.machine) <= self.machines[task.machine].disk_mib
+        elif task.kind == TaskKind.REMOVE:
+            assert task.environment in there
+            assert not here, "no environment is removed in use"
+        else:
+            assert task.job is not None
+            job = self.jobs[task.job]
+            assert task.environment == job.environment
+            assert task.demand == job.demand
+            assert task.job not in self.ends, "a job that ended does not run"
+            assert all(other.job != task.job for other in self.going), "it runs once at a time"
+            assert there[task.environment][1], "it runs in an environment that is built"
+            assert all(other.kind == TaskKind.RUN for other in here)
+            assert len(here) < self.policy.runs_at_once
+            if self.lost_with[task.job]:
+                suspects = [
+                    other
+                    for other in self.going
+                    if other.machine == task.machine and self.lost_with[other.job or ""]
+                ]
+                assert not suspects, "two that were on a lost machine do not run together"
+
+    def _going_in(self, task: Task) -> list[Task]:
+        return [
+            other
+            for other in self.going
+            if other.machine == task.machine and other.environment == task.environment
+        ]
+
+    def _disk(self, machine: str) -> int:
+        return sum(mib for mib, _ in self._there[machine].values())
+
+    def _check_limits(self) -> None:
+        for machine in self.machines.values():
+            tasks = [task for task in self.going if task.machine == machine.name]
+            assert sum(task.demand.cores for task in tasks) <= machine.cores
+            assert sum(task.demand.memory_mib for task in tasks) <= machine.memory_mib
+            taken: Counter[str] = Counter()
+            for task in tasks:
+                assert len(set(task.gpus)) == (task.demand.gpus if task.demand.gpu_mib else 0)
+                for device in task.gpus:
+                    taken[device] += task.demand.gpu_mib
+            free = {gpu.device: gpu.free_mib for gpu in machine.gpus}
+            assert all(mib <= free[device] for device, mib in taken.items())
+            if self.policy.builds_at_once is not None:
+                builds = sum(task.kind == TaskKind.BUILD for task in tasks)
+                assert builds <= self.policy.builds_at_once
