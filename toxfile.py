@@ -11,9 +11,10 @@ import signal
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tox.config.loader.memory import MemoryLoader
+from tox.execute.request import StdinSource
 from tox.plugin import impl
 from tox.tox_env.errors import Fail
 from tox.util.path import ensure_empty_dir
@@ -49,6 +50,7 @@ _NO_INDEX = ("UV_OFFLINE", "UV_NO_INDEX")
 _YES = ("1", "t", "true", "y", "yes", "on")  # as uv reads a variable
 _OVERRIDES = "overrides.txt"
 _BUILT = "built.txt"
+_PINS = "as-beside.txt"
 _options: dict[str, str] = {}
 _overrides: dict[str, tuple[str, ...]] = {}
 _built: dict[str, Path] = {}  # the file of requirements of a cell whose vLLM is built
@@ -120,6 +122,8 @@ def tox_on_install(
             write_text(tox_env.conf["env_tmp_dir"] / _OVERRIDES, lines)
         except MatrixError as error:
             raise Fail(str(error)) from error
+    if of_type == "deps" and _CELL.fullmatch(tox_env.name):
+        _install_as_beside(tox_env)
 
 
 @impl
@@ -263,6 +267,53 @@ def _say_that_it_installs(tox_env: ToxEnv) -> None:
 def _installs_no_more(tox_env: ToxEnv) -> None:
     if (installing := _installing.get(tox_env.name)) is not None:
         installing.end()
+
+
+def _install_as_beside(tox_env: ToxEnv) -> None:
+    """Install a torch candidate, and all else as an environment of the same vLLM has it.
+
+    Without such an environment, with -r, or where uv refuses, nothing is said: tox installs next,
+    and what is there already is only compared with what is asked for.
+    """
+    if not is_candidate(factors(tox_env.name).torch) or tox_env.options.recreate:
+        return
+    from matrix.run.neighbour import CHOOSES, find_neighbour
+
+    has_torch = (cast("Python", tox_env).env_site_package_dir() / "torch").exists()
+    if has_torch or any(os.environ.get(name) for name in CHOOSES):
+        return
+    try:
+        releases = load_releases()
+        cell = releases.resolve(tox_env.name)
+        candidate = releases.candidate_of(cell, Project.TORCH)
+        beside = find_neighbour(cell, releases, tox_env.core["work_dir"])
+        if candidate is None or beside is None:
+            return
+        pins = tox_env.conf["env_tmp_dir"] / _PINS
+        write_text(pins, "".join(f"{pin}\n" for pin in beside.pins))
+        files = candidate.requirements(cell.python)
+    except MatrixError:
+        return  # tox's own installation says what is wrong
+    wanted = [word for line in tox_env.conf["deps"].lines() for word in _words(line)]
+    steps = {
+        "install_candidate": ("--no-deps", *files),
+        "install_as_beside": ("--offline", "-c", str(pins), *wanted),
+    }
+    uv = cast("Any", tox_env.installer).uv
+    for name, arguments in steps.items():
+        done = tox_env.execute([uv, "pip", "install", *arguments], StdinSource.OFF, run_id=name)
+        if done.exit_code:
+            return
+    print(
+        f"matrix: {tox_env.name}: packages as in {beside.name}, which has the same vLLM;"
+        " tox -r asks the index"
+    )
+
+
+def _words(line: str) -> Sequence[str]:
+    """Return a line of requirements as arguments of uv."""
+    line = line.strip()
+    return ("-r", line[2:].strip()) if line.startswith("-r") else ((line,) if line else ())
 
 
 def _note_published(tox_env: Python) -> None:

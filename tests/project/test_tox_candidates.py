@@ -120,10 +120,14 @@ def make(
 def installed(folder: Path) -> tuple[str, str, list[str]]:
     """What torch says of itself in an environment, where it is from, and the distributions."""
     (site,) = (folder / "tox" / CELL).glob("lib/python*/site-packages")
+    names = installed_names(folder)
     url = json.loads(next(site.glob("torch-*.dist-info/direct_url.json")).read_text())["url"]
-    return (site / "torch" / "version.py").read_text(), url, sorted(
-        path.name.partition(".dist")[0] for path in site.glob("*.dist-info")
-    )  # fmt: skip
+    return (site / "torch" / "version.py").read_text(), url, names
+
+
+def installed_names(folder: Path) -> list[str]:
+    found = (folder / "tox" / CELL).glob("lib/python*/site-packages/*.dist-info")
+    return sorted(path.name.partition(".dist")[0] for path in found)
 
 
 @pytest.fixture
@@ -164,6 +168,72 @@ def test_the_candidate_is_installed_and_not_the_final_of_its_version(
     status, said = make(tox, CELL, tmp_path, listed)
     assert status == 0, said
     assert "dadadad" in installed(tmp_path)[0]
+
+
+BESIDE = f"{HERE}-{factor_of('torch', VLLM.torch)}-{factor_of('vllm', VLLM.version)}"
+
+
+@pytest.fixture
+def beside(tox: Tox, tmp_path: Path, index: Path) -> Path:
+    """The environment of the release is there; the index has a newer pytest since then.
+
+    Returns the wheel of a candidate.
+    """
+    write_wheel(index, "torchaudio", "2.11.0")
+    listed = write_candidates(Candidates(), tmp_path / "none.toml")
+    status, said = make(tox, BESIDE, tmp_path, listed)
+    assert status == 0 and "packages as in" not in said, said
+    write_wheel(index, "pytest", "9.1")
+    members = {"torch/version.py": "git_version = 'cacacac'\n"}
+    return write_wheel(tmp_path / "rc", "torch", "2.16.0", members=members)
+
+
+def add(wheel: Path, tmp_path: Path) -> Path:
+    return write_candidates(Candidates(every=(candidate(wheel),)), tmp_path / "candidates.toml")
+
+
+def test_a_torch_candidate_has_the_packages_of_an_environment_beside_it(
+    tox: Tox, tmp_path: Path, beside: Path
+) -> None:
+    listed = add(beside, tmp_path)
+    status, said = make(tox, CELL, tmp_path, listed)
+    assert status == 0, said
+    assert f"{CELL}: packages as in {BESIDE}, which has the same vLLM; tox -r asks the" in said
+    text, url, names = installed(tmp_path)
+    assert "cacacac" in text and url.partition("#")[0] == beside.as_uri()
+    assert {"pytest-9.0", f"vllm-{VLLM.version}"} <= {*names}
+    assert not any(name.startswith("torchvision") for name in names)
+    status, said = make(tox, CELL, tmp_path, listed, UV_EXCLUDE_NEWER="2030-01-01")
+    assert status == 0 and "packages as in" not in said and "pytest-9.0" in installed(tmp_path)[2]
+    status, said = make(tox, CELL, tmp_path, listed, TOX_RECREATE="yes")
+    assert status == 0 and "packages as in" not in said, said
+    assert "pytest-9.1" in installed(tmp_path)[2]
+
+
+@pytest.mark.parametrize("need", ["pytest>=9.1", "more"])
+def test_a_candidate_that_requires_more_is_installed_from_the_index(
+    tox: Tox, tmp_path: Path, index: Path, beside: Path, need: str
+) -> None:
+    """Neither a newer version than the one beside it, nor a package that was not there."""
+    if need == "pytest>=9.1":
+        wheel = write_wheel(tmp_path / "rc", "torch", "2.16.0", need)
+    else:
+        wheel = write_wheel(tmp_path / "rc", "torch", "2.16.0", "more")
+        write_wheel(index, "more", "1.0")
+    status, said = make(tox, CELL, tmp_path, add(wheel, tmp_path))
+    assert status == 0, said
+    names = installed_names(tmp_path)
+    assert "pytest-9.1" in names if need == "pytest>=9.1" else "more-1.0" in names
+
+
+def test_a_wrong_hash_is_refused_beside_another_environment_too(
+    tox: Tox, tmp_path: Path, beside: Path
+) -> None:
+    listed = add(beside, tmp_path)
+    write_wheel(tmp_path / "rc", "torch", "2.16.0")
+    status, said = make(tox, CELL, tmp_path, listed)
+    assert status != 0 and "Hash mismatch" in said
+    assert not list((tmp_path / "tox" / CELL).glob("lib/python*/site-packages/torch"))
 
 
 def test_a_file_with_another_hash_is_not_installed(tox: Tox, tmp_path: Path, index: Path) -> None:
