@@ -59,15 +59,15 @@ def smi_list() -> tuple[int, str] | None:
     return capture(["nvidia-smi", "-L"])
 
 
-def smi_query(gpus: str, *fields: str) -> list[str]:
+def smi_query(gpus: str, *fields: str, seconds: float = ANSWER_SECONDS) -> list[str]:
     """Return a line for each GPU, its fields separated by commas; none where it does not answer.
 
-    `gpus` names them as CUDA_VISIBLE_DEVICES does; empty for all.
+    `gpus` names them as CUDA_VISIBLE_DEVICES does; empty for all. It may take so many seconds.
     """
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     if gpus:
         command += ["-i", gpus]
-    answer = capture(command, stderr=subprocess.DEVNULL)
+    answer = capture(command, seconds, stderr=subprocess.DEVNULL)
     if answer is None or answer[0] != 0:
         return []
     return [line.strip() for line in answer[1].splitlines() if line.strip()]

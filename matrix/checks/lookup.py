@@ -13,7 +13,12 @@ from matrix.checks.facts import AnyFact, LinkCode, LinkFact
 from matrix.checks.linkage.link import Abi, Linkage, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError
 from matrix.checks.linkage.why import link_fact, shared_fact
-from matrix.checks.resolution.cache import Resolutions, load_candidate_resolutions, load_resolutions
+from matrix.checks.resolution.cache import (
+    Resolution,
+    Resolutions,
+    load_candidate_resolutions,
+    load_resolutions,
+)
 from matrix.record.model import Platform
 
 if TYPE_CHECKING:
@@ -62,9 +67,8 @@ class Answers:
         of which the resolver sees the wheel that was built without compiling. For an off-pin cell
         only an answer with its torch forced counts, as its environment forces it.
         """
-        found = self._resolutions.resolved(cell)
-        off_pin = self._pins.get(cell.vllm) != cell.torch
-        if found is None or (off_pin and found.override is None):
+        found = self._resolved(cell, off_pin=self._pins.get(cell.vllm) != cell.torch)
+        if found is None:
             return None
         if found.ok and found.cuda is None and platform == Platform.CUDA:
             return None
@@ -77,6 +81,18 @@ class Answers:
             asked=found.asked.isoformat(),
             unknown=found.is_unknown,
         )
+
+    def packages(self, cell: Cell, *, off_pin: bool) -> Resolution | None:
+        """Return the answer with the versions that a resolver found for the cell, or None.
+
+        None too where it asked more indexes than the default one, which another machine may not.
+        """
+        found = self._resolved(cell, off_pin=off_pin)
+        return found if found is not None and found.ok and not found.more_indexes else None
+
+    def _resolved(self, cell: Cell, *, off_pin: bool) -> Resolution | None:
+        found = self._resolutions.resolved(cell)
+        return None if found is None or (off_pin and found.override is None) else found
 
     def links(self, cell: Cell) -> Answer | None:
         """Tell whether that torch exports what vLLM's core extensions import.

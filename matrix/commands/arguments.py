@@ -52,7 +52,17 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stale",
         action="store_true",
-        help="only what never ran, or ran with other tests or other versions, or in part",
+        help="only what no record stands for: it never ran, or in part, or its releases, wheels,"
+        " packages, startup tests, GPU or driver were others",
+    )
+    parser.add_argument(
+        "--max-age",
+        metavar="DAYS",
+        type=days,
+        help="a record that is older stands for nothing",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="run what a record stands for all the same"
     )
     parser.add_argument(
         "--off-pin", action="store_true", help="also each torch that the vLLM does not pin"
@@ -189,6 +199,13 @@ def ci_jobs(text: str) -> int:
     """Return a number of a CI service's jobs from 1 to 500. Raises ArgumentTypeError."""
     if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= 500):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of jobs from 1 to 500")
+    return int(text)
+
+
+def days(text: str) -> int:
+    """Return a number of days from 1 to 99999. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 1 up")
     return int(text)
 
 

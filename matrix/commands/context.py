@@ -13,6 +13,7 @@ from matrix.commands import arguments
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
+    from matrix.checks.lookup import Answers
     from matrix.record.model import Record
     from matrix.rules.expectations import Expectations
     from matrix.store.loaded import LoadedRecords
@@ -61,24 +62,41 @@ def read_table(options: argparse.Namespace) -> tuple[Table, int]:
     return table, status
 
 
-def read_some(options: argparse.Namespace) -> tuple[Table, int]:
-    """Return what `read_table` does, or an empty table where there is no record yet."""
+def read_some(options: argparse.Namespace) -> tuple[Table, LoadedRecords | None, int]:
+    """Return what `read_all` does, or an empty table where there is no record yet."""
     from matrix.verdict.table import Table
 
     if not arguments.given_or_default(options.folders):
-        return Table(entries=()), 0
-    table, _, status = read_all(options, empty=True)
-    return table, status
+        return Table(entries=()), None, 0
+    return read_all(options, empty=True)
 
 
-def grid_of(judged: Iterable[tuple[Record, CellVerdict]]) -> Grid:
-    """Return the grid of all known releases, with these records and their verdicts."""
+def every_record(options: argparse.Namespace, found: LoadedRecords | None) -> Iterable[Record]:
+    """Return the records of the folders that were named, not only those that count.
+
+    `found` is what was read of them. Of many records alike, made on machines alike, one may stand
+    for the others.
+    """
+    from matrix.store.layout import by_index
+    from matrix.store.load import newest_records
+
+    folders = arguments.given_or_default(options.folders)
+    if found is not None and by_index(folders):
+        found = newest_records(folders, late_now(), print_status, repeats=None)
+    return [] if found is None else [record for _, record in found.records]
+
+
+def grid_of(judged: Iterable[tuple[Record, CellVerdict]], answers: Answers | None = None) -> Grid:
+    """Return the grid of all known releases, with these records and their verdicts.
+
+    `answers` are those of the static checks, if the caller has read them.
+    """
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.verdict import grid
 
     releases = load_releases()
-    answers = load_answers(releases)
+    answers = answers or load_answers(releases)
     found = grid.grid_of(judged, releases, answers)
     for fault in answers.faults:
         print_status(fault)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
 
 from packaging.specifiers import SpecifierSet
 
 from matrix._util.versions import chosen_specifier
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
+from matrix.checks.lookup import load_answers
 from matrix.commands import context
 from matrix.record.startup_tests import StartupTests, load_startup_tests
+from matrix.run.here import ThisMachine
 from matrix.verdict.plan import Planned, Wanted, parse_release, plan
+from matrix.verdict.stale import MaxAge
 from matrix.verdict.table import Table
 
 
@@ -21,34 +26,69 @@ from matrix.verdict.table import Table
 class Selected:
     """The cells that are asked for, with the table of the records that decided about them.
 
-    `status` is the exit status of reading these: 2 where a record is bad.
+    `held` are those whose records stand; with --stale they are not among the others. `status` is
+    the exit status of reading these: 2 where a record is bad.
     """
 
     planned: tuple[Planned, ...]
+    held: tuple[Planned, ...]
     table: Table
     tests: StartupTests
     status: int
 
 
-def select(options: argparse.Namespace, platforms: Sequence[str]) -> Selected:
+def select(
+    options: argparse.Namespace,
+    platforms: Sequence[str],
+    *,
+    flags: Mapping[str, str] | None = None,
+) -> Selected:
     """Return the cells that `arguments.add_selection`'s options ask for, on these platforms.
 
-    Reads the records of `options.folders`. Raises PlanError for an option that cannot be used.
+    Reads the records of `options.folders`. `flags` are environment variables that the cells are to
+    get. Raises PlanError for an option that cannot be used.
     """
-    wanted = Wanted(
-        **specifiers(options, ("torch", "vllm", "python")),
+    wanted = _wanted(options, platforms)
+    table, found, status = context.read_some(options)
+    tests, releases = load_startup_tests(), load_releases()
+    answers = load_answers(releases)
+    every = plan(
+        context.grid_of(table.verdicts, answers),
+        releases,
+        [entry.record for entry in table.entries],
+        tests,
+        wanted,
+        running=table.running,
+        here=ThisMachine(
+            releases, answers, partial(context.every_record, options, found), flags=flags
+        ),
+    )
+    return Selected(
+        planned=tuple(item for item in every if item.stale) if options.stale else every,
+        held=tuple(item for item in every if item.holds),
+        table=table,
+        tests=tests,
+        status=status,
+    )
+
+
+def _wanted(options: argparse.Namespace, platforms: Sequence[str]) -> Wanted:
+    """Return what the options ask for, with what is not stale."""
+    asked = specifiers(options, ("torch", "vllm", "python"))
+    max_age = None
+    if options.max_age is not None:
+        max_age = MaxAge(days=options.max_age, now=datetime.now(timezone.utc))
+    return Wanted(
+        torch=asked.get("torch"),
+        vllm=asked.get("vllm"),
+        python=asked.get("python"),
         platforms=tuple(platforms),
-        stale=options.stale,
         off_pin=options.off_pin,
         new=tuple(parse_release(text, "--new") for text in options.new),
         neighbours=tuple(parse_release(text, "--neighbours") for text in options.neighbours),
+        max_age=max_age,
+        force=options.force,
     )
-    table, status = context.read_some(options)
-    tests = load_startup_tests()
-    records = [entry.record for entry in table.entries]
-    grid = context.grid_of(table.verdicts)
-    planned = plan(grid, load_releases(), records, tests, wanted, running=table.running)
-    return Selected(planned=planned, table=table, tests=tests, status=status)
 
 
 def specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:

@@ -230,7 +230,7 @@ def _grid(options: argparse.Namespace) -> int:
     from matrix.report.grid import lines
 
     asked = specifiers(options, ("torch", "vllm"))
-    table, status = context.read_some(options)
+    table, _, status = context.read_some(options)
     grid = context.grid_of(table.verdicts).only(asked.get("torch"), asked.get("vllm"))
     for name, releases in (("torch", grid.torch), ("vllm", grid.vllm)):
         if not releases:
@@ -255,13 +255,13 @@ def _plan(options: argparse.Namespace) -> int:
         if found := names(planned):
             print(found)
         else:
-            print_status(summary(planned))
+            print_status(summary(planned, held=selected.held))
     elif options.json:
         print(content(planned, selected.tests.current), end="")
     elif options.format:
         _plan_for_ci(options, planned)
     else:
-        print(lines(planned, every=options.all), end="")
+        print(lines(planned, every=options.all, held=selected.held), end="")
     return selected.status
 
 

@@ -8,7 +8,7 @@ releases (or the same candidate) of the other project, so that one thing differs
 - a vLLM candidate with the torch that it pins and the torch next to that one.
 
 All cells are of one Python: the newest that most of these pairs support. A cell that has a record
-which stands for it (`matrix.verdict.precedence`, `matrix.verdict.plan.stale_reason`) does not run
+which stands for it (`matrix.verdict.precedence`, `matrix.verdict.stale.stale_reason`) does not run
 again.
 """
 
@@ -42,9 +42,9 @@ from matrix.rules.expectations import Expectations
 from matrix.verdict import plan_reasons
 from matrix.verdict.grid import is_of
 from matrix.verdict.ladder import assess, evidence_of
-from matrix.verdict.plan import stale_reason
 from matrix.verdict.precedence import JudgedRecord, pick_record
 from matrix.verdict.reasons import Checked, Reason
+from matrix.verdict.stale import stale_reason
 
 QUICK = TIMED
 """The startup tests, by their functions, of a quick qualification."""
@@ -383,7 +383,7 @@ class _Planner:
     def _planned(self, cell: Cell, side: Side, counts: JudgedRecord | None) -> PlannedCell:
         why: plan_reasons.PlanReason | None
         record = counts.record if counts is not None else self._of_another_build(cell)
-        why, _ = stale_reason(cell, record, self.known.tests)
+        why = stale_reason(cell, record, self.known.tests)
         if why is None:
             assert record is not None
             day = record.started[:10]

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from matrix.record.model import Record
 
 _FAMILY = ("torch", "torchvision", "torchaudio", "triton", "vllm", "nvidia-")
-_OWN = ("torch-vllm-matrix", "matrix-dev", "pip", "setuptools", "wheel", "uv")
+OWN_PACKAGES = ("torch-vllm-matrix", "matrix-dev", "pip", "setuptools", "wheel", "uv")
+"""This project, and what only installs."""
 
 
 def environment_of(record: Record) -> dict[str, str]:
@@ -13,7 +14,7 @@ def environment_of(record: Record) -> dict[str, str]:
     found = {
         name: version
         for name, version in record.packages.items()
-        if not name.startswith(_FAMILY) and name not in _OWN
+        if not name.startswith(_FAMILY) and name not in OWN_PACKAGES
     }
     for device, name in (("gpu", "name"), ("gpu", "driver"), ("cpu", "model")):
         facts = record.provenance.get(device)

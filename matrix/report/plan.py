@@ -15,10 +15,14 @@ from matrix.verdict.plan import Planned
 
 _SCHEMA = 2
 _WIDEST = 100
+_DIGITS = 12  # of a SHA-256, for people
 
 
-def lines(planned: Sequence[Planned], *, every: bool = False) -> str:
-    """Return what would run, a line each, and a sum; with `every` also the rest, and why."""
+def lines(planned: Sequence[Planned], *, every: bool = False, held: Sequence[Planned] = ()) -> str:
+    """Return what would run, a line each, and a sum; with `every` also the rest, and why.
+
+    `held` as for `summary`.
+    """
     shown = [item for item in planned if item.runs or every]
     head = ["environment", "platform", "minutes", "known", "why"]
     rows = [
@@ -31,12 +35,13 @@ def lines(planned: Sequence[Planned], *, every: bool = False) -> str:
         ]
         for item in shown
     ]
-    return "\n".join([*aligned([head, *rows], right=(2,)), summary(planned, every=every)]) + "\n"
+    table = aligned([head, *rows], right=(2,)) if rows or not held else []
+    return "\n".join([*table, summary(planned, every=every, held=held)]) + "\n"
 
 
 def why_words(item: Planned) -> str:
     """Return why a plan has a cell, after what brought its pair into the plan."""
-    why = plan_words(item.why)
+    why = "; ".join(map(plan_words, (item.why, *(item.also if item.runs else ()))))
     if item.brought is None or not item.runs:
         return why
     name = "vLLM" if item.brought.project == "vllm" else item.brought.project
@@ -65,8 +70,6 @@ def _stale(reason: reasons.StaleReason) -> str:
     match reason:
         case reasons.NeverRan():
             text = "never ran"
-        case reasons.RanOtherReleases(torch=torch, vllm=vllm):
-            text = f"ran torch {torch} with vLLM {vllm}"
         case reasons.EndedEarly(kind=kind):
             text = f"its run ended early ({kind.replace('_', ' ')})"
         case reasons.RanUnfinished():
@@ -79,26 +82,92 @@ def _stale(reason: reasons.StaleReason) -> str:
             text = f"ran {held} of {total} cases"
         case reasons.NoCase():
             text = "its run had no case"
-        case reasons.UnknownTests():
-            text = "made with startup tests that this checkout does not know"
-        case reasons.TestsChanged(changes=changes):
-            text = f"startup tests changed: {'; '.join(changes)}"
+        case reasons.CasesUntested(cases=cases):
+            text = f"its run has no answer of {_some(cases)}"
+        case reasons.TooOld(days=days, most=most):
+            text = f"ran {_days(days)} ago, and a record may be {_days(most)} old"
+        case reasons.Forced(day=day):
+            text = f"ran on {day}, asked for by --force"
+        case _:
+            text = _difference(reason)
     return text
 
 
-def summary(planned: Sequence[Planned], *, every: bool = False) -> str:
+def _difference(reason: reasons.KeyDifference) -> str:
+    """Return how the key of a record differs from that of what would run here."""
+    match reason:
+        case reasons.RanOtherReleases(torch=torch, vllm=vllm):
+            text = f"ran torch {torch} with vLLM {vllm}"
+        case reasons.UnknownTests():
+            text = "made with startup tests that this checkout does not know"
+        case reasons.TestsChanged(changes=changed):
+            text = f"startup tests changed: {'; '.join(changed)}"
+        case reasons.OtherBuild(candidate=candidate, ran=ran, here=here):
+            text = f"ran another build of {candidate} ({ran}, now {here})"
+        case reasons.OtherFile(project=project, ran=ran, here=here):
+            text = (
+                f"ran another wheel of {project} (SHA-256 {ran[:_DIGITS]}, here {here[:_DIGITS]})"
+            )
+        case reasons.OtherPackages(packages=packages, asked=asked):
+            where = "here" if asked is None else f"resolved on {asked}"
+            text = f"ran with {_some([_package(change, where) for change in packages])}"
+        case reasons.OtherMachine(ran=ran, here=here):
+            text = f"ran on {ran}, and this machine is {here}"
+        case reasons.OtherGpu(ran=ran, here=kinds):
+            text = f"ran on {ran}, and this machine has {' and '.join(kinds)}"
+        case reasons.OtherDriver(ran=ran, here=here):
+            text = f"ran with NVIDIA driver {ran}, here {here}"
+        case reasons.OtherFlags(flags=flags):
+            changes = [f"{flag.name}={flag.ran}, asked for {flag.asked}" for flag in flags]
+            text = f"ran with {_some(changes)}"
+    return text
+
+
+def _package(change: reasons.PackageChange, where: str) -> str:
+    before = change.ran or "not there"
+    return f"{change.name} {before}, {where} {change.here or 'not there'}"
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names, and how many there are besides."""
+    more = len(names) - most
+    return "; ".join([*names[:most], *([f"{more} more"] if more > 0 else [])])
+
+
+def _days(count: int) -> str:
+    return f"{count} day{'' if count == 1 else 's'}"
+
+
+def summary(
+    planned: Sequence[Planned], *, every: bool = False, held: Sequence[Planned] = ()
+) -> str:
     """Return how much would run, in one line.
 
-    The minutes are those of earlier runs, if necessary of the pair on another Python.
+    The minutes are those of earlier runs, if necessary of the pair on another Python. `held` are
+    the cells whose records stand; where nothing is to run they are counted, with the parts of their
+    keys that were not compared.
     """
     todo = [item for item in planned if item.runs]
     pruned = len(planned) - len(todo)
     cannot = f"; {pruned} cannot work{'' if every else ' (--all shows why)'}" if pruned else ""
     if not todo:
-        return f"nothing to run{cannot}"
+        return f"nothing to run{_holding(held)}{cannot}"
     known = [item.seconds for item in todo if item.seconds is not None]
     took = f"; {sum(known) / 60:.0f} minutes for the {len(known)} of known minutes" if known else ""
     return f"{len(todo)} to run{took}{cannot}"
+
+
+def _holding(held: Sequence[Planned]) -> str:
+    if not held:
+        return ""
+    count = len(held)
+    told = f": {count} record{' holds' if count == 1 else 's hold'}"
+    parts = [
+        f"{part} of {number}"
+        for part in reasons.KeyPart
+        if (number := sum(part in item.not_compared for item in held))
+    ]
+    return f"{told} (not known, so not compared: {', '.join(parts)})" if parts else told
 
 
 def names(planned: Sequence[Planned]) -> str:
@@ -124,6 +193,8 @@ def content(planned: Sequence[Planned], tests_version: int) -> str:
             "tests_changed": list(item.tests_changed),
             "why": why_words(item),
             "because": coded(item.why),
+            "also": list(map(coded, item.also)),
+            "not_compared": list(item.not_compared),
             "brought": operand(item.brought),
             "verdict": item.progress.verdict,
             "reached": item.progress.reached,

@@ -35,7 +35,7 @@ from matrix.run.rerun import RECORDS
 from matrix.store.load import newest_records
 from matrix.store.loaded import LoadedRecords
 from matrix.verdict.grid import grid_of
-from matrix.verdict.plan import stale_reason
+from matrix.verdict.stale import stale_reason
 from matrix.verdict.table import tabulate
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class CandidateRecords:
             for path, record in completed(relevant(plan, _from_here(self._read())))
             if (made := fresh.get(path.name)) is not None
             and made.versions == key_of(cells[record.cell])
-            and stale_reason(cells[record.cell], record, tests)[0] is None
+            and stale_reason(cells[record.cell], record, tests) is None
         }
 
     def attributions(self, plan: CandidatePlan, found: Qualification) -> tuple[Attribution, ...]:

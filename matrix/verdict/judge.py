@@ -312,7 +312,7 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
         if error is not None and not blames_pair(error) and error.kind not in _CUT_SHORT:
             # A full disk or a missing compiler fails cases too, and shows nothing of the pair.
             return untested(reason=reasons.error_reason(error))
-        if known is not None and case.outcome != "timed_out" and machine_fault(known.text):
+        if known is not None and _is_of_the_machine(case, known.text):
             # A record has one error. Its other cases, and older records, have the failure alone.
             return untested(reason=known)
         return shows(
@@ -325,6 +325,21 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
         if not case.started(start):
             return untested(reason=reasons.NoStart(start=start))
     return _judge_counters(_situation(record, pair, case), case, expectations)
+
+
+def has_no_answer(case: Case) -> bool:
+    """Tell whether a case of a whole run did not come to its end, or failed for the machine's sake.
+
+    Where it runs again it can have an answer.
+    """
+    if case.outcome in _FAILED:
+        known = reasons.recorded(case.reason)
+        return known is not None and _is_of_the_machine(case, known.text)
+    return case.outcome in _UNFINISHED
+
+
+def _is_of_the_machine(case: Case, reason: str) -> bool:
+    return case.outcome != Outcome.TIMED_OUT and machine_fault(reason) is not None
 
 
 def _judge_counters(situation: Situation | None, case: Case, expectations: Expects) -> CaseVerdict:

@@ -1,7 +1,7 @@
 """What would run and why: the cells of the environments, by releases and by what is already done.
 
-Pure. The cheap rungs prune what cannot work, and the versions of the startup tests tell which
-records a change of what is measured can affect.
+Pure. The cheap rungs prune what cannot work, and the key of a cell (`matrix.verdict.run_key`) tells
+which records stand for what would run.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.record.model import PLATFORMS, Record
 from matrix.record.startup_tests import StartupTests
-from matrix.record.stock import not_stock
 from matrix.verdict import plan_reasons as reasons
 from matrix.verdict.grid import Grid, environments, ran_cell
-from matrix.verdict.judge import blames_pair
 from matrix.verdict.ladder import Progress
-from matrix.verdict.stock import departures_of, hindrance
+from matrix.verdict.run_key import Here, RunKey
+from matrix.verdict.stale import MaxAge, Staleness, staleness, standing_record
 
 
 class PlanError(MatrixError):
@@ -35,7 +34,8 @@ class Wanted:
     """What a person asks for. `stale` leaves out what would run as it did, and measure the same.
 
     `new` and `neighbours` are releases (`("torch", "2.15.0")`): the cells of the one, and the cells
-    beside those of the other; both bring off-pin pairs with them.
+    beside those of the other; both bring off-pin pairs with them. A record that is older than
+    `max_age` is stale; with `force` each is.
     """
 
     torch: SpecifierSet | None = None
@@ -46,6 +46,8 @@ class Wanted:
     off_pin: bool = False
     new: tuple[tuple[str, str], ...] = ()
     neighbours: tuple[tuple[str, str], ...] = ()
+    max_age: MaxAge | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +55,11 @@ class Planned:
     """One cell on one platform: why it would run, or why it cannot work (`runs` is false).
 
     `brought` is what brought its pair into the plan, where the plan is of certain pairs.
-    `stale` is false where its record is of these versions, and no change of the startup tests since
-    then can affect it; `tests_changed` are the versions of the startup tests that can. `seconds` is
-    how long its last run took, or that of its pair on another Python (`seconds_of`); None without
-    one.
+    `stale` is false where its record stands for what would run (`matrix.verdict.stale`); where a
+    part of the key differs, `also` are the other parts that do. `not_compared` are those that
+    nobody knows. `tests_changed` are the versions of the startup tests that can affect the record.
+    `seconds` is how long its last run took, or that of its pair on another Python (`seconds_of`);
+    None without one.
     """
 
     cell: Cell
@@ -69,6 +72,13 @@ class Planned:
     seconds: float | None = None
     seconds_of: str | None = None
     tests_changed: tuple[int, ...] = ()
+    also: tuple[reasons.KeyDifference, ...] = ()
+    not_compared: tuple[reasons.KeyPart, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether a record stands for the cell, so that nothing is to run."""
+        return not self.stale and not isinstance(self.why, reasons.Running)
 
 
 def plan(
@@ -79,12 +89,14 @@ def plan(
     wanted: Wanted,
     *,
     running: Mapping[tuple[str, str], Record] | None = None,
+    here: Here | None = None,
 ) -> tuple[Planned, ...]:
     """Every cell that is asked for, by platform, vLLM, torch and Python.
 
     `records` has the newest of each cell on each platform, in any order; `tests` are the
     versions of the startup tests; `running` has the records of runs that go on, by cell and
-    platform. What the cheap rungs speak against is in it with `runs` false.
+    platform. `here` knows the environments and the machine that would run; without it they are not
+    compared. What the cheap rungs speak against is in it with `runs` false.
     Raises PlanError where `new` or `neighbours` names what no environment runs.
     """
     names = {cell: name for name, cell in environments(releases).items()}
@@ -97,6 +109,8 @@ def plan(
         newest={(record.cell, record.platform): record for record in records},
         running=running or {},
         tests=tests,
+        wanted=wanted,
+        here=here,
     )
     chosen = _chosen(names, releases, wanted)
     return tuple(
@@ -119,29 +133,33 @@ def _is_meant(progress: Progress, wanted: Wanted) -> bool:
 def _planned(progress: Progress, brought: reasons.Brought | None, runs: _Runs) -> Planned:
     """Return the plan of one cell on a platform."""
     cell, platform = progress.cell, progress.platform
-    staleness = runs.staleness(cell, platform)
+    found = runs.staleness(cell, platform, off_pin=progress.off_pin)
     seconds, seconds_of = runs.seconds(cell, platform)
     return Planned(
         cell=cell,
         platform=platform,
         runs=not progress.ruled_out,
-        stale=staleness.stale,
-        why=reasons.CannotWork(reason=progress.reason) if progress.ruled_out else staleness.why,
+        stale=found.stale,
+        why=reasons.CannotWork(reason=progress.reason) if progress.ruled_out else found.why,
         progress=progress,
         brought=brought,
         seconds=seconds,
         seconds_of=seconds_of,
-        tests_changed=staleness.tests_changed,
+        tests_changed=found.tests_changed,
+        also=found.also,
+        not_compared=found.not_compared,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Staleness:
+class _Found:
     """Whether the record does not stand for a cell as it would run now, and why."""
 
     stale: bool
     why: reasons.PlanReason
     tests_changed: tuple[int, ...] = ()
+    also: tuple[reasons.KeyDifference, ...] = ()
+    not_compared: tuple[reasons.KeyPart, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,21 +174,49 @@ class _Runs:
     newest: Mapping[tuple[str, str], Record]
     running: Mapping[tuple[str, str], Record]
     tests: StartupTests
+    wanted: Wanted
+    here: Here | None
 
-    def staleness(self, cell: Cell, platform: str) -> _Staleness:
+    def staleness(self, cell: Cell, platform: str, *, off_pin: bool) -> _Found:
         """Return whether the cell would run as it did, and measure the same."""
-        key = self.names[cell], platform
-        record, running = self.newest.get(key), self.running.get(key)
+        name = self.names[cell]
+        record, running = self.newest.get((name, platform)), self.running.get((name, platform))
         if running is not None:
             why = _running(cell, running)
             if why.stands:
-                return _Staleness(stale=False, why=why)
+                return _Found(stale=False, why=why)
             if record in (None, running):
-                return _Staleness(stale=True, why=why)
-        reason, tests_changed = stale_reason(cell, record, self.tests)
-        if reason is not None:
-            return _Staleness(stale=True, why=reason, tests_changed=tests_changed)
-        return _Staleness(stale=False, why=reasons.NotStale(day=_day(record)))
+                return _Found(stale=True, why=why)
+        if record is None:
+            return _Found(stale=True, why=reasons.NeverRan())
+        now = self._key(cell, platform, off_pin=off_pin)
+        found = staleness(record, now, self.tests)
+        if found.reason is not None and self.here is not None:
+            others = self.here.others(name, platform)
+            other = standing_record(record, found, now, self.tests, others)
+            if other is not None:
+                record, found = other, staleness(other, now, self.tests)
+        return self._by_age(record, found)
+
+    def _key(self, cell: Cell, platform: str, *, off_pin: bool) -> RunKey:
+        if self.here is None:
+            return RunKey(cell=cell)
+        return self.here.key(cell, platform, off_pin=off_pin)
+
+    def _by_age(self, record: Record, found: Staleness) -> _Found:
+        """Return what was found of a record; one that stands can be too old, or not wanted."""
+        why: reasons.StaleReason | None = found.reason
+        if why is None and self.wanted.max_age is not None:
+            why = self.wanted.max_age.exceeded(record)
+        if why is None and self.wanted.force:
+            why = reasons.Forced(day=record.started[:10])
+        return _Found(
+            stale=why is not None,
+            why=reasons.NotStale(day=record.started[:10]) if why is None else why,
+            tests_changed=found.tests_changed,
+            also=found.also,
+            not_compared=found.not_compared,
+        )
 
     def seconds(self, cell: Cell, platform: str) -> tuple[float | None, str | None]:
         """Return how long the last run of the cell took, and its environment.
@@ -312,54 +358,6 @@ def _next(every: Sequence[str], one: str) -> list[str]:
     return neighbours(one, [version for version in every if version != one])
 
 
-def stale_reason(
-    cell: Cell, record: Record | None, tests: StartupTests
-) -> tuple[reasons.StaleReason | None, tuple[int, ...]]:
-    """Return why the record does not stand for the cell as it would run now, None where it does.
-
-    Beside it the versions of the startup tests that are the reason, where they are.
-    """
-    reason = _stale_run(cell, record)
-    if reason is not None or record is None:
-        return reason, ()
-    changes = tests.changes_since(record)
-    if changes is None:
-        return reasons.UnknownTests(), ()
-    if not changes:
-        return None, ()
-    changed = reasons.TestsChanged(changes=tuple(change.changed for change in changes))
-    return changed, tuple(change.number for change in changes)
-
-
-def _stale_run(cell: Cell, record: Record | None) -> reasons.StaleReason | None:
-    """Return why the run itself does not stand for the cell, None where it does."""
-    if record is None:
-        return reasons.NeverRan()
-    ran = ran_cell(record)
-    if ran is not None and ran != cell:
-        return reasons.RanOtherReleases(torch=ran.torch, vllm=ran.vllm)
-    if record.error is not None and not blames_pair(record.error):
-        return reasons.EndedEarly(kind=record.error.kind)
-    if not record.finished:
-        return reasons.RanUnfinished()
-    if (why := _other_environment(record)) is not None:
-        return why
-    if record.deselected:
-        return reasons.Partial(held=len(record.cases), total=record.total_cases)
-    if record.error is None and not record.cases and all(rung.ok for rung in record.rungs):
-        return reasons.NoCase()
-    return None
-
-
-def _other_environment(record: Record) -> reasons.PackageFailed | reasons.RanNotStock | None:
-    """Return how the environment of a run differed from what its vLLM requires, or None."""
-    hindered = hindrance(record)
-    if hindered is not None:
-        return reasons.PackageFailed(departure=hindered)
-    apart = not_stock(departures_of(record))
-    return reasons.RanNotStock(departures=apart) if apart else None
-
-
 def _running(cell: Cell, running: Record) -> reasons.Running:
     """Return since when a run goes on, and why its end will not stand for the cell."""
     ran = ran_cell(running)
@@ -378,7 +376,3 @@ def _seconds(records: Iterable[Record | None]) -> tuple[float | None, str | None
         if isinstance(took, (int, float)) and took > 0:
             return float(took), record.cell
     return None, None
-
-
-def _day(record: Record | None) -> str:
-    return record.started[:10] if record is not None else ""

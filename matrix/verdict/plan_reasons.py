@@ -26,6 +26,16 @@ class PlanCode(StrEnum):
     NO_CASE = "no case"
     UNKNOWN_TESTS = "unknown tests"
     TESTS_CHANGED = "tests changed"
+    CASES_UNTESTED = "cases untested"
+    OTHER_BUILD = "other build"
+    OTHER_FILE = "other file"
+    OTHER_PACKAGES = "other packages"
+    OTHER_MACHINE = "other machine"
+    OTHER_GPU = "other gpu"
+    OTHER_DRIVER = "other driver"
+    OTHER_FLAGS = "other flags"
+    TOO_OLD = "too old"
+    FORCED = "forced"
     RUNNING = "running"
     NOT_STALE = "not stale"
     OBSERVED_LESS = "observed less"
@@ -100,6 +110,120 @@ class TestsChanged(NamedTuple):
     code: Literal[PlanCode.TESTS_CHANGED] = PlanCode.TESTS_CHANGED
 
 
+class CasesUntested(NamedTuple):
+    """Its run came to its end, and these cases have no answer for a reason of the machine's."""
+
+    cases: tuple[str, ...]
+    code: Literal[PlanCode.CASES_UNTESTED] = PlanCode.CASES_UNTESTED
+
+
+class KeyPart(StrEnum):
+    """A part of the key of a cell (`matrix.verdict.run_key`), in the order of `PlanReason`."""
+
+    RELEASES = "releases"
+    TESTS = "tests"
+    FILES = "files"
+    PACKAGES = "packages"
+    MACHINE = "machine"
+    GPU = "gpu"
+    DRIVER = "driver"
+    FLAGS = "flags"
+
+
+class OtherBuild(NamedTuple):
+    """Its run had another build of the candidate of this name, by these identities."""
+
+    candidate: str
+    ran: str
+    here: str
+    code: Literal[PlanCode.OTHER_BUILD] = PlanCode.OTHER_BUILD
+
+
+class OtherFile(NamedTuple):
+    """Its run had another wheel of the project, by these digests of the file or of what it holds.
+
+    The version is the same.
+    """
+
+    project: str
+    ran: str
+    here: str
+    code: Literal[PlanCode.OTHER_FILE] = PlanCode.OTHER_FILE
+
+
+class PackageChange(NamedTuple):
+    """A package that a run had in the version `ran`, and would have in another; None: not there."""
+
+    name: str
+    ran: str | None
+    here: str | None
+
+
+class OtherPackages(NamedTuple):
+    """The packages of its run differ from those of its environment here.
+
+    Without an environment they differ from what the resolver answered on the day `asked`.
+    """
+
+    packages: tuple[PackageChange, ...]
+    asked: str | None = None
+    code: Literal[PlanCode.OTHER_PACKAGES] = PlanCode.OTHER_PACKAGES
+
+
+class OtherMachine(NamedTuple):
+    """It ran on another kind of processor, such as `aarch64`."""
+
+    ran: str
+    here: str
+    code: Literal[PlanCode.OTHER_MACHINE] = PlanCode.OTHER_MACHINE
+
+
+class OtherGpu(NamedTuple):
+    """It ran on another kind of GPU than each that is here."""
+
+    ran: str
+    here: tuple[str, ...]
+    code: Literal[PlanCode.OTHER_GPU] = PlanCode.OTHER_GPU
+
+
+class OtherDriver(NamedTuple):
+    """It ran with another NVIDIA driver, by the first two numbers of its version."""
+
+    ran: str
+    here: str
+    code: Literal[PlanCode.OTHER_DRIVER] = PlanCode.OTHER_DRIVER
+
+
+class FlagChange(NamedTuple):
+    """A flag that a run had with this value, and that is asked for with another."""
+
+    name: str
+    ran: str
+    asked: str
+
+
+class OtherFlags(NamedTuple):
+    """Its run had other values of the flags that are asked for."""
+
+    flags: tuple[FlagChange, ...]
+    code: Literal[PlanCode.OTHER_FLAGS] = PlanCode.OTHER_FLAGS
+
+
+class TooOld(NamedTuple):
+    """Its run is `days` whole days old, and more than `most` days."""
+
+    days: int
+    most: int
+    code: Literal[PlanCode.TOO_OLD] = PlanCode.TOO_OLD
+
+
+class Forced(NamedTuple):
+    """It ran on that day and would run as it did, and is asked for all the same."""
+
+    day: str
+    code: Literal[PlanCode.FORCED] = PlanCode.FORCED
+
+
 class Running(NamedTuple):
     """A run of it goes on `since` then.
 
@@ -138,17 +262,32 @@ class CannotWork(NamedTuple):
     code: Literal[PlanCode.CANNOT_WORK] = PlanCode.CANNOT_WORK
 
 
+KeyDifference = (
+    RanOtherReleases
+    | OtherBuild
+    | UnknownTests
+    | TestsChanged
+    | OtherFile
+    | OtherPackages
+    | OtherMachine
+    | OtherGpu
+    | OtherDriver
+    | OtherFlags
+)
+"""A part of the key of a cell in which a record differs from what would run here and now."""
+
 StaleReason = (
     NeverRan
-    | RanOtherReleases
     | EndedEarly
     | RanUnfinished
     | PackageFailed
     | RanNotStock
     | Partial
     | NoCase
-    | UnknownTests
-    | TestsChanged
+    | CasesUntested
+    | KeyDifference
+    | TooOld
+    | Forced
 )
 """Why a record does not stand for a cell as it would run now."""
 

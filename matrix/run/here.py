@@ -1,0 +1,180 @@
+"""What would run here and now, as far as that is known without an install.
+
+It lists the packages of tox's environments and asks nvidia-smi; nothing is imported or installed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from packaging.version import InvalidVersion
+
+from matrix._util.nvidia import is_hidden, smi_query
+from matrix._util.paths import CHECKOUT
+from matrix._util.versions import parse_version
+from matrix.catalog.cells import PROJECTS, Cell, CellError
+from matrix.catalog.projects import Project
+from matrix.catalog.releases import Releases
+from matrix.checks.lookup import Answers
+from matrix.record.model import Platform, Record
+from matrix.verdict.run_key import Packages, RunKey, WheelFile, driver_release
+
+_DISTRIBUTION = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(?:-py[0-9.]+)?\.(?:dist|egg)-info")
+_SEPARATORS = re.compile(r"[-_.]+")  # of a name, as PEP 503 reads them
+_ASKED_FOR = "x86_64"  # the machine of the resolver's kept answers
+_GPU_SECONDS = 10.0  # that a plan waits for a driver; a run itself waits longer
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+class _Gpus(NamedTuple):
+    """The kinds of GPU that are visible here, and the driver's release."""
+
+    names: frozenset[str] = frozenset()
+    driver: str | None = None
+
+
+class ThisMachine:
+    """The machine and the environments of a checkout, and the records of what ran.
+
+    `answers` has what a resolver found of each cell, `records` returns every record; it is called
+    only where one that does not count can matter. `flags` are those that are asked for. `root` is
+    the checkout.
+    """
+
+    def __init__(
+        self,
+        releases: Releases,
+        answers: Answers,
+        records: Callable[[], Iterable[Record]],
+        *,
+        flags: Mapping[str, str] | None = None,
+        root: Path = CHECKOUT,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """Look at nothing yet."""
+        self._releases = releases
+        self._answers = answers
+        self._records = records
+        self._flags = flags or {}
+        self._root = root
+        self._environ = environ
+
+    def key(self, cell: Cell, platform: str, *, off_pin: bool) -> RunKey:
+        """Return the key of a run of the cell on the platform, if it began now.
+
+        A machine without a visible GPU runs nothing on cuda, so nothing of it is known there.
+        """
+        folder = self._environments and self._environments / cell.name
+        installed = None if folder is None else environment_packages(folder, cell)
+        gpus = self._gpus if platform == Platform.CUDA else _Gpus()
+        runs_here = platform != Platform.CUDA or bool(gpus.names)
+        return RunKey(
+            cell=cell,
+            files=self._files(cell, None if installed is None else folder),
+            packages=self._resolved(cell, off_pin=off_pin)
+            if installed is None
+            else Packages(versions=installed),
+            machine=_MACHINE if runs_here else None,
+            gpus=gpus.names,
+            driver=gpus.driver,
+            flags=self._flags,
+        )
+
+    def others(self, cell: str, platform: str) -> Iterator[Record]:
+        """Yield the records of a cell on a platform, also those that do not count."""
+        yield from self._by_cell.get((cell, platform), ())
+
+    @cached_property
+    def _by_cell(self) -> Mapping[tuple[str, str], list[Record]]:
+        found: dict[tuple[str, str], list[Record]] = {}
+        for record in self._records():
+            found.setdefault((record.cell, record.platform), []).append(record)
+        return found
+
+    @cached_property
+    def _environments(self) -> Path | None:
+        """The folder of tox's environments; None where no checkout is."""
+        if not (self._root / "tox.ini").is_file():
+            return None
+        named = self._environ.get("TOX_WORK_DIR")
+        return self._root / (named or ".tox")
+
+    @cached_property
+    def _gpus(self) -> _Gpus:
+        if is_hidden(self._environ):
+            return _Gpus()
+        visible = self._environ.get(_VISIBLE, "")
+        lines = smi_query(visible, "name", "driver_version", seconds=_GPU_SECONDS)
+        found = [line.rpartition(", ") for line in lines]
+        drivers = {driver_release(driver) for _, _, driver in found}
+        return _Gpus(
+            names=frozenset(name for name, _, _ in found if name),
+            driver=drivers.pop() if len(drivers) == 1 else None,
+        )
+
+    def _resolved(self, cell: Cell, *, off_pin: bool) -> Packages | None:
+        """Return some of the packages that an install would bring, where a resolver was asked."""
+        if _MACHINE != _ASKED_FOR:
+            return None
+        found = self._answers.packages(cell, off_pin=off_pin)
+        if found is None:
+            return None
+        return Packages(versions=found.packages, asked=found.asked.isoformat())
+
+    def _files(self, cell: Cell, folder: Path | None) -> Mapping[str, WheelFile]:
+        """Return the wheels of a cell: a candidate's own, and those that are installed."""
+        found: dict[str, WheelFile] = {}
+        for project in Project:
+            try:
+                candidate = self._releases.candidate_of(cell, project)
+            except CellError:
+                continue
+            if candidate is not None and (file := candidate.file(cell.python)) is not None:
+                found[project] = WheelFile(sha256=file.sha256)
+        if folder is not None and not cell.builds:
+            from matrix.run.wheel_content import read_note
+
+            for content, published in read_note(folder).items():
+                project_name = published.file.partition("-")[0].lower() if published else ""
+                if published is not None and project_name in PROJECTS:
+                    found[project_name] = WheelFile(content=content, sha256=published.sha256)
+        return found
+
+
+_MACHINE = platform.machine()
+
+
+def environment_packages(folder: Path, cell: Cell) -> Mapping[str, str] | None:
+    """Return the packages of a cell's environment, by the names of their folders.
+
+    None where there is no such environment, or one of other releases, which tox makes again.
+    """
+    for site in folder.glob("lib/python*/site-packages"):
+        try:
+            with os.scandir(site) as entries:
+                names = [entry.name for entry in entries if entry.name.endswith("-info")]
+        except OSError:
+            continue
+        found = {
+            _SEPARATORS.sub("-", match["name"]).lower(): match["version"]
+            for name in names
+            if (match := _DISTRIBUTION.fullmatch(name))
+        }
+        if all(_is_of(found.get(name), getattr(cell, name)) for name in PROJECTS):
+            return found
+    return None
+
+
+def _is_of(installed: str | None, wanted: str) -> bool:
+    try:
+        return installed is not None and (
+            parse_version(installed).public == parse_version(wanted).public
+        )
+    except InvalidVersion:
+        return False
