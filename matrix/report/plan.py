@@ -109,8 +109,8 @@ def _difference(reason: reasons.KeyDifference) -> str:
                 f"ran another wheel of {project} (SHA-256 {ran[:_DIGITS]}, here {here[:_DIGITS]})"
             )
         case reasons.OtherPackages(packages=packages, asked=asked):
-            where = "here" if asked is None else f"resolved on {asked}"
-            text = f"ran with {_some([_package(change, where) for change in packages])}"
+            resolved = "" if asked is None else f", by what was resolved on {asked}"
+            text = f"ran {_some(list(map(_package, packages)))}{resolved}"
         case reasons.OtherMachine(ran=ran, here=here):
             text = f"ran on {ran}, and this machine is {here}"
         case reasons.OtherGpu(ran=ran, here=kinds):
@@ -123,15 +123,16 @@ def _difference(reason: reasons.KeyDifference) -> str:
     return text
 
 
-def _package(change: reasons.PackageChange, where: str) -> str:
-    before = change.ran or "not there"
-    return f"{change.name} {before}, {where} {change.here or 'not there'}"
+def _package(change: reasons.PackageChange) -> str:
+    """Return a package of a run: `with numpy 2.2.6 (now 2.3.0)`, `without ray (now 2.48)`."""
+    before = f"without {change.name}" if change.ran is None else f"with {change.name} {change.ran}"
+    return f"{before} ({'now without' if change.here is None else f'now {change.here}'})"
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:
     """Return the first names, and how many there are besides."""
     more = len(names) - most
-    return "; ".join([*names[:most], *([f"{more} more"] if more > 0 else [])])
+    return ", ".join([*names[:most], *([f"{more} more"] if more > 0 else [])])
 
 
 def _days(count: int) -> str:

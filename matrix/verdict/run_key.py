@@ -220,10 +220,11 @@ def _files(ran: Mapping[str, WheelFile], now: Mapping[str, WheelFile]) -> Iterab
     unknown = False
     for project in PROJECTS:
         before, after = ran.get(project, WheelFile()), now.get(project, WheelFile())
-        for one, other in zip(before, after, strict=True):
-            if one is not None and other is not None:
-                if one != other:
-                    yield KeyPart.FILES, (reasons.OtherFile(project=project, ran=one, here=other),)
+        for digest, other in zip(before, after, strict=True):
+            if digest is not None and other is not None:
+                if digest != other:
+                    differs = reasons.OtherFile(project=project, ran=digest, here=other)
+                    yield KeyPart.FILES, (differs,)
                 break
         else:
             unknown = True

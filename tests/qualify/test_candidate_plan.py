@@ -179,7 +179,7 @@ def test_a_record_of_another_build_or_of_a_stopped_run_does_not_stand() -> None:
     other = torch_candidate(sha256="ab" * 32)
     old = run_of(Cell("3.12", other.key, "0.33.0"), passed())
     found = plan(old)
-    assert isinstance(found.cells[1].why, plan_reasons.RanOtherReleases)
+    assert isinstance(found.cells[1].why, plan_reasons.OtherBuild)
     assert not relevant(found, [old])
     stopped = run_of(NEW, passed(), error=RunError(kind=ErrorKind.INTERRUPTED, reason="^C"))
     assert plan(stopped).cells[1].runs
