@@ -62,8 +62,14 @@ def read_table(options: argparse.Namespace) -> tuple[Table, int]:
     return table, status
 
 
-def read_some(options: argparse.Namespace) -> tuple[Table, LoadedRecords | None, int]:
-    """Return what `read_all` does, or an empty table where there is no record yet."""
+def read_some(options: argparse.Namespace) -> tuple[Table, int]:
+    """Return what `read_table` does, or an empty table where there is no record yet."""
+    table, _, status = read_if_any(options)
+    return table, status
+
+
+def read_if_any(options: argparse.Namespace) -> tuple[Table, LoadedRecords | None, int]:
+    """Return what `read_all` does, or an empty table without records where there is none yet."""
     from matrix.verdict.table import Table
 
     if not arguments.given_or_default(options.folders):

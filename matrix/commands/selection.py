@@ -49,7 +49,7 @@ def select(
     get. Raises PlanError for an option that cannot be used.
     """
     wanted = _wanted(options, platforms)
-    table, found, status = context.read_some(options)
+    table, found, status = context.read_if_any(options)
     tests, releases = load_startup_tests(), load_releases()
     answers = load_answers(releases)
     every = plan(

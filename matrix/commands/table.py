@@ -230,7 +230,7 @@ def _grid(options: argparse.Namespace) -> int:
     from matrix.report.grid import lines
 
     asked = specifiers(options, ("torch", "vllm"))
-    table, _, status = context.read_some(options)
+    table, status = context.read_some(options)
     grid = context.grid_of(table.verdicts).only(asked.get("torch"), asked.get("vllm"))
     for name, releases in (("torch", grid.torch), ("vllm", grid.vllm)):
         if not releases:
