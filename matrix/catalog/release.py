@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from packaging.specifiers import SpecifierSet
 
@@ -60,8 +61,7 @@ class Vllm:
     revision: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unread:
+class Unread(NamedTuple):
     """A published vLLM without cells, since its pins are not known; ``note`` holds the reason."""
 
     version: str

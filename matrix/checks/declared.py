@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from matrix._util.versions import parse_version, specifier_text
 from matrix.catalog.cells import Cell, CellError
@@ -19,8 +19,7 @@ _ABI3 = re.compile(r"cp3(?P<minor>[0-9]+)-abi3")
 _LINUX = re.compile(r"(?:many)?linux.*_x86_64|any")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Declared:
+class Declared(NamedTuple):
     """What the metadata says of a cell.
 
     `ok` where vLLM pins this torch and both releases have a wheel for the Python. `off_pin`: vLLM

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from matrix.catalog.candidates.model import Candidate
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """What a static check says of a cell; the `facts` say why, or what goes without.
 
     `cause` are the facts without what differs from pair to pair, so that a report can show pairs

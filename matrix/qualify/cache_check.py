@@ -7,7 +7,7 @@ startup tests: torch compiles alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from matrix._util.enums import StrEnum
 from matrix.qualify.model import Drift, DriftKind, Findings
@@ -55,8 +55,7 @@ _COUNTERS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class LostCache:
+class LostCache(NamedTuple):
     """A cache that has no hit at the candidate, though it had to.
 
     `misses` counts how often it was asked in vain, `bypasses` how often torch went past it: it is

@@ -271,7 +271,7 @@ class _Pairing:
 
     def _with_older_patch(self, run: CellRun, release: str) -> CellRun:
         variant = run.variant or Variant()
-        return replace(run, variant=replace(variant, project=self.query.other, release=release))
+        return replace(run, variant=variant._replace(project=self.query.other, release=release))
 
     def _judge_alone(self, run: CellRun, release: str | None = None) -> bool:
         """Judge a run without a baseline; return whether anything is wrong with it."""

@@ -64,8 +64,7 @@ class UnidentifiedCause(StrEnum):
     NO_RELEASE = "no release"
 
 
-@dataclass(frozen=True, kw_only=True)
-class UnidentifiedRecord:
+class UnidentifiedRecord(NamedTuple):
     """A record that belongs to no release, and why; `detail` is the error of the run."""
 
     path: Path

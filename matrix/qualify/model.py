@@ -142,8 +142,7 @@ class Drift:
         return self.waived.waiver is None and (self.kind.fails or self.waived.expired is not None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Flag:
+class Flag(NamedTuple):
     """An effective flag that is not the same on both sides of a case that was compared."""
 
     place: CellRef
@@ -189,8 +188,7 @@ class Unknown:
         return self.failure if self.step is None else step_signature(self.step)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Time:
+class Time(NamedTuple):
     """The seconds of a start in the runs of both sides, changed beyond noise. Never judged."""
 
     place: CellRef

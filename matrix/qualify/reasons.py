@@ -5,7 +5,6 @@ Pure. `matrix.report.qualify` makes the sentences.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -252,8 +251,7 @@ class TimesCode(StrEnum):
     TOO_FEW_RUNS = "too few runs"
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoTimes:
+class NoTimes(NamedTuple):
     """Why seconds are not comparable: `jobs` cases ran at once, or each side has so few runs."""
 
     code: TimesCode

@@ -73,8 +73,7 @@ class FlagValue(NamedTuple):
     value: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Variant:
+class Variant(NamedTuple):
     """How a run differs from the one that decides.
 
     It ran with an older `release` of the other `project`, with other `flags`, or both.
@@ -323,8 +322,7 @@ class MissingCode(StrEnum):
     PARTIAL = "partial"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Missing:
+class Missing(NamedTuple):
     """Why a run has no answer: `detail` is the record's text, `held` of `total` cases ran."""
 
     code: MissingCode

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from matrix._util.enums import StrEnum
 from matrix.qualify.query import Side
@@ -79,8 +80,7 @@ class SpeedCode(StrEnum):
     NO_CASE = "no case"
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoSpeed:
+class NoSpeed(NamedTuple):
     """Why the speeds are not compared; each side has so many runs that could be."""
 
     code: SpeedCode
@@ -97,8 +97,7 @@ class DroppedCode(StrEnum):
     OTHER_MACHINE = "other machine"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dropped:
+class Dropped(NamedTuple):
     """A run of a cell that drops out of the rounds, and why.
 
     `missing` is how it was cut short, `case` the first one that did not pass, and `outcome` how
@@ -114,8 +113,7 @@ class Dropped:
     outcome: Outcome | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measured(NamedTuple):
     """What rounds show: `speeds` is empty where `no_speed` says why."""
 
     speeds: tuple[Speed, ...] = ()
@@ -181,8 +179,7 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Run:
+class _Run(NamedTuple):
     """How each case that a run timed, or that did not pass, ended."""
 
     record: Record

@@ -55,8 +55,7 @@ class StaticAnswers(Protocol):
         """Return whether that torch exports what vLLM's core imports."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Standing:
+class Standing(NamedTuple):
     """Where one side `fails` on these rungs, or else the highest that it passed."""
 
     passed: str | None = None

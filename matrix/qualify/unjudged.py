@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from matrix.qualify.runs import CaseState, CellRun, hardware, outcome
 from matrix.qualify.speed import (
@@ -26,8 +27,7 @@ from matrix.verdict.recompiles import WrittenCode, written_code
 _KERNELS, _NODES = "generated_kernel_count", "ir_nodes_pre_fusion"  # of torch._inductor.metrics
 
 
-@dataclass(frozen=True, kw_only=True)
-class MetricChange:
+class MetricChange(NamedTuple):
     """One of Inductor's numbers of a start that is not the same on both sides."""
 
     case: str
@@ -37,8 +37,7 @@ class MetricChange:
     after: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class WarmCode:
+class WarmCode(NamedTuple):
     """The compiled code that the candidate's warm start of a case wrote, and the baseline's.
 
     `before` is None where the baseline does not know.

@@ -5,13 +5,12 @@ Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from matrix.record.model import Defaults, DefaultValue
 
 
-@dataclass(frozen=True, kw_only=True)
-class DefaultChange:
+class DefaultChange(NamedTuple):
     """A default of one of torch's configs that both sides have, with another value."""
 
     config: str
@@ -20,8 +19,7 @@ class DefaultChange:
     after: DefaultValue
 
 
-@dataclass(frozen=True, kw_only=True)
-class DefaultsCompared:
+class DefaultsCompared(NamedTuple):
     """The defaults that changed, and how many names one side alone has."""
 
     changed: tuple[DefaultChange, ...]

@@ -16,7 +16,7 @@ from packaging.version import InvalidVersion
 
 from matrix._util.versions import Base, VersionRange, base_of, parse_version
 from matrix.errors import MatrixError
-from matrix.record.model import Platform, StartKind
+from matrix.record.model import STARTS, Platform, StartKind
 
 UPSTREAM = re.compile(r"https://github\.com/(vllm-project|pytorch)/[\w.-]+/[\w./#=-]+", re.ASCII)
 """A link into one of the two projects, which is all that may stand for what upstream says."""
@@ -58,8 +58,7 @@ class Nearest(Expected):
     torch: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Difference:
+class Difference(NamedTuple):
     """A counter that is not as expected; ``observed`` is None where it was not counted at all."""
 
     start: str
@@ -69,8 +68,7 @@ class Difference:
     rule: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
+class Published(NamedTuple):
     """What upstream publishes of a start where we measured something else, and where it does."""
 
     counters: Mapping[str, int]
@@ -287,6 +285,11 @@ def compare(
         for counter, wanted in sorted(expected.items())
         if observed.get(counter) != wanted.value
     )
+
+
+def in_order(differences: Iterable[Difference]) -> tuple[Difference, ...]:
+    """Return differences by start, the cold one first, and counter."""
+    return tuple(sorted(differences, key=lambda one: (STARTS.index(one.start), one.counter)))
 
 
 def _releases(situation: Situation) -> tuple[Base, Base]:

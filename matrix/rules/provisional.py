@@ -7,13 +7,11 @@ nor a drift.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 from matrix._util.enums import StrEnum
-from matrix.record.model import STARTS
-from matrix.rules.expectations import Difference, Nearest, compare
+from matrix.rules.expectations import Difference, Nearest, compare, in_order
 
 
 class ComparisonCode(StrEnum):
@@ -30,26 +28,23 @@ class LastRelease(NamedTuple):
     torch: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class SameAs:
+class SameAs(NamedTuple):
     """The starts count the same as with these releases."""
 
-    code: ClassVar[ComparisonCode] = ComparisonCode.SAME_AS
     releases: tuple[LastRelease, ...]
+    code: Literal[ComparisonCode.SAME_AS] = ComparisonCode.SAME_AS
 
 
-@dataclass(frozen=True, kw_only=True)
-class DiffersFrom:
+class DiffersFrom(NamedTuple):
     """This counter differs from the last release that its rule speaks of, and `more` besides it."""
 
-    code: ClassVar[ComparisonCode] = ComparisonCode.DIFFERS_FROM
     release: LastRelease
     difference: Difference
     more: int
+    code: Literal[ComparisonCode.DIFFERS_FROM] = ComparisonCode.DIFFERS_FROM
 
 
-@dataclass(frozen=True, kw_only=True)
-class Provisional:
+class Provisional(NamedTuple):
     """What the starts of a case count beside the nearest expectations, by start and counter.
 
     `differences` are the counters that differ from these; without any the case counts the same.
@@ -103,8 +98,3 @@ def provisional_of(
     for start, counters in there.items():
         found += compare(counters, counted[start], start)
     return Provisional(nearest=there, differences=in_order(found))
-
-
-def in_order(differences: Iterable[Difference]) -> tuple[Difference, ...]:
-    """Return differences by start, the cold one first, and counter."""
-    return tuple(sorted(differences, key=lambda one: (STARTS.index(one.start), one.counter)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from matrix.record.model import STARTS, Case, EventKind, StartKind
 from matrix.record.signature import signature
@@ -12,14 +12,13 @@ from matrix.record.signature import signature
 _TELLING = tuple(kind for kind in EventKind if kind != EventKind.CACHE_BYPASSED)
 
 
-@dataclass(frozen=True, kw_only=True)
-class StartEvent:
+class StartEvent(NamedTuple):
     """Something that one start logged; `text` is normalised as a signature is."""
 
     start: StartKind
     kind: EventKind
     text: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides that of a tuple, which nobody calls
 
 
 def events_of(case: Case) -> tuple[StartEvent, ...] | None:

@@ -18,8 +18,15 @@ from matrix.record.machine_marks import machine_fault
 from matrix.record.model import RUNGS, STARTS, Case, Departure, Outcome, Record, RunError
 from matrix.record.signature import signature_of
 from matrix.record.stock import not_stock
-from matrix.rules.expectations import Difference, Expected, Nearest, Situation, compare
-from matrix.rules.provisional import Provisional, in_order, provisional_of
+from matrix.rules.expectations import (
+    Difference,
+    Expected,
+    Nearest,
+    Situation,
+    compare,
+    in_order,
+)
+from matrix.rules.provisional import Provisional, provisional_of
 from matrix.verdict import reasons
 from matrix.verdict.events import StartEvent, events_of, telling
 from matrix.verdict.recompiles import Recompiles, recompiles

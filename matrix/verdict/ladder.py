@@ -97,8 +97,7 @@ class ContradictionCode(StrEnum):
     NOT_IMPORTED = "links, but was not imported"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Contradiction:
+class Contradiction(NamedTuple):
     """An answer of a static check that the run of a `day` disproved.
 
     `reason` is the check's where it said no, and else that of the run's failure; `asked` is the day

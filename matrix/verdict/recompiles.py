@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from matrix.record.model import CacheKind, Case
 from matrix.rules.expectations import Expected
@@ -29,8 +30,7 @@ Not Triton's cache: kernels that vLLM wrote itself are there too, built when the
 _ISSUE = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/\d+", re.ASCII)
 
 
-@dataclass(frozen=True, kw_only=True)
-class WrittenCode:
+class WrittenCode(NamedTuple):
     """The files of compiled code that a start wrote and that its caches did not have before."""
 
     files: int

@@ -253,7 +253,7 @@ def test_a_qualified_candidate_passes_all_that_the_baseline_passes(
                     assert after[place][name] == how
 
 
-_ANSWER = st.sampled_from([None, YES, NO, replace(NO, promised=True)])
+_ANSWER = st.sampled_from([None, YES, NO, NO._replace(promised=True)])
 _PAIRS = list(itertools.product((OLD, NEXT), ("0.19.1", "0.20.2")))
 _CHECKS = st.builds(
     lambda resolves, links, otherwise: Answers(

@@ -165,7 +165,7 @@ def test_a_query_covers_prereleases_of_the_other_project() -> None:
 PIN = Declared(ok=True, off_pin=False, fits=True)
 OFF = Declared(ok=False, off_pin=True, fits=True, facts=quoted("vLLM 0.20.2 pins torch 2.11.0"))
 UNFIT = Declared(ok=False, off_pin=False, fits=False, facts=quoted("no wheel for Python 3.11"))
-PROMISED = replace(NO, promised=True)
+PROMISED = NO._replace(promised=True)
 
 
 def at(declared: Declared, resolves: Answer | None = None, links: Answer | None = None) -> Progress:
@@ -186,7 +186,7 @@ def at(declared: Declared, resolves: Answer | None = None, links: Answer | None 
         # What stood in the way is repaired only where it is known to have gone.
         (at(PIN, YES, NO), at(PIN), RungChange.NO_CANDIDATE),
         (at(PIN, NO), at(PIN, None, YES), RungChange.NO_CANDIDATE),
-        (at(PIN, NO), at(PIN, replace(NO, unknown=True), YES), RungChange.NO_CANDIDATE),
+        (at(PIN, NO), at(PIN, NO._replace(unknown=True), YES), RungChange.NO_CANDIDATE),
         (at(PIN, NO), at(PIN, YES, NO), RungChange.FAILS_TOO),
         (at(UNFIT), at(UNFIT), RungChange.FAILS_TOO),
         # Nothing is testable on a Python that a release excludes.

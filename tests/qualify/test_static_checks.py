@@ -5,8 +5,6 @@ vLLM 0.20.2 pins the baseline (2.11.0), and 0.19.1 pins 2.10.0.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from packaging.specifiers import SpecifierSet
 
@@ -95,14 +93,14 @@ def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
         # Nothing that a resolver says is of how a wheel was built.
         (
             ask("torch", NEXT, OLD),
-            Answers(resolves={(NEXT, "0.20.2"): replace(NO, asked="2026-11-23")}),
+            Answers(resolves={(NEXT, "0.20.2"): NO._replace(asked="2026-11-23")}),
             [make(OLD, passed())],
             "resolves",
         ),
         # torch promises its stable ABI to newer releases.
         (
             ask("torch", NEXT, OLD),
-            Answers(links={(NEXT, "0.20.2"): replace(NO, promised=True)}),
+            Answers(links={(NEXT, "0.20.2"): NO._replace(promised=True)}),
             [on_cuda(OLD)],
             "links",
         ),
@@ -138,12 +136,12 @@ def test_what_a_first_rung_lost_is_a_regression_with_its_reason(
 
 def test_a_repair_needs_the_rung_that_failed_to_pass() -> None:
     """Links that pass show nothing of a rung below them that nobody asked about."""
-    failed_before = {(OLD, "0.20.2"): replace(NO, facts=quoted("needs a<2, and b needs a>=2"))}
+    failed_before = {(OLD, "0.20.2"): NO._replace(facts=quoted("needs a<2, and b needs a>=2"))}
     links = {(OLD, "0.20.2"): YES, (NEXT, "0.20.2"): YES}
     for after, change in (
         (YES, RungChange.REPAIR),
         (None, RungChange.NO_CANDIDATE),
-        (replace(NO, unknown=True), RungChange.NO_CANDIDATE),
+        (NO._replace(unknown=True), RungChange.NO_CANDIDATE),
     ):
         resolves = failed_before if after is None else {**failed_before, (NEXT, "0.20.2"): after}
         answers = Answers(resolves=resolves, links=links)
@@ -158,7 +156,7 @@ def test_a_repair_needs_the_rung_that_failed_to_pass() -> None:
 
 @pytest.mark.parametrize("lacking", [OLD, NEXT])
 def test_what_the_index_lacked_is_neither_a_regression_nor_a_repair(lacking: str) -> None:
-    lacked = replace(NO, unknown=True, facts=quoted("needs certifi>=2"))
+    lacked = NO._replace(unknown=True, facts=quoted("needs certifi>=2"))
     answers = Answers(resolves={(lacking, "0.20.2"): lacked}, otherwise=YES)
     found = held(on_cuda(OLD), answers=answers, platforms=("cuda",))
     assert found.failures == ()

@@ -7,7 +7,7 @@ and need another `libcudart`. An answer from tables holds for these builds and f
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
@@ -19,8 +19,7 @@ _CUDART = re.compile(r"libcudart(?:-[0-9a-f]{8})?\.so\.(\d+)")
 _MACHINES = ("x86_64", "aarch64")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Build:
+class Build(NamedTuple):
     """One build: its version with the local part, its wheel, and what that is for.
 
     `machine` is the processor (`x86_64`), None where the wheel's name does not say it. `cuda` is

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from packaging.version import InvalidVersion
 
@@ -46,8 +46,7 @@ class SymbolsError(MatrixError):
     """A symbol table is damaged or missing; the message names the file and the fix."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wheel:
+class Wheel(NamedTuple):
     """The wheel that a table describes: its project, version, file name and SHA-256 in hex."""
 
     project: Literal["torch", "vllm"]

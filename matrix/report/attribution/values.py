@@ -63,7 +63,7 @@ def entries(attributions: Iterable[Attribution]) -> list[dict[str, object]]:
             "until": attribution.until,
             "symptoms": [_symptom(symptom) for symptom in attribution.symptoms],
             "flags": [_members(flag) for flag in attribution.flags],
-            "defaults": [_members(change) for change in attribution.defaults],
+            "defaults": [change._asdict() for change in attribution.defaults],
             "beside": list(attribution.rests_on),
             "missing": [_missing(run) for run in attribution.missing],
         }
@@ -110,5 +110,5 @@ def _symptom(symptom: Symptom) -> dict[str, object]:
         "counter": symptom.counter,
         "observed": symptom.observed,
         "wanted": symptom.wanted,
-        "logged": symptom.logged and _members(symptom.logged),
+        "logged": symptom.logged and symptom.logged._asdict(),
     }

@@ -129,7 +129,8 @@ def _speed(speed: Speed) -> dict[str, object]:
 
 
 def _values(fact: Speed | NoSpeed | Dropped) -> dict[str, object]:
-    return {field.name: operand(getattr(fact, field.name)) for field in fields(fact)}
+    names = [field.name for field in fields(fact)] if isinstance(fact, Speed) else fact._fields
+    return {name: operand(getattr(fact, name)) for name in names}
 
 
 def _run(run: CellRun) -> dict[str, object]:
