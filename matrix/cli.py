@@ -57,7 +57,7 @@ def _run(argv: Sequence[str] | None) -> int:
     cut = given.index("--") if "--" in given else len(given)
     options, unknown = _parser(given[:1]).parse_known_args(given[:cut])
     options.pytest_args = [*unknown, *given[cut + 1 :]]
-    options.given = given
+    options.given, options.unknown = given, unknown
     if "folders" in options and all(not option.startswith("-") for option in unknown):
         # argparse does not know the folders that follow a later option for what they are.
         from matrix.commands.arguments import place

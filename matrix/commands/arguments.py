@@ -34,7 +34,9 @@ def add_folders(
     )
 
 
-def add_releases(parser: argparse.ArgumentParser, keys: Sequence[str]) -> None:
+def add_releases(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, keys: Sequence[str]
+) -> None:
     """Let the command take some releases only, by these keys: torch, vllm, python."""
     texts = {
         "torch": "2.12 (its newest patch), '==2.12.*' (all of them) or '>=2.11'",
@@ -46,7 +48,7 @@ def add_releases(parser: argparse.ArgumentParser, keys: Sequence[str]) -> None:
         parser.add_argument(f"--{key}", metavar="SPEC", help=f"only these: {texts[key]}")
 
 
-def add_selection(parser: argparse.ArgumentParser) -> None:
+def add_selection(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Let the command choose cells by their releases and by what is known of them."""
     add_releases(parser, ("torch", "vllm", "python"))
     parser.add_argument(
@@ -82,6 +84,26 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         help="only the cells beside those of this release: the same vLLM under the next torch, or"
         " the same torch under the next vLLM",
     )
+
+
+def add_limits(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Let the command take less of this machine than it has."""
+    for name, metavar, what in (
+        ("cores", "N", "CPU cores"),
+        ("memory", "MIB", "MiB of memory"),
+        ("disk", "MIB", "MiB of disk, for environments"),
+        ("gpus", "N", "GPUs"),
+    ):
+        parser.add_argument(
+            f"--{name}", metavar=metavar, type=amount, help=f"take at most so many {what}"
+        )
+
+
+def amount(text: str) -> int:
+    """Return a whole number from 0. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
 
 
 def add_platform_and_folders(parser: argparse.ArgumentParser) -> None:

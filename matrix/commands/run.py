@@ -16,17 +16,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix run`."""
     run = commands.add_parser(
         "run",
-        help="run one cell in this environment, write its record and judge it",
-        usage="%(prog)s [options] CELL --here [PYTEST ARGS]",
+        help="run cells through tox, write their records and judge them",
+        usage="%(prog)s [options] CELL... [-- PYTEST ARGS]\n"
+        "       %(prog)s --here [options] CELL [PYTEST ARGS]",
         allow_abbrev=False,
-        epilog="Exit status: 0 compatible, 1 drift or incompatible, 2 cannot run, 5 untested.",
+        epilog="Exit status: 0 where every cell is compatible, 1 where one drifts or is"
+        " incompatible, 5 where one is untested or did not run, 2 where nothing can run, 130 after"
+        " Ctrl-C.",
     )
     run.add_argument("cells", metavar="CELL", nargs="*", help="such as py311-torch210-vllm019")
-    run.add_argument(
-        "--here",
-        action="store_true",
-        help="run the cell in this environment, as tox does inside the environment that it made",
-    )
     run.add_argument(
         "--platform",
         choices=("auto", "cpu", "cuda"),
@@ -38,7 +36,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="DIR",
         type=Path,
         default=Path("records"),
-        help="where to write the record (default: records)",
+        help="where to write the records (default: records)",
     )
     run.add_argument(
         "--model-source",
@@ -50,27 +48,57 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--jobs",
         metavar="N|auto",
         type=arguments.jobs,
-        help="how many cases run side by side (default: auto on cuda, 1 on cpu)",
+        help="how many cases of a cell run side by side (default: auto on cuda, 1 on cpu)",
     )
     run.add_argument(
         "--timeout",
         metavar="S",
         type=arguments.positive_seconds,
-        help="seconds for the whole run",
+        help="seconds for the whole run of a cell",
     )
-    run.add_argument(
+    _add_selection(run)
+    _add_here(run)
+    run.set_defaults(run=_run, parser=run, takes_pytest_args=True, expectations=None)
+
+
+def _add_selection(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group(
+        "which cells, beside those that are named; each gets an environment by tox"
+    )
+    arguments.add_selection(group)
+    how = run.add_argument_group("how a selection runs")
+    how.add_argument(
+        "--dry-run", action="store_true", help="show what would run, in which order, for how long"
+    )
+    how.add_argument(
+        "--resume",
+        metavar="RUN",
+        nargs="?",
+        const="",
+        help="go on with an earlier run, by default the newest: run what has no whole record",
+    )
+    arguments.add_limits(how)
+
+
+def _add_here(run: argparse.ArgumentParser) -> None:
+    here = run.add_argument_group("one cell, without tox")
+    here.add_argument(
+        "--here",
+        action="store_true",
+        help="run the cell in this environment, as tox does inside the environment that it made",
+    )
+    here.add_argument(
         "--bundle",
         metavar="DIR",
         type=Path,
-        help="check this bundle and run the cell from it, without a network",
+        help="check this bundle and run the cell from it, without a network (implies --here)",
     )
-    run.add_argument(
+    here.add_argument(
         "--work",
         metavar="DIR",
         type=Path,
         help="with --bundle: where to unpack and install (default: in the user's cache folder)",
     )
-    run.set_defaults(run=_run, parser=run, takes_pytest_args=True)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -80,11 +108,11 @@ def _run(options: argparse.Namespace) -> int:
         return main(options.given[1:])
     if options.work is not None:
         raise MatrixError(f"--work {options.work}: goes with --bundle DIR only; leave it out")
-    if not options.here:
-        raise MatrixError(
-            "matrix run CELL runs a cell where --here is given; tox -e CELL makes its environment"
-        )
-    return _run_here(options)
+    if options.here:
+        return _run_here(options)
+    from matrix.commands.run_selection import run_selection
+
+    return run_selection(options)
 
 
 def _run_here(options: argparse.Namespace) -> int:

@@ -1,11 +1,53 @@
-"""What is said of a run while it goes on. Pure."""
+"""What is said of a run while it goes on: a line for each event, and one for what is at work.
+
+Pure. `matrix.report.run_watchers` shows it.
+"""
 
 from __future__ import annotations
 
-from matrix._util.text import clean
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from matrix._util.text import aligned, clean, clip, plural
+from matrix.run.environments import LINKED_MIB
+from matrix.run.job import HowEnded, Job, JobEnd, WhyNot
+from matrix.run.machine import Lack, Resource
+from matrix.run.run_state import Event, Happened
 from matrix.run.stage import Stage
+from matrix.run.task import Task, TaskKind
+from matrix.run.watcher import Working
 
 LINKED = "(uv's cache has the rest)"
+
+_LINE = 100  # characters of a line of a program
+_WHY = {
+    WhyNot.BUILD_FAILED: "its environment could not be made",
+    WhyNot.NO_RECORD: "it left no record",
+    WhyNot.FITS_NOWHERE: "no machine has what it needs",
+    WhyNot.NO_MACHINE: "no machine is left",
+    WhyNot.MACHINES_LOST: "the machines that ran it were lost",
+    WhyNot.STOPPED: "the run was ended before it began",
+}
+_LACKS = {
+    Resource.CORES: "cores",
+    Resource.MEMORY: "MiB of memory",
+    Resource.DISK: "MiB of disk",
+    Resource.GPU_MEMORY: "MiB of memory of a GPU",
+    Resource.GPUS: "GPUs of that memory",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What there is to show: the jobs by key, how those ended that did, and what is at work.
+
+    `seconds` has how long each task at work has been at it, in the same order.
+    """
+
+    jobs: Mapping[str, Job]
+    ends: Mapping[str, JobEnd] = field(default_factory=dict)
+    working: Sequence[Working] = ()
+    seconds: Sequence[float] = ()
 
 
 def duration(seconds: float) -> str:
@@ -74,3 +116,170 @@ def alone_words(stage: Stage, seconds: float) -> str:
         rest = seconds / stage.ended * (stage.total - stage.ended)
         left = f", about {duration(rest)} left"
     return f"{stage_words(stage)}, {seconds:.0f} s{left}"
+
+
+def named(job: Job) -> str:
+    """Return a job as people know it: its cell, its platform, and which of several runs it is."""
+    again = f", run {job.round}" if job.round > 1 else ""
+    return f"{job.environment} on {job.platform}{again}"
+
+
+def event_line(event: Event, jobs: Mapping[str, Job]) -> str | None:
+    """Return the line of an event; None for the end of a job, of which `end_line` makes one."""
+    job = jobs.get(event.job or "")
+    if event.what is Happened.BUILDS:
+        first = next(job for job in jobs.values() if job.environment == event.environment)
+        return f"{event.environment}: makes its environment: {install_words(first)}"
+    if event.what is Happened.BUILT:
+        took = duration(event.seconds or 0.0)
+        if event.works:
+            return f"{event.environment}: its environment is made, {took}"
+        last = f": {event.detail}" if event.detail else ""
+        return (
+            f"{event.environment}: its environment cannot be made, {took}{last} (log: {event.log})"
+        )
+    if event.what is Happened.RUNS and job is not None:
+        return f"{named(job)}: runs, about {duration(job.estimate.run_seconds)}"
+    if event.what is Happened.REMOVED:
+        return f"{event.environment}: its environment is removed, since the disk is short"
+    if event.what is Happened.STOPPED:
+        return f"{event.detail}: no cell begins any more; those at work write their records"
+    return None
+
+
+def install_words(job: Job) -> str:
+    """Return what the environment of a job takes: disk and time."""
+    mib = job.demand.disk_mib
+    return whole_install_words(mib, job.estimate.build_seconds, linked=mib == LINKED_MIB)
+
+
+def end_line(end: JobEnd, jobs: Mapping[str, Job], verdict: str | None = None) -> str:
+    """Return how a job ended; `verdict` is the line of its record."""
+    name = named(jobs[end.job])
+    if verdict is not None:
+        return verdict
+    if end.how is HowEnded.DONE:
+        return f"{name}: {end.record}"
+    how = "not run" if end.how is HowEnded.NOT_RUN else "set aside"
+    why = "" if end.why is None else f": {_WHY[end.why]}"
+    lacks = f"it needs {lacks_words(end.lacks)}" if end.lacks else ""
+    detail = clip(clean(end.detail), 200)
+    log = f" (log: {end.log})" if end.log else ""
+    more = "".join(f": {text}" for text in (lacks, detail) if text)
+    return f"{name}: {how}{why}{more}{log}"
+
+
+def lacks_words(lacks: Iterable[Lack]) -> str:
+    """Return what a job needs more of than there is.
+
+    >>> lacks_words([Lack(resource=Resource.MEMORY, needs=4096, has=2000)])
+    '4096 MiB of memory, and 2000 are to be had'
+    """
+    return "; ".join(
+        f"{lack.needs} {_LACKS[lack.resource]}, and {lack.has} are to be had" for lack in lacks
+    )
+
+
+def work_words(work: Working, seconds: float, jobs: Mapping[str, Job], last: str = "") -> str:
+    """Return what a task at work does; `last` is the last line of its log."""
+    if work.task.kind is TaskKind.REMOVE:
+        return f"{work.task.environment}: removes its environment, {seconds:.0f} s"
+    if work.task.kind is TaskKind.BUILD:
+        return f"{work.task.environment}: {build_words(work, last)}, {seconds:.0f} s"
+    name = named(jobs[work.task.job or ""])
+    return f"{name}: {stage_words(work.stage)}, {seconds:.0f} s"
+
+
+def build_words(work: Working, last: str) -> str:
+    """Return what an environment is at that is being made; `last` is the last line of its log."""
+    line = clip(clean(last).removeprefix(f"matrix: {work.task.environment}: "), _LINE)
+    return f"makes its environment{' (' * bool(line)}{line}{')' * bool(line)}"
+
+
+def left_seconds(view: View) -> float:
+    """Return how long the rest takes, by the estimates and by how many tasks are at work now."""
+    rest, longest = 0.0, 0.0
+    waits = {key for key in view.jobs if key not in view.ends}
+    unmade = {view.jobs[key].environment: view.jobs[key] for key in sorted(waits)}
+    for work, seconds in zip(view.working, view.seconds, strict=True):
+        unmade.pop(work.task.environment, None)
+        if work.task.job is not None and work.task.job in waits:
+            waits.discard(work.task.job)
+            whole = _whole(view.jobs[work.task.job].estimate.run_seconds, work.stage, seconds)
+        elif work.task.kind is TaskKind.BUILD:
+            of = next(job for job in view.jobs.values() if job.environment == work.task.environment)
+            whole = of.estimate.build_seconds
+        else:
+            continue
+        own = max(whole - seconds, 0.0)
+        rest, longest = rest + own, max(longest, own)
+    rest += sum(view.jobs[key].estimate.run_seconds for key in waits)
+    rest += sum(job.estimate.build_seconds for job in unmade.values())
+    return max(rest / max(len(view.working), 1), longest)
+
+
+def _whole(estimate: float, stage: Stage | None, seconds: float) -> float:
+    """Return how long a run takes, by its estimate and by the cases that it has had so far."""
+    if stage is None or not stage.total or not stage.ended:
+        return max(estimate, seconds)
+    return max(seconds / stage.ended * stage.total, seconds)
+
+
+def done_words(view: View) -> str:
+    """Return how much is done, and the time that is left in all."""
+    left = left_seconds(view)
+    rest = f", about {duration(left)} left" if len(view.ends) < len(view.jobs) else ""
+    return f"{len(view.ends)} of {plural(len(view.jobs), 'cell')} done{rest}"
+
+
+def silent_line(view: View, last: Mapping[int, str], most: int = 4) -> str:
+    """Return one line of all that is at work, after a time without an event.
+
+    `last` has the last line of logs by the number of the task; of many tasks `most` are named.
+    """
+    shown = [
+        work_words(work, seconds, view.jobs, last.get(work.task.number, ""))
+        for work, seconds in zip(view.working[:most], view.seconds, strict=False)
+    ]
+    more = len(view.working) - len(shown)
+    shown += [f"{more} more"] if more else []
+    return f"{done_words(view)}; {'; '.join(shown)}"
+
+
+def totals(statuses: Iterable[int | None]) -> str:
+    """Return how many cells came to what, by the exit status of each record; None for no record.
+
+    >>> totals([0, 1, 0, None])
+    '2 compatible, 1 drift or incompatible, 1 not run'
+    """
+    found = list(statuses)
+    words = {0: "compatible", 1: "drift or incompatible", 5: "untested", None: "not run"}
+    counts = ((found.count(status), word) for status, word in words.items())
+    return ", ".join(f"{count} {word}" for count, word in counts if count)
+
+
+def dry_lines(
+    tasks: Sequence[Task], jobs: Sequence[Job], why: Mapping[str, str], seconds: float
+) -> str:
+    """Return what a run would do: a line for each job in the order of their begin, and a sum.
+
+    `why` has why each job runs, by its key; `seconds` is how long it takes in all.
+    """
+    by_key = {job.key: job for job in jobs}
+    order = [task.job for task in tasks if task.job is not None]
+    made = {task.environment for task in tasks if task.kind is TaskKind.BUILD}
+    rows = [
+        [
+            str(number),
+            by_key[key].environment,
+            by_key[key].platform,
+            install_words(by_key[key]) if by_key[key].environment in made else "is there",
+            duration(by_key[key].estimate.run_seconds),
+            clip(clean(why.get(key, "")), _LINE),
+        ]
+        for number, key in enumerate(order, 1)
+    ]
+    unfit = [f"{named(job)}: fits nowhere here" for key, job in by_key.items() if key not in order]
+    head = ["", "cell", "platform", "environment", "run", "why"]
+    total = f"{plural(len(order), 'cell')}, about {duration(seconds)} in all"
+    return "\n".join([*aligned([head, *rows], right=(0,)), *unfit, total]) + "\n"

@@ -68,7 +68,7 @@ def render(
     `pin` is the torch that the vLLM of an off-pin cell pins, else None.
     """
     paint = _painter(colour=colour)
-    lines = [_verdict_line(record, verdict, paint, off_pin=pin is not None)]
+    lines = [verdict_line(record, verdict, colour=colour, off_pin=pin is not None)]
     if verdict.reason and verdict.verdict != Verdict.COMPATIBLE:
         lines.append(f"  {clip(clean(reason_words(verdict.reason)), 300)}")
     if record.cases:
@@ -92,7 +92,11 @@ def _not_stock(verdict: CellVerdict) -> str:
     return f"no: {named}" if named else f"{stock.UNKNOWN}: no record of what its vLLM requires"
 
 
-def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pin: bool) -> str:
+def verdict_line(
+    record: Record, verdict: CellVerdict, *, colour: bool = False, off_pin: bool = False
+) -> str:
+    """Return the first line of what is shown of a record: its cell, its verdict, its cases."""
+    paint = _painter(colour=colour)
     how = {
         Verdict.COMPATIBLE: " (as expected)",
         Verdict.DRIFT: " (counts differ)",

@@ -21,8 +21,12 @@ from typing import Any
 from matrix._util.enums import StrEnum
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
+from matrix.record.model import ErrorKind, RecordError
+from matrix.record.reader import read
+from matrix.record.running import is_running
 from matrix.run.job import Estimate, HowEnded, Job, JobEnd, WhyNot
 from matrix.run.machine import Demand, Lack, Resource
+from matrix.run.rerun import records_in
 
 RUNS = "runs"
 """The folder of runs, below that of records."""
@@ -233,6 +237,36 @@ def read_run(folder: Path) -> Past:
     return Past(begun=begun, at=at, jobs=tuple(jobs), ends=ends)
 
 
+def done_records(past: Past) -> dict[str, Path]:
+    """Return the records that the jobs of a run left and that stand, by the jobs' keys.
+
+    A record that was interrupted, or is not finished, does not: its job is to run again. Of the
+    rounds of a cell each takes the next record.
+    """
+    since = f"{datetime.fromtimestamp(past.at, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    left: dict[tuple[str, str], list[Path]] = {}
+    found = {}
+    for job in sorted(past.jobs, key=lambda job: job.round):
+        place = (job.platform, job.environment)
+        if place not in left:
+            folder = Path(past.begun.records, job.platform)
+            names = sorted(name for name, *_ in records_in(folder, job.environment))
+            left[place] = [folder / name for name in names if _stands(folder / name, since)]
+        if left[place]:
+            found[job.key] = left[place].pop(0)
+    return found
+
+
+def _stands(path: Path, since: str) -> bool:
+    try:
+        record = read(path)
+    except RecordError:
+        return False
+    ended = record.finished and not is_running(path, record)
+    interrupted = record.error is not None and record.error.kind == ErrorKind.INTERRUPTED
+    return ended and not interrupted and record.started >= since
+
+
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines that are whole; raises ValueError for a file too large to be a journal."""
     if path.stat().st_size > _MOST_BYTES:
@@ -268,8 +302,7 @@ def _begun(line: Mapping[str, Any]) -> Begun:
 
 
 def _demand(of: Mapping[str, Any]) -> Demand:
-    names = ("cores", "memory_mib", "disk_mib", "gpu_mib")
-    return Demand(**{name: int(of[name]) for name in names})
+    return Demand(**{item.name: int(of[item.name]) for item in dataclasses.fields(Demand)})
 
 
 def _job(of: Mapping[str, Any]) -> Job:

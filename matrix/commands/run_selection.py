@@ -1,0 +1,328 @@
+"""`matrix run` of a selection: which cells, on what, and how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matrix._util.console import print_status
+from matrix._util.files import from_here
+from matrix._util.memory import available_memory_mib
+from matrix._util.text import listed
+from matrix.catalog.releases_file import load_releases
+from matrix.commands.selection import select
+from matrix.errors import MatrixError
+from matrix.record.model import RecordError
+from matrix.record.reader import read
+from matrix.report.plan import why_words
+from matrix.report.run_progress import dry_lines, end_line, lacks_words, totals
+from matrix.report.run_watchers import LineWatcher, TableWatcher
+from matrix.report.terminal import verdict_line
+from matrix.rules.expectations import Expectations
+from matrix.rules.expectations_file import load_expectations
+from matrix.run.environments import FOLDER, Environments, uv_cache
+from matrix.run.job import Job, JobEnd, WhyNot
+from matrix.run.local_engine import LocalEngine, Place
+from matrix.run.machine import Machine
+from matrix.run.nvidia import why_not_cuda
+from matrix.run.preflight import choose_platform
+from matrix.run.rerun import tox_of
+from matrix.run.run_state import Begun, RunState, done_records, find, read_run
+from matrix.run.schedule import Schedule
+from matrix.run.selection_jobs import Asked, jobs_of
+from matrix.run.simulation import simulate
+from matrix.run.task import Present, Task
+from matrix.verdict.judge import exit_status, judge
+from matrix.verdict.plan import Planned
+from matrix.verdict.plan_reasons import Running
+
+_FILTERS = ("stale", "off_pin", "new", "neighbours", "torch", "vllm", "python")
+_UNTESTED, _INTERRUPTED = 5, 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Selection:
+    """The jobs to run, why each runs, and those of an earlier part of the run that have a record.
+
+    `begun` is what the run was asked for. `state` is the folder of a run that goes on.
+    """
+
+    begun: Begun
+    jobs: tuple[Job, ...]
+    why: Mapping[str, str] = field(default_factory=dict)
+    done: Mapping[str, Path] = field(default_factory=dict)
+    folder: Path | None = None
+
+
+def run_selection(options: argparse.Namespace) -> int:
+    """Run the cells that the options select, through tox, and return the exit status."""
+    root = Path.cwd()
+    if not (root / "tox.ini").is_file():
+        raise MatrixError(
+            f"{root}: no tox.ini there, and matrix run makes environments by tox: run it in a"
+            " checkout of the matrix, or add --here to run one cell in this environment"
+        )
+    options.pytest_args = options.pytest_args[len(options.unknown) :]
+    if any(word.startswith("-") for word in options.unknown):
+        raise MatrixError(
+            f"unrecognized arguments: {' '.join(options.unknown)} (those of pytest come after --)"
+        )
+    # argparse knows no cells that follow an option.
+    options.cells += options.unknown
+    tox = tox_of(root)
+    expectations = load_expectations()
+    environments = Environments(folder=root / FOLDER, cache=uv_cache())
+    machine = _machine(options, root)
+    if options.resume is not None:
+        selection = _resumed(options)
+    else:
+        selection = _selected(options, environments, machine)
+    if not selection.jobs:
+        return _judged_already(selection, expectations)
+    present = environments.present(frozenset(job.environment for job in selection.jobs))
+    tasks, seconds = _simulated(selection.jobs, machine, present)
+    if options.dry_run:
+        print(dry_lines(tasks, selection.jobs, selection.why, seconds), end="")
+        return 0
+    place = Place(
+        root=root,
+        tox=tox,
+        environments=environments,
+        records=Path(selection.begun.records).absolute(),
+        options=selection.begun.options,
+    )
+    return _carry_out(selection, place, machine, present, expectations)
+
+
+def _machine(options: argparse.Namespace, root: Path) -> Machine:
+    """Return what the run may take of this machine."""
+    return Machine(
+        name="here",
+        cores=len(os.sched_getaffinity(0)) if options.cores is None else options.cores,
+        memory_mib=(available_memory_mib() or 0) if options.memory is None else options.memory,
+        disk_mib=shutil.disk_usage(root).free >> 20 if options.disk is None else options.disk,
+    )
+
+
+def _selected(
+    options: argparse.Namespace, environments: Environments, machine: Machine
+) -> _Selection:
+    """Return the jobs of what the options select; says which cells' records hold."""
+    platform = choose_platform(options.platform)
+    if (note := why_not_cuda(options.platform)) is not None:
+        print_status(note)
+    planned = _planned(options, platform)
+    running = [item for item in planned if isinstance(item.why, Running) and not item.stale]
+    left = [item for item in planned if item not in running]
+    # A part of the cases was asked for, of which no record of all of them says anything new.
+    held = [] if options.pytest_args else [item for item in left if not item.stale]
+    left = [item for item in left if item not in held]
+    for items, what in ((running, "run in another process"), (held, "records hold")):
+        if items:
+            print_status(f"{what}: {_names(items)}")
+    if not left:
+        again = " (--force runs also those whose records hold)" if held else ""
+        print_status(f"nothing to run{again}")
+    asked = Asked(
+        disk_mib=environments.needs_mib,
+        pytest_args=tuple(options.pytest_args),
+        cases_at_once=None if options.jobs in (None, "auto") else int(options.jobs),
+    )
+    jobs = jobs_of(left, machine, asked)
+    return _Selection(
+        begun=Begun(
+            records=str(options.records),
+            options=_cell_options(options),
+            selection=tuple(options.given[1:]),
+        ),
+        jobs=jobs,
+        why={job.key: why_words(item) for job, item in zip(jobs, left, strict=True)},
+    )
+
+
+def _planned(options: argparse.Namespace, platform: str) -> list[Planned]:
+    """Return the cells that are named, and those that the options choose and that can work."""
+    named = [load_releases().resolve(name) for name in dict.fromkeys(options.cells)]
+    filters = any(getattr(options, name) for name in _FILTERS)
+    if not named and not filters:
+        raise MatrixError("no cell is selected: name one, or choose by --stale, --torch, --new ...")
+    folders = [path for path in (Path("results"), options.records) if path.is_dir()]
+    asked = {**vars(options), "folders": folders, "stale": False}
+    found: dict[str, Planned] = {}
+    if named:
+        whole = {**asked, **dict.fromkeys(("torch", "vllm", "python")), "off_pin": True}
+        whole |= {"new": [], "neighbours": []}
+        every = {
+            item.cell: item for item in select(argparse.Namespace(**whole), [platform]).planned
+        }
+        for cell in named:
+            if cell not in every:
+                raise MatrixError(f"{cell.name}: no environment of that name; tox -e {cell.name}")
+            found[cell.name] = every[cell]
+    if filters:
+        every_chosen = select(argparse.Namespace(**asked), [platform]).planned
+        if not every_chosen:
+            raise MatrixError("no cell is selected: the options match none; see `matrix plan`")
+        cannot = [item for item in every_chosen if not item.runs]
+        if cannot:
+            print_status(f"cannot work: {_names(cannot)} (`matrix plan --all` shows why)")
+        found = {**{item.cell.name: item for item in every_chosen if item.runs}, **found}
+    return list(found.values())
+
+
+def _resumed(options: argparse.Namespace) -> _Selection:
+    """Return what is left of an earlier run: the jobs that have no whole record."""
+    given = [name for name in _FILTERS if getattr(options, name)]
+    if options.cells or given or options.pytest_args:
+        what = options.cells[:1] or [f"--{name.replace('_', '-')}" for name in given] or ["--"]
+        raise MatrixError(f"--resume goes on with the cells of that run; leave out {what[0]}")
+    folder = find(options.records, options.resume)
+    past = read_run(folder)
+    done = done_records(past)
+    print_status(f"{folder}: {len(done)} of {len(past.jobs)} have a record already")
+    return _Selection(
+        begun=past.begun,
+        jobs=tuple(job for job in past.jobs if job.key not in done),
+        done=done,
+        folder=folder,
+    )
+
+
+def _cell_options(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the options that every cell gets as they were given here."""
+    source = ("--model-source", options.model_source) if options.model_source != "data" else ()
+    timeout = () if options.timeout is None else ("--timeout", f"{options.timeout:g}")
+    return (*source, *timeout)
+
+
+def _names(items: Sequence[Planned], most: int = 5) -> str:
+    names = [item.cell.name for item in items]
+    return listed(names[:most] + [f"{len(names) - most} more"] * (len(names) > most))
+
+
+def _simulated(
+    jobs: Sequence[Job], machine: Machine, present: Sequence[Present]
+) -> tuple[list[Task], float]:
+    """Return the tasks in the order in which they would begin, and the seconds in all.
+
+    Raises MatrixError where the limits let no job run.
+    """
+    order: list[Task] = []
+    builds = {job.environment: job.estimate.build_seconds for job in jobs}
+
+    def seconds(task: Task, job: Job | None) -> float:
+        order.append(task)
+        return builds.get(task.environment, 0.0) if job is None else job.estimate.run_seconds
+
+    found = simulate(jobs, [machine], {machine.name: present}, seconds=seconds)
+    unfit = [end for end in found.ends if end.why is WhyNot.FITS_NOWHERE]
+    if len(unfit) == len(jobs):
+        raise MatrixError(
+            f"{unfit[0].job.split('/')[0]} needs {lacks_words(unfit[0].lacks)}: raise the limit, or"
+            " run it elsewhere"
+        )
+    return order, found.seconds
+
+
+def _carry_out(
+    selection: _Selection,
+    place: Place,
+    machine: Machine,
+    present: Sequence[Present],
+    expectations: Expectations,
+) -> int:
+    """Run the jobs, show how it goes, and print how each cell ended; return the exit status."""
+    jobs = {job.key: job for job in selection.jobs}
+    judged = _Judged(expectations)
+    if selection.folder is None:
+        state = RunState.begin(selection.begun, selection.jobs)
+    else:
+        state = RunState(selection.folder)
+    try:
+        print_status(f"the run is kept in {from_here(state.folder)}")
+        place.environments.sweep()
+        with _watching(jobs, judged) as watcher:
+            engine = LocalEngine(
+                place=place,
+                jobs=jobs,
+                schedule=Schedule(selection.jobs, [machine], {machine.name: present}),
+                state=state,
+                watcher=watcher,
+            )
+            ends = engine.carry_out()
+    finally:
+        state.close()
+    for key, path in selection.done.items():
+        print(judged.of_record(key, path))
+    for end in ends:
+        print(end_line(end, jobs, judged(end)))
+    print(f"{totals(judged.statuses.get(key) for key in (*selection.done, *jobs))}")
+    print(f"records  {from_here(place.records)}")
+    if engine.stopped or any(end.record is None for end in ends):
+        print(f"to go on with what has no record: matrix run --resume {from_here(state.folder)}")
+    if state.lost:
+        print_status(f"{state.folder}: the journal lacks {state.lost} lines that the disk refused")
+    return _INTERRUPTED if engine.stopped else judged.status((*selection.done, *jobs))
+
+
+def _judged_already(selection: _Selection, expectations: Expectations) -> int:
+    """Return the exit status where nothing is left to run."""
+    judged = _Judged(expectations)
+    for key, path in selection.done.items():
+        print(judged.of_record(key, path))
+    return judged.status(selection.done)
+
+
+class _Judged:
+    """Judges records as jobs end; `statuses` has the exit status of each, by the job's key."""
+
+    def __init__(self, expectations: Expectations) -> None:
+        self.statuses: dict[str, int] = {}
+        self._expectations = expectations
+        self._lines: dict[str, str] = {}
+
+    def __call__(self, end: JobEnd) -> str | None:
+        """Return the first line of what is shown of the job's record; None without a good one."""
+        if end.record is None:
+            return None
+        if end.job not in self._lines:
+            try:
+                self._lines[end.job] = self.of_record(end.job, Path(end.record))
+            except RecordError:
+                return None
+        return self._lines[end.job]
+
+    def of_record(self, key: str, path: Path) -> str:
+        """Return the first line of what is shown of a record, and where it is."""
+        record = read(path)
+        verdict = judge(record, self._expectations)
+        self.statuses[key] = exit_status(verdict)
+        pin = load_releases().overridden_pin(record.cell)
+        line = verdict_line(record, verdict, off_pin=pin is not None)
+        return f"{line}  {from_here(path)}"
+
+    def status(self, keys: Iterable[str]) -> int:
+        """Return 0 where all are compatible, 1 where one is not, else 5."""
+        found = [self.statuses.get(key, _UNTESTED) for key in keys]
+        return 1 if 1 in found else max(found, default=0)
+
+
+@contextmanager
+def _watching(jobs: Mapping[str, Job], judged: _Judged) -> Iterator[LineWatcher]:
+    """Show a run as a table where stderr is a terminal and rich is there, else as lines."""
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        try:
+            from rich.console import Console
+        except ImportError:
+            print_status("pip install 'torch-vllm-matrix[run]' shows this as a table")
+        else:
+            with TableWatcher(jobs, Console(stderr=True), judged) as watcher:
+                yield watcher
+            return
+    yield LineWatcher(jobs, print_status, judged)

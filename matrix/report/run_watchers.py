@@ -1,0 +1,163 @@
+"""Who shows a run while it goes on: plain lines, or on a terminal a table that changes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from matrix._util.reported import last_line
+from matrix._util.text import clean, clip
+from matrix.report.run_progress import (
+    View,
+    build_words,
+    done_words,
+    duration,
+    end_line,
+    event_line,
+    named,
+    silent_line,
+    stage_words,
+)
+from matrix.run.job import Job, JobEnd
+from matrix.run.process import SILENCE
+from matrix.run.run_state import Event
+from matrix.run.task import TaskKind
+from matrix.run.watcher import Working
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_REDRAW = 0.5  # seconds
+_ROWS = 40
+
+
+class LineWatcher:
+    """Says a line for each event, and one of all that is at work after `every` seconds without.
+
+    `judged` returns the first line of what is shown of a record; None where there is none.
+    """
+
+    def __init__(
+        self,
+        jobs: Mapping[str, Job],
+        say: Callable[[str], None],
+        judged: Callable[[JobEnd], str | None],
+        *,
+        every: float = SILENCE,
+    ) -> None:
+        """Begin to watch; nothing is said before the first event."""
+        self._jobs, self._say, self._judged, self._every = jobs, say, judged, every
+        self._ends: dict[str, JobEnd] = {}
+        self._last = time.monotonic()
+
+    def event(self, event: Event) -> None:
+        """Say what happened."""
+        line = event_line(event, self._jobs)
+        if event.end is not None:
+            self._ends[event.end.job] = event.end
+            line = end_line(event.end, self._jobs, self._judged(event.end))
+            line = f"{line} ({done_words(self.view(()))})"
+        if line is not None:
+            self._say(line)
+            self._last = time.monotonic()
+
+    def tick(self, working: Sequence[Working]) -> None:
+        """Say what is at work, where nothing was said for a while."""
+        if working and time.monotonic() - self._last > self._every:
+            self._say(silent_line(self.view(working), _last_lines(working)))
+            self._last = time.monotonic()
+
+    def view(self, working: Sequence[Working]) -> View:
+        """Return what there is to show now."""
+        now = time.monotonic()
+        return View(
+            jobs=self._jobs,
+            ends=self._ends,
+            working=working,
+            seconds=[now - work.began for work in working],
+        )
+
+
+class TableWatcher(LineWatcher):
+    """Shows what is at work and what waits as a table at the end of a terminal, by rich.
+
+    Above it the lines of events stay.
+    """
+
+    def __init__(
+        self,
+        jobs: Mapping[str, Job],
+        console: Console,
+        judged: Callable[[JobEnd], str | None],
+    ) -> None:
+        """Begin to watch."""
+        from rich.live import Live
+
+        super().__init__(jobs, self._print, judged)
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._drawn = 0.0
+
+    def __enter__(self) -> TableWatcher:  # noqa: PYI034 - Self is not in Python 3.10
+        """Take the end of the terminal."""
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        self._live.stop()
+
+    def tick(self, working: Sequence[Working]) -> None:
+        """Draw the table again, where it is time to."""
+        if time.monotonic() - self._drawn > _REDRAW:
+            self._drawn = time.monotonic()
+            self._live.update(table(self.view(working), _last_lines(working)), refresh=True)
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def table(view: View, last: Mapping[int, str], rows: int = _ROWS) -> Table:
+    """Return a table of what is at work, and of as many of those that wait as `rows` leaves."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(title=done_words(view), title_justify="left", box=None, pad_edge=False)
+    for head in ("cell", "what", "seconds", "about"):
+        shown.add_column(head, justify="right" if head in ("seconds", "about") else "left")
+
+    def add(*cells: str) -> None:
+        shown.add_row(*(Text(clip(clean(cell), 100)) for cell in cells))
+
+    busy = set()
+    for work, seconds in zip(view.working[:rows], view.seconds, strict=False):
+        job = view.jobs.get(work.task.job or "")
+        if job is None:
+            what = "removes its environment"
+            if work.task.kind is TaskKind.BUILD:
+                what = build_words(work, last.get(work.task.number, ""))
+            add(work.task.environment, what, f"{seconds:.0f}", "")
+            continue
+        busy.add(job.key)
+        about = duration(job.estimate.run_seconds)
+        add(named(job), stage_words(work.stage), f"{seconds:.0f}", about)
+    waits = [job for key, job in view.jobs.items() if key not in view.ends and key not in busy]
+    room = max(rows - len(view.working), 0)
+    for job in waits[:room]:
+        add(named(job), "waits", "", duration(job.estimate.run_seconds))
+    if len(waits) > room:
+        add(f"{len(waits) - room} more", "wait", "", "")
+    return shown
+
+
+def _last_lines(working: Sequence[Working]) -> dict[int, str]:
+    """Return the last line of the logs of environments that are being made."""
+    found = {}
+    for work in working:
+        if work.task.kind is TaskKind.BUILD and work.log is not None:
+            with contextlib.suppress(OSError):
+                found[work.task.number] = last_line(work.log)
+    return found

@@ -1,0 +1,80 @@
+"""The jobs of a plan on a machine: what each takes, by what is known of earlier runs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from matrix._util.nvidia import START_MIB
+from matrix.catalog.cells import Cell
+from matrix.record.model import Platform
+from matrix.run.environments import seconds_for
+from matrix.run.job import Estimate, Job
+from matrix.run.machine import Demand, Machine
+from matrix.run.nvidia import gpu_need_mib
+from matrix.verdict.plan import Planned
+
+MEMORY_MIB = 4096
+"""What a case takes of memory at most, in MiB, with the process that it is forked from."""
+
+RUN_SECONDS = 600.0
+"""How long a run is thought to take where none of the selection ever ran."""
+
+_AT_ONCE = 4  # cases of a cell on a GPU: two cells of four are as fast as one of eight
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How the cells of a selection are to run: what goes to pytest, and how many cases at once.
+
+    `disk_mib` is what the environment of a cell takes where it is not there, in MiB.
+    """
+
+    disk_mib: Callable[[Cell], int]
+    pytest_args: tuple[str, ...] = ()
+    cases_at_once: int | None = None
+
+
+def jobs_of(planned: Iterable[Planned], machine: Machine, asked: Asked) -> tuple[Job, ...]:
+    """Return a job for each cell and platform of a plan, as this machine would run it."""
+    every = list(planned)
+    known = [item.seconds for item in every if item.seconds is not None]
+    usual = median(known) if known else RUN_SECONDS
+    return tuple(_job(item, machine, asked, usual) for item in every)
+
+
+def _job(item: Planned, machine: Machine, asked: Asked, usual: float) -> Job:
+    disk = asked.disk_mib(item.cell)
+    at_once = asked.cases_at_once
+    if item.platform == Platform.CUDA and at_once is None:
+        at_once = _at_once_on_gpu(machine)
+    cases = at_once or 1
+    return Job(
+        cell=item.cell,
+        environment=item.cell.name,
+        platform=item.platform,
+        pytest_args=asked.pytest_args,
+        cases_at_once=at_once,
+        estimate=Estimate(
+            build_seconds=seconds_for(disk),
+            run_seconds=usual if item.seconds is None else item.seconds,
+        ),
+        demand=Demand(
+            cores=max(min(cases, machine.cores), 1),
+            memory_mib=MEMORY_MIB * cases,
+            disk_mib=disk,
+            gpu_mib=_gpu_mib(machine) * cases if item.platform == Platform.CUDA else 0,
+        ),
+    )
+
+
+def _at_once_on_gpu(machine: Machine) -> int:
+    """Return how many cases of a cell run on a GPU at once: as many as fit the freest one."""
+    free = max((gpu.free_mib for gpu in machine.gpus), default=0)
+    return max(min(_AT_ONCE, free // _gpu_mib(machine), machine.cores), 1)
+
+
+def _gpu_mib(machine: Machine) -> int:
+    """Return what a case takes of the largest GPU."""
+    return gpu_need_mib(max((gpu.total_mib for gpu in machine.gpus), default=START_MIB * 4))

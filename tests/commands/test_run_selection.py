@@ -1,0 +1,189 @@
+"""`matrix run` of several cells, with a program in the place of tox."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command import matrix
+from fake_tox import TORCH29, TORCH210, FakeTox, fake_tox
+from waiting import alive
+
+__all__ = ["fake_tox"]
+
+
+ROOM = ("--cores", "2", "--memory", "16000", "--disk", "50000")
+
+
+def run(fake: FakeTox, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return matrix(fake.here, "run", "--platform", "cpu", *ROOM, *arguments)
+
+
+def journal(fake: FakeTox) -> list[dict[str, Any]]:
+    (path,) = (fake.here / "records/runs").glob("*/journal.jsonl")
+    return list(map(json.loads, path.read_text().splitlines()))
+
+
+def records(fake: FakeTox) -> list[str]:
+    return sorted(path.name.split(".")[0] for path in (fake.here / "records/cpu").glob("*.json"))
+
+
+def test_each_cell_gets_an_environment_and_a_record(fake_tox: FakeTox) -> None:
+    ended = run(fake_tox, "py311-torch210", TORCH29)
+    assert ended.returncode == 0, ended.stderr
+    assert records(fake_tox) == [TORCH210, TORCH29]
+    assert sorted(fake_tox.shown()) == sorted(
+        f"{what} {name}" for what in ("make", "run") for name in (TORCH210, TORCH29)
+    )
+    for call in fake_tox.calls():
+        argv = call["argv"]
+        assert argv[argv.index("--") + 1 :] == ["--platform", "cpu", "--records", "records"]
+        assert ("--skip-env-install" in argv) is ("--notest" not in argv)
+    first, second, totals, where = ended.stdout.splitlines()
+    for line in (first, second):
+        assert ": compatible (as expected)" in line and ".json" in line
+    assert (totals, where) == ("2 compatible", "records  records")
+    whats = [event["what"] for event in journal(fake_tox)]
+    assert whats[:3] == ["begun", "job", "job"]
+    assert sorted(whats[3:]) == sorted(2 * ["builds", "built", "runs", "ended"])
+    assert "makes its environment: about 10 GB, some minutes" in ended.stderr
+    assert "2 of 2 cells done" in ended.stderr.splitlines()[-1]
+
+
+def test_what_is_for_cells_and_for_pytest_is_handed_on(fake_tox: FakeTox) -> None:
+    options = ["--model-source", "hub", "--timeout", "60", "--jobs", "2", "--records", "r"]
+    ended = run(fake_tox, TORCH210, *options, "--", "-k", "small_startup and dense")
+    assert ended.returncode == 0, ended.stderr
+    argv = fake_tox.calls()[-1]["argv"]
+    assert argv[argv.index("--") + 1 :] == [
+        *("--platform", "cpu", "--records", "r", "--model-source", "hub", "--timeout", "60"),
+        *("--jobs", "2", "--", "-k", "small_startup and dense"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "last"),
+    [
+        ({"run": "drift"}, 1, "1 compatible, 1 drift or incompatible"),
+        ({"run": "no record"}, 5, "1 compatible, 1 not run"),
+        ({"build": "fail"}, 5, "1 compatible, 1 not run"),
+        ({"build": "resolves"}, 1, "1 compatible, 1 drift or incompatible"),
+    ],
+)
+def test_the_exit_status_is_that_of_the_worst(
+    fake_tox: FakeTox, told: dict[str, str], status: int, last: str
+) -> None:
+    fake_tox.told(vllm019=told)
+    ended = run(fake_tox, TORCH210, TORCH29)
+    assert ended.returncode == status
+    assert last in ended.stdout.splitlines()
+    if status == 5:
+        why = "tox: the disk is gone" if "run" in told else "error: no wheel of torch"
+        (line,) = (line for line in ended.stdout.splitlines() if "not run:" in line)
+        assert why in line and "(log: " in line
+        log = fake_tox.here / line.rpartition("(log: ")[2].rstrip(")")
+        assert log.read_text().strip() == why
+        assert "matrix run --resume records/runs/" in ended.stdout
+
+
+def test_a_cell_whose_record_holds_does_not_run(fake_tox: FakeTox) -> None:
+    run(fake_tox, TORCH210)
+    before = fake_tox.shown()
+    ended = run(fake_tox, TORCH210)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert f"records hold: {TORCH210}" in ended.stderr and "nothing to run" in ended.stderr
+    assert fake_tox.shown() == before
+    assert run(fake_tox, TORCH210, "--", "-k", "moe").returncode == 0
+    assert fake_tox.shown() == [*before, f"run {TORCH210}"]
+    # An environment of before may be another one by now: tox looks.
+    assert "--skip-env-install" not in fake_tox.calls()[-1]["argv"]
+
+
+def test_options_choose_cells_as_they_do_for_plan(fake_tox: FakeTox) -> None:
+    asked = ["--torch", "2.10", "--vllm", "0.19", "--python", "3.11"]
+    ended = run(fake_tox, *asked, "--stale", "--dry-run")
+    assert ended.returncode == 0
+    head, first, total = ended.stdout.splitlines()
+    assert head.split() == ["cell", "platform", "environment", "run", "why"]
+    assert first.split()[:3] == ["1", TORCH210, "cpu"] and first.endswith("never ran")
+    assert total.startswith("1 cell, about ")
+    assert fake_tox.calls() == [] and not (fake_tox.here / "records").exists()
+    both = run(fake_tox, *asked, TORCH29)
+    assert both.returncode == 0 and records(fake_tox) == [TORCH210, TORCH29]
+
+
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupted_run_ends_its_children_and_goes_on(fake_tox: FakeTox, signal: str) -> None:
+    """The cell at work writes its record; what has no whole one runs when the run is resumed."""
+    fake_tox.told(vllm019={"run": "hangs", "signal": signal})
+    ended = run(fake_tox, TORCH210, TORCH29, "--cores", "1")
+    assert ended.returncode == 130
+    assert not any(alive(call["pid"]) for call in fake_tox.calls())
+    assert f"{signal}: no cell begins any more" in ended.stderr
+    assert f"{TORCH210} on cpu: untested" in ended.stdout
+    again = ended.stdout.splitlines()[-1].rpartition(": matrix ")[2].split()
+    assert again[:2] == ["run", "--resume"]
+    fake_tox.told()
+    resumed = matrix(fake_tox.here, *again)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "2 compatible" in resumed.stdout
+    assert fake_tox.shown().count(f"run {TORCH29}") == 1
+    once_more = matrix(fake_tox.here, "run", "--resume")
+    assert once_more.returncode == 0 and "2 of 2 have a record already" in once_more.stderr
+
+
+def refusals(fake: FakeTox, *arguments: str) -> str:
+    ended = run(fake, *arguments)
+    assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
+    (line,) = (line for line in ended.stderr.splitlines() if "no folder" not in line)
+    assert fake.calls() == []
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "no cell is selected: name one"),
+        (["py311-torch99"], "torch 9.9 is not known here"),
+        (["py311-torch210", "-k", "moe"], "unrecognized arguments: -k moe"),
+        (["--torch", "==9.9"], "no cell is selected"),
+        (["--python", "3.12", "--vllm", "0.9", "--torch", "2.14"], "no cell is selected"),
+        (["--new", "torch==9.9"], "no environment runs it"),
+        ([TORCH210, "--cores", "0"], "needs 1 cores, and 0 are to be had"),
+        ([TORCH210, "--memory", "100"], "4096 MiB of memory, and 100 are to be had"),
+        ([TORCH210, "--disk", "100"], "10240 MiB of disk, and 100 are to be had"),
+        ([TORCH210, "--records", "tox.ini"], "tox.ini/runs: cannot be written"),
+        (["--resume"], "no run in records/runs"),
+        (["--resume", "20261129T000000Z"], "no run of this name"),
+        ([TORCH210, "--resume"], f"leave out {TORCH210}"),
+        (["--stale", "--resume"], "leave out --stale"),
+    ],
+)
+def test_bad_input_is_one_line(fake_tox: FakeTox, arguments: list[str], said: str) -> None:
+    assert said in refusals(fake_tox, *arguments)
+
+
+def test_without_tox_ini_the_line_says_what_to_do(tmp_path: Path) -> None:
+    ended = matrix(tmp_path, "run", TORCH210)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert "no tox.ini there" in line and "add --here" in line
+
+
+def test_here_takes_one_cell(tmp_path: Path) -> None:
+    ended = matrix(tmp_path, "run", "--here")
+    assert ended.returncode == 2 and "name the cell" in ended.stderr
+
+
+def test_a_journal_that_is_not_ours_is_refused(fake_tox: FakeTox) -> None:
+    folder = fake_tox.here / "records/runs/x"
+    folder.mkdir(parents=True)
+    for text in ("", "{}\n", '{"what": "begun", "schema": 99, "at": 0}\n', "\0\xff", "[" * 9999):
+        (folder / "journal.jsonl").write_text(text)
+        assert str(folder / "journal.jsonl").rpartition("records/")[2] in refusals(
+            fake_tox, "--resume", "x"
+        )

@@ -1,0 +1,202 @@
+"""The journal of a run: what was written is read, whatever the disk or a kill did to its end."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commanded import make
+from matrix.catalog.cells import Cell
+from matrix.record.model import ErrorKind, RunError
+from matrix.record.reader import read_many
+from matrix.record.writer import write
+from matrix.run.job import Estimate, HowEnded, Job, JobEnd, WhyNot
+from matrix.run.machine import Demand, Lack, Resource
+from matrix.run.run_state import (
+    JOURNAL,
+    Begun,
+    Event,
+    Happened,
+    RunState,
+    RunStateError,
+    done_records,
+    find,
+    read_run,
+)
+
+CELL = Cell("3.11", "2.10.0", "0.19.1")
+NOW = datetime(2026, 11, 29, 1, 2, 3, tzinfo=timezone.utc)
+NUMBERS = st.integers(0, 10**6)
+TEXTS = st.text(max_size=20)
+
+
+def a_job(**more: Any) -> Job:
+    values = {
+        "cell": CELL,
+        "environment": CELL.name,
+        "platform": "cpu",
+        "estimate": Estimate(build_seconds=20, run_seconds=300),
+        "demand": Demand(cores=1, memory_mib=4096, disk_mib=600),
+    }
+    return Job(**{**values, **more})
+
+
+jobs = st.builds(
+    a_job,
+    platform=st.sampled_from(["cpu", "cuda"]),
+    cases=st.lists(TEXTS, max_size=2).map(tuple),
+    pytest_args=st.lists(TEXTS, max_size=3).map(tuple),
+    flags=st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple),
+    cases_at_once=st.none() | st.integers(1, 9),
+    round=st.integers(1, 9),
+    estimate=st.builds(Estimate, build_seconds=NUMBERS, run_seconds=st.floats(0, 1e6)),
+    demand=st.builds(Demand, cores=NUMBERS, memory_mib=NUMBERS, disk_mib=NUMBERS, gpu_mib=NUMBERS),
+)
+ends = st.builds(
+    JobEnd,
+    job=TEXTS,
+    how=st.sampled_from(HowEnded),
+    why=st.none() | st.sampled_from(WhyNot),
+    record=st.none() | TEXTS,
+    machine=st.none() | TEXTS,
+    seconds=st.none() | st.floats(0, 1e6),
+    log=st.none() | TEXTS,
+    detail=TEXTS,
+    machines=st.lists(TEXTS, max_size=2).map(tuple),
+    lacks=st.lists(
+        st.builds(Lack, resource=st.sampled_from(Resource), needs=NUMBERS, has=NUMBERS), max_size=2
+    ).map(tuple),
+)
+
+
+def begin(folder: Path, *every: Job, **more: Any) -> RunState:
+    return RunState.begin(Begun(records=str(folder), **more), every, now=NOW)
+
+
+@given(
+    every=st.lists(jobs, min_size=1, max_size=3),
+    ended=st.lists(ends, max_size=3),
+    options=st.lists(TEXTS, max_size=2).map(tuple),
+)
+def test_what_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory,
+    every: list[Job],
+    ended: list[JobEnd],
+    options: tuple[str, ...],
+) -> None:
+    folder = tmp_path_factory.mktemp("records")
+    state = begin(folder, *every, options=options)
+    for end in ended:
+        state.note(Event(what=Happened.ENDED, at=1.0, job=end.job, end=end))
+    state.close()
+    past = read_run(state.folder)
+    assert past.begun == Begun(records=str(folder), options=options)
+    assert past.jobs == tuple(every) and past.at == NOW.timestamp()
+    assert past.ends == {end.job: end for end in ended}
+
+
+@given(cut=st.integers(0, 2000), more=st.binary(max_size=30))
+def test_a_journal_that_is_cut_anywhere_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, more: bytes
+) -> None:
+    """What a kill, a full disk or a damaged disk leaves never ends in a traceback."""
+    state = begin(tmp_path_factory.mktemp("records"), a_job(), a_job(round=2))
+    state.note(Event(what=Happened.ENDED, at=1.0, job="x", end=JobEnd(job="x", how=HowEnded.DONE)))
+    state.close()
+    path = state.folder / JOURNAL
+    path.write_bytes(path.read_bytes()[:cut] + more)
+    try:
+        past = read_run(state.folder)
+    except RunStateError as error:
+        assert "\n" not in str(error) and str(path) in str(error)
+    else:
+        assert past.jobs and set(past.jobs) <= {a_job(), a_job(round=2)}
+
+
+def test_an_unfinished_line_does_not_take_the_next_with_it(tmp_path: Path) -> None:
+    state = begin(tmp_path, a_job())
+    state.close()
+    with (state.folder / JOURNAL).open("a") as file:
+        file.write('{"what": "en')
+    again = RunState(state.folder)
+    end = JobEnd(job="x", how=HowEnded.DONE)
+    again.note(Event(what=Happened.ENDED, at=1.0, job="x", end=end))
+    again.close()
+    assert read_run(state.folder).ends == {"x": end}
+
+
+def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
+    first, second = begin(tmp_path, a_job()), begin(tmp_path, a_job())
+    assert first.folder != second.folder
+    assert find(tmp_path) == second.folder and find(tmp_path, first.folder.name) == first.folder
+    with pytest.raises(RunStateError, match="goes on in another process"):
+        RunState(first.folder)
+    first.close()
+    RunState(first.folder).close()
+    second.close()
+
+
+def test_a_run_has_no_file_that_counts_as_a_record(tmp_path: Path) -> None:
+    state = begin(tmp_path, a_job())
+    state.log("x").write_text("y")
+    state.close()
+    read, errors = read_many([tmp_path])
+    assert (list(read), list(errors)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"environment": "../../etc"},
+        {"environment": ""},
+        {"platform": "/tmp"},
+        {"round": 0},
+        {"cell": {"python": "3.11"}},
+        {"demand": {"cores": -1}},
+        {"estimate": {"build_seconds": 1, "run_seconds": 1e999}},
+        {"flags": [["a"]]},
+        {"cases": "dense"},
+    ],
+)
+def test_a_job_that_is_not_one_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    state = begin(tmp_path, a_job())
+    state.close()
+    path = state.folder / JOURNAL
+    head, line = map(json.loads, path.read_text().splitlines())
+    line["job"].update(change)
+    path.write_text(f"{json.dumps(head)}\n{json.dumps(line)}\n")
+    with pytest.raises(RunStateError, match="is not the journal of a run"):
+        read_run(state.folder)
+
+
+def leave(folder: Path, minute: int, **changes: Any) -> Path:
+    record = make(**changes)
+    about = {**record.provenance, "started": f"2026-11-29T01:{minute:02}:00Z"}
+    path = folder / "cpu" / f"{record.cell}.20261129T01{minute:02}00Z.json"
+    write(make(provenance=about, **changes), path)
+    return path
+
+
+def test_a_job_is_done_by_the_records_that_stand(tmp_path: Path) -> None:
+    """Rounds take one each; what is older, interrupted or not finished is none."""
+    state = begin(tmp_path, a_job(round=2), a_job(), a_job(round=3))
+    state.close()
+    leave(tmp_path, 1)
+    leave(tmp_path, 3, finished=False)
+    leave(tmp_path, 4, error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C"))
+    (tmp_path / "cpu" / f"{CELL.name}.20261129T010430Z.json").write_text("{")
+    first, second = leave(tmp_path, 5), leave(tmp_path, 6)
+    assert done_records(read_run(state.folder)) == {a_job().key: first, a_job(round=2).key: second}
+
+
+def test_a_disk_that_refuses_a_line_stops_nothing(tmp_path: Path) -> None:
+    state = begin(tmp_path, a_job())
+    state.close()
+    state.note(Event(what=Happened.STOPPED, at=1.0))
+    assert state.lost == 1
