@@ -28,16 +28,18 @@ class Scratch:
     def __init__(self, purpose: str) -> None:
         """Make the folder, and remove those of the same user whose processes were killed."""
         _sweep(Path(tempfile.gettempdir()))
-        self._folder = tempfile.TemporaryDirectory(
-            prefix=f"{_PREFIX}{purpose}-", ignore_cleanup_errors=True
-        )
-        self.path = Path(self._folder.name)
-        made = self.path / "made"
-        self._alive = os.open(made, os.O_RDWR | os.O_CREAT, 0o600)
-        # A disk without locks: then the folder is never taken for one that was left.
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._alive, fcntl.LOCK_EX)
-            made.rename(self.path / _ALIVE)
+        while True:
+            self._folder = tempfile.TemporaryDirectory(
+                prefix=f"{_PREFIX}{purpose}-", ignore_cleanup_errors=True
+            )
+            self.path = Path(self._folder.name)
+            try:
+                self._alive = _locked(self.path / _ALIVE)
+            except FileNotFoundError:
+                # Another process took it for one that was left, before it was locked.
+                self._folder.cleanup()
+            else:
+                break
 
     def __enter__(self) -> Path:
         """Return the path of the folder."""
@@ -60,10 +62,28 @@ class Scratch:
             self._alive = -1
 
 
+def _locked(alive: Path) -> int:
+    """Make the file and lock it; raises FileNotFoundError where its folder was removed."""
+    opened = os.open(alive, os.O_RDWR | os.O_CREAT, 0o600)
+    # A disk without locks: then the folder is never taken for one that was left.
+    with contextlib.suppress(OSError):
+        fcntl.flock(opened, fcntl.LOCK_EX)
+    try:
+        alive.stat()
+    except FileNotFoundError:
+        os.close(opened)
+        raise
+    return opened
+
+
 def _sweep(temporary: Path) -> None:
     for folder in temporary.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if os.lstat(folder).st_uid != os.getuid():
+                continue
+            # One whose process was killed before it had the file: an empty folder is no loss.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
                 continue
             opened = os.open(folder / _ALIVE, os.O_RDWR)
             try:

@@ -1,4 +1,6 @@
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +32,8 @@ def test_what_a_killed_process_left_goes_and_what_is_in_use_stays(
     )
     assert ended.returncode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
-    (tmp_path / "matrix-history-other").mkdir()  # nobody knows whose it is
+    (tmp_path / "matrix-history-other" / "kept").mkdir(parents=True)  # nobody knows whose it is
+    (tmp_path / "matrix-history-empty").mkdir()  # killed as it had made it
     first = Scratch("search")
     assert not left.exists()
     second = Scratch("search")
@@ -39,3 +42,22 @@ def test_what_a_killed_process_left_goes_and_what_is_in_use_stays(
         scratch.close()
         scratch.close()
     assert [path.name for path in tmp_path.iterdir()] == ["matrix-history-other"]
+
+
+def test_a_folder_that_another_process_removed_too_early_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    locks = fcntl.flock
+    removed: list[Path] = []
+
+    def removing(opened: int, how: int) -> None:
+        if not removed:
+            removed.extend(tmp_path.iterdir())
+            shutil.rmtree(removed[0])
+        locks(opened, how)
+
+    monkeypatch.setattr(fcntl, "flock", removing)
+    with Scratch("search") as folder:
+        assert folder.is_dir() and removed != [folder]
+    assert not list(tmp_path.iterdir())
