@@ -11,7 +11,7 @@ import pytest
 from matrix import cli
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution import resolve_cells
-from matrix.checks.resolution.cache import Question, Resolution
+from matrix.checks.resolution.cache import Resolution, ResolverQuestion
 from matrix.checks.resolution.lock import Target
 from matrix.checks.resolution.resolver import ask
 
@@ -82,7 +82,7 @@ def write_index(patch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def asked(vllm: str, torch: str = "2.10.0", *, glibc: str = "2.35") -> Resolution:
-    question = Question(cell=Cell("3.12", torch, vllm))
+    question = ResolverQuestion(cell=Cell("3.12", torch, vllm))
     return ask(question, Target(python="3.12", glibc=glibc), TODAY)
 
 

@@ -33,9 +33,9 @@ from typing import NamedTuple
 from packaging.version import Version
 
 from matrix._util.versions import parse_version
-from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
+from matrix.attribution.model import Attribution, Cause, FlagChange, MissingRun
 from matrix.attribution.neighbours import Neighbourhood
-from matrix.attribution.observations import WHOLE_RUN, Ended, Observation
+from matrix.attribution.observations import WHOLE_RUN, Observation, ObservationEnd
 from matrix.attribution.reruns import Planner
 from matrix.attribution.rules import attribute_symptom
 from matrix.attribution.runs_index import Judged, RunsIndex
@@ -106,9 +106,9 @@ def _symptoms(
     own: Observation, index: RunsIndex, pins: Mapping[str, str], *, changes: bool
 ) -> list[Symptom]:
     """Return what to attribute in an observation: its failure, or its counters."""
-    if own.ended is Ended.FAILED:
+    if own.ended is ObservationEnd.FAILED:
         return list(failure(own))
-    if own.ended is not Ended.RAN:
+    if own.ended is not ObservationEnd.RAN:
         return []
     found = list(drifts(own))
     drifting = {symptom.key for symptom in found}
@@ -133,7 +133,7 @@ class _GroupKey(NamedTuple):
     flags: tuple[FlagChange, ...]
     rests_on: tuple[str, ...]
     fails: bool
-    missing: tuple[Missing, ...]
+    missing: tuple[MissingRun, ...]
 
 
 def _merge(answers: Iterable[Attribution]) -> Iterator[Attribution]:
@@ -177,9 +177,9 @@ def unanswered(
                 continue
             selected.add((run.cell.name, where))
             if name_of_case == WHOLE_RUN:
-                has_answer = run.ended is Ended.FAILED
+                has_answer = run.ended is ObservationEnd.FAILED
             else:
-                has_result = run.ended is not Ended.NOTHING or not run.applies
+                has_result = run.ended is not ObservationEnd.NOTHING or not run.applies
                 has_answer = has_result and _is_case(name_of_case, case)
             if has_answer:
                 answered.add((run.cell.name, where))

@@ -18,8 +18,8 @@ from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
 from matrix.attribution.observations import (
     WHOLE_RUN,
-    Ended,
     Observation,
+    ObservationEnd,
     newest_first,
     own_runs,
 )
@@ -45,7 +45,7 @@ class EndsError(BisectionError):
         self.ends = ends
 
 
-class Outcome(StrEnum):
+class BisectionOutcome(StrEnum):
     """The outcome of one release in a bisection.
 
     `SKIP`: the release cannot be judged; `Skip` says why. `RAN`: it ran, but cannot be judged
@@ -115,7 +115,7 @@ class Bisection:
         return self.candidates[0] if self.done and len(self.candidates) == 1 else None
 
 
-def bisect(releases: Sequence[str], known: Mapping[str, Outcome]) -> Bisection:
+def bisect(releases: Sequence[str], known: Mapping[str, BisectionOutcome]) -> Bisection:
     """Return the next step: `releases` from old to new, `known` the outcomes so far.
 
     The newest release is tried first, then the oldest: without a bad and a good one there is
@@ -128,8 +128,8 @@ def bisect(releases: Sequence[str], known: Mapping[str, Outcome]) -> Bisection:
     are bad, or if all were skipped.
     """
     outcomes = [known.get(release) for release in releases]
-    goods = [index for index, outcome in enumerate(outcomes) if outcome is Outcome.GOOD]
-    bads = [index for index, outcome in enumerate(outcomes) if outcome is Outcome.BAD]
+    goods = [index for index, outcome in enumerate(outcomes) if outcome is BisectionOutcome.GOOD]
+    bads = [index for index, outcome in enumerate(outcomes) if outcome is BisectionOutcome.BAD]
     if goods and bads and bads[0] < goods[-1]:
         raise BisectionError(
             f"bisect: {releases[bads[0]]} is bad and the newer {releases[goods[-1]]} is good, so no"
@@ -197,7 +197,7 @@ class Search:
 
     moving: str
     labels: Mapping[str, str]
-    outcomes: Mapping[str, Outcome | None]
+    outcomes: Mapping[str, BisectionOutcome | None]
     skips: Mapping[str, Skip]
     symptoms: tuple[Symptom, ...]
     fixed: bool
@@ -291,11 +291,11 @@ def observed_along(
         without = [
             run
             for run in runs
-            if (run.case == WHOLE_RUN and run.ended is Ended.FAILED) or not run.applies
+            if (run.case == WHOLE_RUN and run.ended is ObservationEnd.FAILED) or not run.applies
         ]
         last = next(iter(newest_first(without)), None)
         if last is not None and all(last.age > group[0].age for group in own):
-            seen[name] = replace(last, case=case, ended=Ended.NOTHING)
+            seen[name] = replace(last, case=case, ended=ObservationEnd.NOTHING)
         elif len(own) == 1:
             seen[name] = own[0][0]
         elif own:
@@ -333,8 +333,8 @@ def search(
     if len(tried) < 2:
         raise _too_few(tried, skips, len(names))
     first, last = tried[0], tried[-1]
-    outcomes: dict[str, Outcome | None] = {
-        name: Outcome.SKIP if name in skips else None for name in names
+    outcomes: dict[str, BisectionOutcome | None] = {
+        name: BisectionOutcome.SKIP if name in skips else None for name in names
     }
     symptoms: tuple[Symptom, ...] = ()
     fixed = False
@@ -343,16 +343,18 @@ def search(
         for name in tried:
             if name in seen:
                 outcomes[name] = _outcome(symptoms, seen[name], fixed=fixed)
-                if outcomes[name] is Outcome.SKIP:
+                if outcomes[name] is BisectionOutcome.SKIP:
                     skips[name] = Skip(code=SkipCode.NEITHER)
     known = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
     if not symptoms:
         # Until both ends ran nothing shows which of them is the bad one, and either will do.
-        outcomes |= {name: Outcome.RAN for name in tried if name in seen}
-        known |= {first: Outcome.GOOD} if first in seen else {}
-        known |= {last: Outcome.BAD} if last in seen else {}
+        outcomes |= {name: BisectionOutcome.RAN for name in tried if name in seen}
+        known |= {first: BisectionOutcome.GOOD} if first in seen else {}
+        known |= {last: BisectionOutcome.BAD} if last in seen else {}
     outcomes |= {
-        name: Outcome.UNCLEAR for name in names if name in unclear and outcomes[name] is None
+        name: BisectionOutcome.UNCLEAR
+        for name in names
+        if name in unclear and outcomes[name] is None
     }
     return Search(
         moving=moving,
@@ -402,7 +404,7 @@ def _skipped(
     Where some runs are stock, those that are not are among them: their packages may be the cause
     as well as their release.
     """
-    ended = {name: run for name, run in seen.items() if run.ended is not Ended.NOTHING}
+    ended = {name: run for name, run in seen.items() if run.ended is not ObservationEnd.NOTHING}
     any_stock = any(run.is_stock for run in ended.values())
     skips: dict[str, Skip] = {}
     for name in names:
@@ -415,14 +417,14 @@ def _skipped(
     return skips
 
 
-def _outcome(symptoms: Sequence[Symptom], seen: Observation, *, fixed: bool) -> Outcome:
+def _outcome(symptoms: Sequence[Symptom], seen: Observation, *, fixed: bool) -> BisectionOutcome:
     """Return the outcome of one environment; with `fixed`, `BAD` stands for the fixed releases."""
     states = {state_of(symptom, seen) for symptom in symptoms}
     if states == {State.SHOWS}:
-        return Outcome.GOOD if fixed else Outcome.BAD
+        return BisectionOutcome.GOOD if fixed else BisectionOutcome.BAD
     if states == {State.CLEAN}:
-        return Outcome.BAD if fixed else Outcome.GOOD
-    return Outcome.SKIP
+        return BisectionOutcome.BAD if fixed else BisectionOutcome.GOOD
+    return BisectionOutcome.SKIP
 
 
 def _is_within(version: str, ends: tuple[str, str] | str) -> bool:

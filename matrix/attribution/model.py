@@ -37,7 +37,7 @@ class FlagChange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Missing:
+class MissingRun:
     """A run that would tell more: the environment's name, its platform, and what it would answer.
 
     `flags` are the environment variables to run it with, where its defaults would not do. `stock`
@@ -74,7 +74,7 @@ class Attribution:
     flags: tuple[FlagChange, ...] = ()
     defaults: tuple[DefaultChange, ...] = ()
     rests_on: tuple[str, ...] = ()
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingRun, ...] = ()
 
     @property
     def name(self) -> str:

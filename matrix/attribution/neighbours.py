@@ -13,13 +13,13 @@ from packaging.version import Version
 
 from matrix._util.versions import distance, parse_version
 from matrix.attribution.observations import Observation, OwnRuns, Runs, have_same_flags
-from matrix.attribution.reasons import Along, Difference
+from matrix.attribution.reasons import Along, RunDifference
 from matrix.attribution.runs_index import Pair, Point, RunsIndex
 from matrix.attribution.symptoms import State, Symptom, state_of
 from matrix.catalog.cells import Cell
 from matrix.record.model import PLATFORMS
 
-_DIFFERENCES = {Along.TORCH: Difference.TORCH, Along.VLLM: Difference.VLLM}
+_DIFFERENCES = {Along.TORCH: RunDifference.TORCH, Along.VLLM: RunDifference.VLLM}
 
 
 def release_along(cell: Cell, along: Along) -> str:
@@ -226,21 +226,21 @@ class Neighbourhood:
 
     def clean_but_apart(
         self, symptom: Symptom
-    ) -> tuple[tuple[Difference | None, Observation], ...]:
+    ) -> tuple[tuple[RunDifference | None, Observation], ...]:
         """Return the runs that would be clean if not only one of them and the own one were stock.
 
         Each comes with what else it differs in: nothing, or one thing. There is one at most for
         each difference, the nearest.
         """
         here = self.own.cell
-        candidates: list[tuple[Difference | None, Iterable[Observation | None]]] = [
+        candidates: list[tuple[RunDifference | None, Iterable[Observation | None]]] = [
             (None, (run for run in self.same if run.cell == here)),
             *(
                 (_DIFFERENCES[along], (own[0][0] for own in [*sides.older, *sides.newer]))
                 for along, sides in self.sides.items()
             ),
             (
-                Difference.PYTHON,
+                RunDifference.PYTHON,
                 (
                     self.same.representative(python)
                     for python in self.same.pythons
@@ -248,7 +248,7 @@ class Neighbourhood:
                 ),
             ),
             (
-                Difference.PLATFORM,
+                RunDifference.PLATFORM,
                 (runs.representative(here.python) for runs in self.platforms.values()),
             ),
         ]

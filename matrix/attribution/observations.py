@@ -22,13 +22,13 @@ from matrix.record.signature import signature
 from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.events import StartEvent, telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict, blames_pair
-from matrix.verdict.precedence import Evidence, Fault, RunOrder
+from matrix.verdict.precedence import EvidenceLevel, FaultLevel, RunOrder
 from matrix.verdict.reasons import Reason, failure_key, recorded, rung_reason
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import blamed
 
 
-class Ended(StrEnum):
+class ObservationEnd(StrEnum):
     """How an observation ended: both starts ran, it failed at a rung, or it has no result."""
 
     RAN = "ran"
@@ -67,7 +67,7 @@ class Observation:
     platform: str
     case: str
     started: str
-    ended: Ended
+    ended: ObservationEnd
     rung: str | None = None
     signature: str | None = None
     reason: Reason | None = None
@@ -91,17 +91,17 @@ class Observation:
         return not self.not_stock
 
     @property
-    def fault(self) -> Fault:
+    def fault(self) -> FaultLevel:
         """Return the worst fault that it shows."""
         if not self.faulty:
-            return Fault.NONE
-        return Fault.FAILS if self.ended is Ended.FAILED else Fault.DRIFTS
+            return FaultLevel.NONE
+        return FaultLevel.FAILS if self.ended is ObservationEnd.FAILED else FaultLevel.DRIFTS
 
     @property
-    def evidence(self) -> Evidence:
+    def evidence(self) -> EvidenceLevel:
         """Return how much the run can say of the case."""
-        conclusive = self.complete or self.fault is Fault.FAILS
-        return Evidence.CONCLUSIVE if conclusive else Evidence.PARTIAL
+        conclusive = self.complete or self.fault is FaultLevel.FAILS
+        return EvidenceLevel.CONCLUSIVE if conclusive else EvidenceLevel.PARTIAL
 
     @property
     def order(self) -> RunOrder:
@@ -176,7 +176,7 @@ def observe(
         make_case = partial(make, case=seen.case, flags={**record.flags, **seen.flags})
         if judged.verdict == Verdict.INCOMPATIBLE:
             observation = make_case(
-                ended=Ended.FAILED,
+                ended=ObservationEnd.FAILED,
                 rung=judged.rung,
                 signature=judged.signature or signature(seen.reason or "") or None,
                 reason=judged.reason,
@@ -184,10 +184,10 @@ def observe(
                 faulty=True,
             )
         elif judged.fails_at is not None:  # packages were not as the vLLM requires
-            observation = make_case(ended=Ended.NOTHING)
+            observation = make_case(ended=ObservationEnd.NOTHING)
         elif seen.outcome == "passed" and all(map(seen.started, STARTS)):
             observation = make_case(
-                ended=Ended.RAN,
+                ended=ObservationEnd.RAN,
                 counters=_counters(seen),
                 expected=_expected(judged),
                 faulty=judged.verdict == Verdict.DRIFT,
@@ -195,7 +195,7 @@ def observe(
             )
         else:
             applies = judged.verdict != Verdict.NOT_APPLICABLE
-            observation = make_case(ended=Ended.NOTHING, applies=applies)
+            observation = make_case(ended=ObservationEnd.NOTHING, applies=applies)
         found.append(observation)
     return tuple(found)
 
@@ -211,14 +211,16 @@ def _observe_run(record: Record, verdict: CellVerdict, make: partial[Observation
         rung, reason = failed.rung, rung_reason(failed)
     else:
         imported = any(rung.ok and rung.rung == "imports" for rung in record.rungs)
-        return make(case=WHOLE_RUN, ended=Ended.RAN if imported else Ended.NOTHING)
+        return make(
+            case=WHOLE_RUN, ended=ObservationEnd.RAN if imported else ObservationEnd.NOTHING
+        )
     if verdict.not_stock or blamed(
         record, failure_key(reason)
     ):  # a fault of packages is not the pair's
-        return make(case=WHOLE_RUN, ended=Ended.NOTHING)
+        return make(case=WHOLE_RUN, ended=ObservationEnd.NOTHING)
     return make(
         case=WHOLE_RUN,
-        ended=Ended.FAILED,
+        ended=ObservationEnd.FAILED,
         rung=rung,
         signature=signature(failure_key(reason)) or None,
         reason=reason,
@@ -248,7 +250,9 @@ def own_runs(runs: Iterable[Observation], python: str) -> OwnRuns:
     candidate; it is empty where no run has a result. Runs that are not stock are left out where a
     stock one has a result.
     """
-    usable = [run for run in runs if run.ended is not Ended.NOTHING and run.cell.python == python]
+    usable = [
+        run for run in runs if run.ended is not ObservationEnd.NOTHING and run.cell.python == python
+    ]
     usable = [run for run in usable if run.is_stock] or usable
     if len(usable) < 2:
         return (usable,) if usable else ()

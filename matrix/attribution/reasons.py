@@ -109,7 +109,7 @@ class RepeatDifference:
     clean: tuple[str | None, ...]
 
 
-class ReasonCode(StrEnum):
+class AttributionCode(StrEnum):
     """The kinds of reason; each names one of the dataclasses below."""
 
     REPEATS_DISAGREE = "repeats_disagree"
@@ -131,7 +131,7 @@ class RepeatsDisagree:
     Without `differences` the cell is flaky; with some the environment may be the cause.
     """
 
-    code: ClassVar[ReasonCode] = ReasonCode.REPEATS_DISAGREE
+    code: ClassVar[AttributionCode] = AttributionCode.REPEATS_DISAGREE
     shows: int
     runs: int
     differences: tuple[RepeatDifference, ...] = ()
@@ -141,7 +141,7 @@ class RepeatsDisagree:
 class NewerRunClean:
     """A newer run of the same cell is clean, but ran other startup tests."""
 
-    code: ClassVar[ReasonCode] = ReasonCode.NEWER_RUN_CLEAN
+    code: ClassVar[AttributionCode] = AttributionCode.NEWER_RUN_CLEAN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ class AxisChanges:
     `also_shown` are the neighbours along the other axis that show the symptom too.
     """
 
-    code: ClassVar[ReasonCode] = ReasonCode.AXIS_CHANGES
+    code: ClassVar[AttributionCode] = AttributionCode.AXIS_CHANGES
     change: AxisChange
     also_shown: ShownAlong | None = None
     clean_pythons: tuple[str, ...] = ()
@@ -162,7 +162,7 @@ class AxisChanges:
 class BothAxesChange:
     """Both axes change, so that it takes this torch with this vLLM; otherwise as `AxisChanges`."""
 
-    code: ClassVar[ReasonCode] = ReasonCode.BOTH_AXES_CHANGE
+    code: ClassVar[AttributionCode] = AttributionCode.BOTH_AXES_CHANGE
     torch: AxisChange
     vllm: AxisChange
     clean_pythons: tuple[str, ...] = ()
@@ -173,7 +173,7 @@ class BothAxesChange:
 class OtherPythonClean:
     """The same pair is clean on these other Pythons, and no axis changes."""
 
-    code: ClassVar[ReasonCode] = ReasonCode.OTHER_PYTHON_CLEAN
+    code: ClassVar[AttributionCode] = AttributionCode.OTHER_PYTHON_CLEAN
     clean_pythons: tuple[str, ...]
     confounders: tuple[Confounder, ...] = ()
 
@@ -182,7 +182,7 @@ class OtherPythonClean:
 class OtherPlatformClean:
     """The same cell is clean on the other platform, where a counter has the value `counted`."""
 
-    code: ClassVar[ReasonCode] = ReasonCode.OTHER_PLATFORM_CLEAN
+    code: ClassVar[AttributionCode] = AttributionCode.OTHER_PLATFORM_CLEAN
     platform: str
     counted: int | None
     confounders: tuple[Confounder, ...] = ()
@@ -192,11 +192,11 @@ class OtherPlatformClean:
 class Intermittent:
     """The symptom comes and goes along an axis, so nothing follows from the axis."""
 
-    code: ClassVar[ReasonCode] = ReasonCode.INTERMITTENT
+    code: ClassVar[AttributionCode] = AttributionCode.INTERMITTENT
     along: Along
 
 
-class Difference(StrEnum):
+class RunDifference(StrEnum):
     """In what a clean run differs, beyond its Python or its packages."""
 
     PLATFORM = "platform"
@@ -212,8 +212,8 @@ class PythonAndAnotherDiffer:
     The other operands are the cell of that run, and the value of a counter in it.
     """
 
-    code: ClassVar[ReasonCode] = ReasonCode.PYTHON_AND_ANOTHER_DIFFER
-    differs: Difference
+    code: ClassVar[AttributionCode] = AttributionCode.PYTHON_AND_ANOTHER_DIFFER
+    differs: RunDifference
     platform: str
     python: str
     torch: str
@@ -230,8 +230,8 @@ class StockAndAnotherDiffer:
     does; the other operands are the cell of the clean run, and the value of a counter in it.
     """
 
-    code: ClassVar[ReasonCode] = ReasonCode.STOCK_AND_ANOTHER_DIFFER
-    differs: Difference | None
+    code: ClassVar[AttributionCode] = AttributionCode.STOCK_AND_ANOTHER_DIFFER
+    differs: RunDifference | None
     own: bool
     not_stock: tuple[Departure, ...]
     platform: str
@@ -245,7 +245,7 @@ class StockAndAnotherDiffer:
 class NoCleanNeighbour:
     """No neighbour is clean; those in `also_shown` show the symptom too."""
 
-    code: ClassVar[ReasonCode] = ReasonCode.NO_CLEAN_NEIGHBOUR
+    code: ClassVar[AttributionCode] = AttributionCode.NO_CLEAN_NEIGHBOUR
     also_shown: tuple[ShownAlong, ...] = ()
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from matrix._util.versions import distance, parse_version
 from matrix.attribution import reasons
-from matrix.attribution.bisect import Outcome, bisect
-from matrix.attribution.model import FlagChange, Missing
+from matrix.attribution.bisect import BisectionOutcome, bisect
+from matrix.attribution.model import FlagChange, MissingRun
 from matrix.attribution.neighbours import Axis, Neighbourhood, release_along
 from matrix.attribution.observations import Observation
 from matrix.attribution.runs_index import RunsIndex
@@ -74,11 +74,11 @@ class Planner:
         """Return whether the environment of a run is still that of the same cell, and can run."""
         return self.can_run(run.cell.name, run.platform) == run.cell
 
-    def repeat(self, own: Observation) -> list[Missing]:
+    def repeat(self, own: Observation) -> list[MissingRun]:
         """Return one more run of the same cell, which shows whether it is flaky."""
         return [_missing(own, reasons.QuestionCode.FLAKY)] if self._can_repeat(own) else []
 
-    def repeat_minor(self, own: Observation) -> list[Missing]:
+    def repeat_minor(self, own: Observation) -> list[MissingRun]:
         """Return the same, also where the environment now has other patches of the releases."""
         if self.can_run(own.cell.name, own.platform) is None:
             return []
@@ -86,7 +86,7 @@ class Planner:
 
     def repeat_older(
         self, own: Observation, clean: Observation, confounders: Iterable[reasons.Confounder]
-    ) -> list[Missing]:
+    ) -> list[MissingRun]:
         """Return the older of two runs once more, where their tests or machines differ too."""
         kinds = tuple(found.kind for found in confounders if found.kind in _REPEATABLE)
         older = min(own, clean, key=lambda run: run.age)
@@ -100,7 +100,7 @@ class Planner:
         symptom: Symptom,
         clean: Observation,
         flags: Sequence[FlagChange],
-    ) -> list[Missing]:
+    ) -> list[MissingRun]:
         """Return the same cell with the flags of its clean neighbour, where no run decides yet.
 
         Where such a run was clean with other tests, it is the cell with its own flags and these
@@ -116,9 +116,11 @@ class Planner:
             return [_missing(own, reasons.QuestionCode.FLAG_OR_TESTS)]
         given = tuple((change.flag, _FLAG_VALUES[bool(change.there)]) for change in flags)
         question = reasons.Question(code=reasons.QuestionCode.FLAG)
-        return [Missing(name=own.cell.name, platform=own.platform, question=question, flags=given)]
+        return [
+            MissingRun(name=own.cell.name, platform=own.platform, question=question, flags=given)
+        ]
 
-    def nearest_untried(self, own: Observation, along: reasons.Along) -> list[Missing]:
+    def nearest_untried(self, own: Observation, along: reasons.Along) -> list[MissingRun]:
         """Return the run along an axis that is the likeliest to be clean.
 
         Along torch that is the pin; then the nearest older release, then the nearest newer one.
@@ -135,30 +137,30 @@ class Planner:
         return [self._cause(own, cell, own.platform, str(along)) for cell in cells[:1]]
 
     def stock(
-        self, own: Observation, clean: Observation, differs: reasons.Difference | None
-    ) -> list[Missing]:
+        self, own: Observation, clean: Observation, differs: reasons.RunDifference | None
+    ) -> list[MissingRun]:
         """Return the stock run of the one that is not stock, of a cell and a clean run."""
         run, subject = clean, str(differs)
         if not own.is_stock:
             run, subject = own, str(reasons.ConfounderKind.PACKAGES)
         elif differs is None:  # of the same cell: one more stock run tells whether it is flaky
             return self.repeat(own)
-        elif differs is reasons.Difference.PYTHON:
+        elif differs is reasons.RunDifference.PYTHON:
             subject = own.cell.python
         if not self._can_repeat(run):
             return []
         return [self._cause(own, run.cell, run.platform, subject)]
 
-    def _cause(self, own: Observation, cell: Cell, platform: str, subject: str) -> Missing:
+    def _cause(self, own: Observation, cell: Cell, platform: str, subject: str) -> MissingRun:
         """Return the run of a cell which shows whether the subject is the cause."""
-        return Missing(
+        return MissingRun(
             name=cell.name,
             platform=platform,
             question=reasons.Question(code=reasons.QuestionCode.CAUSE, subjects=(subject,)),
             stock=self.index.ran_apart(platform, own.case, cell),
         )
 
-    def halving(self, own: Observation, axis: Axis) -> list[Missing]:
+    def halving(self, own: Observation, axis: Axis) -> list[MissingRun]:
         """Return the run halfway between the last clean release and the first that shows it."""
         if axis.before is None:
             return []
@@ -171,7 +173,7 @@ class Planner:
             if parse_version(low) < parse_version(release) < parse_version(high)
         ]
         releases = [low, *sorted(inner, key=parse_version), high]
-        middle = bisect(releases, {low: Outcome.GOOD, high: Outcome.BAD}).next
+        middle = bisect(releases, {low: BisectionOutcome.GOOD, high: BisectionOutcome.BAD}).next
         if middle is None:
             return []
         question = reasons.Question(
@@ -179,11 +181,11 @@ class Planner:
         )
         cell = cells[middle]
         stock = self.index.ran_apart(own.platform, own.case, cell)
-        return [Missing(name=cell.name, platform=own.platform, question=question, stock=stock)]
+        return [MissingRun(name=cell.name, platform=own.platform, question=question, stock=stock)]
 
     def one_difference(
-        self, own: Observation, clean: Observation, differs: reasons.Difference
-    ) -> list[Missing]:
+        self, own: Observation, clean: Observation, differs: reasons.RunDifference
+    ) -> list[MissingRun]:
         """Return the runs between a cell and a clean one that differs in its Python, too."""
         python = own.cell.python
         same_python = Cell(python, clean.cell.torch, clean.cell.vllm)
@@ -198,14 +200,14 @@ class Planner:
             and not self.index.ran(platform, own.case, cell, stock=own.is_stock)
         ]
 
-    def other_platforms(self, own: Observation) -> list[Missing]:
+    def other_platforms(self, own: Observation) -> list[MissingRun]:
         """Return the same pair on the other platform."""
         question = reasons.Question(
             code=reasons.QuestionCode.ONE_PLATFORM, subjects=(own.platform,)
         )
         name = own.cell.name
         return [
-            Missing(
+            MissingRun(
                 name=name,
                 platform=platform,
                 question=question,
@@ -230,7 +232,7 @@ class Planner:
         ]
 
 
-def _missing(run: Observation, code: reasons.QuestionCode, *subjects: str) -> Missing:
+def _missing(run: Observation, code: reasons.QuestionCode, *subjects: str) -> MissingRun:
     """Return one more run in the environment of this one."""
     question = reasons.Question(code=code, subjects=tuple(map(str, subjects)))
-    return Missing(name=run.cell.name, platform=run.platform, question=question)
+    return MissingRun(name=run.cell.name, platform=run.platform, question=question)

@@ -26,7 +26,7 @@ from matrix.attribution import reasons
 from matrix.attribution.confounders import confounders
 from matrix.attribution.flags import flag_changes
 from matrix.attribution.flaky import compare_repeats
-from matrix.attribution.model import Attribution, Cause, Missing
+from matrix.attribution.model import Attribution, Cause, MissingRun
 from matrix.attribution.neighbours import Axis, Neighbourhood
 from matrix.attribution.observations import Observation
 from matrix.attribution.reruns import Planner
@@ -36,7 +36,7 @@ from matrix.record.defaults import DefaultChange, compare_defaults
 
 
 @dataclass(frozen=True, kw_only=True)
-class Situation:
+class SymptomContext:
     """One symptom of one observation, with its axes and the clean runs on other Pythons."""
 
     symptom: Symptom
@@ -67,7 +67,7 @@ def attribute_symptom(
     if repeats is not None:
         missing = planner.repeat(own) if repeats.cause is Cause.UNKNOWN else ()
         return _answer(own, symptom, repeats.cause, repeats.reason, missing)
-    situation = Situation(
+    situation = SymptomContext(
         symptom=symptom,
         around=around,
         torch=around.axis(symptom, reasons.Along.TORCH),
@@ -91,7 +91,7 @@ def _answer(
     symptom: Symptom,
     cause: Cause,
     reason: reasons.Reason,
-    missing: Iterable[Missing] = (),
+    missing: Iterable[MissingRun] = (),
 ) -> Attribution:
     return Attribution(
         cell=own.cell,
@@ -104,7 +104,7 @@ def _answer(
     )
 
 
-def _by_axes(situation: Situation) -> Attribution:
+def _by_axes(situation: SymptomContext) -> Attribution:
     """Return the answer of the axis that changes, or of both."""
     own, symptom, planner = situation.own, situation.symptom, situation.planner
     torch, vllm = situation.axes
@@ -158,7 +158,7 @@ def _changed_defaults(own: Observation, axis: Axis) -> tuple[DefaultChange, ...]
     return () if compared is None else compared.changed
 
 
-def _confounders_along(situation: Situation, axis: Axis) -> tuple[reasons.Confounder, ...]:
+def _confounders_along(situation: SymptomContext, axis: Axis) -> tuple[reasons.Confounder, ...]:
     """Return what else differs along an axis; another vLLM brings other packages as a rule."""
     own, clean = situation.own, axis.nearest_clean
     if (own.tests, own.environment) == (clean.tests, clean.environment):
@@ -173,7 +173,7 @@ def _confounders_along(situation: Situation, axis: Axis) -> tuple[reasons.Confou
     )
 
 
-def _change(situation: Situation, axis: Axis) -> reasons.AxisChange:
+def _change(situation: SymptomContext, axis: Axis) -> reasons.AxisChange:
     """Return where the symptom comes and goes along an axis."""
     moving = (
         situation.releases.torch if axis.along is reasons.Along.TORCH else situation.releases.vllm
@@ -220,7 +220,7 @@ def _pythons(runs: Iterable[Observation]) -> tuple[str, ...]:
     return tuple(run.cell.python for run in runs)
 
 
-def _by_python(situation: Situation) -> Attribution:
+def _by_python(situation: SymptomContext) -> Attribution:
     """Return that it is the environment: the same pair is clean on other Pythons."""
     own, clean = situation.own, situation.clean_pythons
     # Another Python brings other packages as a rule.
@@ -232,7 +232,7 @@ def _by_python(situation: Situation) -> Attribution:
     return _answer(own, situation.symptom, Cause.ENVIRONMENT, reason, missing)
 
 
-def _by_platform(situation: Situation, clean: Observation) -> Attribution:
+def _by_platform(situation: SymptomContext, clean: Observation) -> Attribution:
     """Return that it is the environment: the same cell is clean on another platform."""
     own, symptom = situation.own, situation.symptom
     # Another platform is another machine as a rule.
@@ -246,7 +246,7 @@ def _by_platform(situation: Situation, clean: Observation) -> Attribution:
     return _answer(own, symptom, Cause.ENVIRONMENT, reason, missing)
 
 
-def _unknown(situation: Situation, foreign: Observation | None) -> Attribution:
+def _unknown(situation: SymptomContext, foreign: Observation | None) -> Attribution:
     """Return that nothing decides, and which runs would.
 
     `foreign` is a clean run of the same pair on another platform, and on another Python.
@@ -290,7 +290,7 @@ def _unknown(situation: Situation, foreign: Observation | None) -> Attribution:
 
 
 def _stock_and(
-    own: Observation, symptom: Symptom, differs: reasons.Difference | None, clean: Observation
+    own: Observation, symptom: Symptom, differs: reasons.RunDifference | None, clean: Observation
 ) -> reasons.StockAndAnotherDiffer:
     """Return that a clean run would decide if not only one of it and the cell's were stock."""
     return reasons.StockAndAnotherDiffer(
@@ -305,10 +305,12 @@ def _stock_and(
     )
 
 
-def _difference(own: Observation, clean: Observation) -> reasons.Difference:
+def _difference(own: Observation, clean: Observation) -> reasons.RunDifference:
     """Return in what a clean run of another Python differs, too."""
     if clean.platform != own.platform:
-        return reasons.Difference.PLATFORM
+        return reasons.RunDifference.PLATFORM
     return (
-        reasons.Difference.TORCH if clean.cell.torch != own.cell.torch else reasons.Difference.VLLM
+        reasons.RunDifference.TORCH
+        if clean.cell.torch != own.cell.torch
+        else reasons.RunDifference.VLLM
     )

@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from matrix._util.versions import parse_version
 from matrix.attribution.flaky import representative
-from matrix.attribution.observations import WHOLE_RUN, Ended, Observation, Runs, observe
+from matrix.attribution.observations import WHOLE_RUN, Observation, ObservationEnd, Runs, observe
 from matrix.attribution.reasons import Along
 from matrix.catalog.cells import Cell
 from matrix.record.model import Record
@@ -117,7 +117,7 @@ class RunsIndex:
         # A run that failed to import has no result for a case, and would fail again.
         whole = self.runs(platform, WHOLE_RUN, cell)
         return whole is not None and any(
-            run.ended is Ended.FAILED for run in whole if run.cell == cell
+            run.ended is ObservationEnd.FAILED for run in whole if run.cell == cell
         )
 
     def ran_apart(self, platform: str, case: str, cell: Cell) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from matrix._util.enums import StrEnum
-from matrix.attribution.observations import FAILING_RUNGS, Ended, Key, Observation
+from matrix.attribution.observations import FAILING_RUNGS, Key, Observation, ObservationEnd
 from matrix.record.model import RUNGS, STARTS, StartKind
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.verdict.events import StartEvent
@@ -78,7 +78,7 @@ def state_of(symptom: Symptom, seen: Observation) -> State:
     """Return whether an observation shows the symptom, is clean of it, or neither."""
     if symptom.key is None:
         return _state_of_failure(symptom, seen)
-    if seen.ended is not Ended.RAN:
+    if seen.ended is not ObservationEnd.RAN:
         return State.SILENT
     value = seen.counters.get(symptom.key)
     if value == symptom.observed:
@@ -89,9 +89,9 @@ def state_of(symptom: Symptom, seen: Observation) -> State:
 
 
 def _state_of_failure(symptom: Symptom, seen: Observation) -> State:
-    if seen.ended is Ended.RAN:
+    if seen.ended is ObservationEnd.RAN:
         return State.CLEAN
-    if seen.ended is Ended.NOTHING:
+    if seen.ended is ObservationEnd.NOTHING:
         return State.SILENT
     if seen.rung == symptom.rung:
         return State.SHOWS if seen.signature == symptom.signature else State.SILENT
@@ -100,9 +100,9 @@ def _state_of_failure(symptom: Symptom, seen: Observation) -> State:
 
 def symptoms_between(bad: Observation, good: Observation) -> tuple[Symptom, ...]:
     """Return what the one shows and the other does not: a failure, or counters that differ."""
-    if bad.ended is Ended.FAILED:
+    if bad.ended is ObservationEnd.FAILED:
         return failure(bad)
-    if bad.ended is not Ended.RAN or good.ended is not Ended.RAN:
+    if bad.ended is not ObservationEnd.RAN or good.ended is not ObservationEnd.RAN:
         return ()
     return tuple(counter_changes(bad, good, COMPARED_KEYS))
 

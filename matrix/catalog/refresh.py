@@ -25,8 +25,8 @@ from matrix.catalog.package_metadata import (
 )
 from matrix.catalog.refresh_merge import (
     PROJECTS,
-    Change,
     ChangeKind,
+    RowChange,
     Rows,
     changes,
     complete,
@@ -58,7 +58,7 @@ _Listed = Mapping[str, Mapping[str, Sequence[PublishedFile]]]  # by project and 
 class Refreshed:
     """The result of a refresh: changes, failures, what the index no longer lists, what was read."""
 
-    changes: tuple[Change, ...] = ()
+    changes: tuple[RowChange, ...] = ()
     failures: tuple[str, ...] = ()
     gone: tuple[tuple[str, str], ...] = ()
     read: int = 0
@@ -154,13 +154,15 @@ def _merge_pages(
     return complete(rows), tasks
 
 
-def _unread_changes(old: Rows, tasks: Iterable[_Task], found: Iterable[Change]) -> Iterator[Change]:
+def _unread_changes(
+    old: Rows, tasks: Iterable[_Task], found: Iterable[RowChange]
+) -> Iterator[RowChange]:
     """Return a change for each release that is to be read and has no other change."""
     shown = {(change.project, change.version) for change in found}
     for task in tasks:
         if (task.project, task.version) not in shown:
             known = task.version in old.get(task.project, {})
-            yield Change(
+            yield RowChange(
                 kind=ChangeKind.CHANGED if known else ChangeKind.NEW,
                 project=task.project,
                 version=task.version,

@@ -55,7 +55,7 @@ class ChangeKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class RowChange:
     """One difference between two states of the rows; `what` is for people."""
 
     kind: ChangeKind
@@ -183,13 +183,13 @@ def complete(rows: Rows) -> Rows:
     return rows
 
 
-def changes(old: Rows, new: Rows) -> list[Change]:
+def changes(old: Rows, new: Rows) -> list[RowChange]:
     """Return the differences, release by release, in the order of the file."""
     found = []
     for project in new:
         for version, row in new[project].items():
             for kind, what in _changes_of(old.get(project, {}).get(version), row):
-                found.append(Change(kind=kind, project=project, version=version, what=what))
+                found.append(RowChange(kind=kind, project=project, version=version, what=what))
     return found
 
 

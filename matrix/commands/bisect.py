@@ -16,7 +16,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.catalog.candidates.lines import LineRequest
     from matrix.catalog.cells import Cell
-    from matrix.run.bisection import Progress, Run, Seen
+    from matrix.run.bisection import BisectionProgress, Run, SeenSteps
     from matrix.run.candidate_line import Line
     from matrix.run.rerun import Rerun
     from matrix.store.loaded import LoadedRecords
@@ -236,13 +236,13 @@ class _Records:
         every = [record for _, record in read.records]
         context.must_have_run(every, None, self._options.case, whole=True)
 
-    def look_at_releases(self, cells: Mapping[str, Cell]) -> Seen:
+    def look_at_releases(self, cells: Mapping[str, Cell]) -> SeenSteps:
         """Return what the records say of releases after a run."""
         self._options.folders = context.with_new_records(self._options.folders)
         _, read = self.read_table()
         return self.query.seen(read, cells, context.late_now())
 
-    def look_at_line(self, cells: Mapping[str, Cell]) -> Seen:
+    def look_at_line(self, cells: Mapping[str, Cell]) -> SeenSteps:
         """Return what the records say of a line of candidates, before the first run and after."""
         from matrix.store.load import newest_records
 
@@ -260,7 +260,7 @@ class _Records:
 
 def _finish(
     options: argparse.Namespace,
-    found: Progress,
+    found: BisectionProgress,
     rerun: Callable[[str], Rerun],
     records: _Records,
     line: Line | None = None,

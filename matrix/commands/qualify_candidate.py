@@ -17,9 +17,9 @@ from matrix.catalog.releases_file import load_releases
 from matrix.commands import arguments, context
 from matrix.qualify.candidate_plan import CandidatePlan, CandidateQuery, plan_candidate
 from matrix.qualify.engine import QualifyError
-from matrix.qualify.model import Qualification, Verdict
+from matrix.qualify.model import Qualification, QualificationVerdict
 from matrix.qualify.state_files import read_history, write_history
-from matrix.qualify.watch import Build, Delta, delta_of
+from matrix.qualify.watch import Delta, QualifiedBuild, delta_of
 from matrix.record.model import Platform
 from matrix.report.qualify import candidate as report
 from matrix.report.qualify.watch import nothing_new
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         candidate, releases = _newest(candidate, releases, write=not options.dry_run)
         last = history.last
         known = last is not None and last.identity == candidate.identity
-        if last is not None and known and last.verdict is not Verdict.NOT_ENOUGH:
+        if last is not None and known and last.verdict is not QualificationVerdict.NOT_ENOUGH:
             render = report.render_nothing_new if options.json else nothing_new
             print(render(last, history), end="")
             return last.verdict.exit_status
@@ -104,7 +104,7 @@ def _newest(candidate: Candidate, releases: Releases, *, write: bool) -> tuple[C
 
 def _followed(options: argparse.Namespace, candidate: Candidate, found: Qualification) -> Delta:
     """Note what became of findings with this build, and return it."""
-    build = Build(
+    build = QualifiedBuild(
         identity=candidate.identity,
         version=candidate.version,
         day=context.today().isoformat(),

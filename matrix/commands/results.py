@@ -26,7 +26,7 @@ from matrix.verdict.states import VERDICTS
 
 if TYPE_CHECKING:
     from matrix.rules.expectations import Expectations
-    from matrix.store.protected import Evidence
+    from matrix.store.protected import ProtectedRecords
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -308,7 +308,7 @@ def _prune(options: argparse.Namespace) -> int:
     return status
 
 
-def _named(expectations: Expectations) -> Evidence:
+def _named(expectations: Expectations) -> ProtectedRecords:
     """Return the records that are evidence, for the package's own explanations and notes too."""
     from matrix.rules.notes import load_notes
     from matrix.rules.platform_differences import load_explanations

@@ -140,7 +140,7 @@ class _Pair:
             self.findings.add_unknown(
                 self.candidate,
                 WHOLE_RUN,
-                reasons.NotStock(packages=packages),
+                reasons.PassedNotStock(packages=packages),
                 signature=_not_stock_signature(packages),
             )
         self.add_match(compared, passed)

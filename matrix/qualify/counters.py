@@ -25,7 +25,7 @@ class Count(NamedTuple):
     value: int | None
 
 
-class Rule(StrEnum):
+class RuleStanding(StrEnum):
     """How a count stands to the expectation of its own side."""
 
     NONE = "none"
@@ -41,8 +41,8 @@ class CounterChange(NamedTuple):
     after: int | None
     expected_before: int | None
     expected: int | None
-    rule_before: Rule
-    rule: Rule
+    rule_before: RuleStanding
+    rule: RuleStanding
 
     def kind(self) -> DriftKind | None:
         """Return what the change is, or None where there is nothing to report.
@@ -64,13 +64,15 @@ class CounterChange(NamedTuple):
         Where the environment of either side is not stock, what has no rule is not judged either.
         """
         changed = self.before != self.after
-        if self.rule is Rule.MISSED:
-            same_rule = self.rule_before is Rule.MISSED and self.expected_before == self.expected
+        if self.rule is RuleStanding.MISSED:
+            same_rule = (
+                self.rule_before is RuleStanding.MISSED and self.expected_before == self.expected
+            )
             return DriftKind.AS_BEFORE if same_rule and not changed else DriftKind.UNEXPECTED
         if not changed:
             return None
-        if self.rule is Rule.MET:
-            again = self.rule_before is Rule.MISSED
+        if self.rule is RuleStanding.MET:
+            again = self.rule_before is RuleStanding.MISSED
             return DriftKind.EXPECTED_AGAIN if again else DriftKind.EXPECTED
         if self.before is None:
             return DriftKind.NEW
@@ -146,10 +148,10 @@ def _changes(start: str, old: CaseOutcome, new: CaseOutcome) -> Iterator[Counter
         for verdict in (old.verdict, new.verdict)
     )
 
-    def rule(counter: str, expected: object, missing: set[str]) -> Rule:
+    def rule(counter: str, expected: object, missing: set[str]) -> RuleStanding:
         if counter in missing:
-            return Rule.MISSED
-        return Rule.NONE if expected is None else Rule.MET
+            return RuleStanding.MISSED
+        return RuleStanding.NONE if expected is None else RuleStanding.MET
 
     for counter in sorted(first.counters.keys() | second.counters.keys() | rules.keys()):
         expected_before = rules_before[counter].value if counter in rules_before else None

@@ -80,7 +80,7 @@ from matrix.qualify.static_checks import (
 from matrix.record.model import CellRef, Record
 from matrix.record.signature import signature
 from matrix.rules.waivers import Finding
-from matrix.verdict.ladder import Step
+from matrix.verdict.ladder import LadderStep
 from matrix.verdict.reasons import failure_key
 
 
@@ -397,7 +397,7 @@ class _Pairing:
         *,
         blocks: bool,
         waived: Waived | None = None,
-        step: Step | None = None,
+        step: LadderStep | None = None,
     ) -> None:
         """Add a whole cell without an answer."""
         self.findings.unknown.append(

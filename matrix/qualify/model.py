@@ -26,11 +26,11 @@ from matrix.qualify.static_checks import RungComparison, step_signature
 from matrix.qualify.unjudged import Unjudged
 from matrix.record.model import PLATFORMS, CellRef
 from matrix.rules.waivers import Finding, Waiver, Waivers
-from matrix.verdict.ladder import Step
+from matrix.verdict.ladder import LadderStep
 from matrix.verdict.reasons import Reason
 
 
-class Verdict(StrEnum):
+class QualificationVerdict(StrEnum):
     """Whether the candidate qualifies."""
 
     QUALIFIED = "qualified"
@@ -40,7 +40,11 @@ class Verdict(StrEnum):
     @property
     def exit_status(self) -> int:
         """The exit status of a command whose answer this is."""
-        return {Verdict.QUALIFIED: 0, Verdict.NOT_QUALIFIED: 1, Verdict.NOT_ENOUGH: 3}[self]
+        return {
+            QualificationVerdict.QUALIFIED: 0,
+            QualificationVerdict.NOT_QUALIFIED: 1,
+            QualificationVerdict.NOT_ENOUGH: 3,
+        }[self]
 
 
 class FailureKind(StrEnum):
@@ -169,7 +173,7 @@ class Unknown:
     blocks: bool = True
     failure: str | None = None
     waived: Waived = NOT_WAIVED
-    step: Step | None = None
+    step: LadderStep | None = None
     decides: str | None = None
     variant: Variant | None = None
 
@@ -280,18 +284,18 @@ class Qualification:
         )
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> QualificationVerdict:
         """Return whether the candidate is qualified, is not, or too little is known."""
         if self.failing:
-            return Verdict.NOT_QUALIFIED
+            return QualificationVerdict.NOT_QUALIFIED
         if not self.passed or self.blocking or self.unread:
-            return Verdict.NOT_ENOUGH
-        return Verdict.QUALIFIED
+            return QualificationVerdict.NOT_ENOUGH
+        return QualificationVerdict.QUALIFIED
 
     @property
     def exit_status(self) -> int:
         """Return 0 qualified, 1 not, 3 not enough evidence, 2 where records are bad too."""
-        bad = self.unread and self.verdict is Verdict.NOT_ENOUGH
+        bad = self.unread and self.verdict is QualificationVerdict.NOT_ENOUGH
         return 2 if bad else self.verdict.exit_status
 
     @property

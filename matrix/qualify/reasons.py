@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from matrix._util.enums import StrEnum
 from matrix.catalog.projects import Project
 from matrix.qualify.load import UnidentifiedCause
-from matrix.qualify.runs import CaseState, Missing
+from matrix.qualify.runs import CaseState, MissingAnswer
 from matrix.record.model import Departure
 from matrix.verdict.reasons import Reason
 
@@ -53,7 +53,7 @@ class FailsWithoutAnswer(NamedTuple):
     """The candidate fails, and the baseline has no answer."""
 
     detail: Reason | None
-    baseline: Missing
+    baseline: MissingAnswer
     code: Literal[UnknownCode.FAILS_WITHOUT_ANSWER] = UnknownCode.FAILS_WITHOUT_ANSWER
 
 
@@ -70,7 +70,7 @@ class CacheUnchecked(NamedTuple):
 class PassesWithoutAnswer(NamedTuple):
     """The candidate passes, and the baseline has no answer."""
 
-    baseline: Missing
+    baseline: MissingAnswer
     code: Literal[UnknownCode.PASSES_WITHOUT_ANSWER] = UnknownCode.PASSES_WITHOUT_ANSWER
 
 
@@ -78,15 +78,15 @@ class AnswerLost(NamedTuple):
     """The baseline has an answer, and the candidate has none."""
 
     baseline: CaseState
-    candidate: Missing
+    candidate: MissingAnswer
     code: Literal[UnknownCode.ANSWER_LOST] = UnknownCode.ANSWER_LOST
 
 
 class NoAnswer(NamedTuple):
     """The candidate started a case without an answer that the baseline did not run."""
 
-    candidate: Missing
-    baseline: Missing
+    candidate: MissingAnswer
+    baseline: MissingAnswer
     code: Literal[UnknownCode.NO_ANSWER] = UnknownCode.NO_ANSWER
 
 
@@ -145,11 +145,11 @@ class Incomplete(NamedTuple):
     """The record of one `side`, baseline or candidate, is not complete."""
 
     side: str
-    missing: Missing
+    missing: MissingAnswer
     code: Literal[UnknownCode.INCOMPLETE] = UnknownCode.INCOMPLETE
 
 
-class NotStock(NamedTuple):
+class PassedNotStock(NamedTuple):
     """What the candidate passed, it passed with `packages` that are not as its vLLM requires."""
 
     packages: tuple[Departure, ...]
@@ -233,7 +233,7 @@ UnknownReason = (
     | BaselineRerunPassed
     | RunFailed
     | Incomplete
-    | NotStock
+    | PassedNotStock
     | OneSideNotStock
     | BaselineNotRun
     | UnidentifiedRun

@@ -39,7 +39,7 @@ from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS
 from matrix.verdict.judge import CaseVerdict, blames_pair
 from matrix.verdict.precedence import RunOrder, pick_record, run_order
-from matrix.verdict.reasons import Ended, Reason, error_reason, failure_key, rung_reason
+from matrix.verdict.reasons import EndedWithoutText, Reason, error_reason, failure_key, rung_reason
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import blamed
 from matrix.verdict.table import Entry
@@ -322,7 +322,7 @@ class MissingCode(StrEnum):
     PARTIAL = "partial"
 
 
-class Missing(NamedTuple):
+class MissingAnswer(NamedTuple):
     """Why a run has no answer: `detail` is the record's text, `held` of `total` cases ran."""
 
     code: MissingCode
@@ -340,7 +340,7 @@ class CaseOutcome:
 
     state: CaseState
     detail: Reason | None = None
-    missing: Missing | None = None
+    missing: MissingAnswer | None = None
     rung: str | None = None
     signature: str = ""
     case: Case | None = None
@@ -359,16 +359,16 @@ def outcome(run: CellRun, name: str | None) -> CaseOutcome:
         return whole_run
     missing = partial(record, MissingCode.NOT_SELECTED) or whole_run.missing or cut_short(record)
     return CaseOutcome(
-        state=CaseState.UNKNOWN, missing=missing or Missing(code=MissingCode.NOT_IN_RECORD)
+        state=CaseState.UNKNOWN, missing=missing or MissingAnswer(code=MissingCode.NOT_IN_RECORD)
     )
 
 
 def _case_outcome(case: Case, verdict: CaseVerdict) -> CaseOutcome:
-    why = verdict.reason or Ended(outcome=case.outcome)
+    why = verdict.reason or EndedWithoutText(outcome=case.outcome)
     if case.outcome == Outcome.NOT_APPLICABLE:
         return CaseOutcome(
             state=CaseState.NOT_APPLICABLE,
-            missing=Missing(code=MissingCode.NOT_APPLICABLE, detail=why),
+            missing=MissingAnswer(code=MissingCode.NOT_APPLICABLE, detail=why),
             signature=signature(failure_key(why)),
             case=case,
             verdict=verdict,
@@ -388,20 +388,20 @@ def _case_outcome(case: Case, verdict: CaseVerdict) -> CaseOutcome:
         return CaseOutcome(state=CaseState.PASSED, case=case, verdict=verdict)
     return CaseOutcome(
         state=CaseState.UNKNOWN,
-        missing=Missing(code=MissingCode.NO_ANSWER, detail=why),
+        missing=MissingAnswer(code=MissingCode.NO_ANSWER, detail=why),
         case=case,
         verdict=verdict,
     )
 
 
-class Fault(NamedTuple):
+class RunFault(NamedTuple):
     """The rung at which a whole run failed, and why."""
 
     rung: str
     detail: Reason
 
 
-def fault(run: CellRun) -> Fault | None:
+def fault(run: CellRun) -> RunFault | None:
     """Return why the whole run failed, where the pair of releases is the cause."""
     if run.not_stock:
         return None
@@ -412,13 +412,13 @@ def fault(run: CellRun) -> Fault | None:
     )
 
 
-def _faults(record: Record) -> list[Fault]:
+def _faults(record: Record) -> list[RunFault]:
     """Return why the whole run failed, whatever the cause in its environment."""
     error = record.error
     if error is not None and not blames_pair(error):
         return []
-    failed = [] if error is None else [Fault(error.kind, error_reason(error))]
-    failed += [Fault(rung.rung, rung_reason(rung)) for rung in record.rungs if not rung.ok]
+    failed = [] if error is None else [RunFault(error.kind, error_reason(error))]
+    failed += [RunFault(rung.rung, rung_reason(rung)) for rung in record.rungs if not rung.ok]
     return failed
 
 
@@ -426,7 +426,7 @@ def run_outcome(run: CellRun) -> CaseOutcome:
     """Return what the record shows about the run as a whole, apart from its cases."""
     found = fault(run)
     if found is None and _faults(run.record):
-        missing = Missing(code=MissingCode.NO_ANSWER, detail=run.entry.verdict.reason)
+        missing = MissingAnswer(code=MissingCode.NO_ANSWER, detail=run.entry.verdict.reason)
         return CaseOutcome(state=CaseState.UNKNOWN, missing=missing)
     if found is None:
         return CaseOutcome(state=CaseState.PASSED)
@@ -438,21 +438,21 @@ def run_outcome(run: CellRun) -> CaseOutcome:
     )
 
 
-def partial(record: Record, code: MissingCode = MissingCode.PARTIAL) -> Missing | None:
+def partial(record: Record, code: MissingCode = MissingCode.PARTIAL) -> MissingAnswer | None:
     """Return how many of the cases the record of a selection holds, or None for all of them."""
     if not record.deselected:
         return None
     held = len(record.cases)
-    return Missing(code=code, held=held, total=record.total_cases)
+    return MissingAnswer(code=code, held=held, total=record.total_cases)
 
 
-def cut_short(record: Record) -> Missing | None:
+def cut_short(record: Record) -> MissingAnswer | None:
     """Return how the run ended before its time, or None where it did not."""
     if record.error is not None:
-        return Missing(code=MissingCode.ENDED_EARLY, detail=error_reason(record.error))
+        return MissingAnswer(code=MissingCode.ENDED_EARLY, detail=error_reason(record.error))
     if not record.finished:
-        return Missing(code=MissingCode.NOT_FINISHED)
-    return None if record.cases else Missing(code=MissingCode.NO_CASES)
+        return MissingAnswer(code=MissingCode.NOT_FINISHED)
+    return None if record.cases else MissingAnswer(code=MissingCode.NO_CASES)
 
 
 def crash(record: Record) -> Reason | None:

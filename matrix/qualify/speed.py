@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from matrix._util.enums import StrEnum
 from matrix.qualify.query import Side
-from matrix.qualify.runs import Missing, cut_short, hardware
+from matrix.qualify.runs import MissingAnswer, cut_short, hardware
 from matrix.record.model import STARTS, Outcome, Record, StartKind
 
 SLOWDOWN = 1.15
@@ -108,7 +108,7 @@ class Dropped(NamedTuple):
     cell: str
     started: str
     code: DroppedCode
-    missing: Missing | None = None
+    missing: MissingAnswer | None = None
     case: str | None = None
     outcome: Outcome | None = None
 

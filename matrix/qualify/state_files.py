@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from matrix._util.files import read_text, write_text
-from matrix._util.lock import alone
 from matrix.catalog.cells import CellError, candidate_project
+from matrix.catalog.lock import alone
 from matrix.errors import MatrixError
-from matrix.qualify.model import Verdict
+from matrix.qualify.model import QualificationVerdict
 from matrix.qualify.table_watch import TablePlace, WatchedTable
 from matrix.qualify.watch import (
-    Build,
     CasePlace,
     FindingKey,
     FindingKind,
     Followed,
-    History,
+    QualifiedBuild,
     Status,
+    WatchHistory,
 )
 from matrix.record.json_value import JsonValue
 from matrix.record.model import Platform, RecordError
@@ -47,7 +47,7 @@ _ROUND_KEYS = dict.fromkeys(("platform", "baseline", "candidate"))
 _Read = TypeVar("_Read")
 
 
-class StateError(MatrixError):
+class StateFileError(MatrixError):
     """A file of a qualification's state that is damaged, or of a newer form."""
 
 
@@ -82,7 +82,7 @@ def history_path(folder: Path, candidate: str) -> Path:
     return folder / f"{candidate}.json"
 
 
-def read_history(folder: Path, candidate: str) -> History:
+def read_history(folder: Path, candidate: str) -> WatchHistory:
     """Return what became of a candidate's findings; an empty history where the file does not exist.
 
     Raises StateError for a file that is damaged, or is of another candidate.
@@ -90,14 +90,14 @@ def read_history(folder: Path, candidate: str) -> History:
     path = history_path(folder, candidate)
     data = _read(path)
     if data is None:
-        return History(candidate=candidate)
+        return WatchHistory(candidate=candidate)
     found = _checked(path, lambda: _history(JsonValue(str(path), data)))
     if found.candidate != candidate:
-        raise StateError(f"{path}: candidate: is {found.candidate}, not {candidate}; rename it")
+        raise StateFileError(f"{path}: candidate: is {found.candidate}, not {candidate}; rename it")
     return found
 
 
-def write_history(folder: Path, history: History) -> Path:
+def write_history(folder: Path, history: WatchHistory) -> Path:
     """Write what became of a candidate's findings; return the file."""
     path = history_path(folder, history.candidate)
     content = {
@@ -217,9 +217,9 @@ def environment_seconds(runs: Iterable[MadeRun]) -> Mapping[str, float]:
     }
 
 
-def _history(value: JsonValue) -> History:
+def _history(value: JsonValue) -> WatchHistory:
     _check_schema(value, _HISTORY_KEYS)
-    return History(
+    return WatchHistory(
         candidate=value.text("candidate"),
         findings=findings_of(value),
         builds=tuple(map(_build, value.items("builds"))),
@@ -258,13 +258,13 @@ def _table(value: JsonValue) -> WatchedTable:
     )
 
 
-def _build(value: JsonValue) -> Build:
+def _build(value: JsonValue) -> QualifiedBuild:
     value.has_keys(_BUILD_KEYS)
-    return Build(
+    return QualifiedBuild(
         identity=value.text("identity"),
         version=value.text("version"),
         day=value.text("day"),
-        verdict=value.one_of("verdict", Verdict),
+        verdict=value.one_of("verdict", QualificationVerdict),
     )
 
 
@@ -314,7 +314,7 @@ def _checked(path: Path, read: Callable[[], _Read]) -> _Read:
     try:
         return read()
     except (RecordError, CellError) as error:
-        raise StateError(f"{error}; move {path.name} away to begin again") from None
+        raise StateFileError(f"{error}; move {path.name} away to begin again") from None
 
 
 def _read(path: Path) -> object:
@@ -324,9 +324,9 @@ def _read(path: Path) -> object:
         return None
     except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not JSON"
-        raise StateError(f"{path}: {why}; move it away to begin again") from None
+        raise StateFileError(f"{path}: {why}; move it away to begin again") from None
     if found is None:
-        raise StateError(f"{path}: is null, not an object; move it away to begin again")
+        raise StateFileError(f"{path}: is null, not an object; move it away to begin again")
     return found
 
 

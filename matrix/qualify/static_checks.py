@@ -29,7 +29,7 @@ from matrix.qualify.runs import ReleaseRuns
 from matrix.record.model import RUNGS, Rung
 from matrix.record.signature import signature
 from matrix.verdict.grid import Grid, Seen, Square, shown_torch, shown_vllm, survey
-from matrix.verdict.ladder import CHEAP, Progress, Step, evidence_of
+from matrix.verdict.ladder import CHEAP, LadderStep, Progress, evidence_of
 from matrix.verdict.reasons import Checked, Reason, failure_key
 from matrix.verdict.states import StepState
 
@@ -208,19 +208,19 @@ def _asked(
     return sides.only(other, set(map(parse_version, {*shown, *ran})))
 
 
-def failing_step(progress: Progress) -> Step | None:
+def failing_step(progress: Progress) -> LadderStep | None:
     """Return the first rung where the cell fails without a run to say so, or None."""
     if progress.fails is None or progress.fails not in CHEAP:
         return None
     return progress.steps[RUNGS.index(progress.fails)]
 
 
-def short_reason(step: Step) -> Reason | None:
+def short_reason(step: LadderStep) -> Reason | None:
     """Return why a rung fails, without what differs from pair to pair, where that is known."""
     return Checked(facts=step.cause) if step.cause else step.reason
 
 
-def step_signature(step: Step) -> str:
+def step_signature(step: LadderStep) -> str:
     """Return the signature of a rung that fails, by which it can be waived."""
     return signature(failure_key(short_reason(step)) or step.rung) or step.rung
 

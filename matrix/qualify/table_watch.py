@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from matrix.qualify.watch import (
+    BuildFindings,
     CasePlace,
-    Change,
+    FindingChange,
     FindingKey,
     FindingKind,
     Followed,
-    History,
-    Seen,
     Status,
+    WatchHistory,
     follow,
 )
 from matrix.record.content import content_hash
@@ -59,12 +59,12 @@ class TableDelta:
     """
 
     watched: WatchedTable
-    changes: tuple[Change, ...]
+    changes: tuple[FindingChange, ...]
     asked: tuple[Entry, ...]
     before: str
 
     @property
-    def regressed(self) -> tuple[Change, ...]:
+    def regressed(self) -> tuple[FindingChange, ...]:
         """What is new or reopened; nothing where the watch begins."""
         return tuple(
             change
@@ -75,7 +75,7 @@ class TableDelta:
         )
 
     @property
-    def open(self) -> tuple[Change, ...]:
+    def open(self) -> tuple[FindingChange, ...]:
         """What is not closed, without what was there when the watch began."""
         return tuple(
             change
@@ -106,7 +106,7 @@ def follow_table(before: WatchedTable | None, table: Table) -> TableDelta:
         if place in digests and known.records.get(place) != digests[place]
     )
     night = max((entry.record.started for entry in asked), default=known.last)
-    history = History(candidate="", findings=known.findings)
+    history = WatchHistory(candidate="", findings=known.findings)
     after, changes = follow(history, seen_in_table(asked, night))
     watched = WatchedTable(
         findings=after.findings,
@@ -117,7 +117,7 @@ def follow_table(before: WatchedTable | None, table: Table) -> TableDelta:
     return TableDelta(watched=watched, changes=changes, asked=asked, before=known.last)
 
 
-def seen_in_table(entries: Iterable[Entry], night: str) -> Seen:
+def seen_in_table(entries: Iterable[Entry], night: str) -> BuildFindings:
     """Return what the counted records of some cells show.
 
     A case is clean where it is compatible, or drifts without a failure, in a run with the packages
@@ -136,7 +136,7 @@ def seen_in_table(entries: Iterable[Entry], night: str) -> Seen:
                 clean.add(place)
         if run is None and record.is_complete and not entry.verdict.not_stock:
             clean.add(CasePlace(record.cell, record.platform, ""))
-    return Seen(build=night, findings=frozenset(findings), clean=frozenset(clean))
+    return BuildFindings(build=night, findings=frozenset(findings), clean=frozenset(clean))
 
 
 def _findings(place: CasePlace, judged: CaseVerdict) -> set[FindingKey]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from matrix._util.enums import StrEnum
 from matrix.qualify.cache_check import CACHE_CHECK
-from matrix.qualify.model import Drift, Failure, Qualification, Verdict
+from matrix.qualify.model import Drift, Failure, Qualification, QualificationVerdict
 from matrix.qualify.runs import CaseState, CellRun, outcome, run_outcome
 
 
@@ -72,7 +72,7 @@ class Followed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class BuildFindings:
     """What the runs of one build show: findings, and the cases that have an answer without any."""
 
     build: str
@@ -81,30 +81,30 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Build:
+class QualifiedBuild:
     """One build that was qualified: its identity, version, day and verdict."""
 
     identity: str
     version: str
     day: str
-    verdict: Verdict
+    verdict: QualificationVerdict
 
 
 @dataclass(frozen=True, kw_only=True)
-class History:
+class WatchHistory:
     """All findings of one candidate's name, by key, and the builds that were qualified."""
 
     candidate: str
     findings: tuple[Followed, ...] = ()
-    builds: tuple[Build, ...] = ()
+    builds: tuple[QualifiedBuild, ...] = ()
 
     @property
-    def last(self) -> Build | None:
+    def last(self) -> QualifiedBuild | None:
         """The build that was qualified last."""
         return self.builds[-1] if self.builds else None
 
 
-class Change(NamedTuple):
+class FindingChange(NamedTuple):
     """A finding before and after a build; `before` is None for a new one.
 
     `asked` is whether the build has an answer to it.
@@ -119,19 +119,23 @@ class Change(NamedTuple):
 class Delta:
     """What one build changed: the history with it, and the build that was qualified before it."""
 
-    history: History
-    changes: tuple[Change, ...]
-    before: Build | None
+    history: WatchHistory
+    changes: tuple[FindingChange, ...]
+    before: QualifiedBuild | None
 
 
-def follow(history: History, seen: Seen) -> tuple[History, tuple[Change, ...]]:
+def follow(
+    history: WatchHistory, seen: BuildFindings
+) -> tuple[WatchHistory, tuple[FindingChange, ...]]:
     """Return the history with one more build, and what became of each finding that is not closed.
 
     A finding that this build closed is among the changes; one that was closed before is not.
     """
     known = {finding.key: finding for finding in history.findings}
     changes = [
-        Change(known[key].status if key in known else None, _next(known.get(key), key, seen), asked)
+        FindingChange(
+            known[key].status if key in known else None, _next(known.get(key), key, seen), asked
+        )
         for key in sorted(known.keys() | seen.findings)
         for asked in [key in seen.findings or key.place in seen.clean]
     ]
@@ -144,7 +148,7 @@ def follow(history: History, seen: Seen) -> tuple[History, tuple[Change, ...]]:
     return after, tuple(told)
 
 
-def _next(known: Followed | None, key: FindingKey, seen: Seen) -> Followed:
+def _next(known: Followed | None, key: FindingKey, seen: BuildFindings) -> Followed:
     """Return what becomes of one finding."""
     build = seen.build
     if key in seen.findings:
@@ -167,20 +171,20 @@ def _next(known: Followed | None, key: FindingKey, seen: Seen) -> Followed:
     return replace(known, status=Status.SILENT_ONCE, build=build)
 
 
-def delta_of(history: History, build: Build, found: Qualification) -> Delta:
+def delta_of(history: WatchHistory, build: QualifiedBuild, found: Qualification) -> Delta:
     """Return what a build that was qualified changes in the history."""
     before = [other for other in history.builds if other.identity != build.identity]
     after, changes = follow(with_build(history, build), seen_in(found, build.identity))
     return Delta(history=after, changes=changes, before=before[-1] if before else None)
 
 
-def with_build(history: History, build: Build) -> History:
+def with_build(history: WatchHistory, build: QualifiedBuild) -> WatchHistory:
     """Return the history with a build that was qualified; of one build the last verdict counts."""
     others = tuple(known for known in history.builds if known.identity != build.identity)
     return replace(history, builds=(*others, build))
 
 
-def seen_in(found: Qualification, build: str) -> Seen:
+def seen_in(found: Qualification, build: str) -> BuildFindings:
     """Return what a qualification shows of a build.
 
     A waived finding is a finding. A case of which something is not known is not clean.
@@ -196,7 +200,7 @@ def seen_in(found: Qualification, build: str) -> Seen:
         for place in _answered(match.candidate)
         if not _covered(place, unclear) and not _covered(place, failing)
     }
-    return Seen(build=build, findings=frozenset(findings), clean=frozenset(clean))
+    return BuildFindings(build=build, findings=frozenset(findings), clean=frozenset(clean))
 
 
 def _answered(run: CellRun) -> Iterable[CasePlace]:
@@ -223,7 +227,7 @@ def _key_of(finding: Failure | Drift) -> FindingKey:
     return FindingKey(place, FindingKind.DRIFT, f"{finding.start} {finding.counter}")
 
 
-def counts(changes: Iterable[Change]) -> Mapping[Status, int]:
+def counts(changes: Iterable[FindingChange]) -> Mapping[Status, int]:
     """Return how many findings a build left in each status, without those it did not ask."""
     found = dict.fromkeys(Status, 0)
     for change in changes:

@@ -27,7 +27,7 @@ from matrix.record.model import PLATFORMS, RUNGS, Record
 STARTUP_TESTS_VERSION = 23
 """The version of what the startup tests of this checkout measure. Raise it by one when a start
 does, counts or records something else, and add its row to `matrix/data/startup_tests.toml`. The row
-names the platforms where that is so: records of others stay current (`Change.affects`)."""
+names the platforms where that is so: records of others stay current (`TestsChange.affects`)."""
 
 _DATA = DATA / "startup_tests.toml"
 _NEEDED = ("number", "changed")
@@ -40,7 +40,7 @@ class StartupTestsError(MatrixError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class TestsChange:
     """What one version of the startup tests changed, and which records that can affect.
 
     `platforms`, `torch` and `vllm` limit the records by what ran, `failed_at` to runs that failed
@@ -85,7 +85,7 @@ class Change:
 class StartupTests:
     """All versions of the startup tests, oldest first; the last is the current one."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[TestsChange, ...]
 
     @property
     def current(self) -> int:
@@ -125,7 +125,7 @@ class StartupTests:
         fingerprint = tests.get("fingerprint") if isinstance(tests, Mapping) else None
         return fingerprint if isinstance(fingerprint, str) else None
 
-    def changes_since(self, record: Record) -> tuple[Change, ...] | None:
+    def changes_since(self, record: Record) -> tuple[TestsChange, ...] | None:
         """Return what changed since the record was made and can affect it, oldest first.
 
         None where the version of its startup tests is unknown, or newer than the current one.
@@ -203,7 +203,7 @@ def parse_startup_tests(text: str, name: str) -> StartupTests:
     return StartupTests(changes=tuple(changes))
 
 
-def _change(row: Mapping[str, Any], where: str) -> Change:
+def _change(row: Mapping[str, Any], where: str) -> TestsChange:
     changed = row["changed"]
     if not isinstance(changed, str) or not changed.strip() or "\n" in changed:
         raise StartupTestsError(f"{where}: changed: is not one line of text; say what changed")
@@ -218,7 +218,7 @@ def _change(row: Mapping[str, Any], where: str) -> Change:
             raise StartupTestsError(
                 f"{where}: platforms: {platform!r} is not a platform; use {' or '.join(PLATFORMS)}"
             )
-    return Change(
+    return TestsChange(
         number=row["number"],
         changed=changed,
         platforms=platforms,

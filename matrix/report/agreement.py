@@ -18,9 +18,9 @@ from matrix.rules.platform_differences import Explanation
 from matrix.verdict.agreement import (
     Agreement,
     CaseEnded,
-    Count,
+    ComparedCount,
     Figures,
-    NotRun,
+    NotRunOnCpu,
     Pair,
     Prediction,
     Share,
@@ -255,7 +255,7 @@ def _side_by_side(agreement: Agreement) -> str:
     return tabular(["pair", "case", "start", *_SHORT, "on the CPU"], rows, right=range(3, 8))
 
 
-def _both_numbers(count: Count | None) -> str:
+def _both_numbers(count: ComparedCount | None) -> str:
     if count is None:
         return "-"
     if count.agrees or count.cpu is None:
@@ -337,7 +337,7 @@ def _pair(agreement: Agreement, pair: Pair, predictions: Iterable[Prediction]) -
     }
 
 
-def _count(count: Count) -> dict[str, object]:
+def _count(count: ComparedCount) -> dict[str, object]:
     return {
         "start": count.start,
         "counter": count.counter,
@@ -348,7 +348,7 @@ def _count(count: Count) -> dict[str, object]:
     }
 
 
-def _explanations(differences: Iterable[Count]) -> list[Explanation]:
+def _explanations(differences: Iterable[ComparedCount]) -> list[Explanation]:
     """Return each explanation of a difference once, in the order of the differences."""
     seen = {why.id: why for difference in differences for why in difference.why}
     return list(seen.values())
@@ -382,9 +382,9 @@ def _plain(name: str) -> str:
     return clip(clean(name), 60)
 
 
-def prediction_words(reason: CaseEnded | NotRun | Reason | None) -> str:
+def prediction_words(reason: CaseEnded | NotRunOnCpu | Reason | None) -> str:
     """Return why a case is not predicted, or why CUDA did not start."""
-    if isinstance(reason, NotRun):
+    if isinstance(reason, NotRunOnCpu):
         return "was not run"
     if not isinstance(reason, CaseEnded):
         return reason_words(reason)

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from matrix._util.text import aligned, clean, clip, listed
-from matrix.attribution.bisect import Outcome, Search, SkipCode
-from matrix.catalog.candidates.steps import Change, Step
+from matrix.attribution.bisect import BisectionOutcome, Search, SkipCode
+from matrix.catalog.candidates.steps import LineChange, Step
 from matrix.report.attribution.sentences import symptom_words
 from matrix.report.stock import mark
 
 _MAX_WIDTH = 400
 
 
-def line_text(search: Search, case: str, platform: str, change: Change | None) -> str:
+def line_text(search: Search, case: str, platform: str, change: LineChange | None) -> str:
     """Return what the steps of a line did that were tried, and where the line changes."""
     text = lines(search, case, platform, tried=True)
     if change is None:
@@ -49,7 +49,11 @@ def _runs(count: int, more: str = "") -> str:
 
 
 def to_json(
-    search: Search, case: str, platform: str, change: Change | None = None, runs: int | None = None
+    search: Search,
+    case: str,
+    platform: str,
+    change: LineChange | None = None,
+    runs: int | None = None,
 ) -> str:
     """Return a search as JSON, always ASCII: the outcome of each environment, and the answer.
 
@@ -95,7 +99,7 @@ def _skip_value(search: Search, name: str) -> dict[str, object] | None:
     return None if skip is None else {"code": str(skip.code), "detail": skip.detail}
 
 
-def _change_value(change: Change) -> dict[str, object]:
+def _change_value(change: LineChange) -> dict[str, object]:
     return {
         "last": _step_value(change.last),
         "between": [_step_value(step) for step in change.between],
@@ -120,11 +124,11 @@ def lines(search: Search, case: str, platform: str, *, tried: bool = False) -> s
     first_word, last_word = ("changed", "as before") if counts else ("bad", "good")
     if search.fixed:
         first_word, last_word = "good", "bad"
-    words: dict[Outcome | None, str] = {
-        **{outcome: str(outcome) for outcome in Outcome},
-        Outcome.BAD: first_word,
-        Outcome.GOOD: last_word,
-        Outcome.UNCLEAR: "ran with flags that may not be its own",
+    words: dict[BisectionOutcome | None, str] = {
+        **{outcome: str(outcome) for outcome in BisectionOutcome},
+        BisectionOutcome.BAD: first_word,
+        BisectionOutcome.GOOD: last_word,
+        BisectionOutcome.UNCLEAR: "ran with flags that may not be its own",
         None: "not run",
     }
     rows = [

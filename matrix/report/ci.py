@@ -46,7 +46,7 @@ _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fault:
+class CaseFault:
     """One case that is not compatible; the run as a whole where `case` is None."""
 
     entry: Entry
@@ -68,12 +68,12 @@ class Group:
 
     verdict: Verdict
     signature: str
-    faults: tuple[Fault, ...]
+    faults: tuple[CaseFault, ...]
 
     @property
-    def cells(self) -> tuple[tuple[Entry, tuple[Fault, ...]], ...]:
+    def cells(self) -> tuple[tuple[Entry, tuple[CaseFault, ...]], ...]:
         """Return each cell on its platform, with its faults."""
-        found: dict[tuple[str, str], list[Fault]] = {}
+        found: dict[tuple[str, str], list[CaseFault]] = {}
         for fault in self.faults:
             record = fault.entry.record
             found.setdefault((record.cell, record.platform), []).append(fault)
@@ -93,7 +93,7 @@ class Group:
 
 def groups(table: Table) -> tuple[Group, ...]:
     """Return what is not compatible, by signature: worst verdict first, then most cells."""
-    found: dict[tuple[Verdict, str], list[Fault]] = {}
+    found: dict[tuple[Verdict, str], list[CaseFault]] = {}
     for entry in table.entries:
         for fault in _faults(entry):
             found.setdefault((fault.verdict, fault.signature), []).append(fault)
@@ -167,13 +167,13 @@ def junit(table: Table) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _faults(entry: Entry) -> list[Fault]:
+def _faults(entry: Entry) -> list[CaseFault]:
     faults = []
     run = entry.whole_run
     if run is not None and run.verdict in _LEVELS:
         why = reason_words(run.reason) or run.verdict
         faults.append(
-            Fault(
+            CaseFault(
                 entry=entry,
                 case=None,
                 verdict=run.verdict,
@@ -190,7 +190,7 @@ def _faults(entry: Entry) -> list[Fault]:
             judged.fails_at and judged.signature
         )
         faults.append(
-            Fault(
+            CaseFault(
                 entry=entry,
                 case=case,
                 verdict=judged.verdict,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from matrix._util.text import clean, clip, code, listed, markdown, plural
 from matrix.qualify.table_watch import TableDelta, TablePlace
-from matrix.qualify.watch import Change, FindingKind, Status
+from matrix.qualify.watch import FindingChange, FindingKind, Status
 from matrix.report.qualify.watch import NOT_ASKED, WORDS
 from matrix.verdict.table import Entry, Table
 
@@ -77,9 +77,9 @@ def _heading(delta: TableDelta) -> str:
     return f"{since}: {ran}; {', '.join(found) or 'no findings'}."
 
 
-def _sections(delta: TableDelta) -> list[tuple[str, list[Change]]]:
+def _sections(delta: TableDelta) -> list[tuple[str, list[FindingChange]]]:
     """Return the findings by what became of them, without empty parts."""
-    parts: dict[str, list[Change]] = {word: [] for word in (*WORDS.values(), NOT_ASKED)}
+    parts: dict[str, list[FindingChange]] = {word: [] for word in (*WORDS.values(), NOT_ASKED)}
     parts[_FROM_BEFORE] = []
     for change in delta.changes:
         if delta.is_from_before(change.now) and change.now.status is not Status.CLOSED:
@@ -89,9 +89,11 @@ def _sections(delta: TableDelta) -> list[tuple[str, list[Change]]]:
     return [(word, changes) for word, changes in parts.items() if changes]
 
 
-def _section(word: str, changes: Sequence[Change], entries: Mapping[TablePlace, Entry]) -> str:
+def _section(
+    word: str, changes: Sequence[FindingChange], entries: Mapping[TablePlace, Entry]
+) -> str:
     """Return a part of the text: what was found, and below each the cells that show it."""
-    groups: dict[tuple[FindingKind, str], list[Change]] = {}
+    groups: dict[tuple[FindingKind, str], list[FindingChange]] = {}
     for change in changes:
         groups.setdefault((change.now.key.kind, change.now.key.what), []).append(change)
     lines = []
@@ -106,9 +108,9 @@ def _section(word: str, changes: Sequence[Change], entries: Mapping[TablePlace, 
     return f"\n## {title}\n\n{text}\n"
 
 
-def _places(changes: Iterable[Change], entries: Mapping[TablePlace, Entry]) -> list[str]:
+def _places(changes: Iterable[FindingChange], entries: Mapping[TablePlace, Entry]) -> list[str]:
     """Return a line for each cell on a platform, with its cases and since when they show it."""
-    cells: dict[TablePlace, list[Change]] = {}
+    cells: dict[TablePlace, list[FindingChange]] = {}
     for change in changes:
         cell, platform, _ = change.now.key.place
         cells.setdefault(TablePlace(cell, platform), []).append(change)

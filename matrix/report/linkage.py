@@ -10,7 +10,7 @@ from matrix._util.text import clean, clip
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.update import described
 from matrix.checks.facts import LinkCode, LinkFact
-from matrix.checks.linkage.build import Build
+from matrix.checks.linkage.build import WheelBuild
 from matrix.checks.linkage.link import Linkage, Linked
 from matrix.checks.linkage.why import link_fact
 from matrix.report.coded import coded
@@ -147,7 +147,7 @@ def to_json(linkages: Sequence[Linkage], *, extensions: bool) -> str:
     return json.dumps({"schema": 1, "pairs": pairs}, indent=2) + "\n"
 
 
-def _build(build: Build) -> dict[str, object]:
+def _build(build: WheelBuild) -> dict[str, object]:
     return {
         "version": build.version,
         "wheel": build.file,
@@ -157,7 +157,7 @@ def _build(build: Build) -> dict[str, object]:
     }
 
 
-def _built_for(build: Build) -> str:
+def _built_for(build: WheelBuild) -> str:
     cuda = f"CUDA {build.cuda}" if build.cuda else "no CUDA"
     return f"{build.machine or 'unknown processor'}, {cuda}"
 

@@ -60,19 +60,19 @@ def reason_words(reason: reasons.Reason | None) -> str:
             return _of_counters(reason)
         case reasons.PackageFails() | reasons.NotStock() | reasons.GoesOn():
             return _of_packages_or_run(reason)
-        case reasons.Error() | reasons.Ended() | reasons.NoReason() | reasons.FailedAt():
+        case reasons.Error() | reasons.EndedWithoutText() | reasons.NoReason() | reasons.FailedAt():
             return _of_end(reason)
         case _:
             return _PLAIN[reason.code]
 
 
 def _of_end(
-    reason: reasons.Error | reasons.Ended | reasons.NoReason | reasons.FailedAt,
+    reason: reasons.Error | reasons.EndedWithoutText | reasons.NoReason | reasons.FailedAt,
 ) -> str:
     match reason:
         case reasons.Error(kind=kind):
             return kind.replace("_", " ")
-        case reasons.Ended(outcome=outcome):
+        case reasons.EndedWithoutText(outcome=outcome):
             return _OUTCOMES.get(outcome, outcome.replace("_", " "))
         case reasons.NoReason(outcome=outcome):
             return f"{outcome.replace('_', ' ')} without a reason"

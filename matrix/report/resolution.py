@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from matrix._util.text import clean
-from matrix.checks.resolution.cache import Question, Resolution
+from matrix.checks.resolution.cache import Resolution, ResolverQuestion
 from matrix.checks.resolution.resolve_cells import ResolvePlan
 from matrix.checks.resolution.resolver import ResolverError, TimedAnswer
 from matrix.report.facts import facts_words
@@ -57,7 +57,7 @@ def _width(plan: ResolvePlan) -> int:
     return max(len(_question(question)) for question in plan.questions)
 
 
-def _question(question: Question) -> str:
+def _question(question: ResolverQuestion) -> str:
     cell = question.cell
     form = "override" if question.override is not None else "declared"
     return f"{cell.name:24} torch {cell.torch:6} vLLM {cell.vllm:6} {form}"

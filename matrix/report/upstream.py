@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from matrix._util.text import code, tabular
-from matrix.rules.expectations import Published, Rule
+from matrix.rules.expectations import PublishedCounters, Rule
 
 
 def section(rules: Sequence[Rule]) -> str:
@@ -53,7 +53,7 @@ def content(rules: Sequence[Rule]) -> list[dict[str, object]]:
     ]
 
 
-def _published(rules: Sequence[Rule]) -> Iterator[tuple[Rule, Published]]:
+def _published(rules: Sequence[Rule]) -> Iterator[tuple[Rule, PublishedCounters]]:
     return ((rule, rule.upstream) for rule in rules if rule.upstream)
 
 

@@ -12,7 +12,7 @@ from matrix.rules.upstream.changes import ChangeOf, UpstreamChange
 
 if TYPE_CHECKING:
     from matrix.rules.evidence import Overrun
-    from matrix.rules.upstream.hold import Contradiction, Held, Vanished
+    from matrix.rules.upstream.hold import Held, UpstreamContradiction, Vanished
     from matrix.rules.upstream.model import UpstreamRelease
     from matrix.rules.upstream.sdist import UpstreamRead
 
@@ -60,7 +60,7 @@ def render_unread(releases: Iterable[UpstreamRelease]) -> list[str]:
 
 def contradictions(held: Held, where: str) -> list[str]:
     """Return a line for each rule and counter that contradicts upstream, with what to do."""
-    grouped: dict[tuple[str, ...], list[Contradiction]] = {}
+    grouped: dict[tuple[str, ...], list[UpstreamContradiction]] = {}
     for contradiction in held.contradictions:
         key = (
             contradiction.rule,
@@ -94,7 +94,7 @@ def _overrun(overrun: Overrun, where: str) -> str:
     )
 
 
-def _contradiction(group: list[Contradiction], where: str) -> str:
+def _contradiction(group: list[UpstreamContradiction], where: str) -> str:
     first = group[0]
     vllm = _span(contradiction.vllm for contradiction in group)
     torch = _span(contradiction.torch for contradiction in group)

@@ -54,7 +54,7 @@ class Overrun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class UpstreamEvidence:
     """Upstream's numbers by the link of the file that states them, and the torch releases."""
 
     stated: Mapping[str, Sequence[Stated]]
@@ -97,7 +97,7 @@ class Evidence:
                         yield minor_of(release.version), minor_of(torch)
 
 
-def evidence_of(upstream: Upstream, releases: Releases) -> Evidence:
+def evidence_of(upstream: Upstream, releases: Releases) -> UpstreamEvidence:
     """Return what upstream states, under each torch up to the newest that one of its vLLM pins."""
     read = {release.version for release in upstream.releases}
     pinned = [minor_of(release.torch) for release in releases.vllm if release.version in read]
@@ -116,10 +116,10 @@ def evidence_of(upstream: Upstream, releases: Releases) -> Evidence:
         for path in release.files
         if path.rpartition("/")[2] not in STARTUP_TESTS
     }
-    return Evidence(stated=stated, files=files, torches=torches)
+    return UpstreamEvidence(stated=stated, files=files, torches=torches)
 
 
-def overruns(expectations: Expectations, evidence: Evidence) -> Iterator[Overrun]:
+def overruns(expectations: Expectations, evidence: UpstreamEvidence) -> Iterator[Overrun]:
     """Yield where a rule goes beyond its evidence, in the order of the file.
 
     A rule without a platform needs evidence of each.

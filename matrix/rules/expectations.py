@@ -68,7 +68,7 @@ class Difference(NamedTuple):
     rule: str
 
 
-class Published(NamedTuple):
+class PublishedCounters(NamedTuple):
     """What upstream publishes of a start where we measured something else, and where it does."""
 
     counters: Mapping[str, int]
@@ -92,7 +92,7 @@ class Rule:
     torch: VersionRange = field(default_factory=VersionRange)
     vllm: VersionRange = field(default_factory=VersionRange)
     flags: Mapping[str, object] = field(default_factory=dict)
-    upstream: Published | None = None
+    upstream: PublishedCounters | None = None
 
     @cached_property
     def expects(self) -> Mapping[str, Expected]:

@@ -23,7 +23,13 @@ from matrix._util.toml_rows import (
 from matrix._util.versions import VersionRange, VersionRangeError
 from matrix.record.model import Platform, StartKind
 from matrix.rules.counters import COUNTERS
-from matrix.rules.expectations import UPSTREAM, Expectations, ExpectationsError, Published, Rule
+from matrix.rules.expectations import (
+    UPSTREAM,
+    Expectations,
+    ExpectationsError,
+    PublishedCounters,
+    Rule,
+)
 
 _DATA = DATA / "expectations.toml"
 _KEYS = (
@@ -94,7 +100,7 @@ def _rule(
     return replace(rule, upstream=_published(row["upstream"], rule, f"{where}: upstream"))
 
 
-def _published(value: object, rule: Rule, where: str) -> Published:
+def _published(value: object, rule: Rule, where: str) -> PublishedCounters:
     if not isinstance(value, dict) or value.keys() != {"counters", "link"}:
         raise ExpectationsError(f'{where}: write {{ counters = {{ ... }}, link = "https://..." }}')
     link = value["link"]
@@ -116,7 +122,7 @@ def _published(value: object, rule: Rule, where: str) -> Published:
             )
     if not rule.records:
         raise ExpectationsError(f"{where}: evidence names no record; name the one that measured")
-    return Published(counters=counters, link=link)
+    return PublishedCounters(counters=counters, link=link)
 
 
 def _range(

@@ -22,7 +22,7 @@ from matrix.attribution.bisect import (
     parse_range,
     search,
 )
-from matrix.attribution.observations import Ended, Observation, observe
+from matrix.attribution.observations import Observation, ObservationEnd, observe
 from matrix.catalog.candidates.series import StepError
 from matrix.catalog.cells import Cell, is_candidate_name
 from matrix.catalog.releases import Releases
@@ -49,12 +49,12 @@ class CaseQuery:
     platform: str
     expectations: Expectations
 
-    def seen(self, read: LoadedRecords, cells: Mapping[str, Cell], late: str) -> Seen:
+    def seen(self, read: LoadedRecords, cells: Mapping[str, Cell], late: str) -> SeenSteps:
         """Return what the records say of these cells; those that began after `late` are last."""
         observations, unclear = observed_along(
             cells, self.case, self.platform, self._observed(read, late)
         )
-        return Seen(
+        return SeenSteps(
             observations=observations,
             unclear=frozenset(unclear),
             details=self._details(read, cells),
@@ -80,7 +80,7 @@ class CaseQuery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class SeenSteps:
     """What the records say of the steps: the run that represents each, those that are unclear.
 
     `details` is why the newest run of a step has no result, as far as it says so.
@@ -91,7 +91,7 @@ class Seen:
     details: Mapping[str, str] = field(default_factory=dict)
 
 
-Look = Callable[[Mapping[str, Cell]], Seen]
+Look = Callable[[Mapping[str, Cell]], SeenSteps]
 """What the records say of these cells, by environment."""
 
 Run = Callable[[str], list[str]]
@@ -150,7 +150,7 @@ def _newest_ends(text: str, project: str, releases: Releases) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class BisectionProgress:
     """How far a bisection of a line came: the search, the runs that it took, what went wrong."""
 
     search: Search
@@ -159,8 +159,8 @@ class Progress:
 
 
 def bisect_releases(
-    line: ReleaseLine, first: Seen, ruled_out: Collection[str], look: Look, run: Run | None
-) -> Progress:
+    line: ReleaseLine, first: SeenSteps, ruled_out: Collection[str], look: Look, run: Run | None
+) -> BisectionProgress:
     """Search releases to the end, or without `run` to the next environment that has to run.
 
     `first` is what the records say before anything runs, `ruled_out` are environments that a check
@@ -178,7 +178,7 @@ def bisect_releases(
         )
         following = found.bisection.next
         if following is None or run is None:
-            return Progress(search=found, runs=len(ran), failures=tuple(failures))
+            return BisectionProgress(search=found, runs=len(ran), failures=tuple(failures))
         failures += run(following)
         ran.add(following)
         seen = look(line.cells)
@@ -186,7 +186,7 @@ def bisect_releases(
 
 def bisect_line(
     line: Line, look: Look, run: Run | None, ends: Ends = Ends.ANY, *, dry: bool = False
-) -> Progress:
+) -> BisectionProgress:
     """Search a line to its end, or without `run` to the next step that has to run.
 
     That step's candidate is made, unless it is a `dry` search. A step that cannot be made, or whose
@@ -211,13 +211,13 @@ def bisect_line(
             if line.cells[following] != before:
                 continue  # this very build may have a record already
         if following is None or run is None:
-            return Progress(search=found, runs=len(ran), failures=tuple(failures))
+            return BisectionProgress(search=found, runs=len(ran), failures=tuple(failures))
         failures += run(following)
         ran.add(following)
 
 
 def _search(
-    line: Line, seen: Seen, ran: set[str], not_made: Mapping[str, str], ends: Ends
+    line: Line, seen: SeenSteps, ran: set[str], not_made: Mapping[str, str], ends: Ends
 ) -> Search:
     """Return the progress of the search. Raises BisectionError, also for ends that are not so."""
     labels = line.labels
@@ -260,6 +260,6 @@ def _other_ends(
 
 
 def _did(run: Observation) -> str:
-    if run.ended is Ended.FAILED:
+    if run.ended is ObservationEnd.FAILED:
         return f"fails at {run.rung}" + (f" ({run.signature})" if run.signature else "")
     return "counts other than expected" if run.faulty else "runs to its end"

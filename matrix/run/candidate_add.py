@@ -20,7 +20,7 @@ from matrix.catalog.candidates import sources
 from matrix.catalog.candidates.channels import place_of
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import change_candidates, load_candidates
-from matrix.catalog.candidates.gathered import Gathered, Wanted, pythons_of
+from matrix.catalog.candidates.gathered import CandidateRequest, Gathered, pythons_of
 from matrix.catalog.candidates.model import TORCH_COMPANIONS, Candidate
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.published import from_index
@@ -111,9 +111,9 @@ class AddRequest:
         return any(getattr(self, name) is not None for name in _SOURCES)
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> CandidateRequest:
         """What is asked for besides where it is. Raises MatrixError for another companion."""
-        return Wanted(
+        return CandidateRequest(
             name=self.name,
             project=self.project,
             pythons=tuple(self.python),
@@ -219,7 +219,9 @@ def _example(releases: Releases, candidate: Candidate, asked: Sequence[str]) -> 
     return None
 
 
-def _gather(request: AddRequest, wanted: Wanted, releases: Releases, say: Say) -> Gathered:
+def _gather(
+    request: AddRequest, wanted: CandidateRequest, releases: Releases, say: Say
+) -> Gathered:
     """Return the candidate from the place that is named."""
     if request.wheel is not None:
         return from_wheel(wanted, request.wheel, request.sha256, releases)
@@ -241,7 +243,7 @@ def _gather(request: AddRequest, wanted: Wanted, releases: Releases, say: Say) -
 
 
 def _cuda_ways(
-    request: AddRequest, wanted: Wanted, releases: Releases, say: Say
+    request: AddRequest, wanted: CandidateRequest, releases: Releases, say: Say
 ) -> CudaWays | None:
     """Return what finds the way of a vLLM from sources to cuda; None for the platform cpu."""
     asked = request.platform or "auto"

@@ -17,7 +17,7 @@ from matrix.catalog.candidates.file import change_candidates, load_candidates
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.place import VARIABLE
 from matrix.catalog.candidates.series import Series, StepError
-from matrix.catalog.candidates.steps import Change, Step
+from matrix.catalog.candidates.steps import LineChange, Step
 from matrix.catalog.candidates.update import Update, update
 from matrix.catalog.cells import Cell, CellError, environment_name, factor_of
 from matrix.catalog.projects import Project
@@ -168,7 +168,7 @@ def other_half(text: str, project: Project, releases: Releases) -> Other:
     return Other(factor=factor, version=None if text == minor else version)
 
 
-def change_of(line: Line, search: Search) -> Change | None:
+def change_of(line: Line, search: Search) -> LineChange | None:
     """Return where a line changes; None while the search goes on."""
     found = search.bisection
     if found.next is not None or found.good is None:
@@ -182,4 +182,4 @@ def change_of(line: Line, search: Search) -> Change | None:
     if repository is not None and old is not None and new is not None:
         page = compare_address(repository, old, new)
     between = tuple(line.step(name) for name in found.candidates)
-    return Change(last=line.step(last), between=between, page=page)
+    return LineChange(last=line.step(last), between=between, page=page)

@@ -23,14 +23,14 @@ from matrix.qualify.turns import Untimed
 from matrix.record.model import Platform
 from matrix.record.reader import read
 from matrix.run.rerun import RECORDS, Rerun, RerunError, command, outer_environ, records_of, tox_of
-from matrix.run.run_cell import NotRun, NotRunError, RunCell, RunOptions
+from matrix.run.run_cell import CellNotRun, NotRunError, RunCell, RunOptions
 from matrix.run.turns import TurnLog, take_turns
 
 _LOGS = "logs"
 _INTERRUPT = 45.0  # seconds for tox to end a cell, whose record is written; tox itself gives it 30
 
 
-class Evidence(Protocol):
+class EvidenceReader(Protocol):
     """What the records say, read again each time."""
 
     def judge(self, plan: CandidatePlan) -> Qualification:
@@ -49,12 +49,16 @@ class Carried:
 
     qualification: Qualification
     again: tuple[str, ...] = ()
-    not_run: tuple[NotRun, ...] = ()
+    not_run: tuple[CellNotRun, ...] = ()
     untimed: tuple[Untimed, ...] = ()
 
 
 def carry_out(
-    plan: CandidatePlan, evidence: Evidence, run: RunCell, say: Say, turns: TurnLog | None = None
+    plan: CandidatePlan,
+    evidence: EvidenceReader,
+    run: RunCell,
+    say: Say,
+    turns: TurnLog | None = None,
 ) -> Carried:
     """Run what has yet to run, judge, run what fails or drifts once more, and judge again.
 
@@ -85,7 +89,7 @@ def carry_out(
 
 
 def _confirmed(
-    plan: CandidatePlan, evidence: Evidence, run: RunCell, say: Say, carried: Carried
+    plan: CandidatePlan, evidence: EvidenceReader, run: RunCell, say: Say, carried: Carried
 ) -> Carried:
     """Run once more in a fresh environment what fails or drifts and did not yet, and judge."""
     lost = {item.cell for item in carried.not_run}
@@ -107,7 +111,7 @@ def _confirmed(
 
 def _run_each(
     plan: CandidatePlan, cells: Sequence[Again], run: RunCell, say: Say, *, fresh: bool
-) -> list[NotRun]:
+) -> list[CellNotRun]:
     not_run = []
     for number, item in enumerate(cells, 1):
         planned = item.planned
@@ -129,7 +133,7 @@ def _run_each(
             path = run(name, options)
         except NotRunError as error:
             say(f"{progress}: {error}")
-            not_run.append(NotRun(cell=name, reason=str(error)))
+            not_run.append(CellNotRun(cell=name, reason=str(error)))
         else:
             say(f"{progress}: {time.monotonic() - began:.0f} s, record {path}")
     return not_run

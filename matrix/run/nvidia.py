@@ -23,7 +23,7 @@ from matrix._util.nvidia import (
 )
 from matrix.record.model import ErrorKind, Platform
 from matrix.run import nvidia_probe
-from matrix.run.nvidia_probe import Answer
+from matrix.run.nvidia_probe import DriverAnswer
 from matrix.run.preflight import Refusal, choose_platform, first_line
 
 CONTEXT_MIB = 512
@@ -72,7 +72,7 @@ def unusable_gpu(
     environ: Mapping[str, str] = os.environ,
     devices: Path = DEVICES,
     bus: Path = _PCI_DEVICES,
-    driver: Callable[[], Answer | None] | None = None,
+    driver: Callable[[], DriverAnswer | None] | None = None,
 ) -> Refusal | None:
     """Return why no cell can run on this machine's GPU, or None; None always for the platform cpu.
 
@@ -117,7 +117,7 @@ def why_not_cuda(
     )
 
 
-def ask_driver(seconds: float = ANSWER_SECONDS) -> Answer | None:
+def ask_driver(seconds: float = ANSWER_SECONDS) -> DriverAnswer | None:
     """Return the driver's answer; None where it hung for that long, or took its caller with it.
 
     A process of its own asks, `nvidia_probe`: a broken driver can hang or crash whoever calls it,
@@ -129,7 +129,7 @@ def ask_driver(seconds: float = ANSWER_SECONDS) -> Answer | None:
         return None
     fields = json.loads(answer[1])
     pairs = {key: tuple(fields[key]) for key in ("cuda", "capability") if fields[key]}
-    return Answer(**{**fields, **pairs})
+    return DriverAnswer(**{**fields, **pairs})
 
 
 def gpus_on_the_bus(devices: Path = _PCI_DEVICES) -> tuple[str, ...]:
@@ -180,7 +180,7 @@ def _no_driver(gpu: str) -> Refusal:
     )
 
 
-def _refused_by(answer: Answer | None, wheel: tuple[int, int] | None) -> Refusal | None:
+def _refused_by(answer: DriverAnswer | None, wheel: tuple[int, int] | None) -> Refusal | None:
     """Return why a driver that answered so cannot serve a torch built with that CUDA, or None.
 
     Since CUDA 11 a driver serves every toolkit of its major version and of those before it
@@ -231,7 +231,7 @@ def _refused_by(answer: Answer | None, wheel: tuple[int, int] | None) -> Refusal
     return _too_full(answer)
 
 
-def _too_full(answer: Answer) -> Refusal | None:
+def _too_full(answer: DriverAnswer) -> Refusal | None:
     if answer.total_mib is None or answer.free_mib is None:
         return None
     need = gpu_need_mib(answer.total_mib)

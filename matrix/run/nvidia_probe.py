@@ -14,7 +14,7 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MIN
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class DriverAnswer:
     """What a driver answered; None for what it did not come to, or does not tell.
 
     `missing`: why its library does not load. `cuda`: the highest CUDA that it supports. `error`:
@@ -33,11 +33,11 @@ class Answer:
     total_mib: int | None = None
 
 
-def _answer() -> Answer:
+def _answer() -> DriverAnswer:
     try:
         cuda = ctypes.CDLL(_CUDA)
     except OSError as error:
-        return Answer(missing=str(error))
+        return DriverAnswer(missing=str(error))
     number = ctypes.c_int()
     version = None
     if cuda.cuDriverGetVersion(ctypes.byref(number)) == 0:  # as 12080 for CUDA 12.8
@@ -46,11 +46,11 @@ def _answer() -> Answer:
     if status:
         name = ctypes.c_char_p()
         known = cuda.cuGetErrorName(status, ctypes.byref(name)) == 0 and name.value
-        return Answer(cuda=version, error=known.decode() if known else f"CUDA error {status}")
+        return DriverAnswer(cuda=version, error=known.decode() if known else f"CUDA error {status}")
     cuda.cuDeviceGetCount(ctypes.byref(number))
     gpu_count, device = number.value, ctypes.c_int()
     if not gpu_count or cuda.cuDeviceGet(ctypes.byref(device), 0):
-        return Answer(cuda=version, gpus=gpu_count)
+        return DriverAnswer(cuda=version, gpus=gpu_count)
     label = ctypes.create_string_buffer(256)
     cuda.cuDeviceGetName(label, len(label), device)
     capability = []
@@ -58,7 +58,7 @@ def _answer() -> Answer:
         cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
         capability.append(number.value)
     used, free, total = _memory(_uuid(cuda, device)) or (None, None, None)
-    return Answer(
+    return DriverAnswer(
         cuda=version,
         gpus=gpu_count,
         name=label.value.decode("utf-8", "replace"),

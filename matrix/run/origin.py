@@ -33,7 +33,7 @@ from matrix.record.origin import Origin
 from matrix.record.stock import Environment
 from matrix.run.preflight import Refusal
 from matrix.run.wheel_content import (
-    Published,
+    IndexedFile,
     before_a_bundle,
     content_of,
     read_bundled,
@@ -63,7 +63,7 @@ class Installed:
     revision: str | None = None
     content: str | None = None
     wheel: str | None = None
-    published: Published | None = None
+    published: IndexedFile | None = None
 
     @property
     def file(self) -> str | None:
@@ -358,7 +358,7 @@ def _direct(distribution: metadata.Distribution) -> tuple[str | None, str | None
     )
 
 
-def _published(project: Project, record: str, content: str | None) -> Published | None:
+def _published(project: Project, record: str, content: str | None) -> IndexedFile | None:
     """Return the file of an index that an installed release is, as tox or a bundle noted it."""
     environment = Path(sys.prefix)
     bundled = read_bundled(environment, project, record)

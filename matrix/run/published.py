@@ -23,7 +23,7 @@ from matrix._util.addresses import without_secrets
 from matrix.catalog.candidates.choose import Tags, machine_tags, wheel_version
 from matrix.catalog.index import Index, NoProjectError, PublishedFile
 from matrix.catalog.projects import Project
-from matrix.run.wheel_content import Published, content_of, read_note, write_note
+from matrix.run.wheel_content import IndexedFile, content_of, read_note, write_note
 
 _TRIES = 3  # wheels of one release that fit this Python
 
@@ -72,7 +72,7 @@ def _look(site: Path, project: Project) -> tuple[str, str] | None:
 
 def _find(
     index: Index, project: Project, version: str, content: str, tags: Sequence[Tag]
-) -> Published | None:
+) -> IndexedFile | None:
     """Return the file of the index that has this content; None where it has no such file."""
     try:
         files = index.files(project)
@@ -81,7 +81,7 @@ def _find(
     for file in _fitting(files, version, tags)[:_TRIES]:
         members = index.parts(file, lambda name: name.endswith(".dist-info/RECORD")) or {}
         if any(content_of(record) == content for record in members.values()):
-            return Published(
+            return IndexedFile(
                 index=without_secrets(index.url),
                 file=file.filename,
                 sha256=file.sha256,

@@ -37,7 +37,7 @@ class RunCell(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NotRun:
+class CellNotRun:
     """A cell that should have run and left no record, and why."""
 
     cell: str

@@ -16,7 +16,7 @@ from matrix.qualify.candidate_plan import CandidatePlan, PlannedCell, PlannedPai
 from matrix.qualify.model import Qualification
 from matrix.qualify.turns import TIMED, Untimed, why_untimed
 from matrix.record.model import Platform
-from matrix.run.run_cell import NotRun, NotRunError, RunCell, RunOptions
+from matrix.run.run_cell import CellNotRun, NotRunError, RunCell, RunOptions
 
 ONE_CASE = "1"
 """How many cases run side by side, where nobody says: two at once slow each other down."""
@@ -36,7 +36,7 @@ class TurnLog(Protocol):
 class Taken:
     """What came of the turns: the cells that could not be run, and the pairings without turns."""
 
-    not_run: tuple[NotRun, ...] = ()
+    not_run: tuple[CellNotRun, ...] = ()
     untimed: tuple[Untimed, ...] = ()
 
 
@@ -76,7 +76,7 @@ def _all_turns(pairs: list[PlannedPair]) -> int:
 class _StoppedError(Exception):
     """A cell left no record."""
 
-    def __init__(self, not_run: NotRun) -> None:
+    def __init__(self, not_run: CellNotRun) -> None:
         super().__init__(not_run.reason)
         self.not_run = not_run
 
@@ -121,7 +121,7 @@ class _Turns:
             path = self.run(planned.cell.name, options)
         except NotRunError as error:
             self.say(f"{what}: {error}")
-            raise _StoppedError(NotRun(cell=planned.cell.name, reason=str(error))) from None
+            raise _StoppedError(CellNotRun(cell=planned.cell.name, reason=str(error))) from None
         self.took[planned.cell.name] = time.monotonic() - began
         self.say(f"{what}: {self.took[planned.cell.name]:.0f} s, record {path}")
         return path

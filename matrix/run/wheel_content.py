@@ -29,7 +29,7 @@ _LARGEST = 1 << 20  # characters of a note, which has a few entries of a few hun
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class IndexedFile:
     """The file on an index whose RECORD has the rows of an installed package.
 
     `index` is without credentials, `sha256` the file's, `built` the time of its upload; None where
@@ -72,7 +72,7 @@ def _installed_at(path: str) -> str | None:
     return path
 
 
-def read_note(environment: Path) -> Mapping[str, Published | None]:
+def read_note(environment: Path) -> Mapping[str, IndexedFile | None]:
     """Return the files that are noted in an environment's folder, by the content of the package.
 
     None: the index was asked, and has no such file. Without a note that can be read it is empty.
@@ -83,7 +83,7 @@ def read_note(environment: Path) -> Mapping[str, Published | None]:
         return {}
 
 
-def read_bundled(environment: Path, project: str, record: str) -> Published | None:
+def read_bundled(environment: Path, project: str, record: str) -> IndexedFile | None:
     """Return the wheel of a release that a bundle installed; None where no bundle says it.
 
     `record` is the RECORD that is there; another one than the bundle left is of another wheel.
@@ -104,7 +104,7 @@ def before_a_bundle(environment: Path, sha256: str) -> str:
     return found if isinstance(found, str) else sha256
 
 
-def write_note(environment: Path, found: Mapping[str, Published | None]) -> None:
+def write_note(environment: Path, found: Mapping[str, IndexedFile | None]) -> None:
     """Write what `read_note` reads. Raises FileError where it cannot be written."""
     data = {content: entry and asdict(entry) for content, entry in sorted(found.items())}
     write_text(environment / NOTE, json.dumps(data, indent=1) + "\n")
@@ -120,14 +120,14 @@ def _read(note: Path) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _published(entry: object) -> Published | None:
+def _published(entry: object) -> IndexedFile | None:
     """Return an entry of a note; raises TypeError where it has another form."""
     if entry is None:
         return None
     if not isinstance(entry, dict):
         raise TypeError
-    values: dict[str, Any] = {field.name: entry.get(field.name) for field in fields(Published)}
+    values: dict[str, Any] = {field.name: entry.get(field.name) for field in fields(IndexedFile)}
     for name, value in values.items():
         if not isinstance(value, str) and not (name in _OPTIONAL and value is None):
             raise TypeError
-    return Published(**values)
+    return IndexedFile(**values)

@@ -4,7 +4,7 @@ An archive (`*.records.parquet`) holds each record as the very text of its file,
 (`matrix.store.database`).
 
 No record is lost, whoever else works in the folder: one process at a time writes its archives
-(`matrix._util.lock`), from what they hold then and not from what was read before; what is written
+(`matrix.catalog.lock`), from what they hold then and not from what was read before; what is written
 is read back and is on the disk before it takes its name; and a file is deleted only if it is the
 one that was read.
 """
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matrix._util.files import sync
-from matrix._util.lock import LockError, alone
+from matrix.catalog.lock import LockError, alone
 from matrix.store import ingest as summaries
 from matrix.store.database import (
     COLUMNS,

@@ -46,7 +46,7 @@ class ShownCase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class RecordChange:
     """One thing that differs: what was `before` and is `after`, None where one side lacks it.
 
     `where` is a case, with its start, or empty. `notable` is false for seconds that may be noise.
@@ -67,7 +67,7 @@ class Diff:
     before: Record
     after: Record
     verdicts: tuple[CellVerdict, CellVerdict]
-    changes: tuple[Change, ...]
+    changes: tuple[RecordChange, ...]
 
     @property
     def one_cell(self) -> bool:
@@ -75,7 +75,7 @@ class Diff:
         before, after = self.before, self.after
         return (before.cell, before.platform) == (after.cell, after.platform)
 
-    def of(self, aspect: str) -> tuple[Change, ...]:
+    def of(self, aspect: str) -> tuple[RecordChange, ...]:
         """Return the changes of one of ASPECTS."""
         return tuple(change for change in self.changes if change.aspect == aspect)
 
@@ -104,16 +104,16 @@ def differences(
     return Diff(before=before, after=after, verdicts=verdicts, changes=tuple(changes))
 
 
-def _verdict(before: CellVerdict, after: CellVerdict) -> list[Change]:
+def _verdict(before: CellVerdict, after: CellVerdict) -> list[RecordChange]:
     old, new = (
         ShownVerdict(verdict=verdict.verdict, reason=verdict.reason) for verdict in (before, after)
     )
     if old == new:
         return []
-    return [Change(aspect="verdict", where="", what="cell", before=old, after=new)]
+    return [RecordChange(aspect="verdict", where="", what="cell", before=old, after=new)]
 
 
-def _cases(before: Record, after: Record, verdicts: tuple[CellVerdict, ...]) -> list[Change]:
+def _cases(before: Record, after: Record, verdicts: tuple[CellVerdict, ...]) -> list[RecordChange]:
     old, new = (
         {
             case.case: ShownCase(
@@ -128,8 +128,8 @@ def _cases(before: Record, after: Record, verdicts: tuple[CellVerdict, ...]) -> 
     return _mappings("case", "", old, new)
 
 
-def _counters(before: Record, after: Record) -> list[Change]:
-    changes: list[Change] = []
+def _counters(before: Record, after: Record) -> list[RecordChange]:
+    changes: list[RecordChange] = []
     for (name, start), *cases in _pairs(before, after):
         old, new = (case.started(start) for case in cases)
         if old is not None and new is not None:
@@ -152,7 +152,7 @@ def _by_name(defaults: Defaults) -> dict[str, object]:
     }
 
 
-def _seconds(before: Record, after: Record, times: Times) -> list[Change]:
+def _seconds(before: Record, after: Record, times: Times) -> list[RecordChange]:
     changes = []
     for (name, start), *cases in _pairs(before, after):
         old, new = (case.started(start) for case in cases)
@@ -165,7 +165,7 @@ def _seconds(before: Record, after: Record, times: Times) -> list[Change]:
         notable = beyond_noise(history, totals[1])
         said = [f"{value:.1f}" for value in totals if value is not None]
         changes.append(
-            Change(
+            RecordChange(
                 aspect="seconds",
                 where=f"{name} {start}",
                 what="total",
@@ -187,7 +187,7 @@ def _pairs(before: Record, after: Record) -> list[tuple[tuple[str, str], Case, C
     ]
 
 
-def _flags(before: Record, after: Record) -> list[Change]:
+def _flags(before: Record, after: Record) -> list[RecordChange]:
     changes = _mappings("flag", "", before.flags, after.flags)
     others = {case.case: case for case in after.cases}
     for case in sorted(before.cases, key=attrgetter("case")):
@@ -211,9 +211,9 @@ def _flat(record: Record) -> dict[str, object]:
 
 def _mappings(
     aspect: str, where: str, before: Mapping[str, object], after: Mapping[str, object]
-) -> list[Change]:
+) -> list[RecordChange]:
     return [
-        Change(
+        RecordChange(
             aspect=aspect,
             where=where,
             what=key,

@@ -12,14 +12,14 @@ from matrix.store.database import RecordDatabase, literal
 from matrix.store.ingest import SUMMARY
 from matrix.store.layout import PACK
 from matrix.store.summary import HistoryError
-from matrix.verdict.precedence import Evidence
+from matrix.verdict.precedence import EvidenceLevel
 
 _ONCE = "(SELECT DISTINCT ON (content) * FROM rows WHERE fault IS NULL)"
 _KEYS = "content, cell, platform, started"
 # The names that these columns had before, which other engines know.
 _EXPORTED = {
     "complete": "complete AS whole",
-    "evidence": f"evidence = {int(Evidence.CONCLUSIVE)} AS settles",
+    "evidence": f"evidence = {int(EvidenceLevel.CONCLUSIVE)} AS settles",
     "verdict_key": "verdict_key AS judged",
     "outcome_key": "outcome_key AS kind",
     "environment_key": "environment_key AS setting",

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from matrix._util.files import NameTakenError, create_bytes
-from matrix._util.lock import alone
+from matrix.catalog.lock import alone
 from matrix.errors import MatrixError
 from matrix.record.content import content_hash
 from matrix.record.model import PLATFORMS, Record, RecordError

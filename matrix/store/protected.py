@@ -25,7 +25,7 @@ _PROJECT = CHECKOUT
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class ProtectedRecords:
     """The names of records, such as `results/cpu/X.json`, and the digests of what they say."""
 
     names: frozenset[str]
@@ -52,7 +52,9 @@ def _real_folder(here: str, folder: str) -> str:
     return os.path.realpath(os.path.join(here, folder))
 
 
-def evidence_of(items: Iterable[str], places: Iterable[Path] = (Path(), _PROJECT)) -> Evidence:
+def evidence_of(
+    items: Iterable[str], places: Iterable[Path] = (Path(), _PROJECT)
+) -> ProtectedRecords:
     """Return the records among these items; a link is not a record.
 
     What they say is read where they are below one of the places: the current folder, or the
@@ -62,12 +64,12 @@ def evidence_of(items: Iterable[str], places: Iterable[Path] = (Path(), _PROJECT
     files = [place / name for place in places for name in names]
     read = (summaries.of_file(str(file), file.name, 0, 0) for file in files if file.is_file())
     contents = {row.get("content") for row in read}
-    return Evidence(names=names, contents=frozenset(contents - {None}))
+    return ProtectedRecords(names=names, contents=frozenset(contents - {None}))
 
 
 def named_records(
     expectations: Expectations, explanations: Explanations, notes: Iterable[Note]
-) -> Evidence:
+) -> ProtectedRecords:
     """Return the records that an expectation, an explanation or a note names as evidence."""
     items = [record for rule in expectations.rules for record in rule.records]
     items += [item for explanation in explanations.every for item in explanation.evidence]

@@ -20,11 +20,11 @@ from matrix.store.retention import Stored
 from matrix.store.sources import add, records_of
 from matrix.store.summary import HistoryError, Times
 from matrix.verdict.judge import judge
-from matrix.verdict.precedence import FAULTS, RUN_ORDER, Fault, run_order
+from matrix.verdict.precedence import FAULTS, RUN_ORDER, FaultLevel, run_order
 from matrix.verdict.states import Verdict
 
 if TYPE_CHECKING:
-    from matrix.store.protected import Evidence
+    from matrix.store.protected import ProtectedRecords
 
 _STORED = "path, source, file, cell, platform, started"
 """The columns of `matrix.store.sources.Held`."""
@@ -197,10 +197,10 @@ class History:
         ).fetchall()
         return {content for (content,) in found}
 
-    def _faults(self, expectations: Expectations) -> dict[str, Fault]:
+    def _faults(self, expectations: Expectations) -> dict[str, FaultLevel]:
         """Return the fault that each `verdict_key` stands for."""
         return {
-            key: FAULTS.get(verdict, Fault.NONE)
+            key: FAULTS.get(verdict, FaultLevel.NONE)
             for key, verdict in self.verdicts(expectations).items()
         }
 
@@ -361,7 +361,9 @@ class History:
         ).fetchall()
         return [RunRow(*row) for row in found]
 
-    def for_policy(self, late: str, expectations: Expectations, named: Evidence) -> list[Stored]:
+    def for_policy(
+        self, late: str, expectations: Expectations, named: ProtectedRecords
+    ) -> list[Stored]:
         """Return every record as a policy sees it, once, whatever the number of its files.
 
         `named` are the records that are evidence. The age of a future-dated record is not known, so

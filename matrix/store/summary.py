@@ -19,7 +19,7 @@ from matrix.record.stock import not_stock
 from matrix.rules.expectations import Expectations
 from matrix.store.fingerprint import environment_key, outcome_key, verdict_key
 from matrix.verdict.judge import judge
-from matrix.verdict.precedence import Evidence, answers_all, evidence_of
+from matrix.verdict.precedence import EvidenceLevel, answers_all, evidence_of
 from matrix.verdict.stock import departures_of
 
 _LARGEST = 2**63 - 1  # that a column of an index holds; a record may have two such numbers
@@ -146,10 +146,10 @@ def _total_seconds(case: Case, start: str) -> float | None:
     return seen.seconds.get("total") if seen else None
 
 
-def _evidence(record: Record) -> Evidence:
+def _evidence(record: Record) -> EvidenceLevel:
     """Return how much the record can say; a complete one need not be judged for it."""
     if answers_all(record):
-        return Evidence.CONCLUSIVE
+        return EvidenceLevel.CONCLUSIVE
     return evidence_of(record, judge(record, _NOTHING))
 
 

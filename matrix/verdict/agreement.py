@@ -52,7 +52,7 @@ class Pair:
     cpu_part: Part | None = field(default=None, hash=False)
 
 
-class Count(NamedTuple):
+class ComparedCount(NamedTuple):
     """One counter of one start on both platforms; ``cpu`` is None where that start never ran there.
 
     ``why`` holds what explains a difference, and nothing where there is none.
@@ -94,7 +94,7 @@ class CaseEnded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NotRun:
+class NotRunOnCpu:
     """The CPU did not run the case."""
 
     code: ClassVar[PredictionCode] = PredictionCode.NOT_RUN
@@ -111,7 +111,7 @@ class Prediction:
     pair: Pair
     case: str
     started: bool
-    reason: CaseEnded | NotRun | Recorded | Error | None
+    reason: CaseEnded | NotRunOnCpu | Recorded | Error | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,15 +167,15 @@ class Agreement:
     """
 
     pairs: tuple[Pair, ...] = ()
-    counts: tuple[Count, ...] = ()
+    counts: tuple[ComparedCount, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     one_sided: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
 
     @cached_property
-    def by_case(self) -> Mapping[Pair, Mapping[str, list[Count]]]:
+    def by_case(self) -> Mapping[Pair, Mapping[str, list[ComparedCount]]]:
         """The counts of each pair, by case."""
-        found: dict[Pair, dict[str, list[Count]]] = {pair: {} for pair in self.pairs}
+        found: dict[Pair, dict[str, list[ComparedCount]]] = {pair: {} for pair in self.pairs}
         for pair, counts in groupby(self.counts, attrgetter("pair")):
             cases = found[pair]
             for case, counts_of_case in groupby(counts, attrgetter("case")):
@@ -202,12 +202,12 @@ class Agreement:
         }
 
     @cached_property
-    def differences(self) -> tuple[Count, ...]:
+    def differences(self) -> tuple[ComparedCount, ...]:
         """The counts that both platforms have and that differ."""
         return tuple(count for count in self.counts if count.cpu is not None and not count.agrees)
 
     @property
-    def unexplained(self) -> tuple[Count, ...]:
+    def unexplained(self) -> tuple[ComparedCount, ...]:
         """The differences that no explanation speaks of."""
         return tuple(count for count in self.differences if not count.why)
 
@@ -233,7 +233,7 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
         if releases is not None:
             found.setdefault(releases, {"cuda": [], "cpu": []})[record.platform].append(record)
     pairs: list[Pair] = []
-    counts: list[Count] = []
+    counts: list[ComparedCount] = []
     predictions: list[Prediction] = []
     one_sided: set[str] = set()
     alone: set[str] = set()
@@ -272,7 +272,7 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
     )
 
 
-def figures(counts: Iterable[Count], predictions: Iterable[Prediction]) -> Figures:
+def figures(counts: Iterable[ComparedCount], predictions: Iterable[Prediction]) -> Figures:
     """Return the figures of these counts and predictions."""
     expected: list[bool] = []
     counted: list[bool] = []
@@ -334,7 +334,7 @@ def group(every: Iterable[_Item], key: Callable[[_Item], _Key]) -> Mapping[_Key,
     return found
 
 
-def _counter(count: Count) -> str:
+def _counter(count: ComparedCount) -> str:
     return count.counter
 
 
@@ -384,7 +384,7 @@ def _prediction(pair: Pair, case: Case, other: Case | None, cpu: Record) -> Pred
         started = StartKind.COLD if other and other.starts else None
         return predicted(started=False, reason=_ended(case, Platform.CUDA, started))
     if other is None:
-        why = error_reason(cpu.error) if cpu.error else NotRun()
+        why = error_reason(cpu.error) if cpu.error else NotRunOnCpu()
         return predicted(started=True, reason=why)
     seen, ran_there = ({start.start for start in run.starts} for run in (case, other))
     if seen - ran_there:
@@ -399,7 +399,7 @@ def _ended(case: Case, platform: Platform, cpu_start: StartKind | None = None) -
 
 def _counts(
     pair: Pair, case: Case, other: Case | None, explanations: Explanations
-) -> Iterable[Count]:
+) -> Iterable[ComparedCount]:
     for start in STARTS:
         seen = case.started(start)
         if seen is None:
@@ -408,7 +408,7 @@ def _counts(
         if matched is None:
             for counter in DEFAULT_COUNTERS:
                 if counter in seen.counters:
-                    yield Count(
+                    yield ComparedCount(
                         pair=pair,
                         case=case.case,
                         start=start,
@@ -422,7 +422,7 @@ def _counts(
             why: tuple[Explanation, ...] = ()
             if cuda != cpu:
                 why = explanations.explain(case.case, start, counter, pair.torch, pair.vllm)
-            yield Count(
+            yield ComparedCount(
                 pair=pair, case=case.case, start=start, counter=counter, cuda=cuda, cpu=cpu, why=why
             )
 

@@ -314,7 +314,7 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
     if error is not None and error.kind == "wrong_cell":
         return untested(reason=reasons.error_reason(error))
     if case.outcome in _UNFINISHED:
-        return untested(reason=known or reasons.Ended(outcome=case.outcome))
+        return untested(reason=known or reasons.EndedWithoutText(outcome=case.outcome))
     if case.outcome in _FAILED:
         if error is not None and not blames_pair(error) and error.kind not in _CUT_SHORT:
             # A full disk or a missing compiler fails cases too, and shows nothing of the pair.

@@ -73,7 +73,7 @@ class RunEvidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class LadderStep:
     """One rung of a cell: its state, why, and whether a record shows it.
 
     `cause` and `promised` as in `Answer`.
@@ -122,7 +122,7 @@ class Progress:
 
     cell: Cell
     platform: str
-    steps: tuple[Step, ...]
+    steps: tuple[LadderStep, ...]
     verdict: Verdict
     reached: str | None
     fails: str | None
@@ -321,8 +321,8 @@ def assess(
 
 
 def _standing(
-    steps: Iterable[Step], declared: Declared, ran: RunEvidence | None
-) -> tuple[str | None, Step | None]:
+    steps: Iterable[LadderStep], declared: Declared, ran: RunEvidence | None
+) -> tuple[str | None, LadderStep | None]:
     """Return the highest rung that passed below the lowest step that stops the cell, and that step.
 
     A step that a run got past cannot stop the cell, nor can the pin of an off-pin cell, whose torch
@@ -342,23 +342,25 @@ def _standing(
     return reached, None
 
 
-_UNKNOWN_STEPS: dict[str, Step] = {rung: Step(rung=rung, state=StepState.UNKNOWN) for rung in RUNGS}
-_DECLARED = Step(rung="declared", state=StepState.PASSED)
-_NOT_NEEDED = Step(rung="links", state=StepState.NOT_NEEDED)
+_UNKNOWN_STEPS: dict[str, LadderStep] = {
+    rung: LadderStep(rung=rung, state=StepState.UNKNOWN) for rung in RUNGS
+}
+_DECLARED = LadderStep(rung="declared", state=StepState.PASSED)
+_NOT_NEEDED = LadderStep(rung="links", state=StepState.NOT_NEEDED)
 _NO_RUN = tuple(_UNKNOWN_STEPS[rung] for rung in RUNGS[3:])
-_RUN_STEPS: dict[str, Step] = {
-    rung: Step(rung=rung, state=StepState.PASSED, by_record=True) for rung in RUNGS
+_RUN_STEPS: dict[str, LadderStep] = {
+    rung: LadderStep(rung=rung, state=StepState.PASSED, by_record=True) for rung in RUNGS
 }
 
 
-def _declared(declared: Declared) -> Step:
+def _declared(declared: Declared) -> LadderStep:
     if declared.ok and not declared.facts:
         return _DECLARED
     state = StepState.PASSED if declared.ok else StepState.FAILED
-    return Step(rung="declared", state=state, reason=_checked(declared.facts))
+    return LadderStep(rung="declared", state=state, reason=_checked(declared.facts))
 
 
-def _resolves(answer: Answer | None, ran: RunEvidence | None) -> Step:
+def _resolves(answer: Answer | None, ran: RunEvidence | None) -> LadderStep:
     if ran is not None and ("resolves" in ran.passed or ran.fails == "resolves"):
         return _run_step("resolves", ran)
     if answer is not None and answer.unknown:
@@ -366,16 +368,16 @@ def _resolves(answer: Answer | None, ran: RunEvidence | None) -> Step:
     return _UNKNOWN_STEPS["resolves"] if answer is None else _answered("resolves", answer)
 
 
-def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Step:
+def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> LadderStep:
     if platform == "cpu":
         if answer is None:
             return _NOT_NEEDED
         reason = _checked(answer.facts)
-        return Step(rung="links", state=StepState.NOT_NEEDED, reason=reason)
+        return LadderStep(rung="links", state=StepState.NOT_NEEDED, reason=reason)
     if ran is not None and "imports" in ran.passed:
         # The features that do not link stay worth showing.
         kept = answer if answer is not None and answer.ok else Answer(ok=True)
-        return Step(
+        return LadderStep(
             rung="links",
             state=StepState.PASSED,
             reason=_checked(kept.facts),
@@ -387,9 +389,9 @@ def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Ste
     return _UNKNOWN_STEPS["links"] if answer is None else _answered("links", answer)
 
 
-def _answered(rung: str, answer: Answer) -> Step:
+def _answered(rung: str, answer: Answer) -> LadderStep:
     asked = None if answer.ok else answer.asked
-    return Step(
+    return LadderStep(
         rung=rung,
         state=StepState.PASSED if answer.ok else StepState.FAILED,
         reason=_checked(answer.facts, asked),
@@ -398,11 +400,11 @@ def _answered(rung: str, answer: Answer) -> Step:
     )
 
 
-def _run_step(rung: str, ran: RunEvidence | None) -> Step:
+def _run_step(rung: str, ran: RunEvidence | None) -> LadderStep:
     if ran is not None and rung in ran.passed:
         return _RUN_STEPS[rung]
     if ran is not None and rung == ran.fails:
-        return Step(rung=rung, state=StepState.FAILED, reason=ran.reason, by_record=True)
+        return LadderStep(rung=rung, state=StepState.FAILED, reason=ran.reason, by_record=True)
     return _UNKNOWN_STEPS[rung]
 
 

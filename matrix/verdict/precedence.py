@@ -47,7 +47,7 @@ FUTURE_DAYS = 1
 """How many days a record's start may lie ahead of the reader's clock: zones and drift, no more."""
 
 
-class Fault(IntEnum):
+class FaultLevel(IntEnum):
     """How bad a fault a record shows that no more cases could take back."""
 
     NONE = 0
@@ -55,11 +55,11 @@ class Fault(IntEnum):
     FAILS = 2
 
 
-FAULTS = {Verdict.INCOMPATIBLE: Fault.FAILS, Verdict.DRIFT: Fault.DRIFTS}
+FAULTS = {Verdict.INCOMPATIBLE: FaultLevel.FAILS, Verdict.DRIFT: FaultLevel.DRIFTS}
 """The fault of each verdict that tells of one."""
 
 
-class Evidence(IntEnum):
+class EvidenceLevel(IntEnum):
     """How much a record can say of its cell."""
 
     NOTHING = 0
@@ -111,8 +111,8 @@ class Supersession(NamedTuple):
 _STOCK = Minimum("is_stock", least=True)
 
 SUPERSESSIONS = (
-    Supersession(by=(_STOCK, Minimum("evidence", least=Evidence.PARTIAL)), keeps=(_STOCK,)),
-    Supersession(by=(Minimum("evidence", least=Evidence.CONCLUSIVE),), older=True),
+    Supersession(by=(_STOCK, Minimum("evidence", least=EvidenceLevel.PARTIAL)), keeps=(_STOCK,)),
+    Supersession(by=(Minimum("evidence", least=EvidenceLevel.CONCLUSIVE),), older=True),
 )
 """Rules 1 and 2, in this order: each is of the runs that those before it leave."""
 
@@ -151,11 +151,11 @@ class Contender(Protocol):
     """A run that may count, as far as the rule needs it."""
 
     @property
-    def fault(self) -> Fault:
+    def fault(self) -> FaultLevel:
         """The worst fault that it shows."""
 
     @property
-    def evidence(self) -> Evidence:
+    def evidence(self) -> EvidenceLevel:
         """How much it can say."""
 
     @property
@@ -205,9 +205,9 @@ def _passing(contenders: Iterable[ContenderT], tests: tuple[Minimum, ...]) -> li
     return [contender for contender in contenders if all(test.holds(contender) for test in tests)]
 
 
-def _rank(contender: Contender) -> tuple[Fault, Evidence, RunOrder]:
+def _rank(contender: Contender) -> tuple[FaultLevel, EvidenceLevel, RunOrder]:
     """Return what sorts the runs that no conclusive one supersedes; the last one counts."""
-    evidence = Evidence.NOTHING if contender.fault else contender.evidence
+    evidence = EvidenceLevel.NOTHING if contender.fault else contender.evidence
     return contender.fault, evidence, contender.order
 
 
@@ -221,12 +221,12 @@ class JudgedRecord:
     order: RunOrder
 
     @property
-    def fault(self) -> Fault:
+    def fault(self) -> FaultLevel:
         """The fault of its verdict."""
         return fault_of(self.verdict)
 
     @property
-    def evidence(self) -> Evidence:
+    def evidence(self) -> EvidenceLevel:
         """How much it can say."""
         return evidence_of(self.record, self.verdict)
 
@@ -278,12 +278,12 @@ class _Unjudged:
     file: Path
     record: Record
     order: RunOrder
-    fault: Fault = Fault.NONE
+    fault: FaultLevel = FaultLevel.NONE
 
     @cached_property
-    def evidence(self) -> Evidence:
+    def evidence(self) -> EvidenceLevel:
         """How much it says for certain."""
-        return Evidence.CONCLUSIVE if answers_all(self.record) else Evidence.NOTHING
+        return EvidenceLevel.CONCLUSIVE if answers_all(self.record) else EvidenceLevel.NOTHING
 
     @cached_property
     def is_stock(self) -> bool:
@@ -307,9 +307,9 @@ def is_stock(record: Record) -> bool:
     return not not_stock(departures_of(record))
 
 
-def fault_of(verdict: CellVerdict) -> Fault:
+def fault_of(verdict: CellVerdict) -> FaultLevel:
     """Return the fault that a verdict tells of."""
-    return FAULTS.get(verdict.verdict, Fault.NONE)
+    return FAULTS.get(verdict.verdict, FaultLevel.NONE)
 
 
 def answers_all(record: Record) -> bool:
@@ -317,10 +317,10 @@ def answers_all(record: Record) -> bool:
     return record.is_complete and hindrance(record) is None
 
 
-def evidence_of(record: Record, verdict: CellVerdict) -> Evidence:
+def evidence_of(record: Record, verdict: CellVerdict) -> EvidenceLevel:
     """Return how much a judged record can say; the same whatever expectations judged it."""
-    if answers_all(record) or fault_of(verdict) is Fault.FAILS:
-        return Evidence.CONCLUSIVE
+    if answers_all(record) or fault_of(verdict) is FaultLevel.FAILS:
+        return EvidenceLevel.CONCLUSIVE
     # A case has a rung where something is known of it: it got there, or could not.
     answered = any(case.rung is not None for case in verdict.cases)
-    return Evidence.PARTIAL if answered else Evidence.NOTHING
+    return EvidenceLevel.PARTIAL if answered else EvidenceLevel.NOTHING

@@ -66,7 +66,7 @@ class Error(NamedTuple):
     code: Literal[ReasonCode.ERROR] = ReasonCode.ERROR
 
 
-class Ended(NamedTuple):
+class EndedWithoutText(NamedTuple):
     """The case ended so, and the record has no text of it."""
 
     outcome: Outcome
@@ -195,7 +195,7 @@ Reason = (
     Recorded
     | Checked
     | Error
-    | Ended
+    | EndedWithoutText
     | NoReason
     | FailedAt
     | NotFinished
@@ -246,7 +246,7 @@ def failure_key(reason: Reason | None) -> str:
             text = " ".join(filter(None, (facts_key(facts), asked and f"(asked on {asked})")))
         case Error(kind=kind):
             text = kind.replace("_", " ")
-        case Ended(outcome=outcome):
+        case EndedWithoutText(outcome=outcome):
             text = outcome.replace("_", " ")
         case NoReason(outcome=outcome):
             text = f"{outcome.replace('_', ' ')} {reason.code}"

@@ -15,7 +15,7 @@ from matrix.record.model import PLATFORMS, Case, Record
 from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running
 from matrix.verdict.ladder import Part, RunEvidence, badness, evidence_of, highest, part_of
-from matrix.verdict.precedence import Evidence, pick_record, run_order
+from matrix.verdict.precedence import EvidenceLevel, pick_record, run_order
 from matrix.verdict.reasons import OfCase
 
 
@@ -166,7 +166,7 @@ def tabulate(
         shown = None
         if runs := cells.get((cell, platform)):
             counts = pick_record(_of_newest_build(runs, late), expectations, late)
-            if counts.evidence is not Evidence.NOTHING or (cell, platform) not in going_on:
+            if counts.evidence is not EvidenceLevel.NOTHING or (cell, platform) not in going_on:
                 shown = Entry(
                     record=counts.record,
                     verdict=counts.verdict,

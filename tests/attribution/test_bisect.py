@@ -14,7 +14,7 @@ from matrix.attribution import bisect as module
 from matrix.attribution.bisect import (
     Bisection,
     BisectionError,
-    Outcome,
+    BisectionOutcome,
     Search,
     Skip,
     SkipCode,
@@ -23,7 +23,7 @@ from matrix.attribution.bisect import (
     observed_along,
     parse_range,
 )
-from matrix.attribution.observations import WHOLE_RUN, Ended, Observation
+from matrix.attribution.observations import WHOLE_RUN, Observation, ObservationEnd
 from matrix.catalog.cells import Cell
 from matrix.report.bisect import lines
 
@@ -42,16 +42,23 @@ def histories(draw: st.DrawFn) -> tuple[list[str], int, set[str]]:
 
 def bisected(releases: list[str], first: int, skipped: set[str]) -> tuple[Bisection, int, int]:
     """Bisect to the end: the answer, how many releases were asked, how many of them skipped."""
-    known: dict[str, Outcome] = {releases[0]: Outcome.GOOD, releases[-1]: Outcome.BAD}
+    known: dict[str, BisectionOutcome] = {
+        releases[0]: BisectionOutcome.GOOD,
+        releases[-1]: BisectionOutcome.BAD,
+    }
     asked = skips = 0
     while (found := bisect(releases, known)).next is not None:
         assert found.next not in known
         asked += 1
         if found.next in skipped:
-            known[found.next] = Outcome.SKIP
+            known[found.next] = BisectionOutcome.SKIP
             skips += 1
         else:
-            known[found.next] = Outcome.BAD if releases.index(found.next) >= first else Outcome.GOOD
+            known[found.next] = (
+                BisectionOutcome.BAD
+                if releases.index(found.next) >= first
+                else BisectionOutcome.GOOD
+            )
     return found, asked, skips
 
 
@@ -73,7 +80,9 @@ def test_without_a_skip_the_first_bad_one_is_named(
     releases, first, _ = history
     found, asked, _ = bisected(releases, first, set())
     assert found.first_bad == releases[first]
-    start = bisect(releases, {releases[0]: Outcome.GOOD, releases[-1]: Outcome.BAD})
+    start = bisect(
+        releases, {releases[0]: BisectionOutcome.GOOD, releases[-1]: BisectionOutcome.BAD}
+    )
     assert asked <= start.steps
 
 
@@ -82,12 +91,14 @@ def test_the_ends_are_asked_first_and_cost_two_runs(
     history: tuple[list[str], int, set[str]],
 ) -> None:
     releases, first, _ = history
-    known: dict[str, Outcome] = {}
+    known: dict[str, BisectionOutcome] = {}
     asked = []
     promised = bisect(releases, known).steps
     while (found := bisect(releases, known)).next is not None:
         asked.append(found.next)
-        known[found.next] = Outcome.BAD if releases.index(found.next) >= first else Outcome.GOOD
+        known[found.next] = (
+            BisectionOutcome.BAD if releases.index(found.next) >= first else BisectionOutcome.GOOD
+        )
     assert asked[:2] == [releases[-1], releases[0]]
     assert found.first_bad == releases[first]
     assert len(asked) <= promised
@@ -95,9 +106,16 @@ def test_the_ends_are_asked_first_and_cost_two_runs(
 
 def test_an_end_that_cannot_be_told_moves_inwards() -> None:
     releases = ["2.9", "2.10", "2.11", "2.12"]
-    assert bisect(releases, {"2.12": Outcome.SKIP}).next == "2.11"
+    assert bisect(releases, {"2.12": BisectionOutcome.SKIP}).next == "2.11"
     assert (
-        bisect(releases, {"2.12": Outcome.SKIP, "2.11": Outcome.BAD, "2.9": Outcome.SKIP}).next
+        bisect(
+            releases,
+            {
+                "2.12": BisectionOutcome.SKIP,
+                "2.11": BisectionOutcome.BAD,
+                "2.9": BisectionOutcome.SKIP,
+            },
+        ).next
         == "2.10"
     )
 
@@ -106,17 +124,31 @@ def test_an_end_that_cannot_be_told_moves_inwards() -> None:
     ("known", "following", "good", "bad", "candidates", "steps"),
     [
         ({}, "2.12", None, None, FOUR, 4),
-        ({"2.12": Outcome.BAD}, "2.9", None, "2.12", FOUR, 3),
-        ({"2.9": Outcome.GOOD}, "2.12", "2.9", None, FOUR[1:], 3),
-        ({"2.12": Outcome.SKIP}, "2.11", None, None, FOUR, 3),
-        ({"2.11": Outcome.BAD}, "2.9", None, "2.11", FOUR[:3], 2),
-        ({"2.10": Outcome.GOOD}, "2.12", "2.10", None, FOUR[2:], 2),
-        ({"2.9": Outcome.GOOD, "2.12": Outcome.BAD}, "2.10", "2.9", "2.12", FOUR[1:], 2),
-        ({"2.10": Outcome.GOOD, "2.11": Outcome.BAD}, None, "2.10", "2.11", ("2.11",), 0),
+        ({"2.12": BisectionOutcome.BAD}, "2.9", None, "2.12", FOUR, 3),
+        ({"2.9": BisectionOutcome.GOOD}, "2.12", "2.9", None, FOUR[1:], 3),
+        ({"2.12": BisectionOutcome.SKIP}, "2.11", None, None, FOUR, 3),
+        ({"2.11": BisectionOutcome.BAD}, "2.9", None, "2.11", FOUR[:3], 2),
+        ({"2.10": BisectionOutcome.GOOD}, "2.12", "2.10", None, FOUR[2:], 2),
+        (
+            {"2.9": BisectionOutcome.GOOD, "2.12": BisectionOutcome.BAD},
+            "2.10",
+            "2.9",
+            "2.12",
+            FOUR[1:],
+            2,
+        ),
+        (
+            {"2.10": BisectionOutcome.GOOD, "2.11": BisectionOutcome.BAD},
+            None,
+            "2.10",
+            "2.11",
+            ("2.11",),
+            0,
+        ),
     ],
 )
 def test_each_step_says_what_is_known_and_what_remains(
-    known: dict[str, Outcome],
+    known: dict[str, BisectionOutcome],
     following: str | None,
     good: str | None,
     bad: str | None,
@@ -130,7 +162,8 @@ def test_each_step_says_what_is_known_and_what_remains(
 
 def test_skipped_releases_leave_candidates() -> None:
     found = bisect(
-        ["2.9", "2.10", "2.11"], {"2.9": Outcome.GOOD, "2.10": Outcome.SKIP, "2.11": Outcome.BAD}
+        ["2.9", "2.10", "2.11"],
+        {"2.9": BisectionOutcome.GOOD, "2.10": BisectionOutcome.SKIP, "2.11": BisectionOutcome.BAD},
     )
     assert found.done and found.first_bad is None
     assert found.candidates == ("2.10", "2.11")
@@ -139,13 +172,24 @@ def test_skipped_releases_leave_candidates() -> None:
 @pytest.mark.parametrize(
     ("known", "said"),
     [
-        ({"2.9": Outcome.BAD, "2.10": Outcome.GOOD}, "2.9 is bad and the newer 2.10 is good"),
-        ({"2.9": Outcome.GOOD, "2.10": Outcome.GOOD}, "all that could be told are good"),
-        ({"2.9": Outcome.BAD, "2.10": Outcome.BAD}, "no release before 2.9 is good"),
-        ({"2.9": Outcome.SKIP, "2.10": Outcome.SKIP}, "none could be told"),
+        (
+            {"2.9": BisectionOutcome.BAD, "2.10": BisectionOutcome.GOOD},
+            "2.9 is bad and the newer 2.10 is good",
+        ),
+        (
+            {"2.9": BisectionOutcome.GOOD, "2.10": BisectionOutcome.GOOD},
+            "all that could be told are good",
+        ),
+        (
+            {"2.9": BisectionOutcome.BAD, "2.10": BisectionOutcome.BAD},
+            "no release before 2.9 is good",
+        ),
+        ({"2.9": BisectionOutcome.SKIP, "2.10": BisectionOutcome.SKIP}, "none could be told"),
     ],
 )
-def test_outcomes_without_an_answer_are_refused(known: dict[str, Outcome], said: str) -> None:
+def test_outcomes_without_an_answer_are_refused(
+    known: dict[str, BisectionOutcome], said: str
+) -> None:
     with pytest.raises(BisectionError, match=said):
         bisect(["2.9", "2.10"], known)
 
@@ -162,18 +206,18 @@ def search(moving: str, line: Mapping[str, Cell], *more: Any, **options: Any) ->
     return module.search(moving, labels, *more, **options)
 
 
-def observed(name: str, ended: Ended, **more: Any) -> Observation:
+def observed(name: str, ended: ObservationEnd, **more: Any) -> Observation:
     return Observation(
         cell=LINE[name], platform="cpu", case="a", started="2026", ended=ended, **more
     )
 
 
 def ran(name: str, saved: int = 0) -> Observation:
-    return observed(name, Ended.RAN, counters={SAVED: saved})
+    return observed(name, ObservationEnd.RAN, counters={SAVED: saved})
 
 
 def failed(name: str, signature: str = "KeyError: None") -> Observation:
-    return observed(name, Ended.FAILED, rung="starts warm", signature=signature)
+    return observed(name, ObservationEnd.FAILED, rung="starts warm", signature=signature)
 
 
 def run_to_the_end(told: dict[str, Observation], ruled_out: set[str]) -> tuple[Search, int]:
@@ -230,7 +274,7 @@ def test_another_failure_between_is_skipped() -> None:
 
 
 def test_an_end_that_says_nothing_is_passed_over() -> None:
-    nothing = observed(NAMES[2], Ended.NOTHING)
+    nothing = observed(NAMES[2], ObservationEnd.NOTHING)
     line = {name: LINE[name] for name in NAMES[:3]}
     found = search("torch", line, {NAMES[0]: ran(NAMES[0]), NAMES[2]: nothing})
     assert found.bisection.next == NAMES[1]
@@ -271,7 +315,7 @@ def test_each_skip_has_its_reason() -> None:
     line = {name: LINE[name] for name in NAMES[:5]}
     seen = {
         NAMES[0]: ran(NAMES[0]),
-        NAMES[1]: observed(NAMES[1], Ended.NOTHING),
+        NAMES[1]: observed(NAMES[1], ObservationEnd.NOTHING),
         NAMES[4]: failed(NAMES[4]),
     }
     found = search("torch", line, seen, [NAMES[2]], without_result=[NAMES[3]])
@@ -281,9 +325,9 @@ def test_each_skip_has_its_reason() -> None:
         NAMES[2]: SkipCode.RULED_OUT,
         NAMES[3]: SkipCode.NO_RESULT,
     }
-    assert {name for name, outcome in found.outcomes.items() if outcome is Outcome.SKIP} == set(
-        codes
-    )
+    assert {
+        name for name, outcome in found.outcomes.items() if outcome is BisectionOutcome.SKIP
+    } == set(codes)
     text = lines(found, "a", "cpu")
     assert text.count("skip (its run has no result for this case)") == 2
     assert text.count("skip (a check shows that it cannot run)") == 1
@@ -304,13 +348,13 @@ def test_only_the_case_on_its_python_and_platform_stands_for_an_environment() ->
         replace(here, platform="cuda"),
         replace(here, case="b"),
         replace(here, case=WHOLE_RUN),
-        replace(here, ended=Ended.NOTHING),  # it was cut short, and so can be asked again
+        replace(here, ended=ObservationEnd.NOTHING),  # it was cut short, and so can be asked again
     ]
     assert observed_along(line, "a", "cpu", other) == ({}, set())
     assert observed_along(line, "a", "cpu", [*other, here]) == ({NAMES[0]: here}, set())
-    never = replace(here, ended=Ended.NOTHING, applies=False)
+    never = replace(here, ended=ObservationEnd.NOTHING, applies=False)
     seen, _ = observed_along(line, "a", "cpu", [never])
-    assert seen[NAMES[0]].ended is Ended.NOTHING
+    assert seen[NAMES[0]].ended is ObservationEnd.NOTHING
 
 
 def test_the_newest_run_of_a_case_speaks_whole_or_not() -> None:
@@ -328,7 +372,7 @@ def test_what_ran_with_two_sets_of_flags_is_asked_again() -> None:
     seen, unclear = observed_along(line, "a", "cpu", every)
     assert unclear == {NAMES[1]} and NAMES[1] not in seen
     found = search("torch", line, seen, (), unclear)
-    assert (found.bisection.next, found.outcomes[NAMES[1]]) == (NAMES[1], Outcome.UNCLEAR)
+    assert (found.bisection.next, found.outcomes[NAMES[1]]) == (NAMES[1], BisectionOutcome.UNCLEAR)
     assert "ran with flags that may not be its own" in lines(found, "a", "cpu")
     seen, unclear = observed_along(line, "a", "cpu", [*every, replace(one, started="2028")])
     found = search("torch", line, seen, (), unclear)
@@ -413,11 +457,11 @@ def test_a_run_that_failed_before_any_case_ended_with_nothing() -> None:
     line = {NAMES[0]: LINE[NAMES[0]]}
     dead = replace(failed(NAMES[0]), case=WHOLE_RUN, rung="imports", started="2027")
     seen, _ = observed_along(line, "a", "cpu", [ran(NAMES[0]), dead])
-    assert (seen[NAMES[0]].case, seen[NAMES[0]].ended) == ("a", Ended.NOTHING)
+    assert (seen[NAMES[0]].case, seen[NAMES[0]].ended) == ("a", ObservationEnd.NOTHING)
     # Of the same second the failure counts, and otherwise the run that has a result.
     seen, _ = observed_along(line, "a", "cpu", [replace(ran(NAMES[0]), started="2027"), dead])
-    assert seen[NAMES[0]].ended is Ended.NOTHING
-    never = observed(NAMES[0], Ended.NOTHING, applies=False)
+    assert seen[NAMES[0]].ended is ObservationEnd.NOTHING
+    never = observed(NAMES[0], ObservationEnd.NOTHING, applies=False)
     seen, _ = observed_along(line, "a", "cpu", [ran(NAMES[0]), never])
     assert seen[NAMES[0]] == ran(NAMES[0])
 
@@ -443,11 +487,11 @@ def test_the_errors_of_a_search_say_what_can_run() -> None:
         " between them makes the difference; `matrix results diff` shows two records side by side"
     )
     with pytest.raises(BisectionError, match=r"no release is bad \(none could be told\); widen"):
-        bisect(["2.9"], {"2.9": Outcome.SKIP})
+        bisect(["2.9"], {"2.9": BisectionOutcome.SKIP})
     with pytest.raises(BisectionError, match=r"bad \(all that could be told are good\); widen"):
-        bisect(["2.9"], {"2.9": Outcome.GOOD})
+        bisect(["2.9"], {"2.9": BisectionOutcome.GOOD})
     with pytest.raises(BisectionError) as caught:
-        bisect(FOUR, {"2.9": Outcome.BAD, "2.12": Outcome.GOOD})
+        bisect(FOUR, {"2.9": BisectionOutcome.BAD, "2.12": BisectionOutcome.GOOD})
     assert str(caught.value) == (
         "bisect: 2.9 is bad and the newer 2.12 is good, so no release is the first bad one; run"
         " both again, the newest run of each counts, or narrow the range"
@@ -462,7 +506,7 @@ def test_a_pass_that_is_not_stock_is_neither_good_nor_bad(fixed: bool) -> None:
     assert search("torch", line, seen).bisection.first_bad == NAMES[2]
     apart = NAMES[2] if fixed else NAMES[1]
     found = search("torch", line, seen | {apart: replace(seen[apart], not_stock=(FLASHINFER,))})
-    assert found.outcomes[apart] is Outcome.SKIP
+    assert found.outcomes[apart] is BisectionOutcome.SKIP
     assert len(found.bisection.candidates) == 2 and NAMES[2] in found.bisection.candidates
     assert found.skips == {apart: Skip(code=SkipCode.NOT_STOCK, not_stock=(FLASHINFER,))}
     why = "skip (not stock: without flashinfer-python; a stock run is missing)"

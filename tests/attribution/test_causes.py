@@ -14,7 +14,7 @@ from packaging.version import Version
 from matrix._util.versions import minor_of
 from matrix.attribution.confounders import confounders
 from matrix.attribution.neighbours import find_boundary
-from matrix.attribution.observations import Ended, Observation
+from matrix.attribution.observations import Observation, ObservationEnd
 from matrix.attribution.reasons import ConfounderKind, Precision
 from matrix.attribution.rules import boundary
 from matrix.attribution.symptoms import State
@@ -30,7 +30,7 @@ def ran(day: int = 1, environment: Mapping[str, str] | None = None, **more: Any)
         platform="cpu",
         case="a",
         started=f"2026-11-{day:02}T18:00:00Z",
-        ended=Ended.RAN,
+        ended=ObservationEnd.RAN,
         environment=environment or {},
         **more,
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attributions import FLASHINFER
-from matrix.attribution.observations import Ended, Observation, Runs, own_runs
+from matrix.attribution.observations import Observation, ObservationEnd, Runs, own_runs
 from matrix.catalog.cells import Cell
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")
@@ -26,7 +26,7 @@ def ran(
         platform="cpu",
         case="a",
         started=started,
-        ended=Ended.RAN,
+        ended=ObservationEnd.RAN,
         flags=flags,
         complete=complete,
         future_dated=future,
@@ -57,13 +57,13 @@ def test_what_comes_from_the_future_is_the_oldest() -> None:
 
 
 def test_of_two_that_started_together_the_faulty_one_speaks() -> None:
-    failed = replace(ran(1), ended=Ended.FAILED, faulty=True)
+    failed = replace(ran(1), ended=ObservationEnd.FAILED, faulty=True)
     for observations in ([failed, ran(1)], [ran(1), failed]):
         assert Runs(observations).representative("3.11") == failed
 
 
 def test_what_says_nothing_or_is_of_another_python_does_not_speak() -> None:
-    nothing = replace(ran(2), ended=Ended.NOTHING)
+    nothing = replace(ran(2), ended=ObservationEnd.NOTHING)
     other = replace(ran(3), cell=replace(CELL, python="3.12"))
     assert Runs([ran(1), nothing, other]).representative("3.11") == ran(1)
     assert own_runs([nothing, other], "3.11") == ()
@@ -84,7 +84,7 @@ def on(python: str, day: int, flags: Mapping[str, object] = ON, **more: Any) -> 
 
 def test_runs_are_newest_first_and_their_pythons_oldest_first() -> None:
     old, new, late = on("3.10", 1), on("3.9", 2), on("3.11", 3, future_dated=True)
-    idle = on("3.12", 4, ended=Ended.NOTHING)
+    idle = on("3.12", 4, ended=ObservationEnd.NOTHING)
     for observations in itertools.permutations((old, new, late, idle)):
         runs = Runs(observations)
         assert list(runs) == [idle, new, old, late]
@@ -100,8 +100,8 @@ def test_the_nearest_is_of_this_python_and_else_of_the_oldest_that_speaks() -> N
     assert Runs([newer, older]).nearest("3.12") == newer
     # Of two sets of flags nobody knows which is its own, so that another Python speaks.
     assert Runs([newer, older, on("3.10", 4, OFF)]).nearest("3.10") == newer
-    assert Runs([on("3.10", 2, ended=Ended.NOTHING), newer]).nearest("3.10") == newer
-    for none in ([], [on("3.11", 1, ended=Ended.NOTHING)], [here, on("3.11", 2, OFF)]):
+    assert Runs([on("3.10", 2, ended=ObservationEnd.NOTHING), newer]).nearest("3.10") == newer
+    for none in ([], [on("3.11", 1, ended=ObservationEnd.NOTHING)], [here, on("3.11", 2, OFF)]):
         assert Runs(none).nearest("3.11") is None
 
 
@@ -112,7 +112,9 @@ _some_runs = st.lists(
         st.sampled_from(_PYTHONS),
         st.sampled_from((1, 1, 2, 3, 28)),
         st.sampled_from((ON, OFF, {}, {"VLLM_Y": 1})),
-        ended=st.sampled_from((Ended.RAN, Ended.RAN, Ended.FAILED, Ended.NOTHING)),
+        ended=st.sampled_from(
+            (ObservationEnd.RAN, ObservationEnd.RAN, ObservationEnd.FAILED, ObservationEnd.NOTHING)
+        ),
         complete=st.booleans(),
         future_dated=st.booleans(),
         runs=st.integers(1, 3),
@@ -139,7 +141,7 @@ def test_what_speaks_is_the_same_in_any_order_and_however_often(
         assert own == own_runs(shuffled, python) == other.own(python) == runs.own(python)
         for group in own:
             assert all(
-                observation.cell.python == python and observation.ended != Ended.NOTHING
+                observation.cell.python == python and observation.ended != ObservationEnd.NOTHING
                 for observation in group
             )
             newest = sorted(group, key=lambda observation: observation.age, reverse=True)
@@ -153,5 +155,5 @@ def test_a_run_that_is_not_stock_speaks_only_where_no_stock_one_does() -> None:
     stock, newer = ran(1), replace(ran(2), not_stock=(FLASHINFER,))
     assert own_runs([stock, newer], "3.11") == ([stock],)
     assert own_runs([newer], "3.11") == ([newer],)
-    nothing = replace(ran(3), ended=Ended.NOTHING)
+    nothing = replace(ran(3), ended=ObservationEnd.NOTHING)
     assert own_runs([newer, nothing], "3.11") == ([newer],)

@@ -21,7 +21,7 @@ from attributions import (
     with_tests,
 )
 from matrix.attribution import reasons
-from matrix.attribution.model import Attribution, Cause, Missing
+from matrix.attribution.model import Attribution, Cause, MissingRun
 from matrix.catalog.cells import Cell
 from matrix.record.model import Record
 from matrix.report.attribution.sentences import question_words, sentence
@@ -32,7 +32,7 @@ def test_another_python_is_no_neighbour_of_torch() -> None:
     found = of("2.12.0", bad("2.12.0"), record("2.11.0", python="3.12"))
     assert found.answer == Cause.UNKNOWN
     assert found.reason == reasons.PythonAndAnotherDiffer(
-        differs=reasons.Difference.TORCH,
+        differs=reasons.RunDifference.TORCH,
         platform="cpu",
         python="3.12",
         torch="2.11.0",
@@ -50,7 +50,7 @@ def test_another_platform_on_another_python_is_both() -> None:
     found = of("2.12.0", bad("2.12.0"), record("2.12.0", python="3.12", platform="cuda"))
     assert found.answer == Cause.UNKNOWN
     assert isinstance(found.reason, reasons.PythonAndAnotherDiffer)
-    assert (found.reason.differs, found.reason.platform) == (reasons.Difference.PLATFORM, "cuda")
+    assert (found.reason.differs, found.reason.platform) == (reasons.RunDifference.PLATFORM, "cuda")
     assert ("py311-torch212-vllm020", "cuda") in names(found)
     assert ("py312-torch212-vllm020", "cpu") in names(found)
 
@@ -203,7 +203,7 @@ def test_a_flag_that_differs_is_named(
     (flag,) = found.flags
     assert (flag.flag, flag.here, flag.there, flag.decides) == (FLAG, True, False, decides)
     assert said in sentence(found)
-    asked = Missing(
+    asked = MissingRun(
         name="py311-torch212-vllm020",
         platform="cpu",
         question=reasons.Question(code=reasons.QuestionCode.FLAG),
@@ -234,29 +234,29 @@ def test_other_packages_that_differ_are_said() -> None:
 @pytest.mark.parametrize(
     ("clean", "cause", "differs", "subject"),
     [
-        ({"torch": "2.11.0"}, Cause.TORCH, reasons.Difference.TORCH, "torch"),
+        ({"torch": "2.11.0"}, Cause.TORCH, reasons.RunDifference.TORCH, "torch"),
         (
             {"torch": "2.12.0", "vllm": "0.19.0"},
             Cause.VLLM,
-            reasons.Difference.VLLM,
+            reasons.RunDifference.VLLM,
             "vLLM",
         ),
         (
             {"torch": "2.12.0", "python": "3.12"},
             Cause.ENVIRONMENT,
-            reasons.Difference.PYTHON,
+            reasons.RunDifference.PYTHON,
             "3.11",
         ),
         (
             {"torch": "2.12.0", "platform": "cuda"},
             Cause.ENVIRONMENT,
-            reasons.Difference.PLATFORM,
+            reasons.RunDifference.PLATFORM,
             "platform",
         ),
     ],
 )
 def test_a_clean_run_that_is_not_stock_proves_nothing(
-    clean: dict[str, Any], cause: Cause, differs: reasons.Difference, subject: str
+    clean: dict[str, Any], cause: Cause, differs: reasons.RunDifference, subject: str
 ) -> None:
     """It is named, and so is what is missing: a stock run of its cell."""
     own = bad("2.12.0", departures=())

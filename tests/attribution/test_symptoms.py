@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.attribution.observations import FAILING_RUNGS, Ended, Key, Observation
+from matrix.attribution.observations import FAILING_RUNGS, Key, Observation, ObservationEnd
 from matrix.attribution.symptoms import (
     COMPARED_KEYS,
     State,
@@ -40,17 +40,17 @@ def ran(counters: Mapping[Key, int], **more: Any) -> Observation:
         platform="cpu",
         case="a",
         started="2026-11-22T18:00:00Z",
-        ended=Ended.RAN,
+        ended=ObservationEnd.RAN,
         counters=counters,
         **more,
     )
 
 
 def fell(rung: str | None = "starts warm", signature: str | None = "KeyError: None") -> Observation:
-    return replace(ran({}), ended=Ended.FAILED, rung=rung, signature=signature)
+    return replace(ran({}), ended=ObservationEnd.FAILED, rung=rung, signature=signature)
 
 
-IDLE = replace(ran({}), ended=Ended.NOTHING)
+IDLE = replace(ran({}), ended=ObservationEnd.NOTHING)
 FAILURE = Symptom(kind=SymptomKind.FAILS, rung="starts warm", signature="KeyError: None")
 DRIFT = Symptom(kind=SymptomKind.DRIFTS, key=WARM, observed=3, wanted=0)
 CHANGE = replace(DRIFT, kind=SymptomKind.CHANGED)
@@ -62,7 +62,15 @@ _counts = st.dictionaries(
 _seen = st.builds(
     replace,
     st.builds(fell, _rungs, st.sampled_from(("KeyError: None", "ValueError: x", None))),
-    ended=st.sampled_from((Ended.RAN, Ended.RAN, Ended.RAN, Ended.FAILED, Ended.NOTHING)),
+    ended=st.sampled_from(
+        (
+            ObservationEnd.RAN,
+            ObservationEnd.RAN,
+            ObservationEnd.RAN,
+            ObservationEnd.FAILED,
+            ObservationEnd.NOTHING,
+        )
+    ),
     counters=_counts,
     expected=_counts,
 )
@@ -122,13 +130,13 @@ def test_what_is_found_between_two_shows_in_the_one_and_not_in_the_other(
         assert state_of(symptom, bad) == State.SHOWS
         if symptom.kind == SymptomKind.CHANGED:
             assert state_of(symptom, good) == State.CLEAN
-    if bad.ended == Ended.RAN == good.ended:
+    if bad.ended == ObservationEnd.RAN == good.ended:
         both = bad.counters.keys() & good.counters.keys()
         found = [change.key for change in symptoms_between(bad, good)]
         assert found == [
             key for key in COMPARED_KEYS if key in both and bad.counters[key] != good.counters[key]
         ]
-    elif bad.ended != Ended.FAILED:
+    elif bad.ended != ObservationEnd.FAILED:
         assert symptoms_between(bad, good) == ()
 
 

@@ -12,7 +12,7 @@ from matrix.bundle import plan as bundle
 from matrix.bundle.manifest import BundleCell, Item, Package
 from matrix.bundle.plan import BundlePlanError, Have
 from matrix.catalog.cells import Cell
-from matrix.checks.resolution.lock import LockError, Pinned, Target, parse_lock
+from matrix.checks.resolution.lock import LockFileError, Pinned, Target, parse_lock
 
 LOCK = """\
 torch==2.11.0 \\
@@ -64,7 +64,7 @@ def test_a_lock_is_read() -> None:
 
 
 def test_an_empty_lock_is_refused() -> None:
-    with pytest.raises(LockError, match="empty"):
+    with pytest.raises(LockFileError, match="empty"):
         parse_lock("# nothing\n")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from local_index import Served, serving
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.candidates.gathered import Gathered, Wanted
+from matrix.catalog.candidates.gathered import CandidateRequest, Gathered
 from matrix.catalog.candidates.model import Commit, Wheel
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.sources import from_commit, from_sdist, from_tree
@@ -23,7 +23,7 @@ from small_index import leave_settings
 from vllm_tree import commit_all, write_sdist, write_tree
 
 TAG = "cp38-abi3-manylinux_2_17_x86_64"
-WANTED = Wanted(name="vllmmain", project=Project.VLLM)
+WANTED = CandidateRequest(name="vllmmain", project=Project.VLLM)
 
 
 def quiet(_: str) -> None:

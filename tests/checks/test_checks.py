@@ -16,12 +16,12 @@ from matrix.catalog.releases_file import load_releases
 from matrix.checks.declared import Declarations, declared
 from matrix.checks.facts import facts_key, quoted
 from matrix.checks.linkage.tables import (
+    DescribedWheel,
     Extension,
     Library,
     Names,
     TorchSymbols,
     VllmSymbols,
-    Wheel,
     dump,
     file_name,
 )
@@ -37,14 +37,14 @@ CORE = "vllm/_C.abi3.so"
 def tables(folder: Path, *extensions: Extension) -> Path:
     """vLLM 0.20.2, which pins torch 2.11.0, and torches of which only the pin exports all."""
     folder.mkdir()
-    wheel = Wheel(project="vllm", version="0.20.2", file="vllm.whl", sha256="00")
+    wheel = DescribedWheel(project="vllm", version="0.20.2", file="vllm.whl", sha256="00")
     (folder / file_name("vllm", "0.20.2")).write_bytes(
         dump(VllmSymbols(wheel=wheel, extensions=extensions, demangled={}))
     )
     for version, exports in (("2.10.0", ()), ("2.11.0", (SHIM, CXX)), ("2.12.1", ())):
         names = Names.of(name.encode() for name in exports)
         table = TorchSymbols(
-            wheel=Wheel(project="torch", version=version, file="torch.whl", sha256="00"),
+            wheel=DescribedWheel(project="torch", version=version, file="torch.whl", sha256="00"),
             libraries=(Library(name="libtorch.so", needed=(), exports=names),),
         )
         (folder / file_name("torch", version)).write_bytes(dump(table))

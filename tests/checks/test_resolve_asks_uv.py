@@ -17,8 +17,8 @@ from matrix.catalog.cells import Cell
 from matrix.checks.resolution import resolve_cells, resolver
 from matrix.checks.resolution.cache import (
     PLATFORM,
-    Question,
     Resolution,
+    ResolverQuestion,
     load_resolutions,
 )
 from matrix.checks.resolution.lock import Target
@@ -71,7 +71,7 @@ def test_off_the_pin_it_resolves_with_an_override_alone(index: Path) -> None:
         facts_words(declared.facts)
         == "vllm 0.19.1 needs torch==2.10.0, and torch==2.11.0 was asked for"
     )
-    question = Question(cell=Cell("3.12", "2.11.0", "0.19.1"), override=FORCED)
+    question = ResolverQuestion(cell=Cell("3.12", "2.11.0", "0.19.1"), override=FORCED)
     answer = ask(question, Target(python="3.12"), TODAY)
     assert answer.ok and answer.question == question
     assert {name: answer.packages[name] for name in FORCED} == FORCED
@@ -246,7 +246,9 @@ def test_a_program_that_hangs_or_does_not_run() -> None:
 
 def test_each_question_is_answered_and_a_fault_stops_none(index: Path) -> None:
     cells = [Cell("3.12", "2.10.0", version) for version in ("0.19.1", "0.17.1", "0.18.1")]
-    every = list(ask_all((Question(cell=cell) for cell in cells), "x86_64", "2.35", 2, TODAY))
+    every = list(
+        ask_all((ResolverQuestion(cell=cell) for cell in cells), "x86_64", "2.35", 2, TODAY)
+    )
     answers = {timed.question.cell.vllm: timed.answer for timed in every}
     assert isinstance(answers["0.17.1"], ResolverError)
     assert [getattr(answers[version], "ok", None) for version in ("0.19.1", "0.18.1")] == [
@@ -330,7 +332,7 @@ def test_what_was_answered_is_kept_where_the_rest_is_interrupted(
     real = resolver.ask
     began: list[str] = []
 
-    def ask_once(question: Question, target: Target, today: date) -> Resolution:
+    def ask_once(question: ResolverQuestion, target: Target, today: date) -> Resolution:
         began.append(question.cell.vllm)
         if len(began) > 1:
             raise KeyboardInterrupt

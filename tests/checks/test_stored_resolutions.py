@@ -20,17 +20,17 @@ from matrix.checks.resolution.cache import (
     PACKAGES,
     PATH,
     PLATFORM,
-    Question,
     Resolution,
     Resolutions,
     ResolutionsError,
+    ResolverQuestion,
     load_resolutions,
     off_pin_cells,
     pinned_cells,
     question,
     text_of,
 )
-from matrix.checks.resolution.cause import KEPT_CAUSES, Cause
+from matrix.checks.resolution.cause import KEPT_CAUSES, ConflictCause
 from matrix.report.facts import facts_words
 
 TODAY = date(2026, 11, 23)
@@ -49,7 +49,7 @@ BAD = Resolution(
     platform=PLATFORM,
     asked=TODAY,
     ok=False,
-    cause=Cause.CONFLICT,
+    cause=ConflictCause.CONFLICT,
     facts=(Fact(code=FactCode.NEEDS, package="a", version="1", wanted="b>=2"),),
 )
 ROW: dict[str, Any] = {
@@ -159,9 +159,12 @@ def test_an_answer_is_found_as_the_cell_is_installed() -> None:
     assert Resolutions(rows=(GOOD,)).resolved(CELL) == GOOD
     assert both.resolved(CELL, "manylinux_2_28_x86_64") is None
     assert both.resolved(replace(CELL, python="3.11")) is None
-    assert both.answer(Question(cell=CELL)) == GOOD
-    assert both.answer(Question(cell=CELL, override=FORCED)) == forced
-    assert both.answer(Question(cell=CELL, override={**FORCED, "torchvision": "0.25.1"})) is None
+    assert both.answer(ResolverQuestion(cell=CELL)) == GOOD
+    assert both.answer(ResolverQuestion(cell=CELL, override=FORCED)) == forced
+    assert (
+        both.answer(ResolverQuestion(cell=CELL, override={**FORCED, "torchvision": "0.25.1"}))
+        is None
+    )
 
 
 def test_a_newer_answer_takes_the_place_of_an_older_one() -> None:
@@ -231,7 +234,7 @@ def test_a_row_from_before_the_cause_not_published_is_read_so(
 ) -> None:
     path = tmp_path / "r.json"
     row = replace(
-        GOOD, ok=False, count=None, packages={}, cause=Cause.CONFLICT, facts=quoted(reason)
+        GOOD, ok=False, count=None, packages={}, cause=ConflictCause.CONFLICT, facts=quoted(reason)
     )
     path.write_text(text_of(Resolutions(rows=(row,))))
     assert json.loads(path.read_text("utf-8"))["resolutions"][0]["reason"] == reason
@@ -407,8 +410,8 @@ def test_a_name_that_is_no_cell(name: str, message: str) -> None:
 def test_what_is_forced(cell: Cell, companions: tuple[str, str]) -> None:
     asked = question(cell, releases(), override=True)
     forced = dict(zip(("torchvision", "torchaudio"), companions, strict=True))
-    assert asked == Question(cell=cell, override={"torch": cell.torch, **forced})
-    assert question(cell, releases()) == Question(cell=cell, override=None)
+    assert asked == ResolverQuestion(cell=cell, override={"torch": cell.torch, **forced})
+    assert question(cell, releases()) == ResolverQuestion(cell=cell, override=None)
 
 
 def test_what_cannot_be_forced() -> None:

@@ -16,26 +16,26 @@ from matrix.checks.linkage.elf import read_wheel
 from matrix.checks.linkage.fill import fill, lacking, read_wheels
 from matrix.checks.linkage.link import load_tables
 from matrix.checks.linkage.tables import (
+    DescribedWheel,
     Extension,
     Library,
     Names,
     SymbolsError,
     TorchSymbols,
     VllmSymbols,
-    Wheel,
     dump,
     file_name,
     load,
 )
 from matrix.errors import MatrixError
 
-TORCH = Wheel(
+TORCH = DescribedWheel(
     project="torch",
     version="2.10.0",
     file="torch-2.10.0-cp312-cp312-manylinux_2_28_x86_64.whl",
     sha256="ab" * 32,
 )
-VLLM = Wheel(
+VLLM = DescribedWheel(
     project="vllm",
     version="0.19.1",
     file="vllm-0.19.1-cp38-abi3-manylinux_2_31_x86_64.whl",

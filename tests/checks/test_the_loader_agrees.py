@@ -8,7 +8,7 @@ import pytest
 
 from matrix.checks.linkage.elf import read_object
 from matrix.checks.linkage.link import Abi, Linked
-from matrix.checks.linkage.tables import Extension, VllmSymbols, Wheel
+from matrix.checks.linkage.tables import DescribedWheel, Extension, VllmSymbols
 from matrix.checks.linkage.verify import agrees, observe, read_loader, write_stub
 
 CHECK = "_ZN3c104cuda29c10_cuda_check_implementationEiPKcS2_jb"
@@ -142,7 +142,8 @@ def test_a_library_that_is_not_there_is_named(packages: Path) -> None:
 def test_what_stands_for_the_driver_has_the_names_that_are_asked_for(packages: Path) -> None:
     wanted = Extension(path="vllm/_C.abi3.so", imports=("cuMemCreate", "torch_one", "cudaMalloc"))
     symbols = VllmSymbols(
-        wheel=Wheel(project="vllm", version="0.19.1", file="", sha256=""), extensions=(wanted,)
+        wheel=DescribedWheel(project="vllm", version="0.19.1", file="", sha256=""),
+        extensions=(wanted,),
     )
     folder = packages / "driver"
     folder.mkdir()

@@ -15,7 +15,7 @@ import pytest
 from fake_wheels import write_tools, write_wheel
 from local_index import Served
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.candidates.gathered import Wanted
+from matrix.catalog.candidates.gathered import CandidateRequest
 from matrix.catalog.candidates.model import File, OnIndex
 from matrix.catalog.candidates.sources import from_commit, from_sdist, from_tree
 from matrix.catalog.projects import Project
@@ -297,7 +297,7 @@ def test_a_build_does_not_depend_on_where_it_is_asked_for(
 def test_a_candidate_is_built_from_its_sources(tmp_path: Path, cache: Path) -> None:
     tree = write_tree(tmp_path / "tree")
     commit = commit_all(tree, tag="v0.33.0")
-    wanted = Wanted(name="vllmmain", project=Project.VLLM)
+    wanted = CandidateRequest(name="vllmmain", project=Project.VLLM)
     added = from_commit(wanted, f"{tree}@HEAD", None, quiet).candidate
     (tree / "vllm/new.py").write_text("not in the commit")
     built = build_candidate(added, sys.executable, quiet, cache=cache)
@@ -322,7 +322,7 @@ def test_a_candidate_is_built_from_its_sources(tmp_path: Path, cache: Path) -> N
 
 def test_an_sdist_that_is_a_candidate_is_built_once(tmp_path: Path, cache: Path) -> None:
     sdist = write_sdist(tmp_path, "0.33.0")
-    wanted = Wanted(name="vllmsdist", project=Project.VLLM)
+    wanted = CandidateRequest(name="vllmsdist", project=Project.VLLM)
     added = from_sdist(wanted, str(sdist), None).candidate
     built = build_candidate(added, sys.executable, quiet, cache=cache)
     sdist.unlink()
@@ -337,7 +337,7 @@ def test_an_sdist_that_is_a_candidate_is_built_once(tmp_path: Path, cache: Path)
 def test_a_wheel_is_forgotten_with_the_last_candidate_of_its_sources(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = Wanted(name="vllmsdist", project=Project.VLLM)
+    wanted = CandidateRequest(name="vllmsdist", project=Project.VLLM)
     one, other = (
         from_sdist(wanted, str(write_sdist(tmp_path / version, version)), None).candidate
         for version in ("0.33.0", "0.34.0")

@@ -14,7 +14,7 @@ from filelock import FileLock
 from fake_wheels import write_tools, write_wheel
 from local_index import Served
 from matrix._util.files import digest_of
-from matrix.catalog.candidates.gathered import Wanted
+from matrix.catalog.candidates.gathered import CandidateRequest
 from matrix.catalog.candidates.model import File
 from matrix.catalog.candidates.sources import from_commit
 from matrix.catalog.cells import Made
@@ -198,7 +198,7 @@ def test_sources_that_take_no_extensions_are_refused(tmp_path: Path, cache: Path
 def test_a_candidate_is_built_by_its_recipe(tmp_path: Path, cache: Path) -> None:
     tree = write_tree(tmp_path / "tree")
     commit = commit_all(tree, tag="v0.33.0")
-    wanted = Wanted(name="vllmmain", project=Project.VLLM)
+    wanted = CandidateRequest(name="vllmmain", project=Project.VLLM)
     added = from_commit(wanted, f"{tree}@{commit}", None, quiet).candidate
     recipe = compiled(TORCH, environ=with_nvcc(tmp_path))
     built = build_candidate(added, sys.executable, quiet, cache=cache, recipe=recipe)

@@ -11,12 +11,12 @@ from matrix.checks.lookup import Answers
 from matrix.checks.resolution import resolver
 from matrix.checks.resolution.cache import (
     PLATFORM,
-    Question,
     Resolution,
     Resolutions,
+    ResolverQuestion,
     load_resolutions,
 )
-from matrix.checks.resolution.lock import LockError, Target
+from matrix.checks.resolution.lock import LockFileError, Target
 from matrix.checks.resolution.resolver import ResolverError, ask
 from matrix.checks.resolution.uv_settings import more_indexes
 from matrix.checks.resolution.wheel_tags import wheels_in, without_wheel
@@ -50,7 +50,7 @@ def test_a_build_without_cuda_resolves_for_the_cpu_alone(
     tag = "cp38-abi3-manylinux_2_31_aarch64"
     pins = ["torch==2.10.0", f"{CUDA}==12.8.90"]
     write_wheel(index, "vllm", "0.19.1", pins, tag=tag)
-    question = Question(cell=Cell("3.12", "2.10.0", "0.19.1"))
+    question = ResolverQuestion(cell=Cell("3.12", "2.10.0", "0.19.1"))
     answer = ask(question, Target(python="3.12", machine="aarch64"), TODAY)
     assert (answer.ok, answer.cuda, answer.count) == (True, None, 4)
     data = tmp_path / "r.json"
@@ -215,7 +215,7 @@ def test_what_only_an_older_release_of_a_dependency_could_answer_is_no_answer(in
     ["", "torch==2.10.0\n", "packages = 1", "packages = [1]", "[[packages]]\nversion = '1'", "\0"],
 )
 def test_what_is_not_a_lock_is_refused(text: str) -> None:
-    with pytest.raises(LockError, match=r"^the lock is not a pylock\.toml"):
+    with pytest.raises(LockFileError, match=r"^the lock is not a pylock\.toml"):
         wheels_in(text)
 
 
@@ -236,7 +236,7 @@ def test_wheels_that_a_lock_names_by_url_path_or_name() -> None:
 def test_a_companion_that_is_left_out_is_not_installed(index: Path) -> None:
     write_wheel(index, "vllm", "0.18.2", ["torch==2.10.0", "torchaudio==2.10.0"], tag=ABI3)
     forced = {"torch": "2.11.0", "torchvision": "0.26.0"}
-    question = Question(cell=Cell("3.12", "2.11.0", "0.18.2"), override=forced)
+    question = ResolverQuestion(cell=Cell("3.12", "2.11.0", "0.18.2"), override=forced)
     answer = ask(question, Target(python="3.12"), TODAY)
     assert answer.ok and answer.count == 5  # vllm, torch, torchvision, triton, CUDA's runtime
     assert "torchaudio" not in answer.packages

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.linkage.link import DATA, Linkage, Linked, feature_of, link, load_tables
 from matrix.checks.linkage.tables import (
+    DescribedWheel,
     Extension,
     Library,
     Names,
     SymbolsError,
     TorchSymbols,
     VllmSymbols,
-    Wheel,
     dump,
     file_name,
 )
@@ -36,7 +36,7 @@ def torch_of(
     """A torch whose libc10 exports these, reached through libtorch and libtorch_cpu."""
     file = f"torch-{version}-cp312-cp312-manylinux_2_28_x86_64.whl"
     return TorchSymbols(
-        wheel=Wheel(project="torch", version=version, file=file, sha256="00"),
+        wheel=DescribedWheel(project="torch", version=version, file=file, sha256="00"),
         libraries=(
             Library(name="libtorch.so", needed=("libtorch_cpu.so",), exports=Names.of([])),
             Library(name="libtorch_cpu.so", needed=("libc10.so", *needed), exports=Names.of([])),
@@ -76,7 +76,7 @@ def extension(
 def vllm_of(*extensions: Extension, version: str = "0.19.1") -> VllmSymbols:
     file = f"vllm-{version}-cp38-abi3-manylinux_2_31_x86_64.whl"
     return VllmSymbols(
-        wheel=Wheel(project="vllm", version=version, file=file, sha256="00"),
+        wheel=DescribedWheel(project="vllm", version=version, file=file, sha256="00"),
         extensions=extensions,
         demangled={CHECK: CHECK_NAME},
     )
@@ -116,7 +116,7 @@ def test_a_symbol_is_found_only_where_the_extension_reaches() -> None:
 
 def test_libraries_that_need_each_other_end() -> None:
     ring = TorchSymbols(
-        wheel=Wheel(project="torch", version="2.10.0", file="", sha256=""),
+        wheel=DescribedWheel(project="torch", version="2.10.0", file="", sha256=""),
         libraries=(
             Library(name="liba.so", needed=("libb.so",), exports=Names.of([b"torch_a"])),
             Library(name="libb.so", needed=("liba.so",), exports=Names.of([b"torch_b"])),

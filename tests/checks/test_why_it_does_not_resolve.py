@@ -12,7 +12,7 @@ from matrix.catalog.candidates.model import TORCH_COMPANIONS
 from matrix.catalog.cells import Cell
 from matrix.checks.facts import facts_key
 from matrix.checks.resolution.cache import Resolution, Resolutions, load_resolutions, text_of
-from matrix.checks.resolution.cause import Cause
+from matrix.checks.resolution.cause import ConflictCause
 from matrix.checks.resolution.uv_output import (
     Conflict,
     conflict_of,
@@ -33,13 +33,13 @@ NO_SUCH = "and the index has no such version"
 class Expected(NamedTuple):
     """A conflict in words: a key of a failure, too."""
 
-    cause: Cause
+    cause: ConflictCause
     reason: str
 
 
 def told(found: Conflict) -> Expected:
     """What was read, in words; the key of its facts has to be the same ones."""
-    assert (found.cause is Cause.INDEX) == bool(found.error) == (not found.facts)
+    assert (found.cause is ConflictCause.INDEX) == bool(found.error) == (not found.facts)
     assert facts_key(found.facts) == facts_words(found.facts)
     return Expected(cause=found.cause, reason=facts_words(found.facts) or found.error)
 
@@ -49,28 +49,31 @@ EXPECTED: dict[str, Expected | tuple[dict[str, str], Expected]] = {
     "off-pin": (
         {"vllm": "0.19.1", "torch": "2.11.0"},
         Expected(
-            cause=Cause.CONFLICT,
+            cause=ConflictCause.CONFLICT,
             reason="vllm 0.19.1 needs torch==2.10.0, and torch==2.11.0 was asked for",
         ),
     ),
     "not-published-yet": (
         {"vllm": "0.33.0", "torch": "2.14.0"},
-        Expected(cause=Cause.NOT_PUBLISHED, reason=UP_TO),
+        Expected(cause=ConflictCause.NOT_PUBLISHED, reason=UP_TO),
     ),
     "python": (
         {"vllm": "0.32.0", "torch": "2.13.0"},
-        Expected(cause=Cause.PYTHON, reason="vllm 0.32.0 needs Python >=3.11,<3.15, not 3.11"),
+        Expected(
+            cause=ConflictCause.PYTHON, reason="vllm 0.32.0 needs Python >=3.11,<3.15, not 3.11"
+        ),
     ),
     "no-wheel-for-the-platform": (
         {"vllm": "0.19.1", "torch": "2.10.0"},
         Expected(
-            cause=Cause.NO_WHEEL, reason=f"vllm 0.19.1 has no wheel for Python 3.11 on {PLATFORM}"
+            cause=ConflictCause.NO_WHEEL,
+            reason=f"vllm 0.19.1 has no wheel for Python 3.11 on {PLATFORM}",
         ),
     ),
     "no-wheel-of-a-dependency": (
         {"vllm": "0.14.1", "torch": "2.9.1"},
         Expected(
-            cause=Cause.NO_WHEEL,
+            cause=ConflictCause.NO_WHEEL,
             reason="vllm 0.14.1 needs outlines-core, and outlines-core 0.2.11 has no wheel for"
             f" Python 3.11 on {PLATFORM}",
         ),
@@ -78,63 +81,79 @@ EXPECTED: dict[str, Expected | tuple[dict[str, str], Expected]] = {
     "long-chain": (
         {"vllm": "0.23.0", "torch": "2.11.0"},
         Expected(
-            cause=Cause.CONFLICT,
+            cause=ConflictCause.CONFLICT,
             reason="torch 2.11.0 needs cuda-toolkit==13.0.2, and cuda-tile>=1.6.0rc7 needs"
             " cuda-toolkit>=13.2,<13.5",
         ),
     ),
     "damaged": (
         {"vllm": "0.1", "torch": "2.10.0"},
-        Expected(cause=Cause.INDEX, reason="the index's vllm 0.1 has an invalid package format"),
+        Expected(
+            cause=ConflictCause.INDEX, reason="the index's vllm 0.1 has an invalid package format"
+        ),
     ),
     # Small packages of our own, to have each form once.
     "small-0.1": (
         {"vllm": "0.1", "torch": "2.11.0"},
         Expected(
-            cause=Cause.CONFLICT,
+            cause=ConflictCause.CONFLICT,
             reason="vllm 0.1 needs torch==2.10.0, and torch==2.11.0 was asked for",
         ),
     ),
     "small-0.2": Expected(
-        cause=Cause.NOT_PUBLISHED, reason="vllm 0.2 needs a>=5, and the index has up to 4.1"
+        cause=ConflictCause.NOT_PUBLISHED, reason="vllm 0.2 needs a>=5, and the index has up to 4.1"
     ),
-    "small-0.3": Expected(cause=Cause.CONFLICT, reason="vllm 0.3 needs a>=2, and b<=1.0 needs a<2"),
-    "small-0.4": Expected(cause=Cause.CONFLICT, reason="vllm 0.4 needs a>=4, and b<=1.0 needs a<2"),
-    "small-0.5": Expected(cause=Cause.NO_WHEEL, reason=f"vllm 0.5 has no wheel for {PLATFORM}"),
-    "small-0.6": Expected(cause=Cause.INDEX, reason="the index has no nothere"),
+    "small-0.3": Expected(
+        cause=ConflictCause.CONFLICT, reason="vllm 0.3 needs a>=2, and b<=1.0 needs a<2"
+    ),
+    "small-0.4": Expected(
+        cause=ConflictCause.CONFLICT, reason="vllm 0.4 needs a>=4, and b<=1.0 needs a<2"
+    ),
+    "small-0.5": Expected(
+        cause=ConflictCause.NO_WHEEL, reason=f"vllm 0.5 has no wheel for {PLATFORM}"
+    ),
+    "small-0.6": Expected(cause=ConflictCause.INDEX, reason="the index has no nothere"),
     "small-0.7": Expected(
-        cause=Cause.NO_WHEEL, reason="vllm 0.7 needs e, and e 1.0 has no wheel for Python 3.11"
+        cause=ConflictCause.NO_WHEEL,
+        reason="vllm 0.7 needs e, and e 1.0 has no wheel for Python 3.11",
     ),
     "small-0.8": Expected(
-        cause=Cause.PYTHON, reason="vllm 0.8 needs g, and every g needs Python >=3.13, not 3.11"
+        cause=ConflictCause.PYTHON,
+        reason="vllm 0.8 needs g, and every g needs Python >=3.13, not 3.11",
     ),
-    "small-0.9": Expected(cause=Cause.PYTHON, reason="vllm 0.9 needs Python >=3.12, not 3.11"),
-    "small-0.10": Expected(cause=Cause.CONFLICT, reason=f"vllm 0.10 needs a>=2.5,<3.5, {NO_SUCH}"),
+    "small-0.9": Expected(
+        cause=ConflictCause.PYTHON, reason="vllm 0.9 needs Python >=3.12, not 3.11"
+    ),
+    "small-0.10": Expected(
+        cause=ConflictCause.CONFLICT, reason=f"vllm 0.10 needs a>=2.5,<3.5, {NO_SUCH}"
+    ),
     "small-0.11": Expected(
-        cause=Cause.CONFLICT, reason="vllm 0.11 needs a>=3, and b<=1.0 needs a<2"
+        cause=ConflictCause.CONFLICT, reason="vllm 0.11 needs a>=3, and b<=1.0 needs a<2"
     ),
     "small-0.12": Expected(
-        cause=Cause.CONFLICT, reason=f"vllm 0.12 needs a>4.0,<4.1 or a>4.1, {NO_SUCH}"
+        cause=ConflictCause.CONFLICT, reason=f"vllm 0.12 needs a>4.0,<4.1 or a>4.1, {NO_SUCH}"
     ),
-    "small-0.13": Expected(cause=Cause.INDEX, reason="the index has no nothere2"),
+    "small-0.13": Expected(cause=ConflictCause.INDEX, reason="the index has no nothere2"),
     "small-0.14": Expected(
-        cause=Cause.CONFLICT, reason="k<=1.0 needs torch<2.9, and torch==2.10.0 was asked for"
+        cause=ConflictCause.CONFLICT,
+        reason="k<=1.0 needs torch<2.9, and torch==2.10.0 was asked for",
     ),
     "small-0.15": Expected(
-        cause=Cause.CONFLICT, reason="every m needs a>=1.2,<2, and every l needs a>=2"
+        cause=ConflictCause.CONFLICT, reason="every m needs a>=1.2,<2, and every l needs a>=2"
     ),
-    "small-0.99": Expected(cause=Cause.INDEX, reason="the index has no vllm 0.99"),
+    "small-0.99": Expected(cause=ConflictCause.INDEX, reason="the index has no vllm 0.99"),
     "older-0.7": Expected(
-        cause=Cause.NO_WHEEL, reason="vllm 0.7 needs e, and e 1.0 has no wheel for Python 3.11"
+        cause=ConflictCause.NO_WHEEL,
+        reason="vllm 0.7 needs e, and e 1.0 has no wheel for Python 3.11",
     ),
     "older-0.11": Expected(
-        cause=Cause.CONFLICT, reason="vllm 0.11 needs a>=3, and b 1.0 needs a<2"
+        cause=ConflictCause.CONFLICT, reason="vllm 0.11 needs a>=3, and b 1.0 needs a<2"
     ),
     "older-0.12": Expected(
-        cause=Cause.CONFLICT, reason=f"vllm 0.12 needs a>4.0,<4.1 or a>4.1, {NO_SUCH}"
+        cause=ConflictCause.CONFLICT, reason=f"vllm 0.12 needs a>4.0,<4.1 or a>4.1, {NO_SUCH}"
     ),
     "older-0.15": Expected(
-        cause=Cause.CONFLICT, reason="m 1.0 needs a>=1.2,<2, and l 1.0 needs a>=2"
+        cause=ConflictCause.CONFLICT, reason="m 1.0 needs a>=1.2,<2, and l 1.0 needs a>=2"
     ),
 }
 
@@ -234,7 +253,7 @@ def test_an_index_that_refuses_is_told_without_its_address(hint: str, reason: st
         f" can conclude that your requirements are unsatisfiable.\n\n{hint}\n"
     )
     found = read_conflict(conflict_of(output) or "", {"vllm": "0.1"}, "3.11", PLATFORM)
-    assert told(found) == Expected(cause=Cause.INDEX, reason=reason)
+    assert told(found) == Expected(cause=ConflictCause.INDEX, reason=reason)
 
 
 def test_releases_of_one_package_do_not_exclude_each_other() -> None:
@@ -281,10 +300,10 @@ WORDS = st.sampled_from(
 @given(text=st.lists(WORDS).map(" ".join) | st.text())
 def test_any_text_ends_in_one_line_that_can_be_kept(text: str, tmp_path_factory: Any) -> None:
     found = read_conflict(text, {"a": "1"}, "3.11", PLATFORM)
-    assert found.cause in Cause
+    assert found.cause in ConflictCause
     assert 0 < len(told(found).reason) <= 200
     assert told(found).reason.isprintable()
-    if found.cause is Cause.INDEX:
+    if found.cause is ConflictCause.INDEX:
         return
     cell, asked = Cell("3.11", "2.10.0", "0.19.1"), date(2026, 11, 23)
     row = Resolution(

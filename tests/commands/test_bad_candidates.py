@@ -15,11 +15,11 @@ import pytest
 from command import matrix
 from fake_wheels import write_wheel
 from local_index import Fault, Served
-from matrix._util.lock import alone
 from matrix.catalog.candidates import file
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import change_candidates, load_candidates
 from matrix.catalog.index import Index
+from matrix.catalog.lock import alone
 from vllm_tree import write_tree
 
 if sys.version_info >= (3, 11):

@@ -15,7 +15,7 @@ from candidates import commit_candidate, torch_candidate, vllm_candidate
 from matrix._util.files import digest_of
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
-from matrix.catalog.candidates.gathered import Wanted
+from matrix.catalog.candidates.gathered import CandidateRequest
 from matrix.catalog.candidates.model import Candidate, File, OnCuda, Wheel
 from matrix.catalog.candidates.sources import from_commit, from_tree
 from matrix.catalog.cells import Made, factor_of
@@ -290,7 +290,7 @@ def from_sources(tmp_path: Path, *, fault: str = "pass", tree: bool = False) -> 
     """Write a file with the candidate of a folder of sources, or of its one commit."""
     folder = write_tree(tmp_path / "vllm", fault=fault)
     commit = commit_all(folder, tag="v0.33.0")
-    wanted = Wanted(name="vllmmain", project=Project.VLLM)
+    wanted = CandidateRequest(name="vllmmain", project=Project.VLLM)
     if tree:
         found = from_tree(wanted, str(folder), None)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from matrix.qualify.candidate_plan import LeftOutCode
-from matrix.qualify.model import Verdict
+from matrix.qualify.model import QualificationVerdict
 from matrix.qualify.query import Side
 from matrix.qualify.watch import FindingKind, Status
 from matrix.verdict.plan_reasons import PlanCode
@@ -39,8 +39,8 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
         (FINDING["kind"]["enum"], FindingKind),
         (DEFS["left_out"]["properties"]["code"]["enum"], LeftOutCode),
         (DEFS["planned"]["properties"]["because"]["properties"]["code"]["enum"], PlanCode),
-        (CANDIDATE_SCHEMA["properties"]["verdict"]["enum"], Verdict),
-        (DEFS["nothing_new"]["properties"]["verdict"]["enum"], Verdict),
+        (CANDIDATE_SCHEMA["properties"]["verdict"]["enum"], QualificationVerdict),
+        (DEFS["nothing_new"]["properties"]["verdict"]["enum"], QualificationVerdict),
     ],
 )
 def test_every_code_is_named(named: list[str], codes: Iterable[str]) -> None:

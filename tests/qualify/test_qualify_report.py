@@ -14,7 +14,7 @@ from matrix._util.enums import StrEnum
 from matrix.catalog.projects import Project
 from matrix.qualify.caveats import CaveatCode
 from matrix.qualify.load import UnidentifiedCause
-from matrix.qualify.model import DriftKind, FailureKind, Verdict
+from matrix.qualify.model import DriftKind, FailureKind, QualificationVerdict
 from matrix.qualify.reasons import TimesCode, UnknownCode
 from matrix.qualify.runs import CaseState, MissingCode
 from matrix.record.model import Case, Outcome
@@ -149,7 +149,7 @@ def test_the_json_has_codes_and_operands_beside_the_sentences() -> None:
         (CaseState, ("$defs", "operands", "properties", "state")),
         (FailureKind, ("properties", "failures", "items", "properties", "kind")),
         (DriftKind, ("properties", "drifts", "items", "properties", "kind")),
-        (Verdict, ("properties", "verdict")),
+        (QualificationVerdict, ("properties", "verdict")),
         (Project, ("properties", "project")),
     ],
 )

@@ -14,7 +14,7 @@ from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
-from matrix.qualify.counters import CounterChange, Rule
+from matrix.qualify.counters import CounterChange, RuleStanding
 from matrix.qualify.model import DriftKind
 from matrix.qualify.query import Observed, Query, may_match, releases_of
 from matrix.qualify.static_checks import (
@@ -28,7 +28,7 @@ from matrix.verdict.ladder import Progress, assess
 from matrix.verdict.reasons import Checked
 from qualifications import ask
 
-_NONE, _MET, _MISSED = Rule.NONE, Rule.MET, Rule.MISSED
+_NONE, _MET, _MISSED = RuleStanding.NONE, RuleStanding.MET, RuleStanding.MISSED
 JUDGED, UNJUDGED = "num_graphs_seen", "inductor.pattern_matcher_count"
 
 
@@ -69,7 +69,7 @@ JUDGED, UNJUDGED = "num_graphs_seen", "inductor.pattern_matcher_count"
 def test_what_a_change_of_a_counter_is(
     counts: tuple[int | None, int | None],
     expected: tuple[int | None, int | None],
-    rules: tuple[Rule, Rule],
+    rules: tuple[RuleStanding, RuleStanding],
     kind: DriftKind | None,
 ) -> None:
     change = CounterChange(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ci_tables import failed, make, passed, table
-from matrix.qualify.state_files import StateError, read_table_watch, write_table_watch
+from matrix.qualify.state_files import StateFileError, read_table_watch, write_table_watch
 from matrix.qualify.table_watch import TableDelta, WatchedTable, follow_table
 from matrix.qualify.watch import FindingKind, Status
 from matrix.record.model import By, Departure, ErrorKind, Record, RunError, Why
@@ -183,7 +183,7 @@ def test_the_state_is_what_was_written(tmp_path: Path) -> None:
 def test_a_damaged_state_is_named_and_left(tmp_path: Path, text: str, fault: str) -> None:
     path = tmp_path / "table.json"
     path.write_text(text)
-    with pytest.raises(StateError, match=r"table\.json") as caught:
+    with pytest.raises(StateFileError, match=r"table\.json") as caught:
         read_table_watch(path)
     assert fault in str(caught.value)
     assert path.read_text() == text
@@ -195,5 +195,5 @@ def test_a_finding_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     content["findings"] *= 2
     path.write_text(json.dumps(content))
-    with pytest.raises(StateError, match="twice"):
+    with pytest.raises(StateFileError, match="twice"):
         read_table_watch(path)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from matrix.errors import MatrixError
 from matrix.qualify import state_files
-from matrix.qualify.model import Verdict
+from matrix.qualify.model import QualificationVerdict
 from matrix.qualify.state_files import (
     MadeRound,
     MadeRun,
-    StateError,
+    StateFileError,
     add_round,
     add_run,
     environment_seconds,
@@ -28,13 +28,13 @@ from matrix.qualify.state_files import (
     write_history,
 )
 from matrix.qualify.watch import (
-    Build,
+    BuildFindings,
     CasePlace,
     FindingKey,
     FindingKind,
-    History,
-    Seen,
+    QualifiedBuild,
     Status,
+    WatchHistory,
     counts,
     follow,
     with_build,
@@ -45,14 +45,14 @@ PLACE = CasePlace("py312-torchnightly-vllm033", "cpu", "moe")
 OTHER = PLACE._replace(case="small")
 KEY = FindingKey(PLACE, FindingKind.FAILURE, "KeyError: x")
 DRIFT = FindingKey(OTHER, FindingKind.DRIFT, "warm num_graphs_seen")
-EMPTY = History(candidate="torchnightly")
+EMPTY = WatchHistory(candidate="torchnightly")
 SHOWS, SILENT, DID_NOT_RUN = "shows", "silent", "did not run"
 
 
-def seen(build: str, what: str) -> Seen:
+def seen(build: str, what: str) -> BuildFindings:
     if what == SHOWS:
-        return Seen(build=build, findings=frozenset({KEY}))
-    return Seen(build=build, clean=frozenset({PLACE} if what == SILENT else ()))
+        return BuildFindings(build=build, findings=frozenset({KEY}))
+    return BuildFindings(build=build, clean=frozenset({PLACE} if what == SILENT else ()))
 
 
 def statuses(*what: str) -> list[Status | None]:
@@ -148,10 +148,12 @@ BUILDS = st.lists(
 )
 
 
-def lived(builds: list[tuple[list[FindingKey], set[CasePlace]]]) -> History:
+def lived(builds: list[tuple[list[FindingKey], set[CasePlace]]]) -> WatchHistory:
     history = EMPTY
     for number, (findings, clean) in enumerate(builds):
-        found = Seen(build=f"b{number}", findings=frozenset(findings), clean=frozenset(clean))
+        found = BuildFindings(
+            build=f"b{number}", findings=frozenset(findings), clean=frozenset(clean)
+        )
         history, changes = follow(history, found)
         assert {change.now.key for change in changes} >= set(findings)
     return history
@@ -176,9 +178,12 @@ def test_each_finding_goes_its_own_way(
 
 
 def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
-    history, _ = follow(EMPTY, Seen(build="b1", findings=frozenset({KEY, DRIFT})))
-    build = Build(
-        identity="b1", version="2.17.0.dev1", day="2026-11-27", verdict=Verdict.NOT_ENOUGH
+    history, _ = follow(EMPTY, BuildFindings(build="b1", findings=frozenset({KEY, DRIFT})))
+    build = QualifiedBuild(
+        identity="b1",
+        version="2.17.0.dev1",
+        day="2026-11-27",
+        verdict=QualificationVerdict.NOT_ENOUGH,
     )
     history = with_build(history, build)
     path = write_history(tmp_path / "state", history)
@@ -186,9 +191,10 @@ def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert path.name == "torchnightly.json" and [*path.parent.iterdir()] == [path]
     assert read_history(tmp_path, "torchnightly") == EMPTY
     again = with_build(
-        history, Build(identity="b1", version="2", day="d", verdict=Verdict.QUALIFIED)
+        history,
+        QualifiedBuild(identity="b1", version="2", day="d", verdict=QualificationVerdict.QUALIFIED),
     )
-    assert [build.verdict for build in again.builds] == [Verdict.QUALIFIED]
+    assert [build.verdict for build in again.builds] == [QualificationVerdict.QUALIFIED]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,7 @@ def test_a_damaged_history_is_refused(
 ) -> None:
     path = write_history(tmp_path, EMPTY)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(StateError) as refused:
+    with pytest.raises(StateFileError) as refused:
         read_history(tmp_path, "torchnightly")
     assert str(refused.value).startswith(str(path)) and words in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -223,17 +229,17 @@ def test_what_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
         lambda: read_runs(tmp_path),
         lambda: read_rounds(tmp_path),
     ):
-        with pytest.raises(StateError, match="move"):
+        with pytest.raises(StateFileError, match="move"):
             read()
 
 
 def test_a_finding_twice_is_refused(tmp_path: Path) -> None:
-    history, _ = follow(EMPTY, Seen(build="b1", findings=frozenset({KEY})))
+    history, _ = follow(EMPTY, BuildFindings(build="b1", findings=frozenset({KEY})))
     path = write_history(tmp_path, history)
     data = json.loads(path.read_text())
     data["findings"] *= 2
     path.write_text(json.dumps(data))
-    with pytest.raises(StateError, match="has 'KeyError: x' of 'moe' twice"):
+    with pytest.raises(StateFileError, match="has 'KeyError: x' of 'moe' twice"):
         read_history(tmp_path, "torchnightly")
 
 
@@ -258,7 +264,7 @@ def test_runs_are_noted_with_the_seconds_of_their_environments(tmp_path: Path) -
     data = json.loads((tmp_path / "runs.json").read_text())
     data["runs"][0]["environment_seconds"] = -1
     (tmp_path / "runs.json").write_text(json.dumps(data))
-    with pytest.raises(StateError, match=r"runs\[0\]\.environment_seconds"):
+    with pytest.raises(StateFileError, match=r"runs\[0\]\.environment_seconds"):
         add_run(tmp_path, first)
 
 
@@ -301,9 +307,9 @@ def test_a_damaged_round_is_refused(tmp_path: Path, change: dict[str, object], w
     row = {"platform": "cpu", "baseline": "a.json", "candidate": "b.json", **change}
     path = tmp_path / "rounds.json"
     path.write_text(json.dumps({"schema": 1, "rounds": [row]}))
-    with pytest.raises(StateError) as refused:
+    with pytest.raises(StateFileError) as refused:
         read_rounds(tmp_path)
     assert words in str(refused.value) and "\n" not in str(refused.value)
-    with pytest.raises(StateError):
+    with pytest.raises(StateFileError):
         add_round(tmp_path, MadeRound(platform=Platform.CPU, baseline="a", candidate="b"))
     assert json.loads(path.read_text())["rounds"] == [row]

@@ -62,7 +62,7 @@ PACKAGES = reasons.Confounder(
 PAIR = "vLLM 0.20.0 under torch 2.12.0"
 PLATFORM = reasons.OtherPlatformClean(platform="cuda", counted=1)
 TWO = reasons.PythonAndAnotherDiffer(
-    differs=reasons.Difference.TORCH,
+    differs=reasons.RunDifference.TORCH,
     platform="cpu",
     python="3.12",
     torch="2.11.0",
@@ -72,7 +72,7 @@ TWO = reasons.PythonAndAnotherDiffer(
 
 
 STOCK = reasons.StockAndAnotherDiffer(
-    differs=reasons.Difference.TORCH,
+    differs=reasons.RunDifference.TORCH,
     own=False,
     not_stock=(FLASHINFER,),
     platform="cpu",
@@ -266,7 +266,7 @@ def words(
             ),
         ),
         (
-            replace(TWO, differs=reasons.Difference.PLATFORM, platform="cuda", torch="2.12.0"),
+            replace(TWO, differs=reasons.RunDifference.PLATFORM, platform="cuda", torch="2.12.0"),
             Cause.UNKNOWN,
             (
                 f"{PAIR} fails to start warm on Python 3.11, and {PAIR} starts warm on cuda on"
@@ -292,7 +292,7 @@ def words(
             ),
         ),
         (
-            replace(STOCK, differs=reasons.Difference.PYTHON, torch="2.12.0", python="3.12"),
+            replace(STOCK, differs=reasons.RunDifference.PYTHON, torch="2.12.0", python="3.12"),
             Cause.UNKNOWN,
             (
                 f"{PAIR} fails to start warm, and {PAIR} starts warm on Python 3.12 (not stock:"
@@ -355,7 +355,7 @@ def test_each_reason_is_a_sentence(
     (value,) = json.loads(to_json([named]))["attributions"]
     Draft202012Validator(schema).validate(value)
     assert value["evidence"] == sentence(named)
-    assert reasons.ReasonCode(value["reason"]["code"]) is reason.code
+    assert reasons.AttributionCode(value["reason"]["code"]) is reason.code
 
 
 def test_each_rung_has_its_words() -> None:

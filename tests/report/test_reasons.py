@@ -31,8 +31,8 @@ SENTENCES: list[tuple[reasons.Reason, str]] = [
     (reasons.Checked(facts=quoted("no certifi"), asked="x"), "no certifi (asked on x)"),
     (reasons.Checked(facts=(), asked="x"), "no reason given (asked on x)"),
     (reasons.Error(kind=ErrorKind.NO_SPACE), "no space"),
-    (reasons.Ended(outcome=Outcome.OUT_OF_MEMORY), "ran out of memory"),
-    (reasons.Ended(outcome=Outcome.NOT_APPLICABLE), "not applicable"),
+    (reasons.EndedWithoutText(outcome=Outcome.OUT_OF_MEMORY), "ran out of memory"),
+    (reasons.EndedWithoutText(outcome=Outcome.NOT_APPLICABLE), "not applicable"),
     (reasons.NoReason(outcome=Outcome.TIMED_OUT), "timed out without a reason"),
     (reasons.FailedAt(rung=Rung.IMPORTS), "failed at imports"),
     (reasons.NotFinished(), "the run did not finish"),
@@ -224,7 +224,7 @@ def test_every_reason_of_a_plan_has_a_sentence_and_a_code_of_its_own() -> None:
 def test_what_a_qualification_says_of_a_verdict_is_a_sentence_and_a_code() -> None:
     found = coded(unanswered.FailsWithoutAnswer(detail=TEXT, baseline=None))  # type: ignore[arg-type]
     assert found["operands"] == {"detail": "KeyError: x", "because": because(TEXT)}
-    packages = coded(unanswered.NotStock(packages=(RAY,)))["operands"]
+    packages = coded(unanswered.PassedNotStock(packages=(RAY,)))["operands"]
     assert isinstance(packages, dict)
     assert packages["packages"] == ["ray>=2.48 is missing"]
     assert packages["departures"] == [

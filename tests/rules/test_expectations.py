@@ -16,7 +16,7 @@ from matrix.rules.expectations import (
     Expectations,
     ExpectationsError,
     Expected,
-    Published,
+    PublishedCounters,
     Rule,
     Situation,
     compare,
@@ -405,7 +405,7 @@ upstream = {{ counters = {{ num_compiled_artifacts_saved = 4 }}, link = "{LINK}"
 def test_a_rule_may_say_what_upstream_publishes_otherwise() -> None:
     found = parse_expectations(OTHERWISE, "rules.toml")
     [one] = found.rules
-    assert one.upstream == Published(counters={SAVED: 4}, link=LINK)
+    assert one.upstream == PublishedCounters(counters={SAVED: 4}, link=LINK)
     assert one.records == ("results/cuda/one.json",)
     # What was measured is what is expected.
     assert values(found.expect(situation(), "cold")) == {SAVED: 3, TOTAL: 9}

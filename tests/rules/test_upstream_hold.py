@@ -10,7 +10,7 @@ import pytest
 from matrix._util.versions import VersionRange
 from matrix.catalog.releases_file import load_releases
 from matrix.report.upstream_tests import contradictions, render_held
-from matrix.rules.expectations import Expectations, Published, Rule
+from matrix.rules.expectations import Expectations, PublishedCounters, Rule
 from matrix.rules.expectations_file import load_expectations
 from matrix.rules.upstream.file import load_upstream
 from matrix.rules.upstream.hold import Held, hold, our_case, torches_of
@@ -100,11 +100,11 @@ def test_a_number_beyond_the_end_of_a_rule_is_counted_as_such() -> None:
 
 def test_a_rule_that_says_what_upstream_publishes_does_not_contradict() -> None:
     link = "https://github.com/vllm-project/vllm/blob/v0.20.0/x"
-    says_so = replace(rule(9), upstream=Published(counters={SAVED: 4}, link=link))
+    says_so = replace(rule(9), upstream=PublishedCounters(counters={SAVED: 4}, link=link))
     found = held(says_so, release("0.20.0", case()))
     assert counts(found) == (2, 0, 0, 2, 0) and found.ok
     assert "2 were measured otherwise" in render_held(found)
-    other = replace(says_so, upstream=Published(counters={SAVED: 5}, link=link))
+    other = replace(says_so, upstream=PublishedCounters(counters={SAVED: 5}, link=link))
     assert counts(held(other, release("0.20.0", case()))) == (2, 0, 2, 0, 0)
 
 

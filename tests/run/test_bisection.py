@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from candidates import torch_candidate, vllm_candidate, with_candidates
-from matrix.attribution.bisect import BisectionError, EndsError, Outcome, SkipCode
-from matrix.attribution.observations import Ended, Observation
+from matrix.attribution.bisect import BisectionError, BisectionOutcome, EndsError, SkipCode
+from matrix.attribution.observations import Observation, ObservationEnd
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.file import load_candidates
 from matrix.catalog.candidates.model import Candidate
@@ -25,7 +25,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
-from matrix.run.bisection import Ends, Progress, Seen, bisect_line
+from matrix.run.bisection import BisectionProgress, Ends, SeenSteps, bisect_line
 from matrix.run.candidate_line import Line, Other, change_of, other_half
 
 OTHER = Other(factor="vllm033", version="0.33.0")
@@ -82,11 +82,11 @@ class Cells:
         self.ran[name] = "mute" if number in self.mute else word
         return []
 
-    def look(self, cells: Mapping[str, Cell]) -> Seen:
+    def look(self, cells: Mapping[str, Cell]) -> SeenSteps:
         found = {
             name: Observation(
                 cell=cells[name], platform="cpu", case="a", started="2026",
-                ended=Ended.RAN if word == "good" else Ended.FAILED,
+                ended=ObservationEnd.RAN if word == "good" else ObservationEnd.FAILED,
                 rung=None if word == "good" else "starts warm",
                 signature=None if word == "good" else "KeyError",
             )
@@ -94,7 +94,7 @@ class Cells:
             if word != "mute" and name in cells
         }  # fmt: skip
         details = {name: "a full disk" for name, word in self.ran.items() if word == "mute"}
-        return Seen(observations=found, details=details)
+        return SeenSteps(observations=found, details=details)
 
 
 def line_of(
@@ -117,7 +117,7 @@ def line_of(
 
 def bisected(
     series: Nights, cells: Cells, folder: Path, ends: Ends = Ends.ANY
-) -> tuple[Progress, Line]:
+) -> tuple[BisectionProgress, Line]:
     line = line_of(series, folder)
     return bisect_line(line, cells.look, cells.run, ends), line
 
@@ -149,7 +149,7 @@ def test_the_answer_brackets_the_change_in_a_logarithmic_number_of_runs(
     # Two are the ends; what cannot be made takes no run.
     assert found.runs == len(cells.ran) <= 2 + math.ceil(math.log2(count)) + skipped
     assert len(series.made) == len(set(series.made))
-    skips = {name for name, word in found.search.outcomes.items() if word is Outcome.SKIP}
+    skips = {name for name, word in found.search.outcomes.items() if word is BisectionOutcome.SKIP}
     assert skips == set(found.search.skips)
 
 
@@ -163,9 +163,9 @@ def test_what_did_not_tell_is_neither_good_nor_bad(
     for name, outcome in found.search.outcomes.items():
         number = int(name.split("-")[1][-2:]) - 1
         if number in gone | mute:
-            assert outcome in (None, Outcome.SKIP)
+            assert outcome in (None, BisectionOutcome.SKIP)
         elif outcome is not None:
-            assert outcome is (Outcome.BAD if number >= first else Outcome.GOOD)
+            assert outcome is (BisectionOutcome.BAD if number >= first else BisectionOutcome.GOOD)
 
 
 def test_an_end_that_cannot_be_had_moves_inwards(tmp_path: Path) -> None:

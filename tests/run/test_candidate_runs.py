@@ -15,7 +15,7 @@ from made import Told, failed, passed
 from matrix.catalog.cells import Cell
 from matrix.qualify.candidate import completed, qualify_candidate
 from matrix.qualify.candidate_plan import CandidatePlan, CandidateQuery, plan_candidate
-from matrix.qualify.model import Qualification, Verdict
+from matrix.qualify.model import Qualification, QualificationVerdict
 from matrix.qualify.state_files import read_runs
 from matrix.record.model import Case, CheckedCompile, ErrorKind, Platform, RunError
 from matrix.record.reader import read
@@ -96,7 +96,7 @@ def test_the_baseline_runs_first_where_it_is_missing() -> None:
     said: list[str] = []
     found, folder = carried({BASELINE: [GOOD], CANDIDATE: [GOOD]}, said=said)
     assert folder.ran == [(BASELINE, False), (CANDIDATE, False)]
-    assert found.qualification.verdict is Verdict.QUALIFIED and not found.again
+    assert found.qualification.verdict is QualificationVerdict.QUALIFIED and not found.again
     assert said[0] == f"1 of 2: {BASELINE} (baseline)"
     assert said[1].startswith(f"1 of 2: {BASELINE}: 0 s, record results/cpu/{BASELINE}.")
 
@@ -124,7 +124,7 @@ def test_what_fails_or_drifts_again_in_a_fresh_environment_counts(
 def test_what_goes_away_in_a_fresh_environment_is_not_known(bad: tuple[Case, ...]) -> None:
     found, folder = carried({CANDIDATE: [bad, GOOD]}, run_of(OLD, *GOOD))
     assert (found.qualification.verdict, found.qualification.exit_status) == (
-        Verdict.NOT_ENOUGH,
+        QualificationVerdict.NOT_ENOUGH,
         3,
     )
     assert "in another run of the same releases" in reasons(found)

@@ -10,7 +10,7 @@ import pytest
 from matrix._util.nvidia import visible_gpus
 from matrix.record.model import ErrorKind
 from matrix.run.nvidia import gpu_need_mib, unusable_gpu, wheel_cuda, why_not_cuda
-from matrix.run.nvidia_probe import Answer
+from matrix.run.nvidia_probe import DriverAnswer
 from matrix.run.preflight import PreflightError, choose_platform
 
 LISTED = "GPU 0: NVIDIA H100 (UUID: GPU-aa11)\nGPU 1: NVIDIA H100 (UUID: GPU-bb22)\n"
@@ -86,7 +86,7 @@ def test_another_platform_is_an_error() -> None:
         choose_platform("tpu")
 
 
-GOOD = Answer(
+GOOD = DriverAnswer(
     cuda=(12, 8),
     gpus=2,
     name="NVIDIA H100",
@@ -121,23 +121,33 @@ NEWER = {"torch": "2.11.0", "cuda-toolkit": "13.0.2"}
             "11559 MiB free of 81559 MiB, 70000 MiB are in use, and a start needs 11776 MiB: end",
         ),
         (None, {}, "gpu_fault", "hung or crashed.* reboot"),
-        (Answer(missing="libcuda.so.1: no such file"), {}, "no_driver", "install NVIDIA's driver"),
-        (Answer(error="CUDA_ERROR_NO_DEVICE"), {}, "no_gpu", "CUDA_VISIBLE_DEVICES"),
-        (Answer(gpus=0), {}, "no_gpu", "CUDA_VISIBLE_DEVICES"),
-        (Answer(error="CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"), {}, "no_driver", "two versions"),
-        (Answer(error="CUDA_ERROR_SYSTEM_NOT_READY"), {}, "no_driver", "nvidia-fabricmanager"),
-        (Answer(error="CUDA_ERROR_STUB_LIBRARY"), {}, "no_driver", "LD_LIBRARY_PATH"),
         (
-            Answer(error="CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE"),
+            DriverAnswer(missing="libcuda.so.1: no such file"),
+            {},
+            "no_driver",
+            "install NVIDIA's driver",
+        ),
+        (DriverAnswer(error="CUDA_ERROR_NO_DEVICE"), {}, "no_gpu", "CUDA_VISIBLE_DEVICES"),
+        (DriverAnswer(gpus=0), {}, "no_gpu", "CUDA_VISIBLE_DEVICES"),
+        (DriverAnswer(error="CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"), {}, "no_driver", "two versions"),
+        (
+            DriverAnswer(error="CUDA_ERROR_SYSTEM_NOT_READY"),
+            {},
+            "no_driver",
+            "nvidia-fabricmanager",
+        ),
+        (DriverAnswer(error="CUDA_ERROR_STUB_LIBRARY"), {}, "no_driver", "LD_LIBRARY_PATH"),
+        (
+            DriverAnswer(error="CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE"),
             {},
             "driver_too_old",
             "update the NVIDIA driver",
         ),
-        (Answer(error="CUDA_ERROR_UNKNOWN"), {}, "gpu_fault", "cuInit: CUDA_ERROR_UNKNOWN"),
+        (DriverAnswer(error="CUDA_ERROR_UNKNOWN"), {}, "gpu_fault", "cuInit: CUDA_ERROR_UNKNOWN"),
     ],
 )
 def test_what_the_driver_answers_decides(
-    smi: Path, answer: Answer | None, packages: dict[str, str], kind: str | None, said: str
+    smi: Path, answer: DriverAnswer | None, packages: dict[str, str], kind: str | None, said: str
 ) -> None:
     refusal = unusable_gpu("cuda", packages, driver=lambda: answer)
     assert (refusal and refusal.kind) == kind
@@ -146,7 +156,7 @@ def test_what_the_driver_answers_decides(
         assert re.search(said, refusal.reason) and "\n" not in refusal.reason
 
 
-def never() -> Answer | None:
+def never() -> DriverAnswer | None:
     raise AssertionError("the driver is asked for no reason")
 
 
@@ -192,7 +202,7 @@ def test_a_gpu_on_the_bus_without_a_driver(smi: Path, no_devices: Path, tmp_path
 def test_device_files_without_a_driver(smi: Path, no_devices: Path) -> None:
     program(smi.parent, smi.name, f'echo "{FAILED}"; exit 9')
     (no_devices / "nvidia0").touch()
-    dead = Answer(cuda=(12, 8), error="CUDA_ERROR_NO_DEVICE")
+    dead = DriverAnswer(cuda=(12, 8), error="CUDA_ERROR_NO_DEVICE")
     refusal = unusable_gpu("cuda", {}, devices=no_devices, driver=lambda: dead)
     assert refusal is not None and refusal.kind == "no_driver"
     assert "(nvidia0)" in refusal.reason and "couldn't communicate" in refusal.reason

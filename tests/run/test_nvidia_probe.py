@@ -9,7 +9,7 @@ import pytest
 
 from matrix._util.nvidia import capture
 from matrix.run.nvidia import ask_driver, gpus_on_the_bus
-from matrix.run.nvidia_probe import Answer
+from matrix.run.nvidia_probe import DriverAnswer
 
 CUDA = """
 #include <string.h>
@@ -54,7 +54,7 @@ def build(folder: Path, **values: object) -> None:
         subprocess.run(command, input=source, text=True, check=True)
 
 
-WITHOUT_NVML = Answer(cuda=(12, 8), gpus=2, name="NVIDIA H100", capability=(9, 0))
+WITHOUT_NVML = DriverAnswer(cuda=(12, 8), gpus=2, name="NVIDIA H100", capability=(9, 0))
 H100 = replace(WITHOUT_NVML, used_mib=1559, free_mib=80000, total_mib=81559)
 
 
@@ -76,11 +76,11 @@ def test_without_nvml_only_the_memory_is_not_known(
 
 def test_what_the_driver_does_not_come_to(libraries: Path) -> None:
     build(libraries, GPUS=0)
-    assert ask_driver() == Answer(cuda=(12, 8), gpus=0)
+    assert ask_driver() == DriverAnswer(cuda=(12, 8), gpus=0)
     build(libraries, STATUS=100)
-    assert ask_driver() == Answer(cuda=(12, 8), error="CUDA_ERROR_NO_DEVICE")
+    assert ask_driver() == DriverAnswer(cuda=(12, 8), error="CUDA_ERROR_NO_DEVICE")
     build(libraries, STATUS=7777)
-    assert ask_driver() == Answer(cuda=(12, 8), error="CUDA error 7777")
+    assert ask_driver() == DriverAnswer(cuda=(12, 8), error="CUDA error 7777")
 
 
 def test_a_library_that_does_not_load_is_named(libraries: Path) -> None:

@@ -24,7 +24,7 @@ from matrix.run.origin import look_at_origins, origins_of
 from matrix.run.published import note_published
 from matrix.run.wheel_content import (
     NOTE,
-    Published,
+    IndexedFile,
     content_of,
     read_bundled,
     read_note,
@@ -79,7 +79,7 @@ def wheel(folder: Path, members: dict[str, str], tag: str = "py3-none-any") -> P
     return write_wheel(folder, "torch", "2.11.0", members, tag=tag)
 
 
-def note(served: Served, environment: Path) -> dict[str, Published | None]:
+def note(served: Served, environment: Path) -> dict[str, IndexedFile | None]:
     """Ask the index, and return what is noted of the environment."""
     note_published(
         environment, site_of(environment), PYTHON, list(Project), index=partial(client, served)
@@ -99,7 +99,7 @@ def test_the_file_is_found_that_uv_installed(
     served.add_wheel(path)
     install(environment, served.url, "torch==2.11.0")
     served.asked.clear()
-    expected = Published(index=served.url, file=path.name, sha256=digest_of(path), built=UPLOADED)
+    expected = IndexedFile(index=served.url, file=path.name, sha256=digest_of(path), built=UPLOADED)
     assert list(note(served, environment).values()) == [expected]
     assert not any(name.endswith(".whl") and part is None for name, part in served.asked)
     served.asked.clear()
@@ -238,7 +238,7 @@ def test_what_a_bundle_installed_holds_for_the_record_that_it_left(tmp_path: Pat
     note = tmp_path / WHEELS
     assert read_bundled(tmp_path, "torch", record) is None
     note.write_text(json.dumps({"torch": row}))
-    assert read_bundled(tmp_path, "torch", record) == Published(file="t.whl", sha256="12")
+    assert read_bundled(tmp_path, "torch", record) == IndexedFile(file="t.whl", sha256="12")
     assert read_bundled(tmp_path, "torch", f"{record}torch/b.py,sha256=y,1\n") is None
     assert read_bundled(tmp_path, "vllm", record) is None
     for text in ("", "[]", '{"torch": 1}', json.dumps({"torch": {**row, "file": 1}})):
@@ -247,7 +247,7 @@ def test_what_a_bundle_installed_holds_for_the_record_that_it_left(tmp_path: Pat
 
 
 def test_a_note_is_read_as_it_was_written(tmp_path: Path) -> None:
-    found = {"a": None, "b": Published(index="https://i.example/simple/", file="f.whl")}
+    found = {"a": None, "b": IndexedFile(index="https://i.example/simple/", file="f.whl")}
     write_note(tmp_path, found)
     assert read_note(tmp_path) == found
     assert json.loads((tmp_path / NOTE).read_text())["b"]["sha256"] is None

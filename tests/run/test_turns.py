@@ -15,7 +15,7 @@ from made import Told, failed, passed
 from matrix.catalog.cells import Cell
 from matrix.qualify.candidate import qualify_candidate
 from matrix.qualify.candidate_plan import CandidatePlan, CandidateQuery, plan_candidate
-from matrix.qualify.model import Qualification, Verdict
+from matrix.qualify.model import Qualification, QualificationVerdict
 from matrix.qualify.speed import DroppedCode, Round, SpeedCode
 from matrix.qualify.state_files import MadeRound, read_rounds
 from matrix.qualify.turns import with_rounds
@@ -124,7 +124,7 @@ def test_the_sides_take_turns_one_after_the_other() -> None:
     assert (len(cold.ratios), cold.slower) == (3, True)
     assert cold.ratio == pytest.approx(1.25)
     assert warm.ratio == pytest.approx(1.25)
-    assert found.qualification.verdict is Verdict.QUALIFIED
+    assert found.qualification.verdict is QualificationVerdict.QUALIFIED
     assert "cold starts are 25 % slower than the baseline's: a slowdown" in lines(
         found.qualification
     )

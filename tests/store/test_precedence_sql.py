@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from matrix.store.precedence_sql import CONTENDERS, without_superseded
 from matrix.verdict.precedence import (
     SUPERSESSIONS,
-    Evidence,
-    Fault,
+    EvidenceLevel,
+    FaultLevel,
     Minimum,
     RunOrder,
     Supersession,
@@ -43,8 +43,8 @@ class Contender(NamedTuple):
     place: int
     order: RunOrder
     is_stock: bool
-    evidence: Evidence
-    fault: Fault = Fault.NONE
+    evidence: EvidenceLevel
+    fault: FaultLevel = FaultLevel.NONE
     content: str = ""
     path: str = ""
 
@@ -59,7 +59,7 @@ def tables(draw: st.DrawFn) -> list[Row]:
                 st.sampled_from(("", "b3f2a9c8")),
                 st.sampled_from(SECONDS),
                 st.sampled_from((True, False, None)),
-                st.sampled_from(Evidence),
+                st.sampled_from(EvidenceLevel),
                 st.sampled_from((None, None, None, "a record that cannot be read")),
             ),
             max_size=12,
@@ -98,7 +98,7 @@ def by_python(
                 place=row.place,
                 order=run_order(row.started, late),
                 is_stock=row.stock is not False,
-                evidence=Evidence(row.evidence),
+                evidence=EvidenceLevel(row.evidence),
             )
             cells.setdefault((row.cell, row.platform, row.builds), []).append(contender)
     return {contender.place for cell in cells.values() for contender in standing(cell, rules)}
@@ -107,14 +107,14 @@ def by_python(
 late_days = st.sampled_from((None, *SECONDS))
 
 
-def row(place: int, second: int, evidence: Evidence, *, stock: bool | None = True) -> Row:
+def row(place: int, second: int, evidence: EvidenceLevel, *, stock: bool | None = True) -> Row:
     return Row(place, "a", "cpu", "", SECONDS[second], stock, evidence, None)
 
 
-@example([row(0, 0, Evidence.PARTIAL), row(1, 1, Evidence.CONCLUSIVE, stock=False)], None)
-@example([row(0, 0, Evidence.NOTHING), row(1, 1, Evidence.CONCLUSIVE, stock=False)], None)
-@example([row(0, 0, Evidence.CONCLUSIVE), row(1, 0, Evidence.NOTHING, stock=None)], None)
-@example([row(0, 0, Evidence.CONCLUSIVE), row(1, 2, Evidence.CONCLUSIVE)], SECONDS[1])
+@example([row(0, 0, EvidenceLevel.PARTIAL), row(1, 1, EvidenceLevel.CONCLUSIVE, stock=False)], None)
+@example([row(0, 0, EvidenceLevel.NOTHING), row(1, 1, EvidenceLevel.CONCLUSIVE, stock=False)], None)
+@example([row(0, 0, EvidenceLevel.CONCLUSIVE), row(1, 0, EvidenceLevel.NOTHING, stock=None)], None)
+@example([row(0, 0, EvidenceLevel.CONCLUSIVE), row(1, 2, EvidenceLevel.CONCLUSIVE)], SECONDS[1])
 @given(tables(), late_days)
 def test_sql_and_python_leave_the_same_records(
     by_sql: Stands, rows: list[Row], late: str | None
@@ -125,7 +125,7 @@ def test_sql_and_python_leave_the_same_records(
 some_tests = st.lists(
     st.one_of(
         st.just(Minimum("is_stock", least=True)),
-        st.builds(Minimum, st.just("evidence"), st.sampled_from(Evidence)),
+        st.builds(Minimum, st.just("evidence"), st.sampled_from(EvidenceLevel)),
     ),
     min_size=1,
     max_size=2,

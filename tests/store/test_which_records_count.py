@@ -55,7 +55,7 @@ from matrix.store.query import History
 from matrix.store.summary import summarise, times
 from matrix.verdict.grid import Grid, environments, ran_cell
 from matrix.verdict.judge import judge
-from matrix.verdict.precedence import Evidence, late_from
+from matrix.verdict.precedence import EvidenceLevel, late_from
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import tabulate
 from rules import ANY_CASE, ANY_CASE_TEXT
@@ -265,7 +265,7 @@ def test_a_real_record_is_summarised() -> None:
     told = summarise(record)
     assert (told.complete, told.evidence, told.torch, len(told.cases)) == (
         True,
-        Evidence.CONCLUSIVE,
+        EvidenceLevel.CONCLUSIVE,
         "2.10.0+cu128",
         9,
     )

@@ -12,7 +12,7 @@ from judgements import words
 from made import NO_RULES, ONE_RULE, failed, make, passed
 from matrix._util.paths import CHECKOUT
 from matrix.attribution.attribute import attribute
-from matrix.attribution.observations import Ended, observe
+from matrix.attribution.observations import ObservationEnd, observe
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.catalog.requirements import known_requirements
@@ -33,7 +33,7 @@ from matrix.store.fingerprint import outcome_key, verdict_key
 from matrix.store.summary import summarise
 from matrix.verdict.judge import CaseVerdict, CellVerdict, judge, judge_running
 from matrix.verdict.ladder import evidence_of
-from matrix.verdict.precedence import Evidence, pick_record
+from matrix.verdict.precedence import EvidenceLevel, pick_record
 from matrix.verdict.stock import departures_of, hindrance
 from matrix.verdict.table import tabulate
 from rules import ANY_CASE
@@ -155,7 +155,7 @@ def test_what_counts_otherwise_is_untested_and_keeps_its_differences() -> None:
     assert found.cases[0].differences == stock.cases[0].differences != ()
     assert attribute([(record, found)], load_releases()) == ()
     observed = {seen.case: seen.ended for seen in observe(record, found, CELL)}
-    assert observed["moe"] is Ended.NOTHING
+    assert observed["moe"] is ObservationEnd.NOTHING
     assert attribute([(replace(record, departures=()), stock)], load_releases()) != ()
     shown = evidence_of(record, found)
     assert (shown.fails, "starts warm" in shown.passed) == (None, True)
@@ -195,15 +195,15 @@ def test_such_a_run_never_takes_the_place_of_a_better_one() -> None:
     counts = pick_record([older, newer], NO_RULES)
     assert counts.record is older[1]
     assert hindrance(newer[1]) == FLASHINFER
-    assert summarise(newer[1]).evidence == Evidence.NOTHING
-    assert summarise(blamed(departures=())).evidence == Evidence.CONCLUSIVE
+    assert summarise(newer[1]).evidence == EvidenceLevel.NOTHING
+    assert summarise(blamed(departures=())).evidence == EvidenceLevel.CONCLUSIVE
 
 
 def test_attribution_says_nothing_of_such_a_failure() -> None:
     record = blamed(error=RunError(kind=ErrorKind.IMPORTS, reason=NO_FLASHINFER))
     verdict = judge(record, NO_RULES)
     seen = observe(record, verdict, CELL)
-    assert {observation.ended for observation in seen} == {Ended.NOTHING}
+    assert {observation.ended for observation in seen} == {ObservationEnd.NOTHING}
     pairs = [(record, verdict)]
     assert attribute(pairs, load_releases()) == ()
     stock = replace(record, departures=())

@@ -16,8 +16,8 @@ from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Rung
 from matrix.rules.expectations import Expectations, Expected, Nearest, Situation
 from matrix.verdict.judge import judge
 from matrix.verdict.precedence import (
-    Evidence,
-    Fault,
+    EvidenceLevel,
+    FaultLevel,
     RunOrder,
     evidence_of,
     fault_of,
@@ -139,8 +139,8 @@ class Run:
     """A contender that knows nothing of records; its content may not be read."""
 
     day: int
-    fault: Fault = Fault.NONE
-    evidence: Evidence = Evidence.PARTIAL
+    fault: FaultLevel = FaultLevel.NONE
+    evidence: EvidenceLevel = EvidenceLevel.PARTIAL
     is_stock: bool = True
     path: str = ""
 
@@ -154,10 +154,10 @@ class Run:
 
 
 def test_a_conclusive_run_supersedes_every_older_one() -> None:
-    drifts = Run(day=1, fault=Fault.DRIFTS)
-    same_second = Run(day=2, fault=Fault.DRIFTS)
-    conclusive = Run(day=2, evidence=Evidence.CONCLUSIVE)
-    newer = Run(day=3, fault=Fault.DRIFTS)
+    drifts = Run(day=1, fault=FaultLevel.DRIFTS)
+    same_second = Run(day=2, fault=FaultLevel.DRIFTS)
+    conclusive = Run(day=2, evidence=EvidenceLevel.CONCLUSIVE)
+    newer = Run(day=3, fault=FaultLevel.DRIFTS)
     assert pick([drifts, conclusive]) is conclusive
     assert pick([drifts, conclusive, newer]) is newer
     # It is not older, so its fault counts.
@@ -217,7 +217,7 @@ def test_nothing_counts_that_is_older_than_a_conclusive_record(
     )
     for record in records:
         same = is_stock(record) or not picked.is_stock
-        if same and evidence_of(record, judge(record, ANY_CASE)) is Evidence.CONCLUSIVE:
+        if same and evidence_of(record, judge(record, ANY_CASE)) is EvidenceLevel.CONCLUSIVE:
             assert picked.order >= run_order(record.started, late)
 
 
@@ -248,19 +248,26 @@ def test_expectations_do_not_change_the_evidence(record: Record) -> None:
 
 
 def test_what_a_record_can_say() -> None:
-    none = (DIED, Evidence.PARTIAL), (CUT, Evidence.PARTIAL), (PART, Evidence.PARTIAL)
+    none = (
+        (DIED, EvidenceLevel.PARTIAL),
+        (CUT, EvidenceLevel.PARTIAL),
+        (PART, EvidenceLevel.PARTIAL),
+    )
     for record, evidence in (
         *none,
-        (GREEN, Evidence.CONCLUSIVE),
-        (NOTHING_APPLIES, Evidence.CONCLUSIVE),
-        (NO_IMPORT, Evidence.CONCLUSIVE),
-        (RED_PART, Evidence.CONCLUSIVE),
-        (TYPO, Evidence.NOTHING),
-        (OTHER_CELL, Evidence.NOTHING),
-        (make(finished=False, cases=(Case(case="a", outcome=Outcome.RUNNING),)), Evidence.NOTHING),
+        (GREEN, EvidenceLevel.CONCLUSIVE),
+        (NOTHING_APPLIES, EvidenceLevel.CONCLUSIVE),
+        (NO_IMPORT, EvidenceLevel.CONCLUSIVE),
+        (RED_PART, EvidenceLevel.CONCLUSIVE),
+        (TYPO, EvidenceLevel.NOTHING),
+        (OTHER_CELL, EvidenceLevel.NOTHING),
+        (
+            make(finished=False, cases=(Case(case="a", outcome=Outcome.RUNNING),)),
+            EvidenceLevel.NOTHING,
+        ),
     ):
         assert evidence_of(record, judge(record, ANY_CASE)) is evidence
-    assert fault_of(judge(DRIFT_PART, ANY_CASE)) is Fault.DRIFTS
+    assert fault_of(judge(DRIFT_PART, ANY_CASE)) is FaultLevel.DRIFTS
     assert run_order("2026", None) > run_order("2025", None)
 
 

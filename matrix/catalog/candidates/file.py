@@ -19,7 +19,6 @@ from packaging.version import InvalidVersion
 
 from matrix._util.addresses import AddressError, file_address, index_address
 from matrix._util.files import write_text
-from matrix._util.lock import alone
 from matrix._util.toml_rows import check_keys, choice_of, read_text
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.channels import CHANNELS
@@ -38,6 +37,7 @@ from matrix.catalog.candidates.model import (
     Wheel,
 )
 from matrix.catalog.candidates.place import candidates_path
+from matrix.catalog.lock import alone
 from matrix.catalog.projects import Project
 from matrix.errors import MatrixError
 

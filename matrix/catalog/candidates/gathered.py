@@ -22,7 +22,7 @@ _LOCAL_CUDA = re.compile(r"cu(\d+)(\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class CandidateRequest:
     """What a person asks for besides where it is.
 
     `pythons` are those that it must be for (empty: those of the matrix, as far as it has a wheel),
@@ -46,7 +46,7 @@ class Gathered:
     notes: tuple[str, ...] = ()
 
 
-def check_pythons(wanted: Wanted, chosen: Chosen, where: str) -> None:
+def check_pythons(wanted: CandidateRequest, chosen: Chosen, where: str) -> None:
     """Raise CandidateError where the chosen wheels leave out a Python that is asked for."""
     missing = [python for python in wanted.pythons if python not in chosen.by_python]
     if missing:
@@ -57,7 +57,7 @@ def check_pythons(wanted: Wanted, chosen: Chosen, where: str) -> None:
 
 
 def built(
-    wanted: Wanted, source: Sdist | Commit | Tree, version: str, read: ReleaseMetadata
+    wanted: CandidateRequest, source: Sdist | Commit | Tree, version: str, read: ReleaseMetadata
 ) -> Candidate:
     """Return a candidate of vLLM that is built from its sources, by what these say of it."""
     facts = read.facts
@@ -76,7 +76,10 @@ def built(
 
 
 def of_wheels(
-    wanted: Wanted, source: OnIndex | Wheel, files: tuple[File, ...], members: Mapping[str, str]
+    wanted: CandidateRequest,
+    source: OnIndex | Wheel,
+    files: tuple[File, ...],
+    members: Mapping[str, str],
 ) -> Candidate:
     """Return a candidate of wheels, by its files and the text of some members of one of them."""
     project, version = wanted.project, files[0].version

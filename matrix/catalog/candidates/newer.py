@@ -8,7 +8,7 @@ from matrix._util.versions import parse_version
 from matrix.catalog.candidates.channels import Place, place_of
 from matrix.catalog.candidates.choose import Tags, machine_tags
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.candidates.gathered import Gathered, Wanted
+from matrix.catalog.candidates.gathered import CandidateRequest, Gathered
 from matrix.catalog.candidates.model import Candidate, OnIndex
 from matrix.catalog.candidates.published import from_index
 from matrix.catalog.candidates.update import Update, update
@@ -36,7 +36,7 @@ def newest_build(
             f"candidate {candidate.name!r}: is from a {source.kind}, which does not change; watch"
             " one from an index"
         )
-    wanted = Wanted(
+    wanted = CandidateRequest(
         name=candidate.name,
         project=candidate.project,
         pin=candidate.pins["torch"] if candidate.project is Project.VLLM else None,

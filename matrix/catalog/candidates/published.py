@@ -14,7 +14,7 @@ from matrix.catalog.candidates.choose import (
     recorded,
 )
 from matrix.catalog.candidates.companions import find_companions
-from matrix.catalog.candidates.gathered import Gathered, Wanted, check_pythons, of_wheels
+from matrix.catalog.candidates.gathered import CandidateRequest, Gathered, check_pythons, of_wheels
 from matrix.catalog.candidates.model import OnIndex
 from matrix.catalog.candidates.wheels import with_named
 from matrix.catalog.index import Index, PublishedFile
@@ -25,7 +25,7 @@ from matrix.catalog.revision import VERSION_FILES
 
 
 def from_index(
-    wanted: Wanted,
+    wanted: CandidateRequest,
     place: Place,
     version: str | None,
     releases: Releases,

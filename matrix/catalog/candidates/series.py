@@ -14,7 +14,7 @@ from matrix._util.reported import Say
 from matrix.catalog.candidates.channels import Place
 from matrix.catalog.candidates.choose import Tags, machine_tags
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.candidates.gathered import Wanted
+from matrix.catalog.candidates.gathered import CandidateRequest
 from matrix.catalog.candidates.model import Candidate, Commit, OnIndex
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.published import from_index
@@ -94,7 +94,7 @@ class Nightlies:
 
     def make(self, step: Step) -> Candidate:
         """Read the index, and return the candidate of a day."""
-        wanted = Wanted(name=step.name, project=self.project, pythons=(self.python,))
+        wanted = CandidateRequest(name=step.name, project=self.project, pythons=(self.python,))
         index = Index(self.place.address)
         try:
             found = from_index(
@@ -129,7 +129,7 @@ class Commits:
 
     def make(self, step: Step) -> Candidate:
         """Fetch the commit, and return its candidate."""
-        wanted = Wanted(name=step.name, project=self.project)
+        wanted = CandidateRequest(name=step.name, project=self.project)
         text = f"{self.address}@{step.point}"
         try:
             return from_commit(wanted, text, None, self.say, self.ways).candidate
@@ -162,7 +162,7 @@ class CommitWheels:
     def make(self, step: Step) -> Candidate:
         """Read the index of a commit, and return the candidate of its wheel."""
         place = self.place_of(step.point)
-        wanted = Wanted(name=step.name, project=self.project, pythons=(self.python,))
+        wanted = CandidateRequest(name=step.name, project=self.project, pythons=(self.python,))
         index = Index(place.address)
         try:
             found = from_index(wanted, place, None, self.releases, index=index, tags=self.tags)

@@ -14,7 +14,7 @@ from matrix._util.addresses import without_secrets
 from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.candidates.gathered import Gathered, Wanted, built
+from matrix.catalog.candidates.gathered import CandidateRequest, Gathered, built
 from matrix.catalog.candidates.model import Candidate, Commit, Sdist, Tree
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.index import read_members
@@ -26,7 +26,7 @@ from matrix.catalog.vllm_sources.sources import Sources, open_commit, open_sdist
 
 
 def from_commit(
-    wanted: Wanted, text: str, version: str | None, say: Say, ways: CudaWays | None = None
+    wanted: CandidateRequest, text: str, version: str | None, say: Say, ways: CudaWays | None = None
 ) -> Gathered:
     """Return the candidate of `REPOSITORY@REVISION`; a path of this machine may be a repository.
 
@@ -50,7 +50,7 @@ def from_commit(
 
 
 def from_tree(
-    wanted: Wanted, folder: str, version: str | None, ways: CudaWays | None = None
+    wanted: CandidateRequest, folder: str, version: str | None, ways: CudaWays | None = None
 ) -> Gathered:
     """Return the candidate of a folder of vLLM's sources, as they are now; `ways` as `from_commit`.
 
@@ -63,7 +63,7 @@ def from_tree(
 
 
 def from_sdist(
-    wanted: Wanted, location: str, sha256: str | None, ways: CudaWays | None = None
+    wanted: CandidateRequest, location: str, sha256: str | None, ways: CudaWays | None = None
 ) -> Gathered:
     """Read a source distribution of vLLM, by its path or address, and return it as a candidate.
 
@@ -95,7 +95,7 @@ def _place(location: str) -> str:
     return without_secrets(location) if "://" in location else str(Path(location).resolve())
 
 
-def _checked(wanted: Wanted, candidate: Candidate, where: str) -> Candidate:
+def _checked(wanted: CandidateRequest, candidate: Candidate, where: str) -> Candidate:
     """Return a candidate. Raises CandidateError where it is not for a Python that is asked for."""
     for python in wanted.pythons:
         if not candidate.accepts(python):
@@ -106,7 +106,7 @@ def _checked(wanted: Wanted, candidate: Candidate, where: str) -> Candidate:
 
 
 def _gathered(
-    wanted: Wanted,
+    wanted: CandidateRequest,
     source: Commit | Tree,
     found: Sources,
     version: str | None,

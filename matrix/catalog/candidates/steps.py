@@ -40,7 +40,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class LineChange:
     """Where a line changes: its last step before the change, and the first step after it, if known.
 
     `between` are the steps that may be the first one, the last of them for sure after the change.

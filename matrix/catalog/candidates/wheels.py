@@ -17,7 +17,7 @@ from matrix._util.scratch import Scratch
 from matrix._util.versions import minor_of
 from matrix.catalog.candidates.choose import Tags, choose_files, machine_tags, recorded
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.candidates.gathered import Gathered, Wanted, check_pythons, of_wheels
+from matrix.catalog.candidates.gathered import CandidateRequest, Gathered, check_pythons, of_wheels
 from matrix.catalog.candidates.model import Candidate, File, Wheel
 from matrix.catalog.index import PublishedFile, read_members
 from matrix.catalog.located import find_file, name_of
@@ -29,7 +29,7 @@ from matrix.catalog.revision import VERSION_FILES
 
 
 def from_wheel(
-    wanted: Wanted,
+    wanted: CandidateRequest,
     location: str,
     sha256: str | None,
     releases: Releases,
@@ -59,7 +59,7 @@ def from_wheel(
     return with_named(_with_known(candidate, releases), wanted)
 
 
-def with_named(gathered: Gathered, wanted: Wanted) -> Gathered:
+def with_named(gathered: Gathered, wanted: CandidateRequest) -> Gathered:
     """Return a torch with the companions that a person named in place of those that were found."""
     candidate, chosen = gathered.candidate, wanted.companion_pins or {}
     given = [_read_wheel(location)[0] for location in wanted.companions]

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from matrix._util.addresses import without_secrets
 from matrix._util.caches import cache_folder
-from matrix._util.lock import alone
 from matrix._util.reported import Say, last_line, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import clean, clip
+from matrix.catalog.lock import alone
 from matrix.errors import MatrixError
 
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -12,14 +12,14 @@ from typing import NamedTuple
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from matrix.catalog.cells import build_of as candidate_of
-from matrix.checks.linkage.tables import TorchSymbols, VllmSymbols, Wheel
+from matrix.checks.linkage.tables import DescribedWheel, TorchSymbols, VllmSymbols
 
 # Also as a wheel may bring it: `libcudart-8774224f.so.12`.
 _CUDART = re.compile(r"libcudart(?:-[0-9a-f]{8})?\.so\.(\d+)")
 _MACHINES = ("x86_64", "aarch64")
 
 
-class Build(NamedTuple):
+class WheelBuild(NamedTuple):
     """One build: its version with the local part, its wheel, and what that is for.
 
     `machine` is the processor (`x86_64`), None where the wheel's name does not say it. `cuda` is
@@ -34,7 +34,7 @@ class Build(NamedTuple):
     cuda: str | None
 
 
-def build_of(symbols: TorchSymbols | VllmSymbols) -> Build:
+def build_of(symbols: TorchSymbols | VllmSymbols) -> WheelBuild:
     """Return the build that this table was read from.
 
     A build that needs two releases of the CUDA runtime has the newest in `cuda`.
@@ -45,7 +45,7 @@ def build_of(symbols: TorchSymbols | VllmSymbols) -> Build:
         needed = [name for extension in symbols.extensions for name in extension.needed]
     majors = {int(found[1]) for name in needed if (found := _CUDART.fullmatch(name))}
     wheel = symbols.wheel
-    return Build(
+    return WheelBuild(
         version=_version(wheel),
         file=wheel.file,
         sha256=wheel.sha256,
@@ -54,7 +54,7 @@ def build_of(symbols: TorchSymbols | VllmSymbols) -> Build:
     )
 
 
-def _version(wheel: Wheel) -> str:
+def _version(wheel: DescribedWheel) -> str:
     """Return the wheel's own version; the table of a candidate has its release key instead."""
     if candidate_of(wheel.version) is None:
         return wheel.version
@@ -64,7 +64,7 @@ def _version(wheel: Wheel) -> str:
         return wheel.version
 
 
-def _machine(wheel: Wheel) -> str | None:
+def _machine(wheel: DescribedWheel) -> str | None:
     try:
         tags = parse_wheel_filename(wheel.file)[3]
     except InvalidWheelFilename:

@@ -23,10 +23,10 @@ from matrix.catalog.located import find_file
 from matrix.catalog.projects import Project
 from matrix.checks.linkage.elf import ElfError, NoLibraryError, read_wheel
 from matrix.checks.linkage.tables import (
+    DescribedWheel,
     SymbolsError,
     TorchSymbols,
     VllmSymbols,
-    Wheel,
     dump,
     file_name,
     load,
@@ -76,7 +76,9 @@ def read_candidate(
         except NoLibraryError:
             if candidate.project is Project.TORCH:
                 raise
-            own = Wheel(project="vllm", version=candidate.key, file=wheel.name, sha256=digest)
+            own = DescribedWheel(
+                project="vllm", version=candidate.key, file=wheel.name, sha256=digest
+            )
             table = VllmSymbols(wheel=own, extensions=())
     if isinstance(table, TorchSymbols) and not table.libraries:
         fault = next(iter(table.faults.values()), "holds none of them")

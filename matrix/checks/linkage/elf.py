@@ -27,7 +27,14 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from matrix._util.files import digest_of
-from matrix.checks.linkage.tables import Extension, Library, Names, TorchSymbols, VllmSymbols, Wheel
+from matrix.checks.linkage.tables import (
+    DescribedWheel,
+    Extension,
+    Library,
+    Names,
+    TorchSymbols,
+    VllmSymbols,
+)
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -129,12 +136,12 @@ def read_folder(
     )
     if not paths:
         raise ElfError(f"{folder}: holds no shared object of {project}; name its site-packages")
-    wheel = Wheel(project=project, version=version, file="", sha256="")
+    wheel = DescribedWheel(project=project, version=version, file="", sha256="")
     return _read(wheel, paths, lambda name: _opened(folder / name), lambda _: None)
 
 
 def _read(
-    wheel: Wheel,
+    wheel: DescribedWheel,
     paths: Iterable[str],
     opened: Callable[[str], Any],
     report: Callable[[str], None],
@@ -161,7 +168,7 @@ def _read(
     return _vllm(wheel, found, faults)
 
 
-def _vllm(wheel: Wheel, found: dict[str, Dynamic], faults: dict[str, str]) -> VllmSymbols:
+def _vllm(wheel: DescribedWheel, found: dict[str, Dynamic], faults: dict[str, str]) -> VllmSymbols:
     wanted = {name for dynamic in found.values() for name in dynamic.imports}
     extensions = [
         Extension(
@@ -327,7 +334,7 @@ def _python_of(path: str) -> str | None:
     return f"cp{found[1]}{found[2]}{found[3]}" if found else None
 
 
-def _wheel(path: Path, sha256: str | None) -> Wheel:
+def _wheel(path: Path, sha256: str | None) -> DescribedWheel:
     try:
         name, version, _, tags = parse_wheel_filename(path.name)
     except InvalidWheelFilename as error:
@@ -340,7 +347,7 @@ def _wheel(path: Path, sha256: str | None) -> Wheel:
     if not path.is_file():
         raise ElfError(f"{path.name}: there is no such file")
     kind: Literal["torch", "vllm"] = "torch" if project == "torch" else "vllm"
-    return Wheel(
+    return DescribedWheel(
         project=kind,
         version=str(version),
         file=path.name,

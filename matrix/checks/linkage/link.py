@@ -33,7 +33,7 @@ from matrix._util import paths
 from matrix._util.enums import StrEnum
 from matrix._util.files import read_bytes
 from matrix._util.versions import parse_version
-from matrix.checks.linkage.build import Build, build_of
+from matrix.checks.linkage.build import WheelBuild, build_of
 from matrix.checks.linkage.tables import (
     Extension,
     Library,
@@ -135,7 +135,7 @@ class Linkage:
     torch: str
     python: str
     extensions: tuple[Linked, ...]
-    builds: tuple[Build, Build]
+    builds: tuple[WheelBuild, WheelBuild]
 
     @property
     def ok(self) -> bool:

@@ -46,7 +46,7 @@ class SymbolsError(MatrixError):
     """A symbol table is damaged or missing; the message names the file and the fix."""
 
 
-class Wheel(NamedTuple):
+class DescribedWheel(NamedTuple):
     """The wheel that a table describes: its project, version, file name and SHA-256 in hex."""
 
     project: Literal["torch", "vllm"]
@@ -210,7 +210,7 @@ class Extension:
 class TorchSymbols:
     """What a release of torch exports; `faults` says by path which file could not be read."""
 
-    wheel: Wheel
+    wheel: DescribedWheel
     libraries: tuple[Library, ...]
     faults: Mapping[str, str] = field(default_factory=dict)
 
@@ -219,7 +219,7 @@ class TorchSymbols:
 class VllmSymbols:
     """What a release of vLLM imports; `demangled` has C++ names as people write them."""
 
-    wheel: Wheel
+    wheel: DescribedWheel
     extensions: tuple[Extension, ...]
     demangled: Mapping[str, str] = field(default_factory=dict)
 
@@ -280,7 +280,7 @@ def load(content: bytes, name: str) -> TorchSymbols | VllmSymbols:
     if digest.hexdigest() != checksum:
         raise SymbolsError(f"{name}: damaged or cut short (the checksum differs); {_FIX}")
     try:
-        wheel = Wheel(
+        wheel = DescribedWheel(
             project=header["project"],
             version=header["version"],
             file=header["wheel"],
@@ -296,7 +296,7 @@ def load(content: bytes, name: str) -> TorchSymbols | VllmSymbols:
     raise SymbolsError(f"{name}: project is {wheel.project!r}, not torch or vllm; {_FIX}")
 
 
-def _torch(wheel: Wheel, header: dict[str, Any], body: memoryview) -> TorchSymbols:
+def _torch(wheel: DescribedWheel, header: dict[str, Any], body: memoryview) -> TorchSymbols:
     libraries, start = [], 0
     for library in header["libraries"]:
         size = int(library["exports"])
@@ -314,7 +314,7 @@ def _torch(wheel: Wheel, header: dict[str, Any], body: memoryview) -> TorchSymbo
     return TorchSymbols(wheel=wheel, libraries=tuple(libraries), faults=dict(header["faults"]))
 
 
-def _vllm(wheel: Wheel, data: dict[str, Any]) -> VllmSymbols:
+def _vllm(wheel: DescribedWheel, data: dict[str, Any]) -> VllmSymbols:
     return VllmSymbols(
         wheel=wheel,
         extensions=tuple(

@@ -26,7 +26,7 @@ from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
 from matrix.checks.facts import Fact, FactCode, quoted
-from matrix.checks.resolution.cause import KEPT_CAUSES, Cause
+from matrix.checks.resolution.cause import KEPT_CAUSES, ConflictCause
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Installs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class ResolverQuestion:
     """A question for the resolver: a cell, and the versions to force whatever others demand.
 
     `override` holds torch and its companions for a pair off the pin, and leaves out a companion
@@ -117,7 +117,7 @@ class Resolution:
     """What a resolver answered about a cell on the day `asked`, for a platform tag.
 
     `ok` with the number of packages as `count` and the versions of PACKAGES; or not `ok`, with a
-    `cause` (one of KEPT_CAUSES) and the facts. `override` as in `Question`.
+    `cause` (one of KEPT_CAUSES) and the facts. `override` as in `ResolverQuestion`.
     `more_indexes`: further indexes than the default one were set up, so that another machine may
     get another answer.
     """
@@ -129,7 +129,7 @@ class Resolution:
     override: Mapping[str, str] | None = None
     count: int | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
-    cause: Cause | None = None
+    cause: ConflictCause | None = None
     facts: tuple[Fact, ...] = ()
     more_indexes: bool = False
 
@@ -142,7 +142,7 @@ class Resolution:
     @property
     def is_unknown(self) -> bool:
         """Tell whether the index only lacks a newer release, which another day's may have."""
-        return self.cause is Cause.NOT_PUBLISHED
+        return self.cause is ConflictCause.NOT_PUBLISHED
 
     def is_older(self, today: date, days: int) -> bool:
         """Tell whether it is older than so many days; an unknown answer is after one day."""
@@ -150,9 +150,9 @@ class Resolution:
         return age > days or (self.is_unknown and age >= _AGAIN)
 
     @property
-    def question(self) -> Question:
+    def question(self) -> ResolverQuestion:
         """Return the question that this answers."""
-        return Question(cell=self.cell, override=self.override)
+        return ResolverQuestion(cell=self.cell, override=self.override)
 
     @property
     def key(self) -> tuple[Cell, str, bool]:
@@ -178,7 +178,7 @@ class Resolutions:
         found = self._known.get((cell, platform, True))
         return found if found is not None else self._known.get((cell, platform, False))
 
-    def answer(self, question: Question, platform: str = PLATFORM) -> Resolution | None:
+    def answer(self, question: ResolverQuestion, platform: str = PLATFORM) -> Resolution | None:
         """Return the answer to this very question; None if nobody asked with these versions."""
         found = self._known.get((question.cell, platform, question.override is not None))
         return found if found is not None and found.override == question.override else None
@@ -224,12 +224,12 @@ def off_pin_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
                     yield Cell(python, torch.version, vllm.version)
 
 
-def question(cell: Cell, releases: Releases, *, override: bool = False) -> Question:
+def question(cell: Cell, releases: Releases, *, override: bool = False) -> ResolverQuestion:
     """Return the question about a cell; `override` forces torch and its known companions.
 
     Raises CellError where they are not known.
     """
-    return Question(cell=cell, override=releases.companions(cell) if override else None)
+    return ResolverQuestion(cell=cell, override=releases.companions(cell) if override else None)
 
 
 def candidates_path() -> Path:
@@ -366,13 +366,13 @@ def _failed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise ResolutionsError(
             f"{where}: cause: {row['cause']!r} is none of {', '.join(KEPT_CAUSES)}; {_FIX}"
         )
-    cause = Cause(row["cause"])
+    cause = ConflictCause(row["cause"])
     if why == "facts":
         return {"cause": cause, "facts": _facts(row["facts"], f"{where}: facts")}
     # As it was written before there were facts.
     reason = _one_line(row["reason"], f"{where}: reason")
-    if cause is Cause.CONFLICT and _AHEAD_OF_INDEX.fullmatch(reason):
-        cause = Cause.NOT_PUBLISHED  # as it was written before there was that cause
+    if cause is ConflictCause.CONFLICT and _AHEAD_OF_INDEX.fullmatch(reason):
+        cause = ConflictCause.NOT_PUBLISHED  # as it was written before there was that cause
     return {"cause": cause, "facts": quoted(reason)}
 
 

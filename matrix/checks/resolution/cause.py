@@ -7,7 +7,7 @@ of `uv_output`, which take their time to compile.
 from matrix._util.enums import StrEnum
 
 
-class Cause(StrEnum):
+class ConflictCause(StrEnum):
     """Why a set of packages does not resolve.
 
     CONFLICT: two demands exclude each other. NO_WHEEL: there is no wheel for that Python or
@@ -23,5 +23,10 @@ class Cause(StrEnum):
     INDEX = "index"
 
 
-KEPT_CAUSES = (Cause.CONFLICT, Cause.NO_WHEEL, Cause.PYTHON, Cause.NOT_PUBLISHED)
+KEPT_CAUSES = (
+    ConflictCause.CONFLICT,
+    ConflictCause.NO_WHEEL,
+    ConflictCause.PYTHON,
+    ConflictCause.NOT_PUBLISHED,
+)
 """The causes with which an answer is kept; with NOT_PUBLISHED it is unknown, and kept for a day."""

@@ -17,7 +17,7 @@ _LEGACY = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 
 _UV_GLIBC = ((2, 17), (2, 28), *((2, minor) for minor in range(31, 41)))
 
 
-class LockError(MatrixError):
+class LockFileError(MatrixError):
     """The lock pins nothing, or uv cannot make one for this machine."""
 
 
@@ -74,7 +74,9 @@ class Target:
     def _uv_platform(self, glibc: tuple[int, int] | None) -> str:
         if glibc is None:
             oldest = ".".join(map(str, _UV_GLIBC[0]))
-            raise LockError(f"glibc {self.glibc}: uv knows none that old; name {oldest} or newer")
+            raise LockFileError(
+                f"glibc {self.glibc}: uv knows none that old; name {oldest} or newer"
+            )
         return f"{self.machine}-manylinux_{glibc[0]}_{glibc[1]}"
 
     @property
@@ -118,7 +120,7 @@ def parse_lock(text: str) -> dict[str, Pinned]:
             elif note.startswith("#") and in_via:
                 found[name] = _more(found[name], via=note[1:].strip())
     if not found:
-        raise LockError("the lock is empty; does uv print one here?")
+        raise LockFileError("the lock is empty; does uv print one here?")
     return found
 
 
@@ -126,7 +128,7 @@ def _of_file(name: str, url: str) -> Pinned:
     try:
         version = str(parse_wheel_filename(name_of(url))[1])
     except InvalidWheelFilename:
-        raise LockError(f"the lock has {name} from what is not a wheel") from None
+        raise LockFileError(f"the lock has {name} from what is not a wheel") from None
     return Pinned(name=name, version=version, hashes=frozenset(), via=frozenset(), url=url)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from matrix.catalog.cells import Cell
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
-from matrix.checks.resolution.cache import Installs, Question
+from matrix.checks.resolution.cache import Installs, ResolverQuestion
 from matrix.checks.vllm_build.build import built_before
 from matrix.errors import MatrixError
 
 
-def question_of(cell: Cell, releases: Releases, *, cache: Path | None = None) -> Question:
+def question_of(cell: Cell, releases: Releases, *, cache: Path | None = None) -> ResolverQuestion:
     """Return the question about a cell of candidates, as tox installs it: off the pin, forced.
 
     `cache` is that of built wheels. Raises CellError where a candidate was removed or replaced, or
@@ -41,4 +41,4 @@ def question_of(cell: Cell, releases: Releases, *, cache: Path | None = None) ->
         candidates=candidates,
     )
     override = companions if releases.is_off_pin(cell) else None
-    return Question(cell=cell, override=override, installs=installs)
+    return ResolverQuestion(cell=cell, override=override, installs=installs)

@@ -16,9 +16,9 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.cache import (
     PATH,
-    Question,
     Resolution,
     Resolutions,
+    ResolverQuestion,
     candidates_path,
     load_candidate_resolutions,
     load_resolutions,
@@ -27,7 +27,7 @@ from matrix.checks.resolution.cache import (
     question,
     text_of,
 )
-from matrix.checks.resolution.lock import LockError, Target
+from matrix.checks.resolution.lock import LockFileError, Target
 from matrix.checks.resolution.of_candidate import question_of
 from matrix.checks.resolution.resolver import ResolverError, TimedAnswer, ask_all, tag_of
 from matrix.errors import MatrixError
@@ -62,9 +62,9 @@ class ResolveRequest:
 class ResolvePlan:
     """The questions of a request: all of them, the answers known before, and those to ask."""
 
-    questions: tuple[Question, ...]
+    questions: tuple[ResolverQuestion, ...]
     known: tuple[Resolution, ...]
-    missing: tuple[Question, ...]
+    missing: tuple[ResolverQuestion, ...]
 
 
 def plan_questions(
@@ -122,7 +122,7 @@ def _today() -> date:
 
 def _questions(
     request: ResolveRequest, releases: Releases, recorded: Resolutions, platform: str, today: date
-) -> list[Question]:
+) -> list[ResolverQuestion]:
     pythons = request.pythons or releases.pythons
     named = [releases.resolve(name) for name in request.cells]
     many: list[Cell] = []
@@ -156,7 +156,7 @@ def _questions(
     return questions
 
 
-def _question(cell: Cell, releases: Releases, *, override: bool) -> Question:
+def _question(cell: Cell, releases: Releases, *, override: bool) -> ResolverQuestion:
     if cell.builds:
         return question_of(cell, releases)
     return question(cell, releases, override=override)
@@ -173,7 +173,7 @@ def _platform(request: ResolveRequest) -> str:
     target = Target(python="3.12", machine=request.machine, glibc=request.glibc)
     try:
         _ = target.uv_platform
-    except LockError as error:
+    except LockFileError as error:
         raise MatrixError(f"--glibc: {error}") from None
     return tag_of(target)
 

@@ -29,10 +29,10 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.index import FetchError
 from matrix.catalog.releases import override_lines
 from matrix.checks.facts import Fact, FactCode
-from matrix.checks.resolution.cache import CUDA_RUNTIMES, PACKAGES, Question, Resolution
+from matrix.checks.resolution.cache import CUDA_RUNTIMES, PACKAGES, Resolution, ResolverQuestion
 from matrix.checks.resolution.candidate_files import check_files
-from matrix.checks.resolution.cause import Cause
-from matrix.checks.resolution.lock import LockError, Pinned, Target, parse_lock
+from matrix.checks.resolution.cause import ConflictCause
+from matrix.checks.resolution.lock import LockFileError, Pinned, Target, parse_lock
 from matrix.checks.resolution.uv_output import (
     conflict_of,
     error_of,
@@ -71,7 +71,7 @@ class ResolverError(MatrixError):
 class TimedAnswer:
     """A question, its answer or why there is none, and the seconds that this took."""
 
-    question: Question
+    question: ResolverQuestion
     answer: Resolution | ResolverError
     seconds: float
 
@@ -94,7 +94,7 @@ def resolve(
     return parse_lock(done.stdout)
 
 
-def ask(question: Question, target: Target, today: date) -> Resolution:
+def ask(question: ResolverQuestion, target: Target, today: date) -> Resolution:
     """Ask whether the packages of a cell resolve on the target, which has the cell's Python.
 
     Raises ResolverError where the index or uv gives no answer, or a file of a candidate is gone or
@@ -107,11 +107,11 @@ def ask(question: Question, target: Target, today: date) -> Resolution:
             raise ResolverError(str(error)) from error
     answer = _ask(question, target, target.uv_platform, today)
     above = target.uv_platform_above
-    if answer.cause is not Cause.NO_WHEEL or above is None:
+    if answer.cause is not ConflictCause.NO_WHEEL or above is None:
         return answer
     # A wheel for a glibc between two that uv knows is not among those that uv took.
     newer = _ask(question, target, above, today)
-    if newer.cause is Cause.NO_WHEEL:
+    if newer.cause is ConflictCause.NO_WHEEL:
         return answer
     lacking = without_wheel(wheels_in(_lock(question, target, above)), target) if newer.ok else ()
     if newer.ok and not lacking:
@@ -128,7 +128,7 @@ def ask(question: Question, target: Target, today: date) -> Resolution:
     )
 
 
-def _lock(question: Question, target: Target, uv_platform: str) -> str:
+def _lock(question: ResolverQuestion, target: Target, uv_platform: str) -> str:
     """Return the lock of a question that resolves, with the wheels of each package."""
     done = _compile_question(question, target, uv_platform, ["--format", "pylock.toml"])
     if done.returncode:
@@ -136,7 +136,7 @@ def _lock(question: Question, target: Target, uv_platform: str) -> str:
     return done.stdout
 
 
-def _versions(question: Question) -> dict[str, str]:
+def _versions(question: ResolverQuestion) -> dict[str, str]:
     """Return the versions that a question asks for, by name."""
     if question.installs is not None:
         return dict(question.installs.versions)
@@ -144,7 +144,7 @@ def _versions(question: Question) -> dict[str, str]:
     return {**forced, "vllm": question.cell.vllm}
 
 
-def _ask(question: Question, target: Target, uv_platform: str, today: date) -> Resolution:
+def _ask(question: ResolverQuestion, target: Target, uv_platform: str, today: date) -> Resolution:
     """Ask for the target on a platform that uv knows; raises as `ask`."""
     cell = question.cell
     done = _compile_question(question, target, uv_platform, ["--annotation-style", "split"])
@@ -165,12 +165,12 @@ def _ask(question: Question, target: Target, uv_platform: str, today: date) -> R
         raise ResolverError(error_of(done.stderr))
     brought = TORCH_COMPANIONS if question.installs is not None else ()
     conflict = read_conflict(explanation, _versions(question), cell.python, platform, brought)
-    if conflict.cause is Cause.INDEX:
+    if conflict.cause is ConflictCause.INDEX:
         raise ResolverError(conflict.error)
     return replace(known, cause=conflict.cause, facts=conflict.facts)
 
 
-def _has_more_indexes(question: Question, target: Target, uv_platform: str) -> bool:
+def _has_more_indexes(question: ResolverQuestion, target: Target, uv_platform: str) -> bool:
     """Return whether uv asks more indexes than the default one, by its variables or its files.
 
     uv itself answers, since which of its files count depends on folders, workspaces and variables.
@@ -182,7 +182,7 @@ def _has_more_indexes(question: Question, target: Target, uv_platform: str) -> b
 
 
 def _compile_question(
-    question: Question, target: Target, uv_platform: str, more: Sequence[str]
+    question: ResolverQuestion, target: Target, uv_platform: str, more: Sequence[str]
 ) -> subprocess.CompletedProcess[str]:
     """Let uv resolve a question, without what a user may have set for other work."""
     installs = question.installs
@@ -242,13 +242,13 @@ def _pinned(lock: str, cell: Cell) -> dict[str, Pinned]:
         for name in PACKAGES:
             if name in pinned:
                 parse_version(pinned[name].version)
-    except (LockError, InvalidVersion) as error:
+    except (LockFileError, InvalidVersion) as error:
         raise ResolverError(f"uv's answer is none: {error}") from error
     return pinned
 
 
 def ask_all(
-    questions: Iterable[Question], machine: str, glibc: str, jobs: int, today: date
+    questions: Iterable[ResolverQuestion], machine: str, glibc: str, jobs: int, today: date
 ) -> Iterator[TimedAnswer]:
     """Ask several questions at a time, and yield each when its answer comes.
 
@@ -258,7 +258,7 @@ def ask_all(
     uv()
     workers = ThreadPoolExecutor(jobs)
 
-    def answer_one(question: Question) -> TimedAnswer:
+    def answer_one(question: ResolverQuestion) -> TimedAnswer:
         began = time.monotonic()
         try:
             target = Target(python=question.cell.python, machine=machine, glibc=glibc)

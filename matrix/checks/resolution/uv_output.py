@@ -15,7 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 from matrix._util.text import clean, clip
 from matrix.checks.facts import LONGEST, Fact, FactCode, quoted
-from matrix.checks.resolution.cause import Cause
+from matrix.checks.resolution.cause import ConflictCause
 from matrix.record.model import ErrorKind, RunError
 from matrix.record.signature.conflict import conflict_in
 
@@ -79,7 +79,7 @@ class Conflict:
     Of the cause INDEX, which says nothing of the packages, `error` is the message instead.
     """
 
-    cause: Cause
+    cause: ConflictCause
     facts: tuple[Fact, ...] = ()
     error: str = ""
 
@@ -141,7 +141,7 @@ def index_lacks(explanation: str, brought: Collection[str] = ()) -> bool:
     required = re.findall(rf"you require ({_NAME})==([^\s,`]+)", explanation[:_READ])
     asked = {_name(name): version.rstrip(".") for name, version in required}
     found = read_conflict(explanation, asked, python="", platform="", brought=brought)
-    return found.cause in (Cause.NOT_PUBLISHED, Cause.INDEX)
+    return found.cause in (ConflictCause.NOT_PUBLISHED, ConflictCause.INDEX)
 
 
 def error_of(output: str) -> str:
@@ -226,7 +226,7 @@ def read_conflict(
     )
     if conflict is None:
         first = plain.partition(", we can conclude")[0].strip()
-        conflict = Conflict(cause=Cause.CONFLICT, facts=quoted(first))
+        conflict = Conflict(cause=ConflictCause.CONFLICT, facts=quoted(first))
     return Conflict(
         cause=conflict.cause,
         facts=tuple(map(_clean_fact, conflict.facts)),
@@ -268,16 +268,16 @@ def _index_failure(
                 why = f"the index did not give {_name(absent)}: {status[1]} {status[2]}"
             else:
                 why = f"the index has no {_name(absent)}"
-            return Conflict(cause=Cause.INDEX, error=why)
+            return Conflict(cause=ConflictCause.INDEX, error=why)
         if broken := groups["broken"]:
             release = _fact(FactCode.QUOTED, broken, asked).subject
             why = f"the index's {release} has an {groups['fault']}"
-            return Conflict(cause=Cause.INDEX, error=why)
+            return Conflict(cause=ConflictCause.INDEX, error=why)
         if (none := groups["none"]) and _name(none) in asked:
             wanted = f"=={asked[_name(none)]}"
             if _specifier(none) == wanted or not _specifier(none):
                 why = f"the index has no {_fact(FactCode.QUOTED, none, asked).subject}"
-                return Conflict(cause=Cause.INDEX, error=why)
+                return Conflict(cause=ConflictCause.INDEX, error=why)
     return None
 
 
@@ -291,7 +291,7 @@ def _not_brought(
         who = next((who for who, need in _needs(found) if _name(need) == _name(none)), None)
         needed = (_fact(FactCode.NEEDS, who, asked, wanted=none),) if who else ()
         absent = Fact(code=FactCode.ABSENT, package=_name(none), wanted=none)
-        return Conflict(cause=Cause.NOT_PUBLISHED, facts=(*needed, absent))
+        return Conflict(cause=ConflictCause.NOT_PUBLISHED, facts=(*needed, absent))
     return None
 
 
@@ -315,7 +315,7 @@ def _missing_wheel(
             python=python if not of_platform else None,
             platform=platform if of_platform or not of_python else None,
         )
-        return Conflict(cause=Cause.NO_WHEEL, facts=(*_needed(lacking, found, asked), fact))
+        return Conflict(cause=ConflictCause.NO_WHEEL, facts=(*_needed(lacking, found, asked), fact))
     return None
 
 
@@ -328,7 +328,7 @@ def _refused_python(
         if not who or not bounds:
             continue
         fact = _fact(FactCode.NEEDS_PYTHON, who, asked, wanted=bounds, python=python)
-        return Conflict(cause=Cause.PYTHON, facts=(*_needed(who, found, asked), fact))
+        return Conflict(cause=ConflictCause.PYTHON, facts=(*_needed(who, found, asked), fact))
     return None
 
 
@@ -360,8 +360,8 @@ def _two_demands(
                     continue
                 facts = demand.fact, other.fact
                 if not (disjoint and other.up_to):
-                    return Conflict(cause=Cause.CONFLICT, facts=facts)
-                ahead = ahead or Conflict(cause=Cause.NOT_PUBLISHED, facts=facts)
+                    return Conflict(cause=ConflictCause.CONFLICT, facts=facts)
+                ahead = ahead or Conflict(cause=ConflictCause.NOT_PUBLISHED, facts=facts)
     return ahead
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from matrix.checks.resolution.lock import LockError, Target
+from matrix.checks.resolution.lock import LockFileError, Target
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -36,7 +36,7 @@ def wheels_in(pylock: str) -> dict[str, tuple[str, ...]]:
             for package in packages
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise LockError("the lock is not a pylock.toml; does uv print one here?") from None
+        raise LockFileError("the lock is not a pylock.toml; does uv print one here?") from None
 
 
 def _archive(package: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:

@@ -24,7 +24,6 @@ from packaging.version import Version
 
 from matrix._util.caches import cache_folder
 from matrix._util.files import digest_of, write_text
-from matrix._util.lock import alone
 from matrix._util.reported import Say, last_line, printed, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
@@ -32,6 +31,7 @@ from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.model import Candidate, SourceKind
 from matrix.catalog.cells import Made
 from matrix.catalog.located import find_file
+from matrix.catalog.lock import alone
 from matrix.catalog.vllm_sources.compiled import LOCATION, check_takes_extensions
 from matrix.catalog.vllm_sources.sources import Sources
 from matrix.checks.resolution.resolver import uv

@@ -13,7 +13,7 @@ from matrix.inside.ended import Ended
 from matrix.inside.isolation import IsolationError
 from matrix.inside.machine_faults import KernelLog, explained
 from matrix.inside.pytest_plugin.jit_step import JitStep
-from matrix.inside.pytest_plugin.progress import ConcurrentProgress, Progress
+from matrix.inside.pytest_plugin.progress import ConcurrentProgress, SessionProgress
 from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.inside.pytest_plugin.reports import (
     failure_of,
@@ -42,7 +42,7 @@ class CaseRunner:
     def __init__(
         self,
         record: RecordFile,
-        progress: Progress,
+        progress: SessionProgress,
         jit: JitStep,
         *,
         timeout: float,

@@ -22,7 +22,7 @@ from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.inside.pytest_plugin.cases import CaseRunner
 from matrix.inside.pytest_plugin.imports import import_for_session
 from matrix.inside.pytest_plugin.jit_step import JitStep
-from matrix.inside.pytest_plugin.progress import Progress
+from matrix.inside.pytest_plugin.progress import SessionProgress
 from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.inside.pytest_plugin.selection import (
     NamedTests,
@@ -44,7 +44,7 @@ class SessionHooks:
         self._config = config
         self._record = RecordFile(config.getoption("--record"))
         self._platform = self._record.platform(config.getoption("--platform"))
-        self._progress = Progress(config)
+        self._progress = SessionProgress(config)
         self._jit = JitStep(self._record, self._progress, on_gpu=self._platform == "cuda")
         self._cases = CaseRunner(
             self._record,

@@ -18,7 +18,7 @@ from matrix.inside import flashinfer_jit, gpus
 from matrix.inside.ended import Ended
 from matrix.inside.isolation import Background, IsolationError
 from matrix.inside.jit_caches import built, fresh_caches
-from matrix.inside.pytest_plugin.progress import Progress
+from matrix.inside.pytest_plugin.progress import SessionProgress
 from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.record.jit_modules import JitModulesError, load_jit_modules, modules_for
 from matrix.record.model import STEP, Jit, JitModule
@@ -34,7 +34,7 @@ _LIMIT_SECONDS = 3600.0
 class JitStep:
     """The fresh caches of a session and the step that fills them."""
 
-    def __init__(self, record: RecordFile, progress: Progress, *, on_gpu: bool) -> None:
+    def __init__(self, record: RecordFile, progress: SessionProgress, *, on_gpu: bool) -> None:
         self._record, self._progress, self._on_gpu = record, progress, on_gpu
         self._stack = ExitStack()
         self._folder: Path | None = None

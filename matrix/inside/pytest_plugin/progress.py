@@ -23,7 +23,7 @@ class ProgressLine(Protocol):
         """Show how the case ended; `good` is None where that is neither good nor bad."""
 
 
-class Progress:
+class SessionProgress:
     """A line that grows as a case runs: `  moe_startup[mega_aot=1]  cold 61.2 s  warm 20.4 s ...`.
 
     It is the `ProgressLine` of the case that `begin` named last.
@@ -108,7 +108,7 @@ class Progress:
 class ConcurrentProgress:
     """The lines of cases that run side by side: a line cannot grow while its neighbours do."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: SessionProgress) -> None:
         self.progress = progress
         self._began = time.monotonic()
 

@@ -40,7 +40,7 @@ _MOST_COMMAND = 20  # lines, from the error to its output
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fault:
+class ToolFault:
     """What a tool said on the line at that place; `certain` if it names itself or the source."""
 
     at: int
@@ -61,20 +61,20 @@ def kernel_fault(said: str, below: Sequence[str]) -> str:
     return one_line(below[caret + 1]) if caret is not None and caret + 1 < len(below) else ""
 
 
-def faults_of(lines: Sequence[str]) -> list[Fault]:
+def faults_of(lines: Sequence[str]) -> list[ToolFault]:
     """Return what compilers, assemblers and linkers say in a text."""
-    found: list[Fault] = []
+    found: list[ToolFault] = []
     for index, line in enumerate(lines):
         if not any(word in line for word in _WORDS):
             continue
         if certain := _CERTAIN.fullmatch(line):
-            found.append(Fault(at=index, said=_tool_said(certain), certain=True))
+            found.append(ToolFault(at=index, said=_tool_said(certain), certain=True))
         elif other := _OTHER.fullmatch(line):
-            found.append(Fault(at=index, said=other["said"], certain=False))
+            found.append(ToolFault(at=index, said=other["said"], certain=False))
     return found
 
 
-def build_fault(lines: Sequence[str], faults: Sequence[Fault], at: int) -> str:
+def build_fault(lines: Sequence[str], faults: Sequence[ToolFault], at: int) -> str:
     """Return what a tool said below the error of a build at that line, else above it.
 
     Below it is the output of its tools, up to the next traceback.

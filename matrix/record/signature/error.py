@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from matrix.record.signature.compilers import (
-    Fault,
+    ToolFault,
     build_fault,
     faults_of,
     is_build,
@@ -51,7 +51,7 @@ class Reading:
         self.errors = errors_of(lines)
 
     @functools.cached_property
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[ToolFault]:
         """What build tools said: an error can be followed by thousands of their lines."""
         return faults_of(self.lines)
 

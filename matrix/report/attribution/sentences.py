@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from matrix._util.text import clean, clip, listed, plural
 from matrix._util.versions import minor_of
 from matrix.attribution import reasons
-from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
+from matrix.attribution.model import Attribution, Cause, FlagChange, MissingRun
 from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
 from matrix.record.defaults import DefaultChange
@@ -35,10 +35,10 @@ _CONFOUNDERS: Mapping[str, str] = {
 }
 
 _DIFFERENCES: Mapping[str, str] = {
-    reasons.Difference.PLATFORM: "the platform",
-    reasons.Difference.TORCH: "torch",
-    reasons.Difference.VLLM: "vLLM",
-    reasons.Difference.PYTHON: "Python",
+    reasons.RunDifference.PLATFORM: "the platform",
+    reasons.RunDifference.TORCH: "torch",
+    reasons.RunDifference.VLLM: "vLLM",
+    reasons.RunDifference.PYTHON: "Python",
 }
 
 _CODES: Mapping[reasons.QuestionCode, str] = {
@@ -83,8 +83,8 @@ def _of_stock(attribution: Attribution, reason: reasons.StockAndAnotherDiffer) -
     there = Cell(reason.python, reason.torch, reason.vllm)
     where = {
         None: " in another run of the same cell",
-        reasons.Difference.PYTHON: f" on Python {reason.python}",
-        reasons.Difference.PLATFORM: f" on {reason.platform}",
+        reasons.RunDifference.PYTHON: f" on Python {reason.python}",
+        reasons.RunDifference.PLATFORM: f" on {reason.platform}",
     }.get(reason.differs, "")
     apart = clean(mark(reason.not_stock))
     named = "the packages" if reason.differs is None else "the packages too"
@@ -119,7 +119,7 @@ def missing_runs(attribution: Attribution) -> list[str]:
     ]
 
 
-def how(run: Missing) -> str:
+def how(run: MissingRun) -> str:
     """Return the flags that a missing run gets, and whether its environment must be stock."""
     given = " ".join(f"{name}={value}" for name, value in run.flags)
     return (" in a stock environment" if run.stock else "") + (f" with {given}" if given else "")

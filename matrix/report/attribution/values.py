@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 
-from matrix.attribution.model import Attribution, Missing
+from matrix.attribution.model import Attribution, MissingRun
 from matrix.attribution.reasons import Reason
 from matrix.attribution.symptoms import Symptom
 from matrix.record.model import Departure
@@ -90,7 +90,7 @@ def _value(value: object) -> object:
     return _members(value) if is_dataclass(value) else value
 
 
-def _missing(run: Missing) -> dict[str, object]:
+def _missing(run: MissingRun) -> dict[str, object]:
     return {
         "cell": run.name,
         "platform": run.platform,

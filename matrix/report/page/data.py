@@ -25,7 +25,7 @@ from matrix.rules.notes import Note
 from matrix.verdict.events import telling
 from matrix.verdict.grid import Grid, Square, ran_cell
 from matrix.verdict.judge import CaseVerdict
-from matrix.verdict.ladder import Progress, Step
+from matrix.verdict.ladder import LadderStep, Progress
 from matrix.verdict.states import VERDICTS, StepState, Verdict
 from matrix.verdict.table import Entry, Table
 
@@ -215,7 +215,7 @@ class _Packing:
         )
         return self._climbs.place(packed, packed)
 
-    def _step(self, step: Step) -> int:
+    def _step(self, step: LadderStep) -> int:
         packed = (
             _STATES.index(step.state),
             self._text(reason_words(step.reason)),

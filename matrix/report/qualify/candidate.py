@@ -11,7 +11,7 @@ from matrix.attribution.model import Attribution
 from matrix.catalog.projects import Project
 from matrix.qualify.candidate_plan import CandidatePlan, LeftOut, LeftOutCode, PlannedCell
 from matrix.qualify.turns import TIMED, Untimed
-from matrix.qualify.watch import Build, Delta, History
+from matrix.qualify.watch import Delta, QualifiedBuild, WatchHistory
 from matrix.report.attribution import markdown as attribution_markdown
 from matrix.report.attribution import text as attribution_text
 from matrix.report.attribution.values import entries
@@ -164,7 +164,7 @@ def render_plan(plan: CandidatePlan) -> str:
     return json.dumps({"schema": _SCHEMA, "plan": plan_json(plan)}, indent=1, sort_keys=True) + "\n"
 
 
-def render_nothing_new(build: Build, history: History) -> str:
+def render_nothing_new(build: QualifiedBuild, history: WatchHistory) -> str:
     """Return as JSON, always ASCII, that a channel has no build that was not qualified yet."""
     found = {"schema": _SCHEMA, "nothing_new": watch_report.nothing_new_content(build, history)}
     return json.dumps(found, indent=1, sort_keys=True) + "\n"

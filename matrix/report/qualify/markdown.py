@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from matrix._util.text import code, markdown, plural, seconds, tabular
-from matrix.qualify.model import Drift, Failure, Match, Qualification, Verdict
+from matrix.qualify.model import Drift, Failure, Match, Qualification, QualificationVerdict
 from matrix.qualify.runs import CellRun
 from matrix.record.model import CellRef
 from matrix.report import marks
@@ -13,7 +13,11 @@ from matrix.report.qualify import sections, unjudged
 from matrix.report.qualify.sentences import failure_reason
 from matrix.store.stats import median
 
-_MARKS = {Verdict.QUALIFIED: "✅", Verdict.NOT_QUALIFIED: "❌", Verdict.NOT_ENOUGH: "❔"}
+_MARKS = {
+    QualificationVerdict.QUALIFIED: "✅",
+    QualificationVerdict.NOT_QUALIFIED: "❌",
+    QualificationVerdict.NOT_ENOUGH: "❔",
+}
 _MOST_DEFAULTS = 400
 _VERSIONS = {
     "torch": "torch",

@@ -18,8 +18,8 @@ from matrix.qualify.model import (
     Failure,
     FailureKind,
     Qualification,
+    QualificationVerdict,
     Unknown,
-    Verdict,
 )
 from matrix.qualify.static_checks import RungChange, RungComparison, Standing
 from matrix.record.model import STARTS, CellRef, Departure
@@ -123,7 +123,7 @@ def counts(qualification: Qualification) -> str:
 def obstacles(qualification: Qualification) -> list[str]:
     """Return why the candidate does not qualify, apart from the failures that are listed."""
     lines = []
-    not_enough = qualification.verdict is Verdict.NOT_ENOUGH
+    not_enough = qualification.verdict is QualificationVerdict.NOT_ENOUGH
     if not qualification.compared:
         lines.append("no case has an answer on both sides, so nothing was compared")
     elif not qualification.passed and not_enough:

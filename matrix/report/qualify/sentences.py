@@ -8,7 +8,7 @@ from matrix._util.text import listed, plural
 from matrix.qualify import caveats, reasons
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.model import Failure, Unknown
-from matrix.qualify.runs import CaseState, Missing, MissingCode, Variant
+from matrix.qualify.runs import CaseState, MissingAnswer, MissingCode, Variant
 from matrix.record.model import Departure
 from matrix.report.provisional import release_words
 from matrix.report.reasons import reason_words
@@ -55,7 +55,7 @@ def reason_sentence(reason: reasons.UnknownReason) -> str:
         case (
             reasons.Incomplete()
             | reasons.CacheUnchecked()
-            | reasons.NotStock()
+            | reasons.PassedNotStock()
             | reasons.OneSideNotStock()
         ):
             text = _record_sentence(reason)
@@ -70,7 +70,7 @@ def reason_sentence(reason: reasons.UnknownReason) -> str:
 def _record_sentence(
     reason: reasons.Incomplete
     | reasons.CacheUnchecked
-    | reasons.NotStock
+    | reasons.PassedNotStock
     | reasons.OneSideNotStock,
 ) -> str:
     match reason:
@@ -81,7 +81,7 @@ def _record_sentence(
                 f"{counter} is 0, and the record of the baseline holds no cache check; run the"
                 " baseline again"
             )
-        case reasons.NotStock(packages=packages):
+        case reasons.PassedNotStock(packages=packages):
             return f"passed in an environment that is not stock: {_packages(packages)}"
         case reasons.OneSideNotStock(side=side, packages=packages, state=state, detail=detail):
             ended = (
@@ -153,7 +153,7 @@ def _more(count: int) -> str:
     return f" and {count} more" if count else ""
 
 
-def missing_phrase(missing: Missing) -> str:
+def missing_phrase(missing: MissingAnswer) -> str:
     """Return why a run has no answer, to stand after the name of its side."""
     match missing.code:
         case MissingCode.NOT_APPLICABLE:
@@ -178,7 +178,7 @@ def _packages(packages: Iterable[Departure]) -> str:
     return ", ".join(map(described, packages))
 
 
-def _held(missing: Missing) -> str:
+def _held(missing: MissingAnswer) -> str:
     return f"{missing.held} of {missing.total} cases"
 
 

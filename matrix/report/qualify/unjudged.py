@@ -25,7 +25,7 @@ from matrix.record.model import DefaultValue
 from matrix.report.qualify.sections import case_name, few, group, place_name
 from matrix.report.qualify.sentences import missing_phrase
 from matrix.report.reasons import code_words, reason_words
-from matrix.verdict.reasons import Ended
+from matrix.verdict.reasons import EndedWithoutText
 from matrix.verdict.recompiles import WrittenCode
 
 WARM_CODE = "Warm starts that write compiled code, so they are not warm"
@@ -251,7 +251,8 @@ def dropped_sentence(dropped: Dropped) -> str:
             why = f"it {missing_phrase(dropped.missing)}"
         case DroppedCode.CASE:
             assert dropped.case is not None and dropped.outcome is not None
-            why = f"{case_name(dropped.case)}: {reason_words(Ended(outcome=dropped.outcome))}"
+            ended = EndedWithoutText(outcome=dropped.outcome)
+            why = f"{case_name(dropped.case)}: {reason_words(ended)}"
         case DroppedCode.OTHER_JOBS:
             why = "the two runs of its round had other numbers of cases side by side"
         case DroppedCode.OTHER_MACHINE:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from matrix._util.text import aligned, clean, clip, code, markdown, plural, tabular
-from matrix.qualify.watch import Build, Change, Delta, FindingKind, History, Status, counts
+from matrix.qualify.watch import (
+    Delta,
+    FindingChange,
+    FindingKind,
+    QualifiedBuild,
+    Status,
+    WatchHistory,
+    counts,
+)
 
 WORDS = {
     Status.NEW: "new",
@@ -54,7 +62,7 @@ def content(delta: Delta) -> dict[str, object]:
     }
 
 
-def nothing_new(build: Build, history: History) -> str:
+def nothing_new(build: QualifiedBuild, history: WatchHistory) -> str:
     """Return that the channel has no build that was not qualified yet."""
     return (
         f"{history.candidate}: nothing new; {clean(build.version)} (build {build.identity}) was"
@@ -62,7 +70,7 @@ def nothing_new(build: Build, history: History) -> str:
     )
 
 
-def nothing_new_content(build: Build, history: History) -> dict[str, object]:
+def nothing_new_content(build: QualifiedBuild, history: WatchHistory) -> dict[str, object]:
     """Return the same as JSON has it."""
     return {
         "candidate": history.candidate,
@@ -75,7 +83,7 @@ def nothing_new_content(build: Build, history: History) -> dict[str, object]:
     }
 
 
-def _not_closed(history: History) -> int:
+def _not_closed(history: WatchHistory) -> int:
     return sum(finding.status.is_open for finding in history.findings)
 
 
@@ -101,7 +109,7 @@ def _rows(delta: Delta) -> list[list[str]]:
     return [_row(change, versions) for change in found]
 
 
-def _row(change: Change, versions: Mapping[str, str]) -> list[str]:
+def _row(change: FindingChange, versions: Mapping[str, str]) -> list[str]:
     key = change.now.key
     word = WORDS[change.now.status]
     if not change.asked:

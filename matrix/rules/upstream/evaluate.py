@@ -18,7 +18,7 @@ from matrix.rules.upstream.values import (
     Spec,
     SpecType,
     Symbol,
-    Unknown,
+    UnknownValue,
     Value,
     is_plain,
     lift,
@@ -135,9 +135,9 @@ class Evaluator:
     def _choice(self, node: ast.IfExp, scope: Scope) -> Value:
         test = truth(self.value(node.test, scope), node.test)
         newer, older = self.value(node.body, scope), self.value(node.orelse, scope)
-        if isinstance(test, Unknown) and newer == older:
+        if isinstance(test, UnknownValue) and newer == older:
             return newer
-        return unknown(node) if isinstance(test, Unknown) else _choose(test, newer, older)
+        return unknown(node) if isinstance(test, UnknownValue) else _choose(test, newer, older)
 
     def _not(self, node: ast.UnaryOp, scope: Scope) -> Value:
         value = self.value(node.operand, scope)
@@ -152,7 +152,7 @@ class Evaluator:
         found: Value = not stop
         for operand in node.values:
             value = truth(self.value(operand, scope), operand)
-            if isinstance(value, Unknown):
+            if isinstance(value, UnknownValue):
                 return unknown(node)
             if found is (not stop):
                 found = value

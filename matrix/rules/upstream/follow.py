@@ -19,7 +19,7 @@ from matrix.rules.upstream.values import (
     Scope,
     SpecType,
     Symbol,
-    Unknown,
+    UnknownValue,
     Value,
     unknown,
 )
@@ -32,7 +32,7 @@ _COUNTERS = ("compilation_counter", "counters")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fault:
+class ReadFault:
     """What this reader does not understand, and the line of it."""
 
     line: int
@@ -62,7 +62,7 @@ class Follower(Evaluator):
     def __init__(self) -> None:
         super().__init__()
         self.runs: list[Run] = []
-        self.faults: list[Fault] = []
+        self.faults: list[ReadFault] = []
         self._depth = 0
 
     def execute(self, statements: Sequence[ast.stmt], scope: Scope) -> _Returned | None:
@@ -77,7 +77,7 @@ class Follower(Evaluator):
                 if isinstance(test, Branch):
                     rest = statements[number + 1 :]
                     return self._both(test, statement, rest, scope)
-                if isinstance(test, Unknown):
+                if isinstance(test, UnknownValue):
                     self._either(statement, scope, test)
                     continue
                 ended = self.execute(statement.body if test else statement.orelse, scope)
@@ -123,7 +123,7 @@ class Follower(Evaluator):
     def fault(self, node: ast.AST, what: str) -> None:
         """Take note of what this reader does not understand."""
         found = unknown(node)
-        fault = Fault(line=found.line, text=f"`{found.text}` {what}")
+        fault = ReadFault(line=found.line, text=f"`{found.text}` {what}")
         if fault not in self.faults:
             self.faults.append(fault)
 
@@ -231,7 +231,7 @@ class Follower(Evaluator):
         numbers = [number for _, number in _leaves(value)]
         bad = [number for number in numbers if type(number) is not int or number < 0]
         if bad:
-            text = bad[0].text if isinstance(bad[0], Unknown) else None
+            text = bad[0].text if isinstance(bad[0], UnknownValue) else None
             why = "is not a literal number"
             self.fault(node, f"{why} of {counter.name}" + (f" (`{text}`)" if text else ""))
         elif not self.runs:
@@ -282,7 +282,7 @@ class Follower(Evaluator):
             skipped=ends[0].skipped and ends[1].skipped,
         )
 
-    def _either(self, statement: ast.If, scope: Scope, test: Unknown) -> None:
+    def _either(self, statement: ast.If, scope: Scope, test: UnknownValue) -> None:
         """Pass over an `if` that only running the test decides, unless it decides about numbers."""
         for body in (statement.body, statement.orelse):
             with self._undone():

@@ -16,7 +16,7 @@ _CASE = re.compile(r"test_(moe_startup|moe_compilation_cold_start|model_startup)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contradiction:
+class UpstreamContradiction:
     """A number of upstream's that a rule contradicts; `expected` is the rule's."""
 
     rule: str
@@ -60,7 +60,7 @@ class Held:
     measured: int = 0
     beyond: int = 0
     no_rule: int = 0
-    contradictions: tuple[Contradiction, ...] = ()
+    contradictions: tuple[UpstreamContradiction, ...] = ()
     vanished: tuple[Vanished, ...] = ()
 
     @property
@@ -101,7 +101,7 @@ def hold(upstream: Upstream, expectations: Expectations, torches: Sequence[str])
     """Compare every number of every release's startup tests, under each torch, with the rules."""
     rules = {rule.id: rule for rule in expectations.rules}
     asked: dict[tuple[object, ...], Mapping[str, Expected]] = {}
-    contradictions: list[Contradiction] = []
+    contradictions: list[UpstreamContradiction] = []
     nearest: dict[tuple[object, ...], Mapping[str, Nearest]] = {}
     numbers = agree = measured = beyond = no_rule = 0
     for stated in every_number(upstream, torches):
@@ -124,7 +124,7 @@ def hold(upstream: Upstream, expectations: Expectations, torches: Sequence[str])
             measured += 1
         else:
             contradictions.append(
-                Contradiction(
+                UpstreamContradiction(
                     rule=expected.rule,
                     case=where.case,
                     start=stated.start,

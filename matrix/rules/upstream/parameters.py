@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from matrix._util.text import clean, clip
-from matrix.rules.upstream.follow import Fault
+from matrix.rules.upstream.follow import ReadFault
 from matrix.rules.upstream.model import NEVER
 from matrix.rules.upstream.values import (
     Branch,
     Called,
     Symbol,
-    Unknown,
+    UnknownValue,
     Value,
     by_torch,
     lift,
@@ -40,7 +40,9 @@ class Parameter:
     rows: tuple[Row, ...] = ()
 
 
-def parametrize(mark: Value, node: ast.expr, test: str, faults: list[Fault]) -> Parameter | None:
+def parametrize(
+    mark: Value, node: ast.expr, test: str, faults: list[ReadFault]
+) -> Parameter | None:
     """Return the rows of a `pytest.mark.parametrize`, None for another mark.
 
     A row that is not a literal is a fault and is left out. `node` is the source of the mark.
@@ -52,9 +54,9 @@ def parametrize(mark: Value, node: ast.expr, test: str, faults: list[Fault]) -> 
     if isinstance(names, str):
         names = [part.strip() for part in names.split(",")]
     if not isinstance(names, (list, tuple)) or not isinstance(rows, (list, tuple)):
-        text = (rows if isinstance(rows, Unknown) else unknown(node)).text
+        text = (rows if isinstance(rows, UnknownValue) else unknown(node)).text
         what = f"the parameters of {test} are not literals: `{text}`"
-        faults.append(Fault(line=node.lineno, text=what))
+        faults.append(ReadFault(line=node.lineno, text=what))
         return Parameter()
     words = tuple(map(str, names))
     found = []
@@ -62,7 +64,7 @@ def parametrize(mark: Value, node: ast.expr, test: str, faults: list[Fault]) -> 
         row = _row(value, words, number)
         if row is None:
             what = f"a parameter of {test} is not a literal: `{_text(value, node)}`"
-            faults.append(Fault(line=_line(value, node), text=what))
+            faults.append(ReadFault(line=_line(value, node), text=what))
         else:
             found.append(row)
     return Parameter(names=words, rows=tuple(found))
@@ -96,7 +98,7 @@ def _row(value: Value, names: Sequence[str], number: int) -> Row | None:
         marks = value.keywords.get("marks", ())
     if not isinstance(cells, (list, tuple)) or len(cells) != len(names):
         return None
-    if any(isinstance(cell, (Unknown, Called, Symbol)) for cell in cells):
+    if any(isinstance(cell, (UnknownValue, Called, Symbol)) for cell in cells):
         return None
     if not isinstance(identity, str):
         identity = "-".join(
@@ -115,7 +117,9 @@ def _inner(value: Value) -> Value:
     """Return what is not a literal in a row: itself, or the value in `pytest.param`."""
     if isinstance(value, Called) and value.name == "pytest.param" and value.args:
         bad = [
-            argument for argument in value.args if isinstance(argument, (Unknown, Called, Symbol))
+            argument
+            for argument in value.args
+            if isinstance(argument, (UnknownValue, Called, Symbol))
         ]
         return bad[0] if bad else value
     return value
@@ -123,7 +127,7 @@ def _inner(value: Value) -> Value:
 
 def _text(value: Value, node: ast.expr) -> str:
     inner = _inner(value)
-    if isinstance(inner, Unknown):
+    if isinstance(inner, UnknownValue):
         return inner.text
     if isinstance(inner, Called):
         return clip(clean(f"{inner.name}(...)"), 60)
@@ -132,4 +136,4 @@ def _text(value: Value, node: ast.expr) -> str:
 
 def _line(value: Value, node: ast.expr) -> int:
     inner = _inner(value)
-    return inner.line if isinstance(inner, Unknown) else node.lineno
+    return inner.line if isinstance(inner, UnknownValue) else node.lineno

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 
 from matrix._util.text import clean, clip
 from matrix.rules.upstream.evaluate import Evaluator, TooLongError
-from matrix.rules.upstream.follow import STARTS, Fault, Follower
+from matrix.rules.upstream.follow import STARTS, Follower, ReadFault
 from matrix.rules.upstream.model import ByTorch, UpstreamCase, UpstreamFile, UpstreamStart
 from matrix.rules.upstream.parameters import not_skipped, parametrize
 from matrix.rules.upstream.values import (
@@ -57,7 +57,9 @@ def read_tests(source: str, *, startup: bool) -> UpstreamFile:
             if startup or found or any("literal number" in fault.text for fault in of_test):
                 faults += of_test
         elif startup and (test := _test_within(node)):
-            faults.append(Fault(line=test.lineno, text=f"`{test.name}` is not a plain function"))
+            faults.append(
+                ReadFault(line=test.lineno, text=f"`{test.name}` is not a plain function")
+            )
     lines = list(dict.fromkeys(f"{fault.line}: {fault.text}" for fault in faults))[:_FAULTS]
     if startup and not cases and not lines:
         lines = [" no number of a start was found in it"]
@@ -112,7 +114,7 @@ def _test_within(node: ast.stmt) -> ast.FunctionDef | ast.AsyncFunctionDef | Non
     return None
 
 
-def _module(tree: ast.Module) -> tuple[Scope, list[Fault]]:
+def _module(tree: ast.Module) -> tuple[Scope, list[ReadFault]]:
     """Return what the names at the top of a file stand for."""
     scope: Scope = ChainMap()
     follower = Follower()
@@ -123,10 +125,10 @@ def _module(tree: ast.Module) -> tuple[Scope, list[Fault]]:
     return scope, [fault for fault in follower.faults if fault.line]
 
 
-def _cases(node: ast.FunctionDef, scope: Scope) -> tuple[list[UpstreamCase], list[Fault]]:
+def _cases(node: ast.FunctionDef, scope: Scope) -> tuple[list[UpstreamCase], list[ReadFault]]:
     """Return the cases of one test and what could not be read of it."""
     cases: list[UpstreamCase] = []
-    faults: list[Fault] = []
+    faults: list[ReadFault] = []
     evaluator = Evaluator()
     try:
         marks = [
@@ -153,13 +155,15 @@ def _cases(node: ast.FunctionDef, scope: Scope) -> tuple[list[UpstreamCase], lis
             if case is not None:
                 cases.append(case)
     except (TooLongError, RecursionError):
-        faults.append(Fault(line=node.lineno, text=f"`{node.name}` is too long or deep to follow"))
+        faults.append(
+            ReadFault(line=node.lineno, text=f"`{node.name}` is too long or deep to follow")
+        )
     return cases, faults
 
 
 def _case(
     node: ast.FunctionDef, name: str, values: Mapping[str, Value], torch: str, scope: Scope
-) -> tuple[UpstreamCase | None, list[Fault]]:
+) -> tuple[UpstreamCase | None, list[ReadFault]]:
     """Follow a test with these parameters; return None where it asserts no number of a start."""
     follower = Follower()
     fixtures = [argument.arg for argument in node.args.args if argument.arg not in values]

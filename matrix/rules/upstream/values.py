@@ -52,7 +52,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unknown:
+class UnknownValue:
     """A value that only running the test would give, and the source of it."""
 
     node: ast.AST
@@ -114,9 +114,9 @@ class Function:
     scope: Scope = field(repr=False, compare=False)
 
 
-def unknown(node: ast.AST) -> Unknown:
+def unknown(node: ast.AST) -> UnknownValue:
     """Return the value of an expression that is not known."""
-    return Unknown(node=node)
+    return UnknownValue(node=node)
 
 
 def is_plain(value: Value) -> bool:
@@ -130,7 +130,7 @@ def lift(function: Callable[..., Value], *values: Value, depth: int = 0) -> Valu
     What is not known stays so.
     """
     for value in values:
-        if isinstance(value, Unknown):
+        if isinstance(value, UnknownValue):
             return value
     for place, value in enumerate(values):
         if isinstance(value, Branch):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from matrix._util.lock import LockError, alone
+from matrix.catalog.lock import LockError, alone
 from matrix.errors import MatrixError
 
 

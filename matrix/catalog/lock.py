@@ -1,6 +1,6 @@
 """One process at a time does what others may want to do at once: it holds a lock meanwhile.
 
-What runs in a cell, and the script of a bundle, have the standard library alone: they use `flock`.
+For what does not run in a cell: that, and the script of a bundle, have no filelock and use `flock`.
 """
 
 from __future__ import annotations
