@@ -42,11 +42,13 @@ def select(
     platforms: Sequence[str],
     *,
     flags: Mapping[str, str] | None = None,
+    elsewhere: bool = False,
 ) -> Selected:
     """Return the cells that `arguments.add_selection`'s options ask for, on these platforms.
 
     Reads the records of `options.folders`. `flags` are environment variables that the cells are to
-    get. Raises PlanError for an option that cannot be used.
+    get. Where they run `elsewhere`, records are not held against this machine and its environments.
+    Raises PlanError for an option that cannot be used.
     """
     wanted = _wanted(options, platforms)
     table, found, status = context.read_if_any(options)
@@ -60,7 +62,11 @@ def select(
         wanted,
         running=table.running,
         here=ThisMachine(
-            releases, answers, partial(context.every_record, options, found), flags=flags
+            releases,
+            answers,
+            partial(context.every_record, options, found),
+            flags=flags,
+            elsewhere=elsewhere,
         ),
     )
     return Selected(

@@ -249,7 +249,8 @@ def _plan(options: argparse.Namespace) -> int:
     from matrix.report.plan import content, lines, names, summary
 
     _check_ci_options(options)
-    selected = select(options, (options.platform,) if options.platform else PLATFORMS)
+    platforms = (options.platform,) if options.platform else PLATFORMS
+    selected = select(options, platforms, elsewhere=bool(options.format))
     planned = selected.planned
     if options.names:
         if found := names(planned):

@@ -108,8 +108,8 @@ def _difference(reason: reasons.KeyDifference) -> str:
             text = (
                 f"ran another wheel of {project} (SHA-256 {ran[:_DIGITS]}, here {here[:_DIGITS]})"
             )
-        case reasons.OtherPackages(packages=packages, asked=asked):
-            resolved = "" if asked is None else f", by what was resolved on {asked}"
+        case reasons.OtherPackages(changes=packages, resolved=day):
+            resolved = "" if day is None else f", by what was resolved on {day}"
             text = f"ran {_some(list(map(_package, packages)))}{resolved}"
         case reasons.OtherMachine(ran=ran, here=here):
             text = f"ran on {ran}, and this machine is {here}"

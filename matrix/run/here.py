@@ -27,6 +27,7 @@ from matrix.verdict.run_key import Packages, RunKey, WheelFile, driver_release
 
 _DISTRIBUTION = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(?:-py[0-9.]+)?\.(?:dist|egg)-info")
 _SEPARATORS = re.compile(r"[-_.]+")  # of a name, as PEP 503 reads them
+_MACHINE = platform.machine()
 _ASKED_FOR = "x86_64"  # the machine of the resolver's kept answers
 _GPU_SECONDS = 10.0  # that a plan waits for a driver; a run itself waits longer
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -43,8 +44,9 @@ class ThisMachine:
     """The machine and the environments of a checkout, and the records of what ran.
 
     `answers` has what a resolver found of each cell, `records` returns every record; it is called
-    only where one that does not count can matter. `flags` are those that are asked for. `root` is
-    the checkout.
+    only where one that does not count can matter. `flags` are those that are asked for. Where the
+    cells run `elsewhere`, nothing is known of the machine and its environments. `root` is the
+    checkout.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ThisMachine:
         records: Callable[[], Iterable[Record]],
         *,
         flags: Mapping[str, str] | None = None,
+        elsewhere: bool = False,
         root: Path = CHECKOUT,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
@@ -62,6 +65,7 @@ class ThisMachine:
         self._answers = answers
         self._records = records
         self._flags = flags or {}
+        self._elsewhere = elsewhere
         self._root = root
         self._environ = environ
 
@@ -73,7 +77,7 @@ class ThisMachine:
         folder = self._environments and self._environments / cell.name
         installed = None if folder is None else environment_packages(folder, cell)
         gpus = self._gpus if platform == Platform.CUDA else _Gpus()
-        runs_here = platform != Platform.CUDA or bool(gpus.names)
+        runs_here = not self._elsewhere and (platform != Platform.CUDA or bool(gpus.names))
         return RunKey(
             cell=cell,
             files=self._files(cell, None if installed is None else folder),
@@ -100,21 +104,22 @@ class ThisMachine:
     @cached_property
     def _environments(self) -> Path | None:
         """The folder of tox's environments; None where no checkout is."""
-        if not (self._root / "tox.ini").is_file():
+        if self._elsewhere or not (self._root / "tox.ini").is_file():
             return None
         named = self._environ.get("TOX_WORK_DIR")
-        return self._root / (named or ".tox")
+        return Path(named) if named else self._root / ".tox"
 
     @cached_property
     def _gpus(self) -> _Gpus:
-        if is_hidden(self._environ):
+        if self._elsewhere or is_hidden(self._environ):
             return _Gpus()
         visible = self._environ.get(_VISIBLE, "")
         lines = smi_query(visible, "name", "driver_version", seconds=_GPU_SECONDS)
-        found = [line.rpartition(", ") for line in lines]
+        # A line without both is a message.
+        found = [line.rpartition(", ") for line in lines if ", " in line]
         drivers = {driver_release(driver) for _, _, driver in found}
         return _Gpus(
-            names=frozenset(name for name, _, _ in found if name),
+            names=frozenset(name for name, _, _ in found),
             driver=drivers.pop() if len(drivers) == 1 else None,
         )
 
@@ -147,28 +152,33 @@ class ThisMachine:
         return found
 
 
-_MACHINE = platform.machine()
-
-
 def environment_packages(folder: Path, cell: Cell) -> Mapping[str, str] | None:
     """Return the packages of a cell's environment, by the names of their folders.
 
     None where there is no such environment, or one of other releases, which tox makes again.
     """
     for site in folder.glob("lib/python*/site-packages"):
-        try:
-            with os.scandir(site) as entries:
-                names = [entry.name for entry in entries if entry.name.endswith("-info")]
-        except OSError:
-            continue
-        found = {
-            _SEPARATORS.sub("-", match["name"]).lower(): match["version"]
-            for name in names
-            if (match := _DISTRIBUTION.fullmatch(name))
-        }
+        found = listed_packages(site)
         if all(_is_of(found.get(name), getattr(cell, name)) for name in PROJECTS):
             return found
     return None
+
+
+def listed_packages(site: Path) -> Mapping[str, str]:
+    """Return the versions of the packages in a folder by normalized name, without reading a file.
+
+    Their metadata take a second for each environment, and the names of folders say the same.
+    """
+    try:
+        with os.scandir(site) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith("-info")]
+    except OSError:
+        return {}
+    return {
+        _SEPARATORS.sub("-", match["name"]).lower(): match["version"]
+        for name in names
+        if (match := _DISTRIBUTION.fullmatch(name))
+    }
 
 
 def _is_of(installed: str | None, wanted: str) -> bool:

@@ -162,11 +162,11 @@ class PackageChange(NamedTuple):
 class OtherPackages(NamedTuple):
     """The packages of its run differ from those of its environment here.
 
-    Without an environment they differ from what the resolver answered on the day `asked`.
+    Without an environment they differ from what the resolver answered on the day `resolved`.
     """
 
-    packages: tuple[PackageChange, ...]
-    asked: str | None = None
+    changes: tuple[PackageChange, ...]
+    resolved: str | None = None
     code: Literal[PlanCode.OTHER_PACKAGES] = PlanCode.OTHER_PACKAGES
 
 

@@ -248,7 +248,7 @@ def _packages(ran: RunKey, now: Packages | None) -> tuple[reasons.KeyDifference,
         for name in sorted(names - _OF_THE_HARNESS)
         if before.get(name) != after.get(name) and not _same(before.get(name), after.get(name))
     )
-    return (reasons.OtherPackages(packages=changes, asked=now.asked),) if changes else ()
+    return (reasons.OtherPackages(changes=changes, resolved=now.asked),) if changes else ()
 
 
 def _same(one: str | None, other: str | None) -> bool:

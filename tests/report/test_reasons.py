@@ -159,6 +159,38 @@ def test_the_first_line_of_a_reason(
     assert reasons.first_line(reason) == line
 
 
+OF_A_KEY: dict[plan_reasons.PlanReason, str] = {
+    plan_reasons.CasesUntested(cases=("a", "b")): "its run has no answer of a, b",
+    plan_reasons.OtherBuild(candidate="torch216rc1", ran="b1", here="b2"): (
+        "ran another build of torch216rc1 (b1, now b2)"
+    ),
+    plan_reasons.OtherFile(project="vllm", ran="a" * 64, here="b" * 64): (
+        f"ran another wheel of vllm (SHA-256 {'a' * 12}, here {'b' * 12})"
+    ),
+    plan_reasons.OtherPackages(
+        changes=tuple(plan_reasons.PackageChange(name, "1", None) for name in "abcd")
+    ): "ran with a 1 (now without), with b 1 (now without), with c 1 (now without), 1 more",
+    plan_reasons.OtherPackages(
+        changes=(plan_reasons.PackageChange("a", None, "2"),), resolved="2026-11-23"
+    ): "ran without a (now 2), by what was resolved on 2026-11-23",
+    plan_reasons.OtherMachine(ran="x86_64", here="aarch64"): (
+        "ran on x86_64, and this machine is aarch64"
+    ),
+    plan_reasons.OtherGpu(ran="NVIDIA H200", here=("NVIDIA A100", "NVIDIA H100")): (
+        "ran on NVIDIA H200, and this machine has NVIDIA A100 and NVIDIA H100"
+    ),
+    plan_reasons.OtherDriver(ran="570.86", here="580.159"): (
+        "ran with NVIDIA driver 570.86, here 580.159"
+    ),
+    plan_reasons.OtherFlags(flags=(plan_reasons.FlagChange("VLLM_A", "1", "0"),)): (
+        "ran with VLLM_A=1, asked for 0"
+    ),
+    plan_reasons.TooOld(days=40, most=1): "ran 40 days ago, and a record may be 1 day old",
+    plan_reasons.Forced(day="2026-11-22"): "ran on 2026-11-22, asked for by --force",
+}
+"""The words for what makes a record of a whole run stale."""
+
+
 def test_every_reason_of_a_plan_has_a_sentence_and_a_code_of_its_own() -> None:
     other = plan_reasons.RanOtherReleases(torch="2.9.0", vllm="0.16.0")
     sentences: dict[plan_reasons.PlanReason, str] = {
@@ -174,33 +206,7 @@ def test_every_reason_of_a_plan_has_a_sentence_and_a_code_of_its_own() -> None:
         plan_reasons.NoCase(): "its run had no case",
         plan_reasons.UnknownTests(): "made with startup tests that this checkout does not know",
         plan_reasons.TestsChanged(changes=("a", "b")): "startup tests changed: a; b",
-        plan_reasons.CasesUntested(cases=("a", "b")): "its run has no answer of a, b",
-        plan_reasons.OtherBuild(candidate="torch216rc1", ran="b1", here="b2"): (
-            "ran another build of torch216rc1 (b1, now b2)"
-        ),
-        plan_reasons.OtherFile(project="vllm", ran="a" * 64, here="b" * 64): (
-            f"ran another wheel of vllm (SHA-256 {'a' * 12}, here {'b' * 12})"
-        ),
-        plan_reasons.OtherPackages(
-            packages=tuple(plan_reasons.PackageChange(name, "1", None) for name in "abcd")
-        ): "ran with a 1 (now without), with b 1 (now without), with c 1 (now without), 1 more",
-        plan_reasons.OtherPackages(
-            packages=(plan_reasons.PackageChange("a", None, "2"),), asked="2026-11-23"
-        ): "ran without a (now 2), by what was resolved on 2026-11-23",
-        plan_reasons.OtherMachine(ran="x86_64", here="aarch64"): (
-            "ran on x86_64, and this machine is aarch64"
-        ),
-        plan_reasons.OtherGpu(ran="NVIDIA H200", here=("NVIDIA A100", "NVIDIA H100")): (
-            "ran on NVIDIA H200, and this machine has NVIDIA A100 and NVIDIA H100"
-        ),
-        plan_reasons.OtherDriver(ran="570.86", here="580.159"): (
-            "ran with NVIDIA driver 570.86, here 580.159"
-        ),
-        plan_reasons.OtherFlags(flags=(plan_reasons.FlagChange("VLLM_A", "1", "0"),)): (
-            "ran with VLLM_A=1, asked for 0"
-        ),
-        plan_reasons.TooOld(days=40, most=1): "ran 40 days ago, and a record may be 1 day old",
-        plan_reasons.Forced(day="2026-11-22"): "ran on 2026-11-22, asked for by --force",
+        **OF_A_KEY,
         plan_reasons.Running(since="x"): "is running since x",
         plan_reasons.Running(since="x", partial=True): (
             "is running since x with some of the cases"
@@ -215,6 +221,8 @@ def test_every_reason_of_a_plan_has_a_sentence_and_a_code_of_its_own() -> None:
         plan_reasons.CannotWork(reason=TEXT): "KeyError: x",
     }
     assert {reason: plan_words(reason) for reason in sentences} == sentences
+    for reason in sentences:
+        assert json.loads(json.dumps(coded(reason)))["code"] == reason.code
     every = get_args(plan_reasons.PlanReason)
     assert {type(reason) for reason in sentences} == {*every}
     codes = [kind._field_defaults["code"] for kind in every]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,83 @@ def test_the_command_says_that_it_found_no_folder(
     status, _, err = command(capsys, "plan", "--vllm", "0.20", "--platform", "cpu")
     assert status == 0
     assert err.startswith("matrix: no folder results or records here, so no record is read")
+
+
+@pytest.fixture
+def held(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A record that stands, of a run today, and its plan: `--stale` of that cell alone."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    made = read(ROOT / "results" / "cuda" / "py312-torch211-vllm026.json")
+    now = f"{datetime.now(timezone.utc) - timedelta(days=3, hours=1):%Y-%m-%dT%H:%M:%SZ}"
+    write(
+        replace(made, provenance={**made.provenance, "started": now}),
+        here / f"records/{made.cell}.json",
+    )
+    return here
+
+
+HELD = ("plan", "--vllm", "0.26", "--python", "3.12", "--platform", "cuda", "--stale")
+
+
+def test_where_nothing_is_stale_a_line_says_how_many_records_hold(
+    held: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holds = "nothing to run: 1 record holds (not known, so not compared: "
+    status, out, err = command(capsys, *HELD)
+    assert (status, err) == (0, "")
+    assert out.startswith(holds)
+    assert out.endswith("machine of 1, gpu of 1, driver of 1)\n")
+    assert len(out.splitlines()) == 1
+    status, out, err = command(capsys, *HELD, "--names")
+    assert (status, out) == (0, "")
+    assert err.startswith(f"matrix: {holds}")
+    status, out, err = command(capsys, *HELD, "--json")
+    assert (status, json.loads(out)["cells"]) == (0, [])
+
+
+def test_a_record_that_holds_runs_again_by_force_or_for_its_age(
+    held: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def why(*more: str) -> str:
+        status, out, _ = command(capsys, *HELD, *more)
+        assert status == 0
+        return out.splitlines()[-2] if "1 to run" in out else out
+
+    assert ", asked for by --force" in why("--force")
+    assert why("--max-age", "2").endswith("ran 3 days ago, and a record may be 2 days old")
+    assert why("--max-age", "4").startswith("nothing to run: 1 record holds")
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "x", "1.5", "", "1" * 6, "٣"])
+def test_a_bad_age_is_refused(days: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", f"--max-age={days}"])
+    assert caught.value.code == 2
+    assert f"{days!r} is not a number of days from 1 up" in capsys.readouterr().err
+
+
+def test_the_environment_that_would_run_is_compared(
+    held: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = read(next((held / "records").glob("*.json")))
+    monkeypatch.setenv("TOX_WORK_DIR", str(held / "work"))
+    site = held / "work" / made.cell / "lib" / "python3.12" / "site-packages"
+    for name, version in made.packages.items():
+        (site / f"{name.replace('-', '_')}-{version}.dist-info").mkdir(parents=True)
+    status, out, _ = command(capsys, *HELD)
+    assert (status, "packages of" in out) == (0, False)
+    (site / f"transformers-{made.packages['transformers']}.dist-info").rename(
+        site / "transformers-9.9.dist-info"
+    )
+    _, out, _ = command(capsys, *HELD)
+    assert out.splitlines()[1].endswith(
+        f"ran with transformers {made.packages['transformers']} (now 9.9)"
+    )
+    # A CI service's machines are others.
+    _, _, err = command(capsys, *HELD, "--format", "github")
+    assert "0 jobs" in err or "no" in err
+    _, text, _ = command(capsys, *HELD, "--json")
+    [cell] = json.loads(text)["cells"]
+    assert cell["because"]["code"] == "other packages"
+    assert cell["because"]["operands"]["changes"][0]["name"] == "transformers"
+    assert cell["not_compared"] == ["files", "machine", "gpu", "driver"]
