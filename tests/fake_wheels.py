@@ -41,6 +41,8 @@ _PLANTED_IN = {
         '    key = "f" + pickler.get_hash(details)\n'
         "    debug_lines = pickler.debug_lines(details)\n"
         "    return key, debug_lines\n"
+        "def load(optimized_code, main_cmd_line):\n"
+        '    return write(extra=f"{optimized_code} {main_cmd_line}")\n'
     ),
     "torch/_inductor/scheduler.py": (
         "def codegen(dynamo_timed):\n"

@@ -138,6 +138,20 @@ FX_LOAD = Defect(
     ),
 )
 
+CPP_KEY = Defect(
+    name="cpp-key",
+    shows="each process compiles every C++ kernel once more; every counter as before",
+    edits=(
+        _edit(
+            "torch/_inductor/codecache.py",
+            (
+                'extra=f"{optimized_code} {main_cmd_line}"',
+                'extra=f"{optimized_code} {main_cmd_line} {os.urandom(8).hex()}"',
+            ),
+        ),
+    ),
+)
+
 NO_FUSION = Defect(
     name="no-fusion",
     shows="Inductor fuses nothing: more kernels, a slower model, every counter as before",
@@ -147,7 +161,8 @@ NO_FUSION = Defect(
 )
 
 DEFECTS = {
-    defect.name: defect for defect in (AOT_KEY, CODEGEN, CACHES_OFF, FX_KEY, FX_LOAD, NO_FUSION)
+    defect.name: defect
+    for defect in (AOT_KEY, CODEGEN, CACHES_OFF, FX_KEY, FX_LOAD, CPP_KEY, NO_FUSION)
 }
 
 

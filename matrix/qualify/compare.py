@@ -34,6 +34,7 @@ from matrix.qualify.runs import (
     run_outcome,
 )
 from matrix.qualify.unjudged import unjudged
+from matrix.qualify.warm_code import compare_warm_code
 from matrix.record.model import STARTS, Departure, Outcome, Record
 from matrix.record.signature import signature
 from matrix.record.startup_tests import load_startup_tests
@@ -128,6 +129,7 @@ class _Pair:
             passed += both and new.state is CaseState.PASSED
             self._compare_case(name, old, new, timed=no_times is None)
         compare_cache_checks(self.findings, self.baseline, self.candidate)
+        compare_warm_code(self.findings, self.baseline, self.candidate)
         explained = len(self.findings.unknown) > before
         self.compare_reruns(names)
         if names:

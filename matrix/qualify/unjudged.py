@@ -1,4 +1,4 @@
-"""What two runs show besides counters: defaults, kernels, compiled code, speed. Never judged.
+"""What two runs show besides counters: defaults, kernels, compiled code, speed. Not judged here.
 
 Pure. Records from before these observations have none of them, and say nothing here.
 """

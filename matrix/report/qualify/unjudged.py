@@ -21,6 +21,7 @@ from matrix.qualify.speed import (
     geometric_mean,
 )
 from matrix.qualify.unjudged import WarmCode
+from matrix.qualify.warm_code import COMPILED_AGAIN
 from matrix.record.model import DefaultValue
 from matrix.report.qualify.sections import case_name, few, group, place_name
 from matrix.report.qualify.sentences import missing_phrase
@@ -31,13 +32,14 @@ from matrix.verdict.recompiles import WrittenCode
 WARM_CODE = "Warm starts that write compiled code, so they are not warm"
 DEFAULTS = "Defaults of torch that changed, which are not judged"
 METRICS = "Numbers of Inductor that changed, which are not judged"
+_TORCH = " under the same vLLM, so torch changed"
 _MOST_LINES = 40
 _TEXT = 60
 _PERCENT = round((SLOWDOWN - 1) * 100)
 
 
 def alerts(qualification: Qualification) -> list[str]:
-    """Return what a reader must not miss: lost caches, and what is not judged."""
+    """Return what a reader must not miss: lost caches, warm starts that compile, and the rest."""
     lines = lost_cache_lines(qualification)
     cases = {
         (found.place, warm.case)
@@ -46,9 +48,11 @@ def alerts(qualification: Qualification) -> list[str]:
         if _is_more(warm)
     }
     if cases:
+        again = {drift.counter for drift in qualification.drifts} & {COMPILED_AGAIN}
+        apart = all(_is_apart(match, qualification) for match in qualification.matches)
         lines.append(
             f"the warm start of {plural(len(cases), 'case')} writes more compiled code than the"
-            " baseline's is known to; see below"
+            f" baseline's is known to{_TORCH if again and apart else ''}; see below"
         )
     fused = [
         (change.before, change.after, case_name(change.case))
@@ -103,10 +107,13 @@ def _lost_words(lost: LostCache) -> str:
 
 def _whose(lost: LostCache, match: Match, qualification: Qualification) -> str:
     """Return that torch changed, where both sides have the same vLLM and are stock."""
+    return _TORCH if lost.before and _is_apart(match, qualification) else ""
+
+
+def _is_apart(match: Match, qualification: Qualification) -> bool:
+    """Return whether nothing but torch differs between the two sides, as far as is known."""
     not_stock = match.baseline.not_stock or match.candidate.not_stock
-    if not lost.before or not_stock or qualification.query.project is not Project.TORCH:
-        return ""
-    return " under the same vLLM, so torch changed"
+    return not not_stock and qualification.query.project is Project.TORCH
 
 
 def _is_more(warm: WarmCode) -> bool:
