@@ -295,11 +295,46 @@ def test_a_wheel_is_a_candidate_by_its_hash(
 def test_a_wheel_by_its_address_is_a_candidate(served: Served, run: Command) -> None:
     publish(served, "torch", "2.15.1rc1")
     path = served.projects["torch"][0]["url"]
+    publish(served, "torchvision", "0.29.1")
     named = ["--companion", "torchvision==0.29.1"]
-    done = run("add", "torchmine", "--wheel", path, *named)
+    own = {"UV_DEFAULT_INDEX": served.url}
+    done = run("add", "torchmine", "--wheel", path, *named, **own)
     assert done.returncode == 0, done.stderr
+    assert "could not be asked" not in done.stdout
     shown = json.loads(run("show", "torchmine", "--json").stdout)
     assert shown["files"][0]["url"] == path and shown["pins"]["torchvision"] == "0.29.1"
+
+
+@pytest.mark.parametrize(
+    ("companion", "fault"),
+    [
+        ("torchvision==9.9", "your own index has no torchvision 9.9; its newest: 0.29.1"),
+        ("torchaudio==2.11.0", "your own index has no torchaudio; name a wheel"),
+        ("torchvision-0.29.1-cp312-cp312-win_amd64.whl", "0.29.1 is for win_amd64 alone, not for"),
+        (f"torchvision-0.29.1-cp310-cp310-{LINUX}.whl", "has no wheel for Python 3.12, only for"),
+    ],
+)
+def test_a_companion_that_cannot_be_installed_is_one_line(
+    served: Served, run: Command, candidates: Path, tmp_path: Path, companion: str, fault: str
+) -> None:
+    publish(served, "torch", "2.15.1rc1")
+    publish(served, "torchvision", "0.29.1")
+    (tmp_path / companion).write_bytes(served.wheel(wheel("torchvision", "0.29.1")))
+    path = served.projects["torch"][0]["url"]
+    add = ("add", "torchmine", "--wheel", path, "--companion", companion)
+    refused(run(*add, UV_DEFAULT_INDEX=served.url), fault, candidates)
+
+
+def test_an_index_that_does_not_answer_leaves_a_companion_unknown(
+    served: Served, run: Command
+) -> None:
+    publish(served, "torch", "2.15.1rc1")
+    path = served.projects["torch"][0]["url"]
+    add = ("add", "torchmine", "--wheel", path, "--companion", "torchvision==0.29.1")
+    served.faults["/simple/torchvision/"] = [403] * 9
+    done = run(*add, UV_DEFAULT_INDEX=served.url)
+    assert done.returncode == 0, done.stderr
+    assert "own index could not be asked whether it has torchvision 0.29.1" in done.stdout
 
 
 @pytest.mark.parametrize(

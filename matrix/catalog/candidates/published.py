@@ -56,7 +56,8 @@ def from_index(
     candidate = replace(
         candidate, companions=found.files, pins=dict(found.pins), without=found.without
     )
-    return with_named(Gathered(candidate=candidate, notes=found.notes), wanted)
+    gathered = Gathered(candidate=candidate, notes=found.notes)
+    return with_named(gathered, wanted, releases, tags=tags)
 
 
 def _members(index: Index, project: Project, file: PublishedFile) -> Mapping[str, str]:

@@ -5,7 +5,8 @@ Nothing of a candidate is run or imported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,17 @@ from packaging.version import Version
 from matrix._util.addresses import without_secrets
 from matrix._util.scratch import Scratch
 from matrix._util.versions import minor_of
-from matrix.catalog.candidates.choose import Tags, choose_files, machine_tags, recorded
+from matrix.catalog.candidates.choose import (
+    Tags,
+    choose_files,
+    choose_version,
+    machine_tags,
+    recorded,
+)
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import CandidateRequest, Gathered, check_pythons, of_wheels
 from matrix.catalog.candidates.model import Candidate, File, Wheel
-from matrix.catalog.index import PublishedFile, read_members
+from matrix.catalog.index import FetchError, Index, NoProjectError, PublishedFile, read_members
 from matrix.catalog.located import find_file, name_of
 from matrix.catalog.package_metadata import wanted_member
 from matrix.catalog.projects import Project
@@ -56,13 +63,26 @@ def from_wheel(
     candidate = of_wheels(wanted, source, (file,), members)
     if wanted.project is Project.VLLM:
         return Gathered(candidate=candidate)
-    return with_named(_with_known(candidate, releases), wanted)
+    return with_named(_with_known(candidate, releases), wanted, releases, tags=tags)
 
 
-def with_named(gathered: Gathered, wanted: CandidateRequest) -> Gathered:
-    """Return a torch with the companions that a person named in place of those that were found."""
+def with_named(
+    gathered: Gathered,
+    wanted: CandidateRequest,
+    releases: Releases,
+    *,
+    tags: Tags = machine_tags,
+    own_index: Callable[[], Index] = Index,
+) -> Gathered:
+    """Return a torch with the companions that a person named in place of those that were found.
+
+    A release of one is asked of the user's own index, where uv will take it from. Raises
+    CandidateError where that does not have it, and where a release or a wheel is not for this
+    machine, or for no Python of the torch.
+    """
     candidate, chosen = gathered.candidate, wanted.companion_pins or {}
-    given = [_read_wheel(location)[0] for location in wanted.companions]
+    pythons = [python for python in releases.pythons if candidate.accepts(python)]
+    given = [_companion(location, pythons, tags) for location in wanted.companions]
     named = {file.project for file in given} | chosen.keys()
     kept = tuple(file for file in candidate.companions if file.project not in named)
     pins = {name: pin for name, pin in candidate.pins.items() if name not in named}
@@ -72,8 +92,35 @@ def with_named(gathered: Gathered, wanted: CandidateRequest) -> Gathered:
         pins={**pins, **chosen},
         without=tuple(name for name in candidate.without if name not in named),
     )
-    notes = tuple(note for note in gathered.notes if not any(f"{name} " in note for name in named))
-    return Gathered(candidate=changed, notes=notes)
+    notes = [note for note in gathered.notes if not any(f"{name} " in note for name in named)]
+    if chosen:
+        with closing(own_index()) as index:
+            notes += _check_releases(chosen, pythons, index, tags)
+    return Gathered(candidate=changed, notes=tuple(notes))
+
+
+def _check_releases(
+    chosen: Mapping[str, str], pythons: Sequence[str], index: Index, tags: Tags
+) -> Iterator[str]:
+    """Look for releases of companions on an index; yield what cannot be known."""
+    for name, version in chosen.items():
+        where = f"--companion {name}=={version}: your own index"
+        try:
+            files = choose_version(name, index.files(name), version, where)
+        except NoProjectError:
+            raise CandidateError(f"{where} has no {name}; name a wheel") from None
+        except FetchError:
+            yield f"your own index could not be asked whether it has {name} {version}"
+            continue
+        choose_files(name, files, pythons, where, tags=tags)
+
+
+def _companion(location: str, pythons: Sequence[str], tags: Tags) -> File:
+    """Return the wheel of a companion that can be installed under one of these Pythons."""
+    file, _ = _read_wheel(location)
+    published = PublishedFile(project=file.project, version="", filename=file.name, url=file.url)
+    choose_files(file.project, [published], pythons, f"--companion {file.name}", tags=tags)
+    return file
 
 
 def _with_known(candidate: Candidate, releases: Releases) -> Gathered:

@@ -364,7 +364,8 @@ class Repository:
         shown = lines[0].partition(": ")[2] if lines else ""
         before = every[every.index(lines[0]) - 1] if lines and every[0] != lines[0] else ""
         if before and shown.startswith(_NO_REMOTE):
-            shown = f"{before.strip().rstrip('.')}{_OF_SSH if self._protocol == 'ssh' else ''}"
+            shown = before.strip().rstrip(".")
+            shown += _OF_SSH if re.search(r"Permission denied|verification failed", shown) else ""
         return clip(clean(shown.replace(self._remote, self.shown)), _REASON)
 
 
