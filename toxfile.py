@@ -250,7 +250,14 @@ def _say_that_it_installs(tox_env: ToxEnv) -> None:
     if tox_env.name in _installing or not _CELL.fullmatch(tox_env.name):
         return
     from matrix.report.run_progress import installing_words, whole_install_words
-    from matrix.run.environments import LINKED_MIB, Environments, is_whole, seconds_for, uv_cache
+    from matrix.run.environments import (
+        LINKED_MIB,
+        Environments,
+        is_whole,
+        needs_mib,
+        seconds_for,
+        uv_cache,
+    )
     from matrix.run.installing import Installing
 
     def say(words: str) -> None:
@@ -258,7 +265,7 @@ def _say_that_it_installs(tox_env: ToxEnv) -> None:
 
     if not is_whole(tox_env.env_dir):
         environments = Environments(folder=tox_env.env_dir.parent, cache=uv_cache())
-        mib = environments.needs_mib(load_releases().resolve(tox_env.name))
+        mib = needs_mib(load_releases().resolve(tox_env.name), environments.linked())
         takes = whole_install_words(mib, seconds_for(mib), linked=mib == LINKED_MIB)
         say(f"makes its environment: {takes}")
     _installing[tox_env.name] = Installing(tox_env.env_dir, say, installing_words)

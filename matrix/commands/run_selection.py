@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from matrix._util.console import print_status
@@ -26,7 +27,7 @@ from matrix.report.run_watchers import LineWatcher, TableWatcher
 from matrix.report.terminal import verdict_line
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import load_expectations
-from matrix.run.environments import FOLDER, Environments, uv_cache
+from matrix.run.environments import FOLDER, Environments, needs_mib, uv_cache
 from matrix.run.job import Job, JobEnd, WhyNot
 from matrix.run.local_engine import LocalEngine, Place
 from matrix.run.machine import Machine
@@ -130,7 +131,7 @@ def _selected(
         again = " (--force runs also those whose records hold)" if held else ""
         print_status(f"nothing to run{again}")
     asked = Asked(
-        disk_mib=environments.needs_mib,
+        disk_mib=partial(needs_mib, linked=environments.linked()),
         pytest_args=tuple(options.pytest_args),
         cases_at_once=None if options.jobs in (None, "auto") else int(options.jobs),
     )

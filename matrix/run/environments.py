@@ -73,25 +73,17 @@ class Environments:
         for path in self.folder.glob(f"{_REMOVED}*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def needs_mib(self, cell: Cell) -> int:
-        """Return what the environment of a cell takes of the disk, in MiB, where it is not there.
-
-        It is less where uv's cache, on the same disk, holds the wheels of torch and of vLLM.
-        """
-        wheels = (("torch", cell.torch), ("vllm", cell.vllm))
-        if self._same_disk() and all(self._cached(*wheel) for wheel in wheels):
-            return LINKED_MIB
-        return WHOLE_MIB
-
-    def _cached(self, name: str, version: str) -> bool:
-        """Return whether uv's cache has that release, unpacked and whole."""
-        for pattern in (f"{name}-{version}.dist-info", f"{name}-{version}+*.dist-info"):
-            for found in self.cache.glob(f"archive-v*/*/{pattern}"):
-                # Wheels of that name that are not the real ones have no library.
-                package = found.parent / name
-                if (package / "lib").is_dir() or any(package.glob("*.so")):
-                    return True
-        return False
+    def linked(self) -> frozenset[tuple[str, str]]:
+        """Return the releases of torch and vLLM that uv links from its cache, on the same disk."""
+        if not self._same_disk():
+            return frozenset()
+        return frozenset(
+            (name, found.name.removesuffix(".dist-info").partition("-")[2].partition("+")[0])
+            for name in ("torch", "vllm")
+            for found in self.cache.glob(f"archive-v*/*/{name}-*.dist-info")
+            # A wheel of that name that is not the real one, as tests have, has no library.
+            if (found.parent / name / "lib").is_dir() or any((found.parent / name).glob("*.so"))
+        )
 
     def _same_disk(self) -> bool:
         with contextlib.suppress(OSError):
@@ -118,6 +110,14 @@ def uv_cache() -> Path:
         return Path(named)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base, "uv")
+
+
+def needs_mib(cell: Cell, linked: frozenset[tuple[str, str]]) -> int:
+    """Return what the environment of a cell takes of the disk, in MiB, where it is not there.
+
+    It is less where uv links the wheels of torch and of vLLM from its cache (`linked`).
+    """
+    return LINKED_MIB if {("torch", cell.torch), ("vllm", cell.vllm)} <= linked else WHOLE_MIB
 
 
 def seconds_for(mib: int) -> float:

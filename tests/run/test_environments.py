@@ -10,7 +10,13 @@ import pytest
 
 from matrix.catalog.cells import Cell
 from matrix.report.run_progress import installing_words
-from matrix.run.environments import LINKED_MIB, WHOLE_MIB, Environments, EnvironmentsError
+from matrix.run.environments import (
+    LINKED_MIB,
+    WHOLE_MIB,
+    Environments,
+    EnvironmentsError,
+    needs_mib,
+)
 from matrix.run.installing import Installing
 from matrix.run.task import Present
 from waiting import wait_for
@@ -94,12 +100,13 @@ def test_what_is_linked_frees_nothing(found: Environments, tmp_path: Path) -> No
 
 def test_what_uv_has_in_its_cache_takes_little(found: Environments) -> None:
     """A wheel of a test, which has no library, is none of what a cell installs."""
-    assert found.needs_mib(CELL) == WHOLE_MIB
+    assert needs_mib(CELL, found.linked()) == WHOLE_MIB
     unpack(found.cache, "torch", "2.10.0+cu128")
     unpack(found.cache, "vllm", "0.19.1", real=False)
-    assert found.needs_mib(CELL) == WHOLE_MIB
+    assert found.linked() == {("torch", "2.10.0")}
+    assert needs_mib(CELL, found.linked()) == WHOLE_MIB
     unpack(found.cache, "vllm", "0.19.1")
-    assert found.needs_mib(CELL) == LINKED_MIB
+    assert needs_mib(CELL, found.linked()) == LINKED_MIB
 
 
 def test_an_install_is_never_silent(tmp_path: Path) -> None:
