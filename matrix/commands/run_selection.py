@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -86,7 +86,9 @@ def run_selection(options: argparse.Namespace) -> int:
         selection = _selected(options, environments, machine)
     if not selection.jobs:
         return _judged_already(selection, expectations)
-    present = environments.present(frozenset(job.environment for job in selection.jobs))
+    machine, present = _with_environments(
+        machine, environments, selection.jobs, limited=options.disk is not None
+    )
     tasks, seconds = _simulated(selection.jobs, machine, present)
     if options.dry_run:
         print(dry_lines(tasks, selection.jobs, selection.why, seconds), end="")
@@ -109,6 +111,22 @@ def _machine(options: argparse.Namespace, root: Path) -> Machine:
         memory_mib=(available_memory_mib() or 0) if options.memory is None else options.memory,
         disk_mib=shutil.disk_usage(root).free >> 20 if options.disk is None else options.disk,
     )
+
+
+def _with_environments(
+    machine: Machine, environments: Environments, jobs: Sequence[Job], *, limited: bool
+) -> tuple[Machine, tuple[Present, ...]]:
+    """Return the environments that may be used or removed, and the machine with their disk.
+
+    Only where the disk may not do for all are those of other cells among them.
+    """
+    needs = {job.environment: job.demand.disk_mib for job in jobs}
+    there = environments.cells()
+    short = sum(mib for name, mib in needs.items() if name not in there) > machine.disk_mib
+    present = environments.present(there if short else there & needs.keys(), sized=short)
+    # What is free is counted without them; a limit is one on all environments.
+    more = 0 if limited else sum(item.disk_mib for item in present)
+    return replace(machine, disk_mib=machine.disk_mib + more), present
 
 
 def _selected(

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from matrix._util.process import processes
-from matrix.catalog.cells import Cell
+from matrix.catalog.cells import Cell, CellError, factors
 from matrix.errors import MatrixError
 from matrix.run.task import Present
 
@@ -40,12 +40,24 @@ class Environments:
     folder: Path
     cache: Path
 
-    def present(self, names: frozenset[str]) -> tuple[Present, ...]:
-        """Return the environments of these names that are there and that nobody uses."""
+    def cells(self) -> frozenset[str]:
+        """Return the names of the environments of cells that are there."""
+        found = set()
+        for path in self.folder.glob("py*-torch*"):
+            with contextlib.suppress(CellError):
+                factors(path.name)
+                found.add(path.name)
+        return frozenset(found)
+
+    def present(self, names: Iterable[str], *, sized: bool = True) -> tuple[Present, ...]:
+        """Return the environments of these names that are there and that nobody uses.
+
+        Their sizes are looked up where they are to be `sized`, which takes a second for each.
+        """
         busy = self._in_use()
         return tuple(
-            Present(environment=name, disk_mib=own_mib(path), usable=is_whole(path))
-            for name in sorted(names)
+            Present(environment=name, disk_mib=own_mib(path) if sized else 0, usable=is_whole(path))
+            for name in sorted(set(names))
             if (path := self.folder / name).is_dir() and name not in busy
         )
 

@@ -51,11 +51,14 @@ def test_an_environment_that_nobody_uses_is_there_and_goes(found: Environments) 
     make(found)
     make(found, "py311-torch29-vllm016", whole=False)
     make(found, "unit")
-    names = frozenset((NAME, "py311-torch29-vllm016", "py311-torch213-vllm032"))
-    assert found.present(names) == (
+    (found.folder / "py311-torch29-vllm016-x").mkdir()
+    names = {NAME, "py311-torch29-vllm016"}
+    assert found.present([*names, "py311-torch213-vllm032"]) == (
         Present(environment=NAME, disk_mib=1),
         Present(environment="py311-torch29-vllm016", disk_mib=1, usable=False),
     )
+    assert found.cells() == names
+    assert [item.disk_mib for item in found.present(names, sized=False)] == [0, 0]
     away = found.remove(NAME)
     assert away.is_dir() and not (found.folder / NAME).exists()
     found.sweep()
