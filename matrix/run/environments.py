@@ -107,10 +107,11 @@ class Environments:
         """Return the environments that a process of this machine works in, or makes."""
         head = f"{self.folder}{os.sep}"
         found = set()
-        for words in _command_lines():
+        home = self.folder.parent.resolve()
+        for words, at in _command_lines():
             inside = (word[len(head) :] for word in words if word.startswith(head))
             found |= {word.partition(os.sep)[0] for word in inside}
-            if any(Path(word).name == "tox" for word in words):
+            if at == home and any(Path(word).name == "tox" for word in words):
                 found |= {name for word in words for name in word.split(",")}
         return frozenset(found)
 
@@ -163,11 +164,14 @@ def _own_bytes(folder: Path) -> Iterator[int]:
                     yield about.st_blocks * 512
 
 
-def _command_lines() -> Iterator[list[str]]:
-    """Return the command lines of the other processes, as far as this user may read them."""
+def _command_lines() -> Iterator[tuple[list[str], Path]]:
+    """Yield the command line and the folder of each other process that this user may look at."""
     for process in processes():
         if process.pid == os.getpid():
             continue
         with contextlib.suppress(OSError):
             line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-            yield line.decode("utf-8", "replace").split("\0")
+            yield (
+                line.decode("utf-8", "replace").split("\0"),
+                Path(f"/proc/{process.pid}/cwd").readlink(),
+            )

@@ -75,11 +75,14 @@ def test_an_environment_in_use_stays(found: Environments, tmp_path: Path, by_tox
     script = tmp_path / "script/tox" if by_tox else program
     script.parent.mkdir(exist_ok=True)
     script.write_text("import time; print('up', flush=True); time.sleep(60)")
-    with subprocess.Popen([sys.executable, str(script), *words], stdout=subprocess.PIPE) as user:
+    line = [sys.executable, str(script), *words]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, cwd=tmp_path) as user:
         assert user.stdout is not None and user.stdout.readline()
         assert found.present(frozenset((NAME,))) == ()
         with pytest.raises(EnvironmentsError, match="is in use, and stays"):
             found.remove(NAME)
+        if by_tox:  # of another checkout
+            assert not Environments(folder=tmp_path / "other/tox", cache=tmp_path).in_use(NAME)
         user.kill()
     assert folder.is_dir()
     found.remove(NAME)
