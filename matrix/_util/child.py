@@ -78,4 +78,6 @@ class Child:
 
 
 def _die_interrupted() -> None:
+    # A shell has what it starts in the background ignore SIGINT, by which this one is to be ended.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     die_with_parent(signal.SIGINT)

@@ -239,12 +239,12 @@ class LocalEngine:
             if work.task.kind is TaskKind.RUN and time.monotonic() - work.looked > 1.0:
                 work.looked = time.monotonic()
                 self._look_at(work)
-        self.watcher.tick(
-            [
-                Working(task=work.task, began=work.began, log=work.child.log, stage=work.stage)
-                for work in self._work
-            ]
-        )
+        working = [
+            Working(task=work.task, began=work.began, log=work.child.log, stage=work.stage)
+            for work in self._work
+        ]
+        with contextlib.suppress(OSError):
+            self.watcher.tick(working)
 
     def _look_at(self, work: _Child) -> None:
         found = self._new(work)
@@ -300,7 +300,9 @@ class LocalEngine:
     def _note(self, what: Happened, **more: object) -> None:
         event = Event(what=what, at=self.clock(), **more)  # type: ignore[arg-type]
         self.state.note(event)
-        self.watcher.event(event)
+        # A terminal that is gone ends no run.
+        with contextlib.suppress(OSError):
+            self.watcher.event(event)
 
     def _last(self, log: Path) -> str:
         with contextlib.suppress(OSError):

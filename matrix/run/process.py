@@ -134,7 +134,8 @@ def _end_of(code: int, how: How, received: Sequence[str], seconds: float) -> Pro
 def noting_signals() -> Iterator[list[str]]:
     """Note the names of SIGINT, SIGTERM and SIGHUP and live on: there is a record to write.
 
-    Under tox a Ctrl-C comes twice, and the second must not break what the first began.
+    Under tox a Ctrl-C comes twice, and the second must not break what the first began. A SIGHUP
+    that nohup has this process ignore stays ignored.
     """
     received: list[str] = []
 
@@ -147,6 +148,7 @@ def noting_signals() -> Iterator[list[str]]:
     kept = {
         number: signal.signal(number, note)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         yield received

@@ -136,6 +136,18 @@ def test_a_run_that_goes_on_tells_its_case(fake_tox: FakeTox) -> None:
     assert seen.stages == {"moe_startup[mega_aot=1]"}
 
 
+def test_a_terminal_that_is_gone_ends_no_run(fake_tox: FakeTox) -> None:
+    class Gone(Seen):
+        def event(self, event: Event) -> None:
+            raise BrokenPipeError
+
+        def tick(self, working: Sequence[Working]) -> None:
+            raise BrokenPipeError
+
+    (end,), _ = carry_out(fake_tox, job(TORCH210), seen=Gone())
+    assert end.how is HowEnded.DONE
+
+
 def test_a_tox_that_does_not_start_is_no_record(fake_tox: FakeTox) -> None:
     fake_tox.program.unlink()
     (end,), _ = carry_out(fake_tox, job(TORCH210))
@@ -160,7 +172,8 @@ def test_a_run_that_is_killed_leaves_no_child_and_goes_on(fake_tox: FakeTox) -> 
     driver = fake_tox.here / "driver.py"
     tests = str(ROOT / "tests")
     driver.write_text(DRIVER.format(root=str(ROOT), tests=tests, command=fake_tox.command))
-    line = [sys.executable, str(driver), "run", TORCH210, TORCH29]
+    # As in the background of a shell, which has it ignore SIGINT.
+    line = ["env", "--ignore-signal=INT", sys.executable, str(driver), "run", TORCH210, TORCH29]
     line += ["--platform", "cpu", "--cores", "1", "--memory", "16000", "--disk", "50000"]
     with subprocess.Popen(line, cwd=fake_tox.here, stderr=subprocess.PIPE) as process:
         wait_for(lambda: list((fake_tox.here / "records/cpu").glob("*.json")), "the cell's record")
@@ -171,7 +184,7 @@ def test_a_run_that_is_killed_leaves_no_child_and_goes_on(fake_tox: FakeTox) -> 
         file.write('{"what": "ended", "end": {"jo')
     fake_tox.told()
     resumed = subprocess.run(
-        [*line[:2], "run", "--resume"],
+        [*line[2:4], "run", "--resume"],
         cwd=fake_tox.here,
         capture_output=True,
         text=True,
