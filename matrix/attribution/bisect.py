@@ -351,11 +351,9 @@ def search(
         outcomes |= {name: BisectionOutcome.RAN for name in tried if name in seen}
         known |= {first: BisectionOutcome.GOOD} if first in seen else {}
         known |= {last: BisectionOutcome.BAD} if last in seen else {}
-    outcomes |= {
-        name: BisectionOutcome.UNCLEAR
-        for name in names
-        if name in unclear and outcomes[name] is None
-    }
+    for name in names:
+        if name in unclear and outcomes[name] is None:
+            outcomes[name] = BisectionOutcome.UNCLEAR
     return Search(
         moving=moving,
         labels=dict(labels),
