@@ -134,16 +134,17 @@ def table(view: View, last: Mapping[int, str], rows: int = _ROWS) -> Table:
 
     busy = set()
     for work, seconds in zip(view.working[:rows], view.seconds, strict=False):
-        job = view.jobs.get(work.task.job or "")
-        if job is None:
-            what = "removes its environment"
-            if work.task.kind is TaskKind.BUILD:
-                what = build_words(work, last.get(work.task.number, ""))
-            add(work.task.environment, what, f"{seconds:.0f}", "")
+        task = work.task
+        of = [job for job in view.jobs.values() if job.environment == task.environment]
+        job = view.jobs.get(task.job or "") or next(iter(of), None)
+        if task.kind is TaskKind.REMOVE or job is None:
+            add(task.environment, "removes its environment", f"{seconds:.0f}", "")
             continue
         busy.add(job.key)
-        about = duration(job.estimate.run_seconds)
-        add(named(job), stage_words(work.stage), f"{seconds:.0f}", about)
+        whole, what = job.estimate.run_seconds, stage_words(work.stage)
+        if task.kind is TaskKind.BUILD:
+            whole, what = job.estimate.build_seconds, build_words(work, last.get(task.number, ""))
+        add(named(job), what, f"{seconds:.0f}", duration(whole))
     waits = [job for key, job in view.jobs.items() if key not in view.ends and key not in busy]
     room = max(rows - len(view.working), 0)
     for job in waits[:room]:

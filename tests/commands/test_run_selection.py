@@ -66,6 +66,16 @@ def test_what_is_for_cells_and_for_pytest_is_handed_on(fake_tox: FakeTox) -> Non
     ]
 
 
+def test_records_may_lie_outside_of_the_checkout(
+    fake_tox: FakeTox, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    ended = run(fake_tox, TORCH210, "--records", str(elsewhere))
+    assert ended.returncode == 0, ended.stderr
+    assert len(list(elsewhere.glob("cpu/*.json"))) == 1
+    assert not (fake_tox.here / "records").exists()
+
+
 @pytest.mark.parametrize(
     ("told", "status", "last"),
     [

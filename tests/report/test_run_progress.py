@@ -248,8 +248,10 @@ def test_the_table_has_a_line_for_each_cell() -> None:
         "5",
         "min",
     ]
-    assert "makes its environment (Resolved)" in second and second.endswith("20")
-    assert [line.split()[0] for line in waits] == [B.environment, C.environment]
+    assert "makes its environment (Resolved)" in second and second.endswith("20  2 min")
+    assert [line.split()[0] for line in waits] == [C.environment]
+    away = (at_work(A, TaskKind.REMOVE),)
+    assert "removes its environment" in shown(View(jobs=JOBS, working=away, seconds=(1,)))[2]
     assert shown(View(jobs=JOBS), rows=2)[-1].split() == ["1", "more", "wait"]
 
 

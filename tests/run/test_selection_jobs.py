@@ -1,0 +1,85 @@
+"""The jobs of a plan: what each takes of a machine, and how long it is thought to take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matrix.catalog.cells import Cell
+from matrix.run.environments import LINKED_MIB, WHOLE_MIB
+from matrix.run.machine import Gpu, Machine, lacks
+from matrix.run.nvidia import gpu_need_mib
+from matrix.run.selection_jobs import MEMORY_MIB, RUN_SECONDS, Asked, jobs_of
+from matrix.verdict.plan import Wanted
+from plans import planned, record
+
+H200, T4 = 143_771, 15_360
+
+
+def machine(*gpus: int, cores: int = 16) -> Machine:
+    found = tuple(
+        Gpu(device=str(number), name="GPU", total_mib=mib, free_mib=mib)
+        for number, mib in enumerate(gpus)
+    )
+    return Machine(name="here", cores=cores, memory_mib=10**6, disk_mib=10**6, gpus=found)
+
+
+def whole(cell: Cell) -> int:
+    return WHOLE_MIB
+
+
+def linked(cell: Cell) -> int:
+    return LINKED_MIB
+
+
+def jobs(*of: Any, here: Machine, platform: str = "cpu", **more: Any) -> tuple[Any, ...]:
+    plan = planned(Wanted(platforms=(platform,)), *of)
+    return jobs_of(plan, here, Asked(**{"disk_mib": whole, **more}))
+
+
+def test_what_ran_takes_as_long_again_and_the_others_as_long_as_is_usual() -> None:
+    runs = (
+        record(platform="cpu", provenance={"seconds": 400.0}),
+        record("py311-torch29-vllm016", "cpu", provenance={"seconds": 200.0}),
+    )
+    found = {job.environment: job.estimate.run_seconds for job in jobs(*runs, here=machine())}
+    assert found["py311-torch210-vllm019"] == 400.0
+    assert found["py310-torch210-vllm019"] == 400.0  # the same pair on another Python
+    assert found["py311-torch29-vllm016"] == 200.0
+    assert found["py311-torch211-vllm026"] == 300.0
+    assert {job.estimate.run_seconds for job in jobs(here=machine())} == {RUN_SECONDS}
+
+
+def test_a_cell_on_the_cpu_takes_a_core_for_each_case_at_once() -> None:
+    job = jobs(here=machine())[0]
+    assert (job.cases_at_once, job.demand.cores, job.demand.memory_mib) == (None, 1, MEMORY_MIB)
+    assert job.demand.gpu_mib == 0 and job.demand.disk_mib == WHOLE_MIB
+    job = jobs(here=machine(), cases_at_once=4, disk_mib=linked, pytest_args=("-k", "moe"))[0]
+    assert (job.cases_at_once, job.demand.cores, job.demand.memory_mib) == (4, 4, 4 * MEMORY_MIB)
+    assert job.pytest_args == ("-k", "moe") and job.demand.disk_mib == LINKED_MIB
+    assert job.estimate.build_seconds < jobs(here=machine())[0].estimate.build_seconds
+    assert jobs(here=machine(cores=2), cases_at_once=4)[0].demand.cores == 2
+
+
+def test_several_cells_fit_a_large_gpu_and_one_case_a_small_one() -> None:
+    job = jobs(here=machine(H200), platform="cuda")[0]
+    assert (job.cases_at_once, job.demand.gpu_mib) == (4, 4 * gpu_need_mib(H200))
+    assert 3 * job.demand.gpu_mib <= H200 < 4 * job.demand.gpu_mib
+    job = jobs(here=machine(T4), platform="cuda")[0]
+    assert job.cases_at_once == 3
+    assert jobs(here=machine(H200, cores=2), platform="cuda")[0].cases_at_once == 2
+    assert jobs(here=machine(H200), platform="cuda", cases_at_once=8)[0].cases_at_once == 8
+
+
+@given(gpus=st.lists(st.integers(2_500, 200_000), min_size=1, max_size=3), cores=st.integers(1, 64))
+def test_what_nobody_chose_fits_the_machine(gpus: list[int], cores: int) -> None:
+    here = machine(*gpus, cores=cores)
+    for job in jobs(here=here, platform="cuda"):
+        assert lacks(here, [job.demand]) == ()
+
+
+def test_without_a_gpu_a_cell_on_cuda_says_what_it_lacks() -> None:
+    here = machine()
+    assert lacks(here, [jobs(here=here, platform="cuda")[0].demand])
