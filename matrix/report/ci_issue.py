@@ -67,7 +67,7 @@ def line(delta: TableDelta) -> str:
 def outputs(delta: TableDelta) -> str:
     """Return the lines that a step appends to `GITHUB_OUTPUT`."""
     regressed = "true" if delta.regressed else "false"
-    return f"regressed={regressed}\nopen={len(delta.open)}\n"
+    return f"regressed={regressed}\nopen={len(delta.open)}\nasked={len(delta.asked)}\n"
 
 
 def _heading(delta: TableDelta) -> str:

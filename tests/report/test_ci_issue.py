@@ -103,8 +103,8 @@ def test_what_was_there_before_the_watch_is_folded() -> None:
 def test_a_table_without_findings_says_so() -> None:
     delta, now = watched(GOOD)
     assert line(delta) == "The watch began: 2 cells with a new record; no findings.\n"
-    assert outputs(delta) == "regressed=false\nopen=0\n"
-    assert outputs(watched(GOOD, BAD)[0]) == "regressed=true\nopen=4\n"
+    assert outputs(delta) == "regressed=false\nopen=0\nasked=2\n"
+    assert outputs(watched(GOOD, BAD)[0]) == "regressed=true\nopen=4\nasked=2\n"
     assert issue(delta, now).body.startswith(MARK)
 
 
@@ -167,7 +167,7 @@ def test_the_command_keeps_the_state_and_writes_the_issue(tmp_path: Path) -> Non
     }
     done = matrix(tmp_path, *asked, "--issue", "issue", **given)
     assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "outputs").read_text() == "regressed=true\nopen=1\n"
+    assert (tmp_path / "outputs").read_text() == "regressed=true\nopen=1\nasked=1\n"
     assert (tmp_path / "issue" / "title.txt").read_text() == (
         "Compatibility matrix: 1 finding not closed, 1 of them new\n"
     )

@@ -1,0 +1,264 @@
+"""The workflow of the nights, run here step by step with made-up records, tox and gh."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from ci_tables import failed
+from matrix.record.model import Record
+from matrix.record.reader import read
+from matrix.record.writer import to_json
+from workflow_runner import Workflow
+
+yaml = pytest.importorskip("yaml")
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = ROOT / ".github" / "workflows"
+CELL = "py311-torch210-vllm018"
+CELLS = ("py311-torch210-vllm017", CELL, "py311-torch210-vllm019")
+_TOX = """\
+#!/usr/bin/env bash
+# A made-up tox: the record of the cell that was asked for, a log, and the status of its verdict.
+[ "$1" = -e ] && [ "$3" = -- ] && [ "$4" = --platform ] || exit 64
+made=$MADE/$2.json
+[ -e "$made" ] || exit 2
+mkdir -p "records/$5"
+cp "$made" "records/$5/$2.$NIGHT.json"
+echo log > "records/$5/$2.$NIGHT.log"
+exit "$(cat "$MADE/$2.status" 2> /dev/null || echo 0)"
+"""
+_CUTS = _TOX.replace(
+    'exit "$(cat',
+    f'[ "$2" != {CELL} ] || truncate -s 99 "records/$5/$2.$NIGHT.json"\nexit "$(cat',
+)
+_GH = """\
+#!/usr/bin/env bash
+# A made-up gh: one issue, which is open or not.
+printf '%s\\n' "$*" >> "$MADE/gh.log"
+case "$1 $2" in
+    "issue list") cat "$MADE/issue" 2> /dev/null || true ;;
+    "issue create") echo 7 > "$MADE/issue" ;;
+    "issue close") rm "$MADE/issue" ;;
+    "pr list") echo 0 ;;
+esac
+"""
+_MATRIX = """\
+#!/usr/bin/env bash
+case "$1" in
+    refresh) cat "$MADE/releases.json" > matrix/data/releases.json && touch elsewhere ;;
+    sync) git diff --quiet || echo "# as synced" >> tox.ini ;;
+    *) exec {python} -m matrix "$@" ;;
+esac
+"""
+
+
+def git(where: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *arguments]
+    return subprocess.run(command, cwd=where, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+class Nights:
+    """A repository with the workflow, and what its cells will show."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.made, self.programs = folder / "made", folder / "programs"
+        self.origin = folder / "origin.git"
+        self.count = itertools.count(1)
+        self.mark = ""
+        for path in (self.made, self.programs):
+            path.mkdir()
+        for name, text in (
+            ("tox", _TOX),
+            ("gh", _GH),
+            ("matrix", _MATRIX.format(python=sys.executable)),
+        ):
+            (self.programs / name).write_text(text)
+            (self.programs / name).chmod(0o755)
+        shutil.copy(ROOT / "matrix" / "data" / "releases.json", self.made)
+        self._commit_repository()
+
+    def _commit_repository(self) -> None:
+        tree = self.folder / "tree"
+        for name in ("scripts/ci", "results/cpu"):
+            shutil.copytree(ROOT / name, tree / name)
+        (tree / "matrix" / "data").mkdir(parents=True)
+        for name in ("tox.ini", "matrix/data/releases.json"):
+            shutil.copy(ROOT / name, tree / name)
+        git(tree, "init", "-q", "-b", "main")
+        git(tree, "add", "-A")
+        git(tree, "commit", "-q", "-m", "all")
+        git(self.folder, "clone", "-q", "--bare", str(tree), str(self.origin))
+
+    def show(self, *cells: str, record: Record | None = None, status: int = 0) -> None:
+        """Let the cells show in the next nights what their published record shows, or this."""
+        for cell in cells:
+            held = record or read(ROOT / "results" / "cpu" / f"{cell}.json")
+            (self.made / f"{cell}.json").write_text(to_json(held))
+            (self.made / f"{cell}.status").write_text(str(status))
+
+    def run(self, force: str = "true", platform: str = "auto", **variables: str) -> Workflow:
+        """Run one night."""
+        # Later than what is published, and not ahead of this machine's clock by a day.
+        night = next(self.count)
+        moment = datetime.now(timezone.utc) + timedelta(minutes=night)
+        started = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+        self.mark = f"{moment:%Y%m%dT%H%M%SZ}"
+        for path in self.made.glob("py*.json"):
+            record = read(path)
+            provenance = {**record.provenance, "started": started}
+            path.write_text(to_json(replace(record, provenance=provenance)))
+        workflow = Workflow(
+            content=yaml.safe_load((WORKFLOWS / "nightly.yml").read_text()),
+            origin=self.origin,
+            folder=self.folder / f"night {night}",
+            programs=self.programs,
+            environ={
+                "MADE": str(self.made),
+                "NIGHT": self.mark,
+                "PYTHONPATH": str(ROOT),
+                "HOME": str(self.folder),
+                "GITHUB_ACTIONS": "true",
+            },
+        )
+        workflow.run(
+            github={"token": "secret", "ref_name": "main", "repository": "owner/name"},
+            inputs={"force": force, "platform": platform},
+            vars={"MATRIX_PLAN": "--torch 2.10 --python 3.11", **variables},
+        )
+        return workflow
+
+    def branch(self, name: str) -> set[str]:
+        """Return the files of a branch of the repository."""
+        return set(git(self.origin, "ls-tree", "-r", "--name-only", name).split())
+
+    def asked(self) -> list[str]:
+        """Return what gh was asked to change since the last time."""
+        log = self.made / "gh.log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return [
+            line for line in lines if line.startswith(("issue ", "pr ")) and " list " not in line
+        ]
+
+
+@pytest.fixture
+def nights(tmp_path: Path) -> Nights:
+    return Nights(tmp_path)
+
+
+def published(cell: str) -> Record:
+    return read(ROOT / "results" / "cpu" / f"{cell}.json")
+
+
+def test_a_regression_opens_an_issue_that_two_good_nights_close(nights: Nights) -> None:
+    broken = replace(published(CELL), cases=(failed("small_startup[dense]"),))
+    nights.show(*CELLS)
+    nights.show(CELL, record=broken, status=1)
+    first = nights.run()
+    assert set(first.results.values()) == {"success", "skipped"}, first.log
+    assert first.results["refused"] == "skipped"
+    assert first.outputs["table"] == {"asked": "3", "open": "1", "status": "0"}
+    create = next(line for line in nights.asked() if line.startswith("issue create"))
+    assert "--title Compatibility matrix: 1 finding not closed, 1 of them new" in create
+    body = (first.artifact("issue") / "body.md").read_text()
+    assert "New: 1" in body
+    assert f"`{CELL}` on cpu" in body
+    assert (first.artifact("github-pages") / "index.html").exists()
+    held = nights.branch("matrix-records")
+    assert {"watch.json", f"records/cpu/{CELL}.json"} < held
+    came = {f"records/cpu/{cell}.{nights.mark}" for cell in CELLS}
+    assert {f"{path}.{ending}" for path in came for ending in ("json", "log")} < held
+
+    nights.show(CELL)
+    second = nights.run()
+    assert second.outputs["table"]["open"] == "1"
+    assert [line.partition(" --")[0] for line in nights.asked()] == ["issue edit 7"]
+    assert "Silent once: 1" in (second.artifact("issue") / "body.md").read_text()
+    third = nights.run()
+    assert third.outputs["table"]["open"] == "0"
+    assert [line.partition(" --")[0] for line in nights.asked()] == [
+        "issue edit 7",
+        "issue comment 7",
+        "issue close 7",
+    ]
+    assert held < nights.branch("matrix-records")
+
+
+def test_a_night_without_stale_cells_has_a_table_and_no_issue(nights: Nights) -> None:
+    done = nights.run(force="", MATRIX_PLAN="--torch 2.10 --vllm 0.19 --python 3.11")
+    assert done.outputs["plan"] == {"any": "false", "matrix": '{"include":[]}'}
+    assert (done.results["cells"], done.results["issue"]) == ("skipped", "skipped")
+    assert (done.results["table"], done.results["publish"], done.results["pages"]) == (
+        ("success",) * 3
+    )
+    assert not any(line.startswith("issue") for line in nights.asked())
+
+
+def test_a_cell_without_a_record_and_a_broken_artifact_lose_no_other_record(
+    nights: Nights,
+) -> None:
+    nights.show(CELLS[0], CELL)
+    done = nights.run()
+    assert f"::error::{CELLS[2]} on cpu: left no record" in done.log
+    assert (done.results["cells"], done.results["table"]) == ("failure", "success")
+    held = nights.branch("matrix-records")
+    assert f"records/cpu/{CELLS[0]}.{nights.mark}.json" in held
+
+    (nights.programs / "tox").write_text(_CUTS)
+    nights.show(*CELLS)
+    done = nights.run()
+    assert (done.results["table"], done.results["publish"]) == ("success", "success")
+    assert done.outputs["table"]["status"] == "2"
+    assert done.results["refused"] == "failure"
+    held = nights.branch("matrix-records")
+    assert f"records/cpu/{CELLS[0]}.{nights.mark}.json" in held
+    assert f"records/cpu/{CELL}.{nights.mark}.json" not in held
+
+
+def test_new_releases_are_a_pull_request(nights: Nights) -> None:
+    data = json.loads((nights.made / "releases.json").read_text())
+    (nights.made / "releases.json").write_text(json.dumps({**data, "made up": 1}))
+    done = nights.run(force="", MATRIX_PLAN="--torch 2.10 --vllm 0.19 --python 3.11")
+    assert done.results["propose"] == "success", done.log
+    (create,) = (line for line in nights.asked() if line.startswith("pr create"))
+    assert "--head matrix-releases --base main" in create
+    changed = git(nights.origin, "diff", "--name-only", "main", "matrix-releases").split()
+    assert changed == ["matrix/data/releases.json", "tox.ini"]
+
+
+@pytest.mark.parametrize("platform", ["cuda", "all"])
+def test_cuda_without_a_runner_is_refused(nights: Nights, platform: str) -> None:
+    done = nights.run(platform=platform)
+    assert done.results["plan"] == "failure"
+    assert "name its label in the repository's variable MATRIX_CUDA_RUNNER" in done.log
+    assert {done.results[name] for name in ("cells", "table", "publish")} == {"skipped"}
+
+
+def test_the_workflow_runs_every_script_and_shells_read_no_expression() -> None:
+    content = (WORKFLOWS / "nightly.yml").read_text()
+    scripts = {f"scripts/ci/{path.name}" for path in (ROOT / "scripts" / "ci").iterdir()}
+    lines = [
+        step["run"]
+        for job in yaml.safe_load(content)["jobs"].values()
+        for step in job["steps"]
+        if "run" in step
+    ]
+    assert {line for line in lines if line.startswith("scripts/")} == scripts
+    assert not any("${{" in line for line in lines)
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing_in_the_scripts() -> None:
+    scripts = sorted(map(str, (ROOT / "scripts" / "ci").glob("*.sh")))
+    done = subprocess.run(["shellcheck", *scripts], stdout=subprocess.PIPE, text=True, check=False)
+    assert done.stdout == ""
