@@ -17,8 +17,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "watch",
         help="say what fails or drifts newly, still, or no longer since the last time",
         epilog="The first time notes what is there; only what comes after it is a regression."
-        " GitHub: also the outputs regressed, open and asked of the step. Exit status: 0, or 2 where a"
-        " record, a folder or the state is bad.",
+        " GitHub: also the outputs regressed, open and asked of the step. Exit status: 0, or 2"
+        " where a record, a folder or the state is bad.",
         allow_abbrev=False,
     )
     arguments.add_folders(watch)

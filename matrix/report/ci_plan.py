@@ -115,13 +115,13 @@ def buildkite(jobs: Sequence[CiJob], queue: str = QUEUE) -> str:
 
 
 def command(job: CiJob) -> str:
-    """Return the command that runs the cells of a job, one after another.
+    """Return the command that runs the cells of a job; the plan has chosen them, whatever ran.
 
     >>> job = CiJob(cells=("py312-torch214-vllm033",), platform="cpu", python="3.12", seconds=1)
     >>> command(job)
-    'tox -e py312-torch214-vllm033 -- --platform cpu'
+    'matrix run py312-torch214-vllm033 --platform cpu --force'
     """
-    return f"tox -e {','.join(map(_safe, job.cells))} -- --platform {_safe(job.platform)}"
+    return f"matrix run {' '.join(map(_safe, job.cells))} --platform {_safe(job.platform)} --force"
 
 
 def summary(jobs: Sequence[CiJob], form: PlanFormat, most: int) -> str:
