@@ -57,11 +57,11 @@ def find_neighbour(cell: Cell, releases: Releases, folder: Path) -> Neighbour | 
     for place in folder.glob(f"{prefix}*/lib/python{cell.python}/site-packages"):
         name = place.relative_to(folder).parts[0]
         try:
-            other = releases.resolve(name)
-        except CellError:
+            other, made = releases.resolve(name), place.stat().st_mtime_ns
+        except (CellError, OSError):  # another environment, or one that is removed just now
             continue
         if other != cell and other.vllm == cell.vllm and (pins := _pins(place)):
-            found.append((place.stat().st_mtime_ns, name, pins))
+            found.append((made, name, pins))
     if not found:
         return None
     _, name, pins = max(found)
