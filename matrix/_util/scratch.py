@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,17 +30,12 @@ class Scratch:
         """Make the folder, and remove those of the same user whose processes were killed."""
         _sweep(Path(tempfile.gettempdir()))
         while True:
-            self._folder = tempfile.TemporaryDirectory(
-                prefix=f"{_PREFIX}{purpose}-", ignore_cleanup_errors=True
-            )
-            self.path = Path(self._folder.name)
-            try:
+            self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{purpose}-"))
+            # Another process may take it for one that was left, before it is locked.
+            with contextlib.suppress(FileNotFoundError):
                 self._alive = _locked(self.path / _ALIVE)
-            except FileNotFoundError:
-                # Another process took it for one that was left, before it was locked.
-                self._folder.cleanup()
-            else:
                 break
+        self._remove = weakref.finalize(self, remove, self.path)
 
     def __enter__(self) -> Path:
         """Return the path of the folder."""
@@ -56,10 +52,27 @@ class Scratch:
 
     def close(self) -> None:
         """Remove the folder."""
-        self._folder.cleanup()
+        self._remove()
         if self._alive >= 0:
             os.close(self._alive)
             self._alive = -1
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of this kind; its lock goes last.
+
+    Where something of it cannot be removed, the lock stays too: a later process finds it free and
+    tries again.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name == _ALIVE:
+                continue
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
+        if all(path.name == _ALIVE for path in folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _locked(alive: Path) -> int:
@@ -88,6 +101,6 @@ def _sweep(temporary: Path) -> None:
             opened = os.open(folder / _ALIVE, os.O_RDWR)
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
             finally:
                 os.close(opened)

@@ -1,5 +1,6 @@
 """Take out of a text what names a user, a host, an address or a folder of this machine."""
 
+import contextlib
 import os
 import re
 import socket
@@ -66,7 +67,9 @@ def scrub(text: str, root: Path, environ: Mapping[str, str] = os.environ) -> str
 
 
 def _folders(root: Path, environ: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
-    named = dict.fromkeys(("/tmp", "/var/tmp", tempfile.gettempdir()), "<tmp>/")  # noqa: S108
+    named = dict.fromkeys(("/tmp", "/var/tmp"), "<tmp>/")  # noqa: S108
+    with contextlib.suppress(FileNotFoundError):  # no folder can be written
+        named[tempfile.gettempdir()] = "<tmp>/"
     named |= {environ.get("TMPDIR", ""): "<tmp>/", environ.get("HOME", ""): "~/", str(root): ""}
     folders = {folder.rstrip("/"): instead for folder, instead in named.items()}
     return [

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from matrix._util.paths import CHECKOUT
 from matrix._util.process import Process, below, processes
+from matrix._util.scratch import remove
 
 GRACE = 10.0
 """Seconds that pytest has, after the run has died, to end its cases and write their ends."""
@@ -87,7 +87,7 @@ def main(run: int, folder: str, others: Sequence[str]) -> None:
             with contextlib.suppress(OSError):
                 os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.05)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(Path(folder))
 
 
 def _note(run: int, known: dict[tuple[int, int], Process], apart: Collection[int]) -> None:

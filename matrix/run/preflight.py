@@ -65,8 +65,7 @@ def preflight(
     return (
         _no_fork()
         or _no_space(records, "--records", least_free_mib)
-        or _no_space(temporary or Path(tempfile.gettempdir()), "TMPDIR", least_free_mib)
-        or _split_path(temporary or Path(tempfile.gettempdir()))
+        or _unusable_temporary(temporary, least_free_mib)
         or _no_memory(least_memory_mib)
         or _no_compiler(os.environ)
         or (_no_openssl() if choose_platform(platform) == Platform.CPU else None)
@@ -125,6 +124,17 @@ def _no_space(folder: Path, setting: str, least_mib: int) -> Refusal | None:
             f" make room or set {setting} to another"
         ),
     )
+
+
+def _unusable_temporary(folder: Path | None, least_mib: int) -> Refusal | None:
+    try:
+        folder = folder or Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        return Refusal(
+            kind=ErrorKind.NO_SPACE,
+            reason=f"{error.strerror}: make room, or set TMPDIR to a folder that can be written",
+        )
+    return _no_space(folder, "TMPDIR", least_mib) or _split_path(folder)
 
 
 def _split_path(temporary: Path) -> Refusal | None:
