@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from matrix.errors import MatrixError
 from matrix.run.first_fit import FirstFit, Needs, fits
@@ -32,13 +33,15 @@ class Environment:
     def __init__(self, name: str, jobs: Sequence[Job]) -> None:
         """Take the jobs that share it."""
         self.name = name
-        self.disk_mib = max(job.demand.disk_mib for job in jobs)
-        self.build = Demand(
-            cores=max(job.build.cores for job in jobs),
-            memory_mib=max(job.build.memory_mib for job in jobs),
-        )
-        self.seconds = sum(job.estimate.run_seconds for job in jobs)
-        self.seconds += max(job.estimate.build_seconds for job in jobs)
+        self.disk_mib = max([job.demand.disk_mib for job in jobs])
+        self.build = jobs[0].build
+        if len(jobs) > 1:
+            self.build = Demand(
+                cores=max([job.build.cores for job in jobs]),
+                memory_mib=max([job.build.memory_mib for job in jobs]),
+            )
+        self.seconds = sum([job.estimate.run_seconds for job in jobs])
+        self.seconds += max([job.estimate.build_seconds for job in jobs])
         self.waiting: list[Item] = []
         self.copies: dict[str, Copy] = {}
         self.building = 0
@@ -56,13 +59,14 @@ class Item:
     """
 
     __slots__ = (
-        *("environment", "fresh", "holder", "job", "lost", "needs", "overtaken", "place"),
+        *("environment", "fresh", "holder", "job", "key", "lost", "needs", "overtaken", "place"),
         "waits",
     )
 
-    def __init__(self, job: Job, environment: Environment, place: int) -> None:
+    def __init__(self, key: str, job: Job, environment: Environment, place: int) -> None:
         """Take a job that waits."""
         self.job = job
+        self.key = key
         self.environment = environment
         self.place = place
         build, run = environment.build, job.demand
@@ -83,7 +87,8 @@ class Board:
     `served` are the environments that some machine has or builds while a job of it waits. `dirty`
     are the machines on which something may begin now. `idle` are those that found nothing to do, by
     what they have. `offered` are the jobs that idle machines were asked to take. `now` is the
-    machine that is looked at, which needs no word of its own changes.
+    machine that is looked at, which needs no word of its own changes. Every build takes
+    `least_cores` or more, and every environment `most_disk` or less.
     """
 
     def __init__(self, jobs: Iterable[Job], policy: Policy) -> None:
@@ -92,6 +97,9 @@ class Board:
         self.environments: dict[str, Environment] = {}
         self.items = self._in_order(jobs)
         self.fresh = FirstFit([item.needs for item in self.items])
+        environments = self.environments.values()
+        self.least_cores = min([found.build.cores for found in environments], default=0)
+        self.most_disk = max([found.disk_mib for found in environments], default=0)
         self.served: dict[str, Environment] = {}
         self.hosts: dict[str, Host] = {}
         self.dirty: set[str] = set()
@@ -109,7 +117,7 @@ class Board:
         self.dirty.add(machine.name)
         for item in sorted(present, key=lambda item: item.environment):
             environment = self.environments.get(item.environment)
-            copy = host.add_present(item, ours=environment is not None)
+            copy = host.add_present(item)
             if environment is not None:
                 environment.copies[host.name] = copy
                 self.review(environment)
@@ -142,7 +150,7 @@ class Board:
         """Tell whether a machine can build and run a job when nothing else goes on there."""
         return (
             fits(item.needs, host.totals)
-            and host.has_gpus(item.job.demand)
+            and (not item.needs[5] or host.has_gpus(item.job.demand))
             and host.name not in item.environment.barred
         )
 
@@ -162,34 +170,38 @@ class Board:
 
     def review(self, environment: Environment) -> None:
         """Note which machines can serve the jobs of an environment that wait, and which none."""
-        waiting, serving = environment.waiting, []
-        for name, copy in environment.copies.items():
-            host = self.hosts[name]
-            copy.needed = copy.state in SERVES and any(
-                self.can_have(host, item) for item in waiting
-            )
-            if copy.needed:
-                serving.append(host)
-            takes = copy.needed and copy.users < self.policy.runs_at_once
-            if takes != (environment.name in host.pending):
-                host.pending ^= {environment.name}
+        name, waiting, limit = environment.name, environment.waiting, self.policy.runs_at_once
+        if not waiting and name not in self.served:
+            return
+        served: set[Item] = set()
+        for host_name, copy in environment.copies.items():
+            host = self.hosts[host_name]
+            copy.needed = False
+            if copy.state in SERVES:
+                for item in waiting:
+                    if self.can_have(host, item):
+                        copy.needed = True
+                        served.add(item)
+            if (copy.needed and copy.users < limit) != (name in host.pending):
+                host.pending ^= {name}
                 if host is not self.now:
-                    self.dirty.add(name)
-        served = False
+                    self.dirty.add(host_name)
         for item in waiting:
-            fresh = not any(self.can_have(host, item) for host in serving)
-            served = served or not fresh
-            if fresh and not item.fresh:
-                self.fresh.put(item.place)
-                self.dirty.update(self.hosts)
-            elif item.fresh and not fresh:
-                self.fresh.drop(item.place)
-                self._release(item)
-            item.fresh = fresh
+            if item.fresh == (item in served):
+                self._refresh(item, fresh=not item.fresh)
         if served:
-            self.served[environment.name] = environment
+            self.served[name] = environment
         else:
-            self.served.pop(environment.name, None)
+            self.served.pop(name, None)
+
+    def _refresh(self, item: Item, *, fresh: bool) -> None:
+        item.fresh = fresh
+        if fresh:
+            self.fresh.put(item.place)
+            self.dirty.update(self.hosts)
+        else:
+            self.fresh.drop(item.place)
+            self._release(item)
 
     def _release(self, item: Item) -> None:
         """Look again at the machine that waits for a job."""
@@ -230,22 +242,22 @@ class Board:
 
     def _in_order(self, jobs: Iterable[Job]) -> tuple[Item, ...]:
         by_name: dict[str, list[Job]] = {}
-        keys = set()
+        by_key: dict[str, tuple[str, Job]] = {}
         for job in jobs:
-            if job.key in keys:
-                raise ScheduleError(f"job {job.key}: it is given twice; number its rounds")
-            keys.add(job.key)
+            key = job.key
+            if key in by_key:
+                raise ScheduleError(f"job {key}: it is given twice; number its rounds")
+            by_key[key] = job.environment, job
             by_name.setdefault(job.environment, []).append(job)
         of = {name: Environment(name, group) for name, group in by_name.items()}
         order = [
-            (-of[name].seconds, name, -job.estimate.run_seconds, job.key, job)
-            for name, group in by_name.items()
-            for job in group
+            (-of[name].seconds, name, -job.estimate.run_seconds, key, job)
+            for key, (name, job) in by_key.items()
         ]
-        order.sort(key=lambda entry: entry[:4])
+        order.sort(key=itemgetter(0, 1, 2, 3))
         items = []
-        for place, (_, name, _, _, job) in enumerate(order):
-            item = Item(job, of[name], place)
+        for place, (_, name, _, key, job) in enumerate(order):
+            item = Item(key, job, of[name], place)
             of[name].waiting.append(item)
             items.append(item)
         self.environments = of

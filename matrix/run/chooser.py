@@ -7,6 +7,7 @@ once. Where nothing else is left, it builds what a busy machine has already.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matrix.run.board import Board, Environment, Item
@@ -18,7 +19,7 @@ from matrix.run.task import Task, TaskKind
 _NOTHING = Demand(cores=0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take thrice as long, for each of all tasks
 class Going:
     """A task that goes on. A suspect was on a lost machine before."""
 
@@ -45,34 +46,44 @@ class Chooser:
         """Begin what can begin, and return it."""
         board = self._board
         while board.dirty:
-            names = sorted(board.dirty)
+            hosts = [board.hosts[name] for name in sorted(board.dirty)]
             board.dirty.clear()
-            for name in names:
-                board.wake(board.hosts[name])
-                self._run_ready(board.hosts[name])
-            # The machine that has most to give builds first.
-            order = [(-board.hosts[name].free_cores, name) for name in names]
-            heapq.heapify(order)
-            while order:
-                name = heapq.heappop(order)[1]
-                if self._build_on(board.hosts[name]):
-                    heapq.heappush(order, (-board.hosts[name].free_cores, name))
+            for host in hosts:
+                board.wake(host)
+                host.blocked = None
+                if host.pending:
+                    self._run_ready(host)
+            self._build_on_each(hosts)
         board.offered.clear()
         board.now = None
         tasks = tuple(self._tasks)
         self._tasks.clear()
         return tasks
 
+    def _build_on_each(self, hosts: Sequence[Host]) -> None:
+        """Begin the builds that can begin; the machine that has most to give builds first."""
+        if len(hosts) == 1:
+            while self._build_on(hosts[0]):
+                pass
+            return
+        order = [(-host.free_cores, place) for place, host in enumerate(hosts)]
+        heapq.heapify(order)
+        while order:
+            place = order[0][1]
+            if self._build_on(hosts[place]):
+                heapq.heapreplace(order, (-hosts[place].free_cores, place))
+            else:
+                heapq.heappop(order)
+
     def _run_ready(self, host: Host) -> None:
         """Run on a machine what is ready there and has room, in the order of all."""
         board = self._board
         board.now = host
-        host.blocked = None
         held = self._held(host)
         ready = [
             environment
             for name in host.pending
-            if (environment := board.environments[name]).copies[host.name].state == CopyState.READY
+            if (environment := board.environments[name]).copies[host.name].state is CopyState.READY
         ]
         ready.sort(key=lambda environment: environment.waiting[0].place)
         for environment in ready:
@@ -89,6 +100,7 @@ class Chooser:
                 elif self._may_overtake(host):
                     self._run(host, copy, item)
                     if item is held:
+                        host.blocked = None
                         self._run_ready(host)
                         return
                 else:
@@ -100,6 +112,8 @@ class Chooser:
         board.now = host
         if limit is not None and host.building >= limit:
             return False
+        if host.free_cores < board.least_cores and host.free_disk >= board.most_disk:
+            return False  # no core for a build, and nothing to remove for a later one
         held = self._held(host)
         if held is not None:
             copy = held.environment.copies.get(host.name)
@@ -179,14 +193,11 @@ class Chooser:
         With `needed` also those that jobs wait for, so that their jobs are built for again.
         """
         environment = item.environment
-        if environment.lost and host.suspects:
-            return False
-        if not host.has_room(environment.build):
-            return False
         left = environment.copies.get(host.name)
         short = environment.disk_mib - (left.disk_mib if left else 0) - host.free_disk
         if short <= 0:
-            return True
+            suspect = environment.lost and host.suspects
+            return not suspect and host.has_room(environment.build)
         if short > host.coming_mib:
             for copy in host.to_remove(
                 short - host.coming_mib, but=environment.name, needed=needed
@@ -266,7 +277,7 @@ class Chooser:
             machine=host.name,
             environment=copy.environment,
             demand=demand,
-            job=item.job.key if item else None,
+            job=item.key if item else None,
             gpus=host.take(demand),
         )
         host.tasks.add(task.number)

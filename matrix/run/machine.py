@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from matrix._util.enums import StrEnum
 from matrix.errors import MatrixError
@@ -44,7 +44,9 @@ class Demand:
 
     def __post_init__(self) -> None:
         """Refuse negative numbers."""
-        _refuse_negative("demand", self, [item.name for item in fields(self)])
+        numbers = (self.cores, self.memory_mib, self.disk_mib, self.gpu_mib, self.gpus)
+        if min(numbers) < 0:
+            _refuse_negative("demand", self, ("cores", "memory_mib", "disk_mib", "gpu_mib", "gpus"))
         if self.gpu_mib and not self.gpus:
             raise DemandError("demand: memory of a GPU, and no GPU; write 1 or more GPUs")
 

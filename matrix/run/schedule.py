@@ -43,7 +43,7 @@ class Schedule:
         self._stopped = False
         self._ends: list[JobEnd] = []
         for item in self._board.items:
-            item.lost += (lost or {}).get(item.job.key, ())
+            item.lost += (lost or {}).get(item.key, ())
         for machine in sorted(machines, key=lambda machine: machine.name):
             self._board.add(machine, (present or {}).get(machine.name, ()))
 
@@ -117,7 +117,7 @@ class Schedule:
         assert item is not None
         assert environment is not None
         going.copy.users -= 1
-        record = finish.records.get(item.job.key)
+        record = finish.records.get(item.key)
         why = WhyNot.STOPPED if self._stopped else WhyNot.NO_RECORD
         self._end(
             item,
@@ -144,7 +144,7 @@ class Schedule:
                 tried = self._board.can_have(host, item)
                 if tried and not any(self._board.can_have(other, item) for other in served):
                     self._board.take(item)
-                    how = HowEnded.DONE if item.job.key in finish.records else HowEnded.NOT_RUN
+                    how = HowEnded.DONE if item.key in finish.records else HowEnded.NOT_RUN
                     why = None if how == HowEnded.DONE else WhyNot.BUILD_FAILED
                     self._end(item, how, why, machine=host.name, finish=finish)
             environment.barred.add(host.name)
@@ -213,10 +213,10 @@ class Schedule:
         self._left -= 1
         self._ends.append(
             JobEnd(
-                job=item.job.key,
+                job=item.key,
                 how=how,
                 why=why,
-                record=finish.records.get(item.job.key) if finish else None,
+                record=finish.records.get(item.key) if finish else None,
                 machine=machine,
                 seconds=finish.seconds if finish else None,
                 log=finish.log if finish else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from matrix._util.enums import StrEnum
@@ -32,8 +32,7 @@ SERVES = (CopyState.BUILDING, CopyState.READY)
 class Copy:
     """An environment on a machine.
 
-    `users` are the runs in it, `needed` tells whether a job that waits could run in it, and `ours`
-    whether it is of a job at all.
+    `users` are the runs in it; `needed` tells whether a job that waits could run in it.
     """
 
     environment: str
@@ -41,7 +40,6 @@ class Copy:
     state: CopyState
     users: int = 0
     needed: bool = False
-    ours: bool = True
 
 
 class Host:
@@ -70,20 +68,21 @@ class Host:
         self.held: int | None = None
         self.tasks: set[int] = set()
         # What a build, and then a run, can have when nothing else goes on here.
-        memory = machine.memory_mib
         self.totals: Needs = (
-            *(machine.cores, memory, machine.disk_mib),
-            *(machine.cores, memory, most_gpu),
+            machine.cores,
+            machine.memory_mib,
+            machine.disk_mib,
+            machine.cores,
+            machine.memory_mib,
+            most_gpu,
         )
-        self._at_once: dict[Demand, int] = {}
 
-    def add_present(self, present: Present, *, ours: bool) -> Copy:
+    def add_present(self, present: Present) -> Copy:
         """Take an environment that is here already, and return it."""
         copy = Copy(
             environment=present.environment,
             disk_mib=present.disk_mib,
             state=CopyState.READY if present.usable else CopyState.LEFT,
-            ours=ours,
         )
         self.add(copy)
         return copy
@@ -94,7 +93,8 @@ class Host:
 
     def free(self) -> Needs:
         """Return what a build can have now, and then a run when nothing else goes on here."""
-        return self.free_cores, self.free_memory, self.free_disk, *self.totals[3:]
+        _, _, _, cores, memory, gpu = self.totals
+        return self.free_cores, self.free_memory, self.free_disk, cores, memory, gpu
 
     def has_gpus(self, demand: Demand) -> bool:
         """Tell whether enough GPUs have the memory when nothing else goes on here."""
@@ -133,17 +133,14 @@ class Host:
         As many environments may be here whose jobs wait: more would take disk, and other machines
         could run them.
         """
-        found = self._at_once.get(demand)
-        if found is None:
-            machine = self.machine
-            counts = [machine.cores // max(demand.cores, 1)]
-            if demand.memory_mib:
-                counts.append(machine.memory_mib // demand.memory_mib)
-            if demand.gpu_mib:
-                each = sum(gpu.free_mib // demand.gpu_mib for gpu in machine.gpus)
-                counts.append(each // demand.gpus)
-            found = self._at_once[demand] = max(1, min(counts))
-        return found
+        machine = self.machine
+        most = machine.cores // max(demand.cores, 1)
+        if demand.memory_mib:
+            most = min(most, machine.memory_mib // demand.memory_mib)
+        if demand.gpu_mib:
+            each = sum([gpu.free_mib // demand.gpu_mib for gpu in machine.gpus])
+            most = min(most, each // demand.gpus)
+        return max(1, most)
 
     def add(self, copy: Copy) -> None:
         """Take disk for an environment that is here from now on."""
@@ -168,27 +165,21 @@ class Host:
             del self.copies[copy.environment]
         else:
             copy.state = CopyState.STUCK
-            cores, memory, disk, *rest = self.totals
-            self.totals = (cores, memory, disk - copy.disk_mib, *rest)
+            cores, memory, disk, *_ = self.totals
+            self.totals = (cores, memory, disk - copy.disk_mib, cores, memory, self.totals[5])
 
     def to_remove(self, mib: int, *, but: str, needed: bool) -> list[Copy]:
         """Return environments whose removal gives that much disk; none where it cannot be had.
 
-        What cannot be used comes first, then what no job of this selection uses, then what jobs
-        have used. None is in use; those that a waiting job needs come only where that is asked for.
+        The oldest go first: what was there before, then what jobs of this selection have used. None
+        is in use; those that a waiting job needs come last, and only where they are asked for.
         """
-        found = [
-            copy
-            for copy in self.copies.values()
-            if copy.state in (CopyState.READY, CopyState.LEFT)
-            and not copy.users
-            and copy.environment != but
-            and (needed or not copy.needed)
-        ]
-        found.sort(key=_cost)
-        chosen, given = [], 0
-        for copy in found:
-            if given < mib:
+        chosen: list[Copy] = []
+        given = 0
+        for copy in self._removable(needed=needed):
+            if given >= mib:
+                break
+            if copy.environment != but:
                 chosen.append(copy)
                 given += copy.disk_mib
         if given < mib:
@@ -200,15 +191,19 @@ class Host:
                 given -= copy.disk_mib
         return chosen
 
+    def _removable(self, *, needed: bool) -> Iterator[Copy]:
+        idle = (
+            copy
+            for copy in self.copies.values()
+            if not copy.users and (copy.state is CopyState.READY or copy.state is CopyState.LEFT)
+        )
+        if not needed:
+            return (copy for copy in idle if not copy.needed)
+        return iter(sorted(idle, key=lambda copy: copy.needed))
+
     def _gpus_for(self, demand: Demand) -> tuple[str, ...]:
         free = self.free_gpus
         fit = [device for device, mib in free.items() if mib >= demand.gpu_mib]
         # The sort keeps the machine's order among equals.
         fit.sort(key=lambda device: -free[device])
         return tuple(fit[: demand.gpus])
-
-
-def _cost(copy: Copy) -> tuple[bool, bool, bool, int, str]:
-    """Return what sorts environments by what their removal costs."""
-    usable = copy.state == CopyState.READY
-    return copy.needed, usable, copy.ours, -copy.disk_mib, copy.environment

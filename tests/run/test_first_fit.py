@@ -5,9 +5,9 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.run.first_fit import FirstFit, fits
+from matrix.run.first_fit import FirstFit, Needs, fits
 
-_NEEDS = st.tuples(st.integers(0, 3), st.integers(0, 3))
+_NEEDS = st.tuples(*[st.integers(0, 3)] * 6)
 _STEPS = st.lists(
     st.tuples(
         st.sampled_from(["put", "drop", "first", "first"]),
@@ -20,8 +20,8 @@ _STEPS = st.lists(
 
 @given(st.lists(_NEEDS, max_size=20), _STEPS)
 def test_it_finds_what_a_search_from_the_front_finds(
-    needs: list[tuple[int, int]],
-    steps: list[tuple[str, int, tuple[int, int], frozenset[int]]],
+    needs: list[Needs],
+    steps: list[tuple[str, int, Needs, frozenset[int]]],
 ) -> None:
     tree, inside = FirstFit(needs), set(range(len(needs)))
     for step, place, most, refused in steps:
