@@ -215,7 +215,7 @@ def _observe_run(record: Record, verdict: CellVerdict, make: partial[Observation
             case=WHOLE_RUN, ended=ObservationEnd.RAN if imported else ObservationEnd.NOTHING
         )
     if verdict.not_stock or blamed(
-        record, failure_key(reason)
+        verdict.departures, failure_key(reason)
     ):  # a fault of packages is not the pair's
         return make(case=WHOLE_RUN, ended=ObservationEnd.NOTHING)
     return make(

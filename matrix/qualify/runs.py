@@ -406,9 +406,10 @@ def fault(run: CellRun) -> RunFault | None:
     if run.not_stock:
         return None
     # A package that is not as vLLM requires is not the pair.
+    departures = run.entry.verdict.departures
     every = _faults(run.record)
     return next(
-        (failure for failure in every if not blamed(run.record, failure_key(failure.detail))), None
+        (failure for failure in every if not blamed(departures, failure_key(failure.detail))), None
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
@@ -103,7 +102,7 @@ def _requirements(
     """Yield what a package requires here; note a line of its metadata that nobody can read."""
     for line in environment.requires(name):
         try:
-            requirement = parsed(line)
+            requirement = Requirement(line)
             applies = requirement.marker is None or _holds(
                 requirement.marker, environment.markers, extra
             )
@@ -118,16 +117,6 @@ def _requirements(
             continue
         if applies:
             yield requirement
-
-
-@lru_cache(maxsize=4096)
-def parsed(line: str) -> Requirement:
-    """Return the requirement in a line; the same ones come again with each record of a release.
-
-    Raises InvalidRequirement. Parsed each time, environments that differ take more than twice as
-    long (`benchmarks/departures.py`).
-    """
-    return Requirement(line)
 
 
 def _holds(marker: Marker, markers: Mapping[str, str] | None, extra: str) -> bool:

@@ -75,7 +75,7 @@ def _departures(record: Record) -> object:
         return found
     named = [(departure.name, departure.why, departure.installed) for departure in not_stock(found)]
     failed = [
-        departure.name if (departure := blamed(record, case.reason, case.signature)) else None
+        departure.name if (departure := blamed(found, case.reason, case.signature)) else None
         for case in record.cases
     ]
     return named, hindrance(record), failed

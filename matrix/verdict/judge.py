@@ -141,14 +141,14 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
         _set_aside(
             _judge_case(record, pair, case, expectations),
             apart,
-            blamed(record, case.reason, case.signature) if case.outcome in _FAILED else None,
+            blamed(departures, case.reason, case.signature) if case.outcome in _FAILED else None,
         )
         for case in record.cases
     )
     # A failure of the whole run stands among the cases, so that what never ran cannot pass.
     run = _judge_run(record)
     if run is not None:
-        run = _set_aside(run, apart, blamed(record, reasons.failure_key(run.reason)))
+        run = _set_aside(run, apart, blamed(departures, reasons.failure_key(run.reason)))
     found = [
         verdict
         for verdict in (run, *cases)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
@@ -23,7 +24,6 @@ from matrix.record.stock import (
     departures,
     named_by,
     not_stock,
-    parsed,
 )
 
 BROKEN_PAIR = frozenset({ErrorKind.BUILDS, ErrorKind.IMPORTS, ErrorKind.RESOLVES})
@@ -43,18 +43,27 @@ def departures_of(record: Record) -> tuple[Departure, ...] | None:
     lines = known_requirements().get(vllm) if vllm else None
     if lines is None:
         return None
-    facts = (str(record.provenance.get(key) or "") for key in ("python", "machine"))
-    packages = record.packages
-    there = frozenset([(name, packages[name]) for name in _names(lines) & packages.keys()])
-    return _computed(lines, there, *facts)
+    python, machine = (str(record.provenance.get(key) or "") for key in ("python", "machine"))
+    if _markers(python, machine) is None:
+        return None
+    found: dict[str, Departure] = {}
+    for line, name in _named(lines):
+        departure = _of_line(line, name, record.packages.get(name), python, machine)
+        if departure is not None:
+            found.setdefault(departure.name, departure)
+    # The name of a cell says which torch it has: another than the pin is there on purpose.
+    return attributed(
+        [found[name] for name in sorted(found)],
+        left_out=(),
+        overridden=TORCH_FAMILY if "torch" in found else (),
+    )
 
 
-def blamed(record: Record, *failures: str | None) -> Departure | None:
-    """Return the package that is not as required and that a failure names as its cause, or None."""
+def blamed(departures: tuple[Departure, ...] | None, *failures: str | None) -> Departure | None:
+    """Return the one of a record's departures that a failure names as its cause, or None."""
     for failure in failures:
-        # Most records end here: the answer needs no look at their packages.
         if failure and "rror" in failure:
-            departure = named_by(departures_of(record), failure)
+            departure = named_by(departures, failure)
             if departure is not None:
                 return departure
     return None
@@ -72,37 +81,42 @@ def hindrance(record: Record) -> Departure | None:
     failed = [case for case in record.cases if case.outcome in _FAILED]
     if not reasons and not failed:
         return None
-    causes = (blamed(record, case.reason, case.signature) for case in failed)
-    apart = not_stock(departures_of(record))
-    return blamed(record, *reasons) or next(filter(None, causes), None) or next(iter(apart), None)
+    there = departures_of(record)
+    causes = (blamed(there, case.reason, case.signature) for case in failed)
+    apart = not_stock(there)
+    return blamed(there, *reasons) or next(filter(None, causes), None) or next(iter(apart), None)
 
 
 @lru_cache(maxsize=64)
-def _names(lines: tuple[str, ...]) -> frozenset[str]:
-    """Return the packages that these lines name, whatever their markers."""
-    return frozenset(canonicalize_name(parsed(line).name) for line in lines)
+def _named(lines: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return each line with the package that it names; with "" where nobody can read it."""
+    return tuple((line, _name(line)) for line in lines)
 
 
-@lru_cache(maxsize=256)
-def _computed(
-    lines: tuple[str, ...], there: frozenset[tuple[str, str]], python: str, machine: str
-) -> tuple[Departure, ...] | None:
-    """Return the departures of packages; many records share one environment."""
-    markers = _markers(python, machine)
-    if markers is None:
-        return None
-    versions = {"vllm": "", **dict(there)}
+def _name(line: str) -> str:
+    try:
+        return canonicalize_name(Requirement(line).name)
+    except InvalidRequirement:
+        return ""
+
+
+@lru_cache(maxsize=16384)
+def _of_line(
+    line: str, name: str, installed: str | None, python: str, machine: str
+) -> Departure | None:
+    """Return how one package departs from a line of vLLM's requirements, or None.
+
+    Most environments have most packages in common: `benchmarks/departures.py`.
+    """
     found = departures(
         Environment(
-            versions=versions,
-            requires=lambda name: lines if name == "vllm" else (),
+            versions={"vllm": ""} if installed is None else {"vllm": "", name: installed},
+            requires=lambda package: (line,) if package == "vllm" else (),
             twice={},
-            markers=markers,
+            markers=_markers(python, machine),
         )
     )
-    # The name of a cell says which torch it has: another than the pin is there on purpose.
-    off_pin = any(departure.name == "torch" for departure in found)
-    return attributed(found, left_out=(), overridden=TORCH_FAMILY if off_pin else ())
+    return found[0] if found else None
 
 
 def _markers(python: str, machine: str) -> Mapping[str, str] | None:

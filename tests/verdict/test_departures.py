@@ -248,6 +248,19 @@ def test_an_old_record_is_held_against_the_requirements_of_its_vllm() -> None:
     }
 
 
+def test_a_line_of_the_requirements_that_nobody_can_read_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = {"0.20.2": ("numpy >=", "Torch_Audio>=2; python_version>'3'", "torch-audio>=3")}
+    monkeypatch.setattr("matrix.verdict.stock.known_requirements", lambda: lines)
+    packages = {**PACKAGES, "torch-audio": "1.0"}
+    _, record = make("2.11.0", passed(), packages=packages)
+    assert [(found.name, found.required, found.why) for found in departures_of(record) or ()] == [
+        ("torch-audio", "Torch_Audio>=2", Why.OTHER_VERSION),
+        ("vllm", "numpy >=", Why.UNREADABLE),
+    ]
+
+
 def test_the_torch_of_an_old_off_pin_record_is_an_override() -> None:
     packages = {**required("0.20.2"), "torch": "2.12.1+cu130", "torchvision": "0.27.1"}
     _, record = make("2.12.1", passed(), packages=packages)
