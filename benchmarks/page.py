@@ -2,15 +2,15 @@
 
     python benchmarks/page.py [--rounds N] [--chromium PATH] [--keep DIR]
 
-Three pages. `grid`: 15 torch by 45 vLLM on 5 Pythons and 2 platforms, of the package's releases and
-made-up ones after the newest. `full`: the same, and every pair has a record of nine cases, one in
-fifty failing. `results`: 500 cells of 20 cases, one in ten failing with a trace of 40 lines;
+Three pages. `grid`: 15 torch by 45 vLLM on 5 Pythons and 2 platforms, of the package's releases
+and made-up ones after the newest. `full`: the same, and every pair has a record of nine cases, one
+in fifty failing. `results`: 500 cells of 20 cases, one in ten failing with a trace of 40 lines;
 junit2html makes its page of the same results in the same run: from their JSON, of which JUnit XML
 is made first, and from that XML alone, which holds their times and failures and no counters. Whose
-fault it is what fails is told in `full`, and measured apart in `results`. The records are made up
-from a fixed seed and are written nowhere but to --keep. Seconds of making a page are of the CPU
-(what else runs on the machine does not count), the best of the rounds; milliseconds in Chromium are
-of the clock, and left out where playwright or a Chromium is missing.
+change it is what fails is reported in `full`, and measured by itself in `results`. The records are
+made up from a fixed seed and are written nowhere but to --keep. Seconds of making a page are of
+the CPU (what else runs on the machine does not count), the best of the rounds; milliseconds in
+Chromium are of the clock, and left out where playwright or a Chromium is missing.
 """
 
 import argparse
@@ -155,10 +155,10 @@ def results_page(folder: Path, rounds: int) -> list[Path]:
     print(f"  {'this page':<28}{sizes[0] / 1000:6.0f} kB")
     print(f"  {'junit2html':<28}{sizes[1] / 1000:6.0f} kB; ours is {sizes[0] / sizes[1]:.1%}")
     more = {
-        "of records, with whose fault": best(lambda: of_records(whose=True), rounds),
-        "of JSON, with whose fault": best(lambda: of_json(whose=True), rounds),
+        "of records, with whose change": best(lambda: of_records(whose=True), rounds),
+        "of JSON, with whose change": best(lambda: of_json(whose=True), rounds),
     }
-    print("and what junit2html does not tell:")
+    print("and what junit2html does not report:")
     for name, seconds in more.items():
         print(f"  {name:<28}{seconds:6.2f} s")
     return [path]
@@ -171,7 +171,7 @@ def page_of(
     *,
     whose: bool = False,
 ) -> str:
-    """Judge the records and make their page; `whose` is whether it says whose fault it is."""
+    """Judge the records and make their page; `whose` is whether it says whose change it is."""
     report = surveyed(tabulate(records, rules, releases=releases), releases)
     return page.render(blamed(report, releases) if whose else report, environments(releases))
 
@@ -183,7 +183,7 @@ def surveyed(table: Table, releases: Releases) -> Report:
 
 
 def blamed(report: Report, releases: Releases) -> Report:
-    """Return the report with whose fault it is what fails and changes in it."""
+    """Return the report with whose change it is what fails and drifts in it."""
     judged = [(entry.record, entry.verdict) for entry in report.table.entries]
     return replace(report, attributions=attribute(judged, releases, report.grid))
 

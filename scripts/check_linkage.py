@@ -73,7 +73,7 @@ def _evidence(path: Path) -> list[dict[str, object]]:
     try:
         pairs = json.loads(path.read_text(encoding="utf-8"))["pairs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MatrixError(f"{path}: is no evidence ({error!r}); move it away") from None
+        raise MatrixError(f"{path}: does not hold evidence ({error!r}); move it away") from None
     assert isinstance(pairs, list)
     return pairs
 

@@ -259,7 +259,7 @@ class End:
 class VersionRange:
     """A set of base versions, written as a specifier; no text is every version.
 
-    Raises VersionRangeError for a text that is no specifier, that no base version satisfies, or
+    Raises VersionRangeError for a text that is not a specifier, that no base version satisfies, or
     whose bounds are not base versions (they would never be met, or mislead).
 
     Why not `SpecifierSet.is_subset`: it compares all versions, not base versions. It denies that

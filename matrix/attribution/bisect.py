@@ -160,8 +160,7 @@ def _try_an_end(
     if bad is None:
         above = [index for index in untried if good is None or index > good]
         if not above:
-            judged = "all that could be told" if good is not None else "none could be told"
-            verdict = f"{judged} are good" if good is not None else judged
+            verdict = "no result is known" if good is None else "each known result is good"
             raise BisectionError(f"bisect: no release is bad ({verdict}); widen the range")
         following = above[-1]
     else:

@@ -28,9 +28,9 @@ def confounders(
 ) -> tuple[Confounder, ...]:
     """Return what differs too between a cell and its clean neighbour.
 
-    What is the same in one of `all_shows` and one of `all_clean`, which are all runs that do, is no
-    cause. `ignore` leaves out one kind, which is expected to differ: another vLLM or Python brings
-    other packages, another platform is another machine.
+    What is the same in one of `all_shows` and one of `all_clean`, which are all runs that do, is
+    not a cause. `ignore` leaves out one kind, which is expected to differ: another vLLM or Python
+    brings other packages, another platform is another machine.
     """
     found = []
     if _tests_differ(own, clean, all_shows, all_clean):

@@ -3,7 +3,7 @@
 Pure. Repeats are runs of one cell with the same flags and startup tests. A cell whose repeats
 disagree is flaky, unless other packages or another machine separate those that fail from the
 others. One run on either side always differs in something, so then it stays unknown. Where those
-on one side are stock and those on the other are not, they are no repeats.
+on one side are stock and those on the other are not, they are not repeats.
 """
 
 from __future__ import annotations

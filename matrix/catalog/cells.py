@@ -128,7 +128,7 @@ def is_meant(wanted: SpecifierSet, version: str) -> bool:
 def candidate_project(name: str) -> str:
     """Return the project of a candidate's name: ``torch`` or ``vllm``.
 
-    Raises CellError for a name that a release could have, or that is no factor of tox.
+    Raises CellError for a name that a release could have, or that is not a factor of tox.
     """
     found = _CANDIDATE.fullmatch(name)
     if found is None or name in _COMPANIONS:

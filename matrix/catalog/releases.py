@@ -37,7 +37,7 @@ _Release = TypeVar("_Release", Torch, Vllm)
 class Releases:
     """The known releases, oldest first, and which of vLLM's the matrix runs and publishes.
 
-    `candidates` are no releases: they are in no cell but those whose name holds theirs.
+    `candidates` are not releases: they are in no cell but those whose name holds theirs.
     """
 
     torch: tuple[Torch, ...]

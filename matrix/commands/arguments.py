@@ -197,7 +197,9 @@ def positive_seconds(text: str) -> float:
 def python(text: str) -> str:
     """Return a minor release of Python, such as 3.12. Raises ArgumentTypeError."""
     if not re.fullmatch(r"3\.[1-9][0-9]?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no minor release of Python, such as 3.12")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a minor release of Python; write it as 3.12"
+        )
     return text
 
 

@@ -24,9 +24,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix attribute`."""
     attribute = commands.add_parser(
         "attribute",
-        help="say whose fault it is that a cell fails or drifts: torch, vLLM, the pair, or none",
+        help="find which change makes a cell fail or drift: torch's, vLLM's, the pair's, or none",
         epilog="Exit status: 0; 2 where a record is bad, or a run that --run asked for failed"
-        " (what the others told is still said).",
+        " (the answers of the other runs are printed all the same).",
         allow_abbrev=False,
     )
     attribute.add_argument("cell", metavar="CELL", nargs="?", help="such as py311-torch212-vllm020")

@@ -50,7 +50,7 @@ def _add_linkage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "linkage",
         help="which vLLM links with which torch, by the symbols of their wheels",
         epilog="Exit status: 0, or 1 where the pair that was asked about does not link, or 2 where"
-        " a table or a wheel is bad (the rest is still told).",
+        " a table or a wheel is bad (the others are printed all the same).",
         allow_abbrev=False,
     )
     for name, examples in (

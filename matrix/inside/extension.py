@@ -15,7 +15,7 @@ def main(path: str, name: str) -> None:
     try:
         loader.create_module(spec)
     except ImportError as error:
-        # Some only register operators as they are loaded, and are no modules of Python's.
+        # Some only register operators as they are loaded, and are not Python modules.
         if "does not define module export function" not in str(error):
             sys.exit(str(error))
     sys.stdout.write("loads\n")

@@ -3,8 +3,8 @@
 A **finding** is a failure, by its signature, or a counter of a start that drifts, in a case of a
 cell. It is *new*; *still there*; *silent once* after a build whose run of that case shows neither
 it nor another failure; *closed* after a second such build; *reopened* where it comes back after
-that. A build that did not run the case, and one whose case fails otherwise, changes nothing: an
-absence is no answer. Two runs of one build count as one.
+that. A build that did not run the case, and one whose case fails otherwise, changes nothing:
+without an answer nothing is known. Two runs of one build count as one.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class DefaultsCompared(NamedTuple):
 def compare_defaults(before: Defaults | None, after: Defaults | None) -> DefaultsCompared | None:
     """Return how the defaults changed; None where a side does not know its own.
 
-    Of a config that one side does not know nothing is said.
+    A config that one side does not know is left out.
     """
     if before is None or after is None:
         return None

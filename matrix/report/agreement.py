@@ -35,8 +35,8 @@ PAGE = "agreement.md"
 
 _HEAD = (
     "# The CPU as predictor\n\n"
-    "CUDA decides. Here stands what the CPU platform counts without a GPU beside it, once for each "
-    "pair of releases that ran on both, from the newest records.\n"
+    "CUDA decides. This page compares with it what the CPU platform counts without a GPU, once for "
+    "each pair of releases that ran on both, by the newest records.\n"
 )
 _NONE = "No pair of releases ran on both platforms yet.\n"
 _LEGEND = """\

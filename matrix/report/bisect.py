@@ -175,6 +175,6 @@ def _answer(search: Search, package: str, first_word: str, last_word: str) -> st
         either = f"{', '.join(skipped)} or {newest}"
         return (
             f"{package} {either} is the first {first_word} one, {last} the last {last_word};"
-            f" {listed(skipped)} cannot be told"
+            f" {listed(skipped)} cannot be judged"
         )
     return f"at most {_runs(progress.steps, 'more ')} to the end"

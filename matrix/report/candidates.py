@@ -51,7 +51,7 @@ def absent_line(found: AbsentCompanions) -> str:
     them = "it" if len(found.names) == 1 else "them"
     return (
         f"{found.torch} goes without {listed(found.names)}, and {vllm} requires {them}: what fails"
-        f" for want of {them} stays untested; name one by matrix candidate add {found.torch} ..."
+        f" without {them} stays untested; name one by matrix candidate add {found.torch} ..."
         f" --companion {found.names[0]}==V"
     )
 

@@ -1,4 +1,4 @@
-"""What a person found out about pairs of releases, in data/notes.toml: it stands beside them.
+"""Notes: what a person found out about pairs of releases, in data/notes.toml.
 
 Pure but for reading the file. A note changes no verdict.
 """

@@ -45,7 +45,7 @@ class DiffersFrom(NamedTuple):
 
 
 class Provisional(NamedTuple):
-    """What the starts of a case count beside the nearest expectations, by start and counter.
+    """What the starts of a case count against the nearest expectations, by start and counter.
 
     `differences` are the counters that differ from these; without any the case counts the same.
     """

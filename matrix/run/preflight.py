@@ -80,7 +80,7 @@ def choose_platform(asked: str) -> Platform:
     if asked == "auto":
         return Platform.CUDA if visible_gpus(os.environ) else Platform.CPU
     if asked not in tuple(Platform):
-        raise PreflightError(f"--platform {asked}: no such platform; choose auto, cpu or cuda")
+        raise PreflightError(f"--platform {asked}: is not a platform; choose auto, cpu or cuda")
     return Platform(asked)
 
 

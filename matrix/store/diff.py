@@ -22,7 +22,7 @@ ASPECTS = (
     *("verdict", "case", "counter", "metric", "seconds", "package", "flag", "default"),
     "provenance",
 )
-"""The kinds of change, in the order in which they are told."""
+"""The kinds of change, in the order in which they are reported."""
 
 # What no two runs share says nothing of what changed.
 _OF_THE_RUN = frozenset({"started", "seconds", "command"})

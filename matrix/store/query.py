@@ -274,7 +274,7 @@ class History:
             of, faults = records_of(self.rows, [row[:6] for row in some])
             self.rows.errors += faults
             for row in some:
-                # A file that was lost meanwhile is no reason to lose the list.
+                # A file that was lost meanwhile: the rest of the list stays.
                 record = of.get(row[0])
                 found[row[6]] = judge(record, expectations).verdict if record else Verdict.UNTESTED
         return found

@@ -166,13 +166,13 @@ def test_skipped_releases_leave_candidates() -> None:
         ),
         (
             {"2.9": BisectionOutcome.GOOD, "2.10": BisectionOutcome.GOOD},
-            "all that could be told are good",
+            "each known result is good",
         ),
         (
             {"2.9": BisectionOutcome.BAD, "2.10": BisectionOutcome.BAD},
             "no release before 2.9 is good",
         ),
-        ({"2.9": BisectionOutcome.SKIP, "2.10": BisectionOutcome.SKIP}, "none could be told"),
+        ({"2.9": BisectionOutcome.SKIP, "2.10": BisectionOutcome.SKIP}, "no result is known"),
     ],
 )
 def test_outcomes_without_an_answer_are_refused(

@@ -103,7 +103,8 @@ def test_another_failure_between_is_skipped() -> None:
     assert found.outcomes[NAMES[1]] == "skip"
     assert f"torch 2.10.0  skip (it does something else)  {NAMES[1]}" in lines(found, "a", "cpu")
     assert lines(found, "a", "cpu").endswith(
-        "torch 2.10.0 or 2.11.0 is the first bad one, 2.9.0 the last good; 2.10.0 cannot be told\n"
+        "torch 2.10.0 or 2.11.0 is the first bad one, 2.9.0 the last good;"
+        " 2.10.0 cannot be judged\n"
     )
 
 
@@ -320,9 +321,9 @@ def test_the_errors_of_a_search_say_what_can_run() -> None:
         f"bisect: {NAMES[0]} and {NAMES[2]} do the same, or fail each in its own way: no release"
         " between them makes the difference; `matrix results diff` shows two records side by side"
     )
-    with pytest.raises(BisectionError, match=r"no release is bad \(none could be told\); widen"):
+    with pytest.raises(BisectionError, match=r"no release is bad \(no result is known\); widen"):
         bisect(["2.9"], {"2.9": BisectionOutcome.SKIP})
-    with pytest.raises(BisectionError, match=r"bad \(all that could be told are good\); widen"):
+    with pytest.raises(BisectionError, match=r"bad \(each known result is good\); widen"):
         bisect(["2.9"], {"2.9": BisectionOutcome.GOOD})
     with pytest.raises(BisectionError) as caught:
         bisect(

@@ -430,7 +430,8 @@ def test_a_bisection_goes_on_past_a_run_that_fails_and_says_so(
     out, err = capsys.readouterr()
     assert "matrix: py311-torch211-vllm020 on cpu: tox ended with 2" in err
     assert out.endswith(
-        "torch 2.11.0 or 2.12.1 is the first bad one, 2.10.0 the last good; 2.11.0 cannot be told\n"
+        "torch 2.11.0 or 2.12.1 is the first bad one, 2.10.0 the last good;"
+        " 2.11.0 cannot be judged\n"
     )
 
 

@@ -186,7 +186,7 @@ def test_a_bisection_over_commits(
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(
         f"vLLM {commits[6][:12]} or {commits[7][:12]} is the first bad one, {commits[5][:12]} the"
-        f" last good; {commits[6][:12]} cannot be told\n"
+        f" last good; {commits[6][:12]} cannot be judged\n"
         f"last before it: {commits[5]}  commit 5\n"
         f"may be it: {commits[6]}  commit 6\n"
         f"may be it: {commits[7]}  commit 7\n"

@@ -306,7 +306,7 @@ def test_what_a_record_says_stays_text() -> None:
 
 
 def blamed(data: dict[str, Any]) -> dict[str, list[tuple[int, str, list[str]]]]:
-    """What the page says of whose fault it is, by the vLLM of the entry."""
+    """What the page says of whose change it is, by the vLLM of the entry."""
     found: dict[str, list[tuple[int, str, list[str]]]] = {}
     for entry in data["entries"]:
         for case, answer, packed in entry[18]:

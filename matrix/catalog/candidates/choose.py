@@ -139,7 +139,7 @@ def _best(files: Iterable[PublishedFile], tags: Sequence[Tag]) -> PublishedFile 
 
 
 def wheel_version(file: PublishedFile) -> Version | None:
-    """Return the version of a wheel; None for what is no wheel, or has no readable name."""
+    """Return the version of a wheel; None for what is not a wheel, or has no readable name."""
     if not file.is_wheel:
         return None
     try:

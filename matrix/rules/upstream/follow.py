@@ -349,7 +349,7 @@ def _leaves(value: Value) -> list[tuple[str, Value]]:
 def _merged(
     version: str, newer: Mapping[str, Value], older: Mapping[str, Value]
 ) -> dict[str, Value]:
-    """Return two states of names as one, with a branch where they differ; None is no number."""
+    """Return two states of names as one, with a branch where they differ; None: no number."""
     return {
         name: _merge(version, newer.get(name), older.get(name))
         for name in dict.fromkeys((*newer, *older))

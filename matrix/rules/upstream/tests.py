@@ -33,7 +33,7 @@ _SOURCE = 1 << 20  # characters; the largest file that is read, vllm/envs.py, ha
 _CASES = 100
 _FAULTS = 20
 _SETTINGS = 10_000  # characters, as JSON
-_PLACES = ("monkeypatch", "vllm_runner")  # fixtures that are no setting
+_PLACES = ("monkeypatch", "vllm_runner")  # fixtures that are not settings
 
 
 def read_tests(source: str, *, startup: bool) -> UpstreamFile:
