@@ -1,4 +1,8 @@
-"""Take out of a text what names a user, a host, an address or a folder of this machine."""
+"""Take out of a text what names a user, a host, an address or a folder of this machine.
+
+What is secret goes too: the login of an address, the values of environment variables that have the
+name of a secret, and what has the form of a well-known token.
+"""
 
 import contextlib
 import os
@@ -36,6 +40,27 @@ _ADDRESS = re.compile(
     rf"|(?<![\w.])(?:192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.{_OCTET}){{2}}(?!\.?\w)"
     r"|\[[0-9a-fA-F]*:[0-9a-fA-F:.]*(?:%\w+)?\]:\d+\b"
 )
+_LOGIN = re.compile(r"(?<=://)[^\s/@'\"<>]*(?:@[^\s/@'\"<>]*)*@")
+_KEYS = r"(?:access_?|api_?|auth_?)?(?:token|key|secret|password|passwd|signature|credential)"
+_SECRETS = (
+    # The query of an address, such as that of a presigned one, and a header.
+    re.compile(rf"(?P<before>[?&](?:[\w-]*-)?{_KEYS}=)[^\s&#'\"<>]+", re.IGNORECASE),
+    re.compile(
+        r"(?P<before>\bauthorization['\"]?: *['\"]?(?:basic|bearer) )[^\s'\"]+", re.IGNORECASE
+    ),
+    # Tokens of Hugging Face, GitHub, GitLab, AWS, OpenAI, Slack and the package index.
+    re.compile(
+        r"(?P<before>\b)(?:hf_[A-Za-z0-9]{20,}|gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
+        r"|glpat-[\w-]{20,}|A[KS]IA[0-9A-Z]{16}|sk-[A-Za-z0-9_-]{20,}|xox[abp]-[\w-]{10,}"
+        r"|pypi-Ag[\w-]{20,})"
+    ),
+)
+_SECRET_NAMES = re.compile(
+    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_KEY|SECRET_KEY|CREDENTIALS?)"
+    r"(?:$|_)",
+    re.IGNORECASE,
+)
+_SHORTEST = 6  # characters of a value that could be secret
 
 
 def scrub(text: str, root: Path, environ: Mapping[str, str] = os.environ) -> str:
@@ -46,11 +71,14 @@ def scrub(text: str, root: Path, environ: Mapping[str, str] = os.environ) -> str
 
     >>> scrub("/repo/tests/a.py and /home/ann/x", Path("/repo"), {})
     'tests/a.py and ~/x'
+    >>> scrub("https://me:pass@host/simple?token=abc", Path("/repo"), {})
+    'https://host/simple?token=<secret>'
     >>> scrub("/opt/py/site-packages/vllm/a.py, /data/ann/b.py", Path("/repo"), {})
     'site-packages/vllm/a.py, <path>/b.py'
     >>> scrub("/tmp/torchinductor_ann/fx at tcp://10.12.3.4:45123", Path("/repo"), {})
     '<tmp>/torchinductor_<user>/fx at tcp://<address>'
     """
+    text = _without_secrets(text, environ)
     folders, names = _folders(root, environ), _names(environ)
     # What is left can match again, though almost never does.
     for _ in range(8):
@@ -63,6 +91,28 @@ def scrub(text: str, root: Path, environ: Mapping[str, str] = os.environ) -> str
             text = name.sub(instead, text)
         if text == before:
             break
+    return text
+
+
+def _without_secrets(text: str, environ: Mapping[str, str]) -> str:
+    values = [
+        value
+        for name, value in environ.items()
+        if _SECRET_NAMES.search(name) and not value.startswith("/")
+    ]
+    # The password of an address, such as that of an index, may stand alone in a text too.
+    values += [
+        password
+        for value in environ.values()
+        if "@" in value and (login := _LOGIN.search(value))
+        for password in (login[0][:-1].partition(":")[2],)
+    ]
+    text = _LOGIN.sub("", text)
+    for value in sorted(set(values), key=len, reverse=True):
+        if len(value) >= _SHORTEST:
+            text = text.replace(value, "<secret>")
+    for secret in _SECRETS:
+        text = secret.sub(r"\g<before><secret>", text)
     return text
 
 

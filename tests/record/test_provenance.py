@@ -173,6 +173,54 @@ def test_scrub_names_nobody(text: str, clean: str | None) -> None:
     assert scrub(text, Path("/repo"), ANN) == (text if clean is None else clean)
 
 
+SECRETS = {
+    "HF_TOKEN": "hf_abcdefghijklmnopqrstuvwx",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG",
+    "UV_INDEX_HOUSE_PASSWORD": "correct horse",
+    "PIP_INDEX_URL": "https://me:p4ssw0rd@index.example/simple",
+    "TOKENIZERS_PARALLELISM": "false",
+    "SSH_AUTH_SOCK": "/run/agent.sock",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("token hf_abcdefghijklmnopqrstuvwx is refused", "token <secret> is refused"),
+        ("401 for hf_ZYXWVUTSRQPONMLKJIHGFEDC", "401 for <secret>"),
+        ("key 'wJalrXUtnFEMI/K7MDENG'", "key '<secret>'"),
+        ("with correct horse or p4ssw0rd", "with <secret> or <secret>"),
+        ("https://me:p4ssw0rd@index.example/simple/x", "https://index.example/simple/x"),
+        ("https://x:a@b@host/simple", "https://host/simple"),
+        ("git+https://oauth2:tok@host/x.git@main", "git+https://host/x.git@main"),
+        (
+            "https://s3.example/a?X-Amz-Signature=ab12&X-Amz-Expires=60",
+            "https://s3.example/a?X-Amz-Signature=<secret>&X-Amz-Expires=60",
+        ),
+        ("{'Authorization': 'Bearer abc.def'}", "{'Authorization': 'Bearer <secret>'}"),
+        ("ghp_012345678901234567890123456789012345", "<secret>"),
+        ("AKIAIOSFODNN7EXAMPLE", "<secret>"),
+        ("parallelism is false, key=3, a token", None),
+        ("https://github.com/vllm-project/vllm/issues/1?key", None),
+        ("sk-learn and hf_hub_download and test@example.org", None),
+    ],
+)
+def test_scrub_takes_out_what_is_secret(text: str, clean: str | None) -> None:
+    found = scrub(text, Path("/repo"), SECRETS)
+    assert found == (text if clean is None else clean)
+    assert scrub(found, Path("/repo"), SECRETS) == found
+
+
+def test_the_command_has_no_secret() -> None:
+    words = ["matrix", "run", "--index=https://me:p4ssw0rd@index.example/simple", "p4ssw0rd"]
+    assert provenance.command_of(words, Path("/repo"), SECRETS) == [
+        "matrix",
+        "run",
+        "--index=https://index.example/simple",
+        "<secret>",
+    ]
+
+
 def test_the_account_is_a_user_too(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = pwd.struct_passwd(("zoe", "x", 1, 1, "", "/", ""))
     monkeypatch.setattr(pwd, "getpwuid", lambda _: entry)
