@@ -51,6 +51,7 @@ class LineWatcher:
         """Begin to watch; nothing is said before the first event."""
         self._jobs, self._say, self._judged, self._every = jobs, say, judged, every
         self._ends: dict[str, JobEnd] = {}
+        self._working: Sequence[Working] = ()
         self._last = time.monotonic()
 
     def event(self, event: Event) -> None:
@@ -59,13 +60,15 @@ class LineWatcher:
         if event.end is not None:
             self._ends[event.end.job] = event.end
             line = end_line(event.end, self._jobs, self._judged(event.end))
-            line = f"{line} ({done_words(self.view(()))})"
+            self._working = [work for work in self._working if work.task.job != event.end.job]
+            line = f"{line} ({done_words(self.view(self._working))})"
         if line is not None:
             self._say(line)
             self._last = time.monotonic()
 
     def tick(self, working: Sequence[Working]) -> None:
         """Say what is at work, where nothing was said for a while."""
+        self._working = working
         if working and time.monotonic() - self._last > self._every:
             self._say(silent_line(self.view(working), _last_lines(working)))
             self._last = time.monotonic()
@@ -112,6 +115,7 @@ class TableWatcher(LineWatcher):
 
     def tick(self, working: Sequence[Working]) -> None:
         """Draw the table again, where it is time to."""
+        self._working = working
         if time.monotonic() - self._drawn > _REDRAW:
             self._drawn = time.monotonic()
             self._live.update(table(self.view(working), _last_lines(working)), refresh=True)

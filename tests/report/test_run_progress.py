@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,6 +220,13 @@ def test_lines_come_with_events_and_after_a_silence() -> None:
     watcher.event(event(Happened.ENDED, end=end))
     assert len(said) == 3 and "begins" in said[0] and said[1].endswith("runs, about 5 min")
     assert said[2] == f"judged {A.key} (1 of 3 cells done, about 15 min left)"
+    watcher = LineWatcher(JOBS, said.append, lambda end: None)
+    half = time.monotonic() - 150
+    watcher.tick(
+        [replace(at_work(item, number=number), began=half) for number, item in enumerate((A, B))]
+    )
+    watcher.event(event(Happened.ENDED, end=end))
+    assert said.pop().endswith("(1 of 3 cells done, about 10 min left)")  # 150 s of B, 450 of C
     quiet = LineWatcher(JOBS, said.append, lambda end: None)
     quiet.tick([at_work(A)])
     assert len(said) == 3
