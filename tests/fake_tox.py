@@ -135,4 +135,14 @@ def fake_tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTox:
     fake = FakeTox(tmp_path)
     monkeypatch.setattr(rerun, "tox_command", lambda: fake.command)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    for name, version in (
+        ("torch", "2.10.0"),
+        ("torch", "2.9.1"),
+        ("vllm", "0.19.1"),
+        ("vllm", "0.16.0"),
+    ):
+        # So that environments take little: how much the disk of this machine has does not matter.
+        unpacked = tmp_path / "uv/archive-v0" / f"{name}{version}"
+        (unpacked / name / "lib").mkdir(parents=True)
+        (unpacked / f"{name}-{version}.dist-info").mkdir()
     return fake

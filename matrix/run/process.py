@@ -26,7 +26,7 @@ from matrix._util.process import (
     signal_name,
 )
 
-SILENCE = 9.0
+SILENCE = 8.0
 """Seconds without a line after which one says what goes on: nobody waits for more than ten."""
 
 _GRACE = 10.0  # seconds that an interrupted child has to close its affairs

@@ -17,7 +17,7 @@ from waiting import alive
 __all__ = ["fake_tox"]
 
 
-ROOM = ("--cores", "2", "--memory", "16000", "--disk", "50000")
+ROOM = ("--cores", "2", "--memory", "16000")
 
 
 def run(fake: FakeTox, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -51,7 +51,9 @@ def test_each_cell_gets_an_environment_and_a_record(fake_tox: FakeTox) -> None:
     whats = [event["what"] for event in journal(fake_tox)]
     assert whats[:3] == ["begun", "job", "job"]
     assert sorted(whats[3:]) == sorted(2 * ["builds", "built", "runs", "ended"])
-    assert "makes its environment: about 10 GB, some minutes" in ended.stderr
+    assert (
+        "makes its environment: about 600 MB (uv's cache has the rest), about 20 s" in ended.stderr
+    )
     assert "2 of 2 cells done" in ended.stderr.splitlines()[-1]
 
 
@@ -169,7 +171,7 @@ def refusals(fake: FakeTox, *arguments: str) -> str:
         (["--new", "torch==9.9"], "no environment runs it"),
         ([TORCH210, "--cores", "0"], "needs 1 cores, and 0 are to be had"),
         ([TORCH210, "--memory", "100"], "4096 MiB of memory, and 100 are to be had"),
-        ([TORCH210, "--disk", "100"], "10240 MiB of disk, and 100 are to be had"),
+        ([TORCH210, "--disk", "100"], "600 MiB of disk, and 100 are to be had"),
         ([TORCH210, "--records", "tox.ini"], "tox.ini/runs: cannot be written"),
         (["--resume"], "no run in records/runs"),
         (["--resume", "20261129T000000Z"], "no run of this name"),

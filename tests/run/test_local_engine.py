@@ -174,7 +174,7 @@ def test_a_run_that_is_killed_leaves_no_child_and_goes_on(fake_tox: FakeTox) -> 
     driver.write_text(DRIVER.format(root=str(ROOT), tests=tests, command=fake_tox.command))
     # As in the background of a shell, which has it ignore SIGINT.
     line = ["env", "--ignore-signal=INT", sys.executable, str(driver), "run", TORCH210, TORCH29]
-    line += ["--platform", "cpu", "--cores", "1", "--memory", "16000", "--disk", "50000"]
+    line += ["--platform", "cpu", "--cores", "1", "--memory", "16000"]
     with subprocess.Popen(line, cwd=fake_tox.here, stderr=subprocess.PIPE) as process:
         wait_for(lambda: list((fake_tox.here / "records/cpu").glob("*.json")), "the cell's record")
         process.kill()
