@@ -36,6 +36,12 @@ _PLANTED_IN = {
         '    env_name_force="TORCHINDUCTOR_FX_GRAPH_CACHE",\n    default=True,\n)\n'
         "max_fusion_size = 64\n"
     ),
+    "torch/_dynamo/decorators.py": (
+        "def mark_dynamic(t, index, min=None, max=None):\n"
+        "    if isinstance(index, int):\n"
+        "        t._dynamo_dynamic_indices.add(index)\n"
+        "        t._dynamo_dynamic_range.add(_DimRange(index, min, max))\n"
+    ),
     "torch/_inductor/codecache.py": (
         "def compiled_fx_graph_hash(pickler, details):\n"
         '    key = "f" + pickler.get_hash(details)\n'

@@ -152,6 +152,20 @@ CPP_KEY = Defect(
     ),
 )
 
+_DYNAMIC = "        t._dynamo_dynamic_indices.add(index)\n"
+_RANGE = "        t._dynamo_dynamic_range.add(_DimRange(index, min, max))"
+# A graph of one batch size serves the start, and no request of another size.
+STATIC_SHAPES = Defect(
+    name="static-shapes",
+    shows="every counter as before; Inductor generates less code, for one size alone",
+    edits=(
+        _edit(
+            "torch/_dynamo/decorators.py",
+            (f"{_DYNAMIC}{_RANGE}", f"        return\n{_RANGE}"),
+        ),
+    ),
+)
+
 NO_FUSION = Defect(
     name="no-fusion",
     shows="Inductor fuses nothing: more kernels, a slower model, every counter as before",
@@ -162,7 +176,10 @@ NO_FUSION = Defect(
 
 DEFECTS = {
     defect.name: defect
-    for defect in (AOT_KEY, CODEGEN, CACHES_OFF, FX_KEY, FX_LOAD, CPP_KEY, NO_FUSION)
+    for defect in (
+        *(AOT_KEY, CODEGEN, CACHES_OFF, FX_KEY, FX_LOAD, CPP_KEY, NO_FUSION),
+        STATIC_SHAPES,
+    )
 }
 
 

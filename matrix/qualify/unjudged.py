@@ -5,7 +5,7 @@ Pure. Records from before these observations have none of them, and say nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,14 +21,19 @@ from matrix.qualify.speed import (
     rounds_of,
 )
 from matrix.record.defaults import DefaultsCompared, compare_defaults
-from matrix.record.model import STARTS, CellRef, StartKind
+from matrix.record.model import STARTS, CacheKind, CellRef, Start, StartKind
 from matrix.verdict.recompiles import WrittenCode, written_code
 
+_CODE = (CacheKind.GENERATED, CacheKind.COMPILED)
+_BYTES = tuple(f"caches.{kind}.bytes" for kind in _CODE)
 _KERNELS, _NODES = "generated_kernel_count", "ir_nodes_pre_fusion"  # of torch._inductor.metrics
 
 
 class MetricChange(NamedTuple):
-    """One of Inductor's numbers of a start that is not the same on both sides."""
+    """One of Inductor's numbers of a start that is not the same on both sides.
+
+    With them go the bytes of the code that it generated and compiled (`caches.generated.bytes`).
+    """
 
     case: str
     start: StartKind
@@ -81,9 +86,7 @@ class Unjudged:
 
         A change of what is compiled changes the nodes too.
         """
-        other_nodes = {
-            (change.case, change.start) for change in self.metrics if change.metric == _NODES
-        }
+        other_nodes = self._of(_NODES)
         return tuple(
             change
             for change in self.metrics
@@ -92,6 +95,16 @@ class Unjudged:
             and change.after > change.before
             and (change.case, change.start) not in other_nodes
         )
+
+    @property
+    def other_code(self) -> tuple[str, ...]:
+        """Return the cases for which Inductor generates other code of as many nodes and kernels."""
+        counted = self._of(_NODES) | self._of(_KERNELS)
+        return tuple(sorted(case for case, start in self._of(*_BYTES) - counted))
+
+    def _of(self, *metrics: str) -> set[tuple[str, StartKind]]:
+        """Return the starts, by their case, in which one of these numbers differs."""
+        return {(change.case, change.start) for change in self.metrics if change.metric in metrics}
 
 
 def unjudged(baseline: CellRun, candidate: CellRun) -> Unjudged:
@@ -111,6 +124,12 @@ def unjudged(baseline: CellRun, candidate: CellRun) -> Unjudged:
 
 
 def _metrics(baseline: CellRun, candidate: CellRun) -> Iterator[MetricChange]:
+    """Yield the numbers that differ of cases that pass on both sides.
+
+    What Inductor generates and compiles in a cold start has the same bytes in every run of one
+    torch on one machine (torch 2.11.0, runs of two days): another size is other code.
+    """
+    same_machine = hardware(baseline.record) == hardware(candidate.record)
     for case in candidate.record.cases:
         old, new = outcome(baseline, case.case), outcome(candidate, case.case)
         if (old.state, new.state) != (CaseState.PASSED, CaseState.PASSED):
@@ -118,10 +137,8 @@ def _metrics(baseline: CellRun, candidate: CellRun) -> Iterator[MetricChange]:
         assert old.case is not None
         for start in STARTS:
             first, second = old.case.started(start), case.started(start)
-            before = first.metrics if first else None
-            after = second.metrics if second else None
-            if before is None or after is None:
-                continue
+            before = _numbers(first, with_code=same_machine)
+            after = _numbers(second, with_code=same_machine)
             for metric in sorted(before.keys() & after.keys()):
                 if before[metric] != after[metric]:
                     yield MetricChange(
@@ -131,6 +148,21 @@ def _metrics(baseline: CellRun, candidate: CellRun) -> Iterator[MetricChange]:
                         before=before[metric],
                         after=after[metric],
                     )
+
+
+def _numbers(start: Start | None, *, with_code: bool) -> Mapping[str, int]:
+    """Return what is known of Inductor's numbers in a start, cold with the bytes of its code."""
+    if start is None:
+        return {}
+    found = dict(start.metrics or {})
+    if with_code and start.start == StartKind.COLD:
+        caches = start.caches or {}
+        found |= {
+            name: caches[kind].bytes
+            for kind, name in zip(_CODE, _BYTES, strict=True)
+            if kind in caches
+        }
+    return found
 
 
 def _warm_code(baseline: CellRun, candidate: CellRun) -> Iterator[WarmCode]:

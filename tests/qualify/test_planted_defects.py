@@ -103,13 +103,23 @@ def qualified(defect: str) -> Qualification:
             ),
         ),
         (
+            "static-shapes",
+            0,
+            (
+                "Inductor generates other code of as many nodes and kernels as at the baseline in",
+                "small_startup[dense], small_startup[moe]; see below",
+                "Numbers of Inductor that changed, which are not judged\n  cold  caches.compiled.",
+                "  cold  caches.generated.bytes  109516->108425  small_startup[dense]\n",
+            ),
+        ),
+        (
             "no-fusion",
             0,
             (
                 "Inductor fuses less: of as many nodes as at the baseline it generates more",
                 "(20 instead of 19, 22 instead of 21) in small_startup[dense], small_startup[moe]",
                 "torch._inductor.config.max_fusion_size: 64, now 1",
-                "cold  generated_cpp_vec_kernel_count  16->22  small_startup[dense]",
+                "cold  generated_cpp_vec_kernel_count  16->22          small_startup[dense]",
             ),
         ),
     ],
@@ -123,6 +133,12 @@ def test_a_planted_defect_is_found_by_its_own_reason(
         assert line in text, text
     assert found.exit_status == status
     assert page(found)
+
+
+@pytest.mark.parametrize("defect", ["aot-key", "fx-key", "no-fusion"])
+def test_the_same_code_has_the_same_bytes(defect: str) -> None:
+    """A key changes no byte of the code; more kernels are named as what they are."""
+    assert "generates other code" not in lines(qualified(defect))
 
 
 def test_a_torch_that_cannot_compile_has_no_cache_check() -> None:

@@ -20,7 +20,7 @@ from matrix.record.model import CacheFiles, CacheKind, Case
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
-from qualifications import NEXT, OLD, held, judged
+from qualifications import NEXT, OLD, ask, held, judged
 
 INDUCTOR, DYNAMO = "torch._inductor.config", "torch._dynamo.config"
 BEFORE = {INDUCTOR: {"fx_graph_cache": True, "epilogue_fusion": True, "gone": 1}, DYNAMO: {"x": 1}}
@@ -129,6 +129,39 @@ def test_numbers_of_inductor_that_changed_are_told_with_their_cases() -> None:
     ]
     assert "  cold  generated_kernel_count  21->27  moe\n" in lines(found)
     assert "21 → 27" in page(found)
+
+
+def code(generated: int, kernels: int = 21) -> Case:
+    """A case that passed, whose cold start left so many bytes of generated code."""
+    found = observed({"generated_kernel_count": kernels, "ir_nodes_pre_fusion": 36})
+    held = CacheFiles(files=9, bytes=generated, new_files=9, new_bytes=generated)
+    cold, warm = found.starts
+    return replace(found, starts=(replace(cold, caches={CacheKind.GENERATED: held}), warm))
+
+
+OTHER_CODE = "Inductor generates other code of as many nodes and kernels as at the baseline in moe;"
+
+
+def test_other_code_of_as_many_kernels_is_named_within_a_minor_release() -> None:
+    found = held(make("2.11.0", code(900)), make("2.11.1", code(901)), query=ask("torch", "2.11.1"))
+    assert f"  {OTHER_CODE} see below\n" in lines(found)
+    assert "  cold  caches.generated.bytes  900->901  moe\n" in lines(found)
+    assert found.exit_status == 0
+    # Of another minor release the code always differs.
+    found = both(code(900), code(901))
+    assert OTHER_CODE not in lines(found) and "900->901" in lines(found)
+
+
+@pytest.mark.parametrize(
+    ("after", "cores"), [(code(900), 2), (code(901, kernels=22), 2), (code(901), 64)]
+)
+def test_the_same_code_other_kernels_and_another_machine_are_not_other_code(
+    after: Case, cores: int
+) -> None:
+    old = make("2.11.0", code(900), provenance={"cpu": {"model": "x", "cores": 2}})
+    new = make("2.11.1", after, provenance={"cpu": {"model": "x", "cores": cores}})
+    found = held(old, new, query=ask("torch", "2.11.1"))
+    assert OTHER_CODE not in lines(found)
 
 
 @pytest.mark.parametrize(

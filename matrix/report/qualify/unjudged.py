@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable, Iterator
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
+from matrix._util.versions import minor_of
 from matrix.catalog.projects import Project
 from matrix.qualify.cache_check import Cache, LostCache, lost_caches
 from matrix.qualify.model import Match, Qualification
+from matrix.qualify.query import Query
 from matrix.qualify.reasons import TimesCode
 from matrix.qualify.speed import (
     LEAST_ROUNDS,
@@ -65,6 +67,12 @@ def alerts(qualification: Qualification) -> list[str]:
             "Inductor fuses less: of as many nodes as at the baseline it generates more kernels"
             f" ({few(kernels, 'count')}) in {few([case for *_, case in fused])}; see below"
         )
+    other = [case_name(case) for found in qualification.unjudged for case in found.other_code]
+    if other and _same_minor(qualification.query):
+        lines.append(
+            "Inductor generates other code of as many nodes and kernels as at the baseline in"
+            f" {few(sorted(set(other)))}; see below"
+        )
     for found in qualification.unjudged:
         lines += [
             f"{place_name(found.place)}: {speed.start} starts are {_percent(speed)} % slower than"
@@ -73,6 +81,12 @@ def alerts(qualification: Qualification) -> list[str]:
             if speed.slower
         ]
     return lines
+
+
+def _same_minor(query: Query) -> bool:
+    """Return whether both sides are torch of one minor release, whose code should hardly differ."""
+    same = minor_of(query.candidate) == minor_of(query.baseline)
+    return same and query.project is Project.TORCH
 
 
 def lost_cache_lines(qualification: Qualification) -> list[str]:
