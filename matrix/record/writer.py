@@ -6,6 +6,7 @@ Importable inside a cell.
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from matrix._util.files import (
@@ -13,6 +14,7 @@ from matrix._util.files import (
     FileError,
     NameTakenError,
     create_bytes,
+    write_bytes,
     write_text,
 )
 from matrix.record.content import plain
@@ -52,16 +54,7 @@ def write(record: Record, path: Path) -> Record:
     record takes the room that `matrix.record.running` keeps free for it, and says so in its error.
     Raises RecordError if the disk refuses; the file then is the one that it was.
     """
-    text = to_json(record)
-    try:
-        write_text(path, text)
-    except DiskFullError as error:
-        if not _free_reserve(path):
-            raise RecordError(str(error)) from None
-        return _write_on_a_full_disk(record, path)
-    except FileError as error:
-        raise RecordError(str(error)) from None
-    return record
+    return _written(record, path, write_bytes)
 
 
 def create(record: Record, path: Path) -> Record:
@@ -69,8 +62,14 @@ def create(record: Record, path: Path) -> Record:
 
     Raises RecordTakenError where there is something at this path, RecordError if the disk refuses.
     """
+    return _written(record, path, create_bytes)
+
+
+def _written(record: Record, path: Path, write_file: Callable[[Path, bytes], None]) -> Record:
+    """Write the record's file; where the disk is full, into the room that is kept for it."""
+    content = to_json(record).encode()
     try:
-        create_bytes(path, to_json(record).encode())
+        write_file(path, content)
     except NameTakenError as error:
         raise RecordTakenError(str(error)) from None
     except DiskFullError as error:
