@@ -121,7 +121,8 @@ def bisect(releases: Sequence[str], known: Mapping[str, BisectionOutcome]) -> Bi
     The newest release is tried first, then the oldest: without a bad and a good one there is
     nothing to search. Where an end is skipped, its neighbour is tried in its place.
 
-    >>> bisect(["2.9", "2.10", "2.11"], {"2.9": Outcome.GOOD, "2.11": Outcome.BAD}).next
+    >>> known = {"2.9": BisectionOutcome.GOOD, "2.11": BisectionOutcome.BAD}
+    >>> bisect(["2.9", "2.10", "2.11"], known).next
     '2.10'
 
     Raises BisectionError if an older release is bad and a newer one good, if all are good or all

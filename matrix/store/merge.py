@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ _LOCK = ".matrix-merge.lock"
 _DEEPEST = 32
 _LINK, _PIPE = "a link", "a pipe, a socket or a device"
 _SAFE_NAME = re.compile(r"[a-z0-9-]+(?:\.[A-Za-z0-9_-]{1,60}){0,4}\.json", re.ASCII)
-_PROGRESS = 5000
+_PROGRESS_SECONDS = 10.0
 
 
 class MergeError(MatrixError):
@@ -102,6 +103,7 @@ class _Target:
     def __init__(self, into: Path, merged: Merged, say: Callable[[str], None]) -> None:
         """Read which records the folder holds."""
         self._into, self._merged, self._say = into, merged, say
+        self._said = time.monotonic()
         self._paths = _held(into, merged.refused, say)
 
     def has(self, content: str) -> bool:
@@ -119,8 +121,11 @@ class _Target:
         else:
             self._paths[content] = self._create(found)
             self._merged.new += 1
-            if self._merged.new % _PROGRESS == 0:
-                self._say(f"{self._merged.new} records merged into {self._into}")
+        if time.monotonic() - self._said >= _PROGRESS_SECONDS:
+            self._said = time.monotonic()
+            self._say(
+                f"{self._into}: {self._merged.new + self._merged.known} records merged so far"
+            )
         path = self._paths[content]
         if found.stem is not None and path is not None:
             self._add_beside(found.stem, path)

@@ -315,6 +315,15 @@ def test_two_merges_at_once_lose_nothing(tmp_path: Path) -> None:
     assert len(contents(tmp_path / "into")) == 10
 
 
+def test_a_long_merge_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "_PROGRESS_SECONDS", 0.0)
+    for number in range(2):
+        put(tmp_path / "a", make(total=float(number)), f"{CELLS[0]}.{number}.json")
+    said: list[str] = []
+    merge([tmp_path / "a"], tmp_path / "into", said.append)
+    assert said == [f"{tmp_path}/into: {count} records merged so far" for count in (1, 2)]
+
+
 def folder_of(tmp_path: Path, records: Iterable[Record]) -> Path:
     """A new folder with these records, of which several may share a name."""
     folder = tmp_path / f"source {next(_folders)}"
