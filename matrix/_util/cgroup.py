@@ -1,8 +1,8 @@
-"""The control group that limits this process's memory, of version 1, of version 2 and of both.
+"""The control groups that limit this process, of version 1, of version 2 and of both.
 
-A hybrid host has both versions; the group of the controller `memory` counts there, and the line of
-version 2 names another group (cgroups(7)). Standard library only: code inside a cell imports this
-module too. `root` is the root of the files, which is another one in tests.
+A hybrid host has both versions; the group of a controller such as `memory` counts there, and the
+line of version 2 names another group (cgroups(7)). Standard library only: code inside a cell
+imports this module too. `root` is the root of the files, which is another one in tests.
 """
 
 from __future__ import annotations
@@ -73,20 +73,27 @@ def memory_groups(root: Path = ROOT) -> tuple[MemoryGroup, ...]:
     They end at the folder where the hierarchy is mounted: in a container that may be its own group.
     Empty where this process has no such group, or no /proc tells.
     """
-    found = _own_group(root)
+    groups: list[MemoryGroup] = []
+    for folder, version in group_folders("memory", root):
+        # The limit of a group of version 1 holds for those below it only where it says so.
+        if groups and version == 1 and _number(folder / "memory.use_hierarchy") == 0:
+            break
+        groups.append(MemoryGroup(folder=folder, version=version))
+    return tuple(groups)
+
+
+def group_folders(controller: str, root: Path = ROOT) -> tuple[tuple[Path, int], ...]:
+    """Return the folders of the group of this process and of those around it, and their version.
+
+    `controller` is what the groups limit, such as `memory`.
+    """
+    found = _own_group(root, controller)
     if found is None:
         return ()
     version, group = found
-    within, mount = _mount(root, version, group)
+    within, mount = _mount(root, version, group, controller)
     folder = root / str(mount).lstrip("/")
-    groups = [MemoryGroup(folder=folder / within, version=version)]
-    for parent in within.parents:
-        around = folder / parent
-        # The limit of a group of version 1 holds for those below it only where it says so.
-        if version == 1 and _number(around / "memory.use_hierarchy") == 0:
-            break
-        groups.append(MemoryGroup(folder=around, version=version))
-    return tuple(groups)
+    return tuple((folder / part, version) for part in (within, *within.parents))
 
 
 def oom_kills(root: Path = ROOT) -> int:
@@ -101,20 +108,22 @@ def oom_kills(root: Path = ROOT) -> int:
     return _line(root / "proc/vmstat", "oom_kill") or 0
 
 
-def _own_group(root: Path) -> tuple[int, PurePosixPath] | None:
-    """Return the version and the name of the group that counts this process's memory."""
+def _own_group(root: Path, controller: str) -> tuple[int, PurePosixPath] | None:
+    """Return the version and the name of the group of this process that a controller limits."""
     found = None
     for line in _lines(root / "proc/self/cgroup"):
         number, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
-        if "memory" in controllers.split(","):
+        if controller in controllers.split(","):
             return 1, PurePosixPath(group)
         if number == "0" and not controllers:
             found = 2, PurePosixPath(group)
     return found
 
 
-def _mount(root: Path, version: int, group: PurePosixPath) -> tuple[PurePosixPath, PurePosixPath]:
+def _mount(
+    root: Path, version: int, group: PurePosixPath, controller: str
+) -> tuple[PurePosixPath, PurePosixPath]:
     """Return the group's name below the mount of its hierarchy, and where that is mounted.
 
     A group that the mount does not reach, as in a container that only sees its own, counts as the
@@ -126,11 +135,11 @@ def _mount(root: Path, version: int, group: PurePosixPath) -> tuple[PurePosixPat
         fields, kind = before.split(" "), after.split(" ")
         if len(fields) < 5 or len(kind) < 3:
             continue
-        of_version_1 = kind[0] == "cgroup" and "memory" in kind[2].split(",")
+        of_version_1 = kind[0] == "cgroup" and controller in kind[2].split(",")
         if of_version_1 if version == 1 else kind[0] == "cgroup2":
             mounts.append((PurePosixPath(_plain(fields[3])), PurePosixPath(_plain(fields[4]))))
     if not mounts:
-        usual = "/sys/fs/cgroup/memory" if version == 1 else "/sys/fs/cgroup"
+        usual = f"/sys/fs/cgroup/{controller}" if version == 1 else "/sys/fs/cgroup"
         mounts = [(PurePosixPath("/"), PurePosixPath(usual))]
     if ".." not in group.parts:
         for top, point in mounts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from pathlib import Path
 
 from matrix._util.console import print_status
 from matrix._util.files import from_here
-from matrix._util.memory import available_memory_mib
 from matrix._util.text import listed
 from matrix.catalog.releases_file import load_releases
 from matrix.commands.selection import select
@@ -29,6 +27,7 @@ from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import load_expectations
 from matrix.run.environments import FOLDER, Environments, needs_mib, uv_cache
 from matrix.run.job import Job, JobEnd, WhyNot
+from matrix.run.limits import Limits, machine_here
 from matrix.run.local_engine import LocalEngine, Place
 from matrix.run.machine import Machine
 from matrix.run.nvidia import why_not_cuda
@@ -79,16 +78,15 @@ def run_selection(options: argparse.Namespace) -> int:
     tox = tox_of(root)
     expectations = load_expectations()
     environments = Environments(folder=root / FOLDER, cache=uv_cache())
-    machine = _machine(options, root)
+    limits = Limits(cores=options.cores, memory_mib=options.memory, gpus=options.gpus)
+    machine = machine_here(root / FOLDER, limits)
     if options.resume is not None:
         selection = _resumed(options)
     else:
         selection = _selected(options, environments, machine)
     if not selection.jobs:
         return _judged_already(selection, expectations)
-    machine, present = _with_environments(
-        machine, environments, selection.jobs, limited=options.disk is not None
-    )
+    machine, present = _with_environments(machine, environments, selection.jobs, options.disk)
     tasks, seconds = _simulated(selection.jobs, machine, present)
     if options.dry_run:
         print(dry_lines(tasks, selection.jobs, selection.why, seconds), end="")
@@ -103,30 +101,22 @@ def run_selection(options: argparse.Namespace) -> int:
     return _carry_out(selection, place, machine, present, expectations)
 
 
-def _machine(options: argparse.Namespace, root: Path) -> Machine:
-    """Return what the run may take of this machine."""
-    return Machine(
-        name="here",
-        cores=len(os.sched_getaffinity(0)) if options.cores is None else options.cores,
-        memory_mib=(available_memory_mib() or 0) if options.memory is None else options.memory,
-        disk_mib=shutil.disk_usage(root).free >> 20 if options.disk is None else options.disk,
-    )
-
-
 def _with_environments(
-    machine: Machine, environments: Environments, jobs: Sequence[Job], *, limited: bool
+    machine: Machine, environments: Environments, jobs: Sequence[Job], limit: int | None
 ) -> tuple[Machine, tuple[Present, ...]]:
     """Return the environments that may be used or removed, and the machine with their disk.
 
-    Only where the disk may not do for all are those of other cells among them.
+    Only where the disk may not do for all, or has a limit in MiB, are those of other cells among
+    them: what is free is counted without them, and the limit is one on all.
     """
     needs = {job.environment: job.demand.disk_mib for job in jobs}
     there = environments.cells()
-    short = sum(mib for name, mib in needs.items() if name not in there) > machine.disk_mib
-    present = environments.present(there if short else there & needs.keys(), sized=short)
-    # What is free is counted without them; a limit is one on all environments.
-    more = 0 if limited else sum(item.disk_mib for item in present)
-    return replace(machine, disk_mib=machine.disk_mib + more), present
+    free = machine.disk_mib
+    short = sum(mib for name, mib in needs.items() if name not in there) > free
+    sized = short or limit is not None
+    present = environments.present(there if sized else there & needs.keys(), sized=sized)
+    disk = free + sum(item.disk_mib for item in present)
+    return replace(machine, disk_mib=disk if limit is None else min(disk, limit)), present
 
 
 def _selected(

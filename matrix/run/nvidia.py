@@ -117,14 +117,19 @@ def why_not_cuda(
     )
 
 
-def ask_driver(seconds: float = ANSWER_SECONDS) -> DriverAnswer | None:
+def ask_driver(
+    seconds: float = ANSWER_SECONDS, *, device: str | None = None
+) -> DriverAnswer | None:
     """Return the driver's answer; None where it hung for that long, or took its caller with it.
+
+    `device` is the one that is asked about, as CUDA_VISIBLE_DEVICES names it; None for the first.
 
     A process of its own asks, `nvidia_probe`: a broken driver can hang or crash whoever calls it,
     and CUDA, once initialised, would spoil every fork of this process.
     """
     script = str(Path(nvidia_probe.__file__).resolve())
-    answer = capture([sys.executable, "-I", script], seconds)
+    asked = [] if device is None else [device]
+    answer = capture([sys.executable, "-I", script, *asked], seconds)
     if answer is None or answer[0] != 0:
         return None
     fields = json.loads(answer[1])

@@ -1,11 +1,12 @@
 """Print what the NVIDIA driver answers about itself and about the GPU that CUDA will name 0.
 
 `nvidia.ask_driver` runs this file as a script in a process of its own (`python -I`), so it imports
-the standard library only.
+the standard library only. Its argument is a device to ask about, instead of CUDA's first.
 """
 
 import ctypes
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 
@@ -97,4 +98,6 @@ def _memory(uuid: str) -> tuple[int, int, int] | None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        os.environ["CUDA_VISIBLE_DEVICES"] = sys.argv[1]  # before the library reads it
     sys.stdout.write(json.dumps(asdict(_answer())) + "\n")

@@ -12,13 +12,18 @@ from matrix.run.nvidia import ask_driver, gpus_on_the_bus
 from matrix.run.nvidia_probe import DriverAnswer
 
 CUDA = """
+#include <stdlib.h>
 #include <string.h>
 int cuDriverGetVersion(int *v) { *v = 12080; return 0; }
 int cuInit(unsigned f) { BEFORE; return STATUS; }
 int cuGetErrorName(int s, const char **n) { *n = "CUDA_ERROR_NO_DEVICE"; return s != 100; }
 int cuDeviceGetCount(int *n) { *n = GPUS; return 0; }
 int cuDeviceGet(int *d, int at) { *d = at; return 0; }
-int cuDeviceGetName(char *name, int size, int d) { strcpy(name, "NVIDIA H100"); return 0; }
+int cuDeviceGetName(char *name, int size, int d) {
+    const char *seen = getenv("CUDA_VISIBLE_DEVICES");
+    strcpy(name, seen && seen[0] == 'M' ? seen : "NVIDIA H100");
+    return 0;
+}
 int cuDeviceGetAttribute(int *v, int which, int d) { *v = which == 75 ? 9 : 0; return 0; }
 int cuDeviceGetUuid_v2(unsigned char *id, int d) {
     for (int at = 0; at < 16; at++) id[at] = at;
@@ -118,3 +123,10 @@ def test_gpus_on_the_bus_need_no_driver_to_be_seen(tmp_path: Path) -> None:
     (tmp_path / "0000:ff:00.0").mkdir()
     assert gpus_on_the_bus(tmp_path) == ("0000:01:00.0", "0000:3b:00.0")
     assert gpus_on_the_bus(tmp_path / "none") == ()
+
+
+def test_it_answers_for_the_device_that_is_asked_about(libraries: Path) -> None:
+    build(libraries)
+    found = ask_driver(device="MIG-cc33")
+    assert found is not None
+    assert found.name == "MIG-cc33"

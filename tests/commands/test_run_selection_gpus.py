@@ -1,0 +1,48 @@
+"""`matrix run` of cells on GPUs that a made-up nvidia-smi lists, with a program in place of tox."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from command import matrix
+from fake_tox import TORCH29, TORCH210, FakeTox, fake_tox
+
+__all__ = ["fake_tox"]
+
+
+@pytest.fixture(autouse=True)
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs, each with memory for four cases of one cell."""
+    path = tmp_path / "bin/nvidia-smi"
+    path.parent.mkdir()
+    lines = "GPU-aa11, NVIDIA H100, 81559, 50000\\nGPU-bb22, NVIDIA H100, 81559, 50000\\n"
+    path.write_text(f"#!/bin/sh\nprintf '{lines}'\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def devices(fake: FakeTox) -> list[str | None]:
+    return sorted(call["gpus"] for call in fake.calls() if "--notest" not in call["argv"])
+
+
+def test_each_cell_sees_one_gpu_by_its_uuid(fake_tox: FakeTox) -> None:
+    ended = matrix(fake_tox.here, "run", TORCH210, TORCH29, "--platform", "cuda")
+    assert len(devices(fake_tox)) == 2, ended.stderr
+    assert set(devices(fake_tox)) <= {"GPU-aa11", "GPU-bb22"}
+
+
+def test_a_limit_leaves_gpus_alone(fake_tox: FakeTox) -> None:
+    ended = matrix(fake_tox.here, "run", TORCH210, "--platform", "cuda", "--gpus", "1")
+    assert devices(fake_tox) == ["GPU-aa11"], ended.stderr
+    refused = matrix(fake_tox.here, "run", TORCH29, "--platform", "cuda", "--gpus", "0")
+    assert refused.returncode == 2
+    assert "MiB of memory of a GPU, and 0 are to be had" in refused.stderr
+
+
+def test_on_a_hidden_gpu_nothing_runs(fake_tox: FakeTox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    refused = matrix(fake_tox.here, "run", TORCH210, "--platform", "cuda")
+    assert refused.returncode == 2
+    assert devices(fake_tox) == []
