@@ -62,6 +62,7 @@ def show_record(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
+    from matrix.report.calibrate import render
     from matrix.report.stock import mark
     from matrix.rules.calibrate import calibrate
     from matrix.rules.expectations_file import load_expectations
@@ -73,7 +74,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     apart = mark(judge(record, expectations).not_stock)
     if apart:
         print_status(f"{name}: {apart}; what it counts may not hold for a stock environment")
-    print(calibrate(record, expectations, name=name, every=options.all), end="")
+    print(render(calibrate(record, expectations, name=name, every=options.all)), end="")
     return 0
 
 

@@ -6,15 +6,16 @@ Nothing here edits a file: a run never changes what it is judged by.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from packaging.version import InvalidVersion
 
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
-from matrix.record.model import Case, Platform, Record, Start
+from matrix.record.model import Case, Outcome, Platform, Record, Start
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
 from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
-from matrix.rules.rule_toml import comment, rule_toml, unused_id
+from matrix.rules.rule_toml import unused_id
 from matrix.rules.widen import Proposal, proposals
 
 _FLAGS = ("VLLM_USE_MEGA_AOT_ARTIFACT",)
@@ -25,22 +26,46 @@ class CalibrateError(MatrixError):
     """A record that justifies no rule."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NotPassed:
+    """A case that did not pass, and so justifies no rule; `reason` is the record's."""
+
+    case: str
+    outcome: Outcome
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRule:
+    """A rule for a start of the record, and the expectations that it contradicts, by counter."""
+
+    rule: Rule
+    contradicts: Mapping[str, Expected]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What a record proposes, in the order of its cases; `name` is what people call the record."""
+
+    name: str
+    parts: tuple[Proposal | NotPassed | NewRule, ...]
+
+
 def calibrate(
     record: Record,
     expectations: Expectations,
     *,
     name: str | None = None,
     every: bool = False,
-) -> str:
-    """Write, as TOML, rules for what this record observed and the expectations lack or contradict.
+) -> Calibration:
+    """Return rules for what this record observed and the expectations lack or contradict.
 
     The evidence of each rule is the record where it is published, `results/<platform>/<cell>.json`;
     ``name`` is what errors call the record. ``every`` proposes each counter that a rule may name,
     not only DEFAULT_COUNTERS. A rule holds for the minor releases of the record. Where a rule
-    already expects another number, a comment names it: the two may tie, and a person decides
+    already expects another number, that is named: the two may tie, and a person decides
     between them. A rule that ended before the record's releases is proposed with a later end where
-    the record counts the same, and otherwise another rule that begins with these releases. What
-    proposes nothing is named in a comment.
+    the record counts the same, and otherwise another rule that begins with these releases.
 
     Raises CalibrateError for a record that justifies no rule: the run did not end or ended early,
     no case of it started, or it does not say its torch and vLLM.
@@ -51,12 +76,11 @@ def calibrate(
     taken = {rule.id for rule in expectations.rules}
     found = proposals(record, expectations, evidence)
     taken |= {proposal.rule.id for proposal in found}
-    parts = [_proposed(proposal) for proposal in found]
+    parts: list[Proposal | NotPassed | NewRule] = [*found]
     series = {rule.id for rule in expectations.rules if not rule.of_one_cell}
     for case in record.cases:
         if case.outcome != "passed":
-            why = f" ({case.reason})" if case.reason else ""
-            parts.append(comment(f"{case.case}: {case.outcome}{why}, so it justifies no rule"))
+            parts.append(NotPassed(case=case.case, outcome=case.outcome, reason=case.reason))
             continue
         situation = Situation(
             case=case.case,
@@ -82,9 +106,7 @@ def calibrate(
                         evidence=evidence,
                     )
                 )
-    if not parts:
-        parts.append(comment(f"{name}: nothing to propose, every counter asked for is expected"))
-    return "\n".join(parts)
+    return Calibration(name=name, parts=tuple(parts))
 
 
 def _unnamed(
@@ -164,13 +186,8 @@ def _rule(
     wanted: Mapping[str, int],
     expected: Mapping[str, Expected],
     evidence: str,
-) -> str:
+) -> NewRule:
     flags = {flag: situation.flags[flag] for flag in _FLAGS if flag in situation.flags}
-    said = [
-        comment(f"rule {expected[name].rule!r} expects {name} = {expected[name].value}")
-        for name in wanted
-        if name in expected
-    ]
     rule = Rule(
         id=rule_id,
         case=situation.case,
@@ -182,21 +199,5 @@ def _rule(
         counters=wanted,
         evidence=(evidence,),
     )
-    return "".join([*said, rule_toml(rule)])
-
-
-def _proposed(one: Proposal) -> str:
-    """Return a proposal for a rule that ended before the record's releases, with what to do."""
-    follows = f"rule {one.follows.id!r} ends before this record, which"
-    if one.widens:
-        return comment(f"{follows} counts the same: put this in its place") + rule_toml(one.rule)
-    if one.gone or one.rule.counters.items() - one.follows.counters.items():
-        how = "counts otherwise"
-    elif one.follows.platform is None:
-        how = f"counts the same, on {one.rule.platform} alone"
-    else:
-        how = "counts the same, but a wider rule would tie with another"
-    said = comment(f"{follows} {how}: add this, and leave that one as it is")
-    if one.gone:
-        said += comment(f"it does not count {', '.join(one.gone)} at all")
-    return said + rule_toml(one.rule)
+    contradicts = {counter: expected[counter] for counter in wanted if counter in expected}
+    return NewRule(rule=rule, contradicts=contradicts)

@@ -28,12 +28,6 @@ def rule_toml(rule: Rule) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def comment(text: str) -> str:
-    """Return a text as one line of comment."""
-    plain = "".join(char if char.isprintable() else " " for char in text)
-    return f"# {' '.join(plain.split())}\n"
-
-
 def _list(items: Sequence[str]) -> str:
     if len(items) == 1:
         return f"[{_text(items[0])}]"

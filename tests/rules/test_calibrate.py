@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,9 @@ from matrix.record.model import (
     Start,
     StartKind,
 )
-from matrix.rules.calibrate import CalibrateError, calibrate
+from matrix.report.calibrate import render
+from matrix.rules import calibrate as module
+from matrix.rules.calibrate import CalibrateError
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
 from matrix.rules.expectations import Expectations, Situation, compare
 from matrix.rules.expectations_file import load_expectations, parse_expectations
@@ -32,6 +35,11 @@ COLD = {
     "aot_autograd.total": 33,
 }
 WARM = {"num_compiled_artifacts_saved": 0, "num_compiled_artifacts_loaded": 3}
+
+
+def calibrate(record: Record, expectations: Expectations, **options: Any) -> str:
+    """What the command prints."""
+    return render(module.calibrate(record, expectations, **options))
 
 
 def record(

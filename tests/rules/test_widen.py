@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from matrix._util.versions import VersionRange
 from matrix.record.model import Case, Outcome, Platform, Record, Start, StartKind
 from matrix.record.reader import read
-from matrix.rules.calibrate import calibrate
+from matrix.report.calibrate import render
+from matrix.rules import calibrate as module
 from matrix.rules.expectations import Expectations, Rule
 from matrix.rules.expectations_file import load_expectations, parse_expectations
 from matrix.rules.rule_toml import rule_toml
@@ -44,6 +46,11 @@ evidence = ["results/cuda/py312-torch213-vllm032.json"]
 """
 RULES = parse_expectations(KNOWN, "known.toml")
 OLD: Mapping[str, Mapping[str, int]] = {"cold": {SAVED: 3, LOADED: 0}, "warm": {LOADED: 3}}
+
+
+def calibrate(record: Record, expectations: Expectations, **options: Any) -> str:
+    """What the command prints."""
+    return render(module.calibrate(record, expectations, **options))
 
 
 def record(
