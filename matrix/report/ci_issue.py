@@ -22,6 +22,7 @@ MARK = "<!-- torch-vllm-matrix: watch -->"
 _MOST_PLACES = 30
 _MOST_COMMANDS = 10
 _RUN = re.compile(r"https://[A-Za-z0-9.:-]+/[A-Za-z0-9._/-]+/actions/runs/[0-9]+", re.ASCII)
+_NAME = re.compile(r"[a-z0-9-]+", re.ASCII)
 _CUT = "\n*What follows was left out: it would be longer than GitHub takes.*\n"
 _FROM_BEFORE = "from before the watch began"
 
@@ -145,22 +146,21 @@ def _ran(entry: Entry | None) -> str:
 
 
 def _commands(delta: TableDelta) -> str:
-    """Return how to repeat what regressed, or without that what is open."""
+    """Return how to repeat what regressed, then what else is open.
+
+    A person pastes it into a shell, so what cannot be the name of a cell is left out.
+    """
     places = dict.fromkeys(
         (change.now.key.place.cell, change.now.key.place.platform)
         for change in (*delta.regressed, *delta.open)
+        if _NAME.fullmatch(change.now.key.place.cell)
     )
     if not places:
         return ""
     lines = [f"tox -e {cell} -- --platform {platform}" for cell, platform in places]
     more = len(lines) - _MOST_COMMANDS
     shown = [*lines[:_MOST_COMMANDS], *([f"# and {plural(more, 'more cell')}"] if more > 0 else [])]
-    return "\n## Commands\n\n```console\n" + _block(shown) + "\n```\n"
-
-
-def _block(lines: Iterable[str]) -> str:
-    """Return lines that cannot end the block of code that they stand in."""
-    return "\n".join(clean(line).replace("```", "") for line in lines)
+    return "\n## Commands\n\n```console\n" + "\n".join(shown) + "\n```\n"
 
 
 def _fit(parts: Sequence[str]) -> str:

