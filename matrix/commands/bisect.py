@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matrix.catalog.candidates.lines import LineRequest
     from matrix.catalog.cells import Cell
     from matrix.run.bisection import BisectionProgress, Run, SeenSteps
-    from matrix.run.candidate_line import Line
+    from matrix.run.candidates.line import Line
     from matrix.run.rerun import Rerun
     from matrix.store.loaded import LoadedRecords
     from matrix.verdict.table import Table
@@ -159,7 +159,7 @@ def _bisect_line(options: argparse.Namespace) -> int:
     from matrix.catalog.candidates.lines import open_line
     from matrix.catalog.releases_file import load_releases
     from matrix.run.bisection import Ends, bisect_line
-    from matrix.run.candidate_line import Line, other_half
+    from matrix.run.candidates.line import Line, other_half
 
     releases = load_releases()
     series = open_line(_request(options), releases, print_status)
@@ -267,7 +267,7 @@ def _finish(
 ) -> int:
     """Print how far the search came and what is to run next; return the exit status."""
     from matrix.report.bisect import first_run, line_text, lines, to_json
-    from matrix.run.candidate_line import change_of
+    from matrix.run.candidates.line import change_of
     from matrix.run.rerun import shown
 
     search, asked = found.search, (options.case, options.platform)

@@ -112,7 +112,7 @@ def _add_cuda_options(added: argparse.ArgumentParser) -> None:
 def _add(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.report.candidates import added_lines
-    from matrix.run.candidate_add import AddRequest, add_candidate
+    from matrix.run.candidates.add import AddRequest, add_candidate
 
     given = {field.name: getattr(options, field.name) for field in fields(AddRequest)}
     added = add_candidate(AddRequest(**given), load_releases(), print_status)
@@ -158,7 +158,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from matrix.run.candidate_add import remove_candidate
+    from matrix.run.candidates.add import remove_candidate
 
     path = remove_candidate(options.name, print_status)
     print(f"{options.name} was removed from {from_here(path)}")

@@ -25,8 +25,8 @@ from matrix.report.qualify import candidate as report
 from matrix.report.qualify.watch import nothing_new
 from matrix.rules.expectations_file import load_expectations
 from matrix.rules.waivers import load_waivers
-from matrix.run.candidate_evidence import CandidateRecords
-from matrix.run.candidate_runs import ToxRuns, carry_out
+from matrix.run.candidates.evidence import CandidateRecords
+from matrix.run.candidates.runs import ToxRuns, carry_out
 from matrix.run.rerun import RECORDS
 
 _NOTHING_DECIDES = 3

@@ -19,7 +19,7 @@ from matrix.catalog.candidates.model import (
 )
 from matrix.catalog.candidates.update import Update, described_source
 from matrix.catalog.cells import Made
-from matrix.run.candidate_add import Added
+from matrix.run.candidates.add import Added
 from matrix.run.environment import AbsentCompanions
 
 

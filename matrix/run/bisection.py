@@ -27,7 +27,7 @@ from matrix.catalog.candidates.series import StepError
 from matrix.catalog.cells import Cell, is_candidate_name
 from matrix.catalog.releases import Releases
 from matrix.rules.expectations import Expectations
-from matrix.run.candidate_line import Line
+from matrix.run.candidates.line import Line
 from matrix.store.loaded import LoadedRecords
 from matrix.verdict.grid import environments, ran_cell
 from matrix.verdict.judge import judge

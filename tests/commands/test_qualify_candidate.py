@@ -23,8 +23,8 @@ from matrix.qualify.state_files import MadeRound, add_round, read_history
 from matrix.qualify.turns import TIMED
 from matrix.record.model import Case, Platform
 from matrix.record.writer import write
-from matrix.run import candidate_evidence
-from matrix.run.run_cell import NotRunError, RunOptions
+from matrix.run.candidates import evidence
+from matrix.run.candidates.options import NotRunError, RunOptions
 from qualifications import CANDIDATE_SCHEMA, OF_A_CANDIDATE, TODAY
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ def publish(served: Served, day: int) -> None:
 @pytest.fixture
 def nightly(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
     # The grid of all releases takes seconds, and tells only which other runs could work.
-    monkeypatch.setattr(candidate_evidence, "grid_of", lambda *_: None)
+    monkeypatch.setattr(evidence, "grid_of", lambda *_: None)
     publish(served, 20)
     ended = matrix(
         tmp_path,

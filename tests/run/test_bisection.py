@@ -26,7 +26,7 @@ from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
 from matrix.run.bisection import BisectionProgress, Ends, SeenSteps, bisect_line
-from matrix.run.candidate_line import Line, Other, change_of, other_half
+from matrix.run.candidates.line import Line, Other, change_of, other_half
 
 OTHER = Other(factor="vllm033", version="0.33.0")
 

@@ -22,9 +22,9 @@ from matrix.record.reader import read
 from matrix.record.writer import write
 from matrix.report.qualify.sentences import unknown_sentence
 from matrix.run import rerun
-from matrix.run.candidate_runs import Carried, ToxRuns, carry_out
+from matrix.run.candidates.options import NotRunError, RunOptions
+from matrix.run.candidates.runs import Carried, ToxRuns, carry_out
 from matrix.run.cell import record_unstarted
-from matrix.run.run_cell import NotRunError, RunOptions
 from qualifications import context, kinds
 
 OLD = Cell("3.12", "2.15.0", "0.33.0")

@@ -25,8 +25,8 @@ from matrix.record.writer import write
 from matrix.report.qualify import candidate as report
 from matrix.report.qualify.text import lines
 from matrix.run import rerun
-from matrix.run.candidate_runs import Carried, ToxRuns, carry_out
-from matrix.run.run_cell import NotRunError, RunOptions
+from matrix.run.candidates.options import NotRunError, RunOptions
+from matrix.run.candidates.runs import Carried, ToxRuns, carry_out
 from qualifications import context
 
 OLD = Cell("3.12", "2.15.0", "0.33.0")

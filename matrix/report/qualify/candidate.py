@@ -23,9 +23,9 @@ from matrix.report.qualify import text as qualify_text
 from matrix.report.qualify import watch as watch_report
 from matrix.report.qualify.sections import release_name
 from matrix.report.reasons import reason_words
-from matrix.run.candidate_runs import Carried
+from matrix.run.candidates.runs import Carried
+from matrix.run.candidates.turns import ONE_CASE
 from matrix.run.rerun import Rerun, shown
-from matrix.run.turns import ONE_CASE
 
 _SCHEMA = 1
 _TURNS = "Commands of one round of timings"

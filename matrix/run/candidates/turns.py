@@ -16,7 +16,7 @@ from matrix.qualify.candidate_plan import CandidatePlan, PlannedCell, PlannedPai
 from matrix.qualify.model import Qualification
 from matrix.qualify.turns import TIMED, Untimed, why_untimed
 from matrix.record.model import Platform
-from matrix.run.run_cell import CellNotRun, NotRunError, RunCell, RunOptions
+from matrix.run.candidates.options import CellNotRun, NotRunError, RunCell, RunOptions
 
 ONE_CASE = "1"
 """How many cases run side by side, where nobody says: two at once slow each other down."""

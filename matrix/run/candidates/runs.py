@@ -22,9 +22,9 @@ from matrix.qualify.state_files import MadeRound, MadeRun, add_round, add_run
 from matrix.qualify.turns import Untimed
 from matrix.record.model import Platform
 from matrix.record.reader import read
+from matrix.run.candidates.options import CellNotRun, NotRunError, RunCell, RunOptions
+from matrix.run.candidates.turns import TurnLog, take_turns
 from matrix.run.rerun import RECORDS, Rerun, RerunError, command, outer_environ, records_of, tox_of
-from matrix.run.run_cell import CellNotRun, NotRunError, RunCell, RunOptions
-from matrix.run.turns import TurnLog, take_turns
 
 _LOGS = "logs"
 _INTERRUPT = 45.0  # seconds for tox to end a cell, whose record is written; tox itself gives it 30
