@@ -11,12 +11,12 @@ import shutil
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.files import digest_of
 from matrix.bundle.fatbin import Pruned, keep_only
 from matrix.errors import MatrixError
@@ -52,7 +52,7 @@ def rewrite(wheel: Path, arch: int | None, *, repack: bool = False) -> Pruned | 
             with _writer(fresh, repack=repack) as writer:
                 _write(archive, changed, writer, folder / "member")
             fresh.replace(wheel)
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except (*BAD_ARCHIVE, csv.Error) as error:
         raise MatrixError(f"{wheel}: is not a wheel ({error}); fetch it again") from error
     return pruned
 

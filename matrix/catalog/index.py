@@ -11,7 +11,6 @@ import re
 import tarfile
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from packaging.utils import canonicalize_name
 
 from matrix._util import addresses
 from matrix._util.addresses import without_logins
+from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.files import digest_of
 from matrix._util.scratch import Scratch
 from matrix.catalog.index_config import index_address
@@ -344,7 +344,7 @@ class Index:
                 file.url, session=self._session, timeout=_TIMEOUT, headers=headers
             ) as archive:
                 return _of_zip(archive, wanted, file.filename)
-        except (RemoteZipError, requests.RequestException, zipfile.BadZipFile, zlib.error, OSError):
+        except (RemoteZipError, requests.RequestException, *BAD_ARCHIVE, OSError):
             return None
 
     @contextmanager
@@ -393,7 +393,7 @@ def read_members(path: Path, wanted: Callable[[str], bool]) -> dict[str, str]:
                 return _of_zip(archive, wanted, path.name)
         with tarfile.open(path, "r|*") as sdist:
             return _of_tar(sdist, wanted, path.name)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except (*BAD_ARCHIVE, OSError) as error:
         raise FetchError(
             f"{path.name}: is not an archive that can be read ({_first_line(error)})"
         ) from None

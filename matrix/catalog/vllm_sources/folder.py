@@ -9,11 +9,11 @@ import stat
 import subprocess
 import sys
 import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.files import digest_of
 from matrix._util.text import clean, clip
 from matrix.catalog.vllm_sources.git import READ_ONLY
@@ -155,7 +155,7 @@ def unpack(path: Path, to: Path) -> Path:
                         f"{path.name}: unpacks to more than {_UNPACKED >> 30} GiB; not read"
                     )
                 archive.extract(member, to, filter="data")
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
+    except (*BAD_ARCHIVE, OSError) as error:
         reason = clip(clean(str(error)), 200)
         raise SourcesError(f"{path.name}: cannot be unpacked ({reason})") from None
     found = list(to.iterdir())

@@ -15,7 +15,6 @@ import struct
 import sys
 import tempfile
 import zipfile
-import zlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.files import digest_of
 from matrix.checks.linkage.tables import (
     DescribedWheel,
@@ -116,7 +116,7 @@ def read_wheel(
                     report,
                 )
             )
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+    except (*BAD_ARCHIVE, OSError) as error:
         raise ElfError(f"{path.name}: cannot be read ({error}); fetch the wheel again") from error
 
 
@@ -363,7 +363,7 @@ def _unpacked(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
         try:
             with archive.open(name) as source:
                 shutil.copyfileobj(source, file, _BLOCK)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except BAD_ARCHIVE as error:
             raise ElfError(f"cannot be unpacked ({error})") from error
         yield file
 

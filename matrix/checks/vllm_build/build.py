@@ -22,6 +22,7 @@ from pathlib import Path
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.caches import cache_folder
 from matrix._util.files import digest_of, write_text
 from matrix._util.reported import Say, last_line, printed, run_reported
@@ -407,7 +408,7 @@ def _check(sources: Sources, wheel: Path, recipe: Recipe) -> str:
         project, version, _, _ = parse_wheel_filename(wheel.name)
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
-    except (InvalidWheelFilename, zipfile.BadZipFile, OSError) as error:
+    except (InvalidWheelFilename, *BAD_ARCHIVE, OSError) as error:
         reason = f"{wheel.name} is not a wheel ({error})"
         raise BuildFailedError(f"{sources.shown}: does not build: {reason}", reason) from None
     compiled = [name for name in names if name.endswith(".so") and "/_rust_" not in name]
