@@ -247,12 +247,15 @@ class LocalEngine:
             self.watcher.tick(working)
 
     def _look_at(self, work: _Child) -> None:
-        found = self._new(work)
-        if found and work.seen != found[-1]:
-            # A record that is just being replaced is read the next time.
-            with contextlib.suppress(RecordError):
-                work.stage = stage_of(read(found[-1][0]))
-                work.seen = found[-1]
+        """Read the record of a run that goes on, where it was written since the last time."""
+        # A folder may have a million records: it is looked through until the record is there.
+        found = [work.seen] if work.seen else self._new(work)[-1:]
+        for path, _ in found:
+            # One that is just being replaced is read the next time.
+            with contextlib.suppress(OSError, RecordError):
+                now = path, path.stat().st_mtime_ns
+                if work.stage is None or work.seen != now:
+                    work.stage, work.seen = stage_of(read(path)), now
 
     def _new(self, work: _Child) -> list[tuple[Path, int]]:
         """Return the records that came since the task began, with their times, oldest first."""
