@@ -112,6 +112,8 @@ def test_a_cell_whose_record_holds_does_not_run(fake_tox: FakeTox) -> None:
     assert fake_tox.shown() == before
     assert run(fake_tox, TORCH210, "--", "-k", "moe").returncode == 0
     assert fake_tox.shown() == [*before, f"run {TORCH210}"]
+    assert run(fake_tox, TORCH210, "--force").returncode == 0
+    assert fake_tox.shown() == [*before, *2 * [f"run {TORCH210}"]]
     # An environment of before may be another one by now: tox looks.
     assert "--skip-env-install" not in fake_tox.calls()[-1]["argv"]
 
