@@ -151,7 +151,8 @@ def _selected(
             selection=tuple(options.given[1:]),
         ),
         jobs=jobs,
-        why={job.key: why_words(item) for job, item in zip(jobs, left, strict=True)},
+        # A record may hold where only a part of the cases is asked for.
+        why={job.key: why_words(item) for job, item in zip(jobs, left, strict=True) if item.stale},
     )
 
 
@@ -256,7 +257,7 @@ def _carry_out(
     try:
         print_status(f"the run is kept in {from_here(state.folder)}")
         place.environments.sweep()
-        with _watching(jobs, judged) as watcher:
+        with _watching(jobs, judged, selection.why) as watcher:
             engine = LocalEngine(
                 place=place,
                 jobs=jobs,
@@ -323,7 +324,9 @@ class _Judged:
 
 
 @contextmanager
-def _watching(jobs: Mapping[str, Job], judged: _Judged) -> Iterator[LineWatcher]:
+def _watching(
+    jobs: Mapping[str, Job], judged: _Judged, why: Mapping[str, str]
+) -> Iterator[LineWatcher]:
     """Show a run as a table where stderr is a terminal and rich is there, else as lines."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         try:
@@ -331,7 +334,7 @@ def _watching(jobs: Mapping[str, Job], judged: _Judged) -> Iterator[LineWatcher]
         except ImportError:
             print_status("pip install 'torch-vllm-matrix[run]' shows this as a table")
         else:
-            with TableWatcher(jobs, Console(stderr=True), judged) as watcher:
+            with TableWatcher(jobs, Console(stderr=True), judged, why=why) as watcher:
                 yield watcher
             return
-    yield LineWatcher(jobs, print_status, judged)
+    yield LineWatcher(jobs, print_status, judged, why=why)

@@ -124,8 +124,13 @@ def named(job: Job) -> str:
     return f"{job.environment} on {job.platform}{again}"
 
 
-def event_line(event: Event, jobs: Mapping[str, Job]) -> str | None:
-    """Return the line of an event; None for the end of a job, of which `end_line` makes one."""
+def event_line(
+    event: Event, jobs: Mapping[str, Job], why: Mapping[str, str] | None = None
+) -> str | None:
+    """Return the line of an event; None for the end of a job, of which `end_line` makes one.
+
+    `why` has why each job runs, by its key.
+    """
     job = jobs.get(event.job or "")
     if event.what is Happened.BUILDS:
         first = next(job for job in jobs.values() if job.environment == event.environment)
@@ -139,7 +144,9 @@ def event_line(event: Event, jobs: Mapping[str, Job]) -> str | None:
             f"{event.environment}: its environment cannot be made, {took}{last} (log: {event.log})"
         )
     if event.what is Happened.RUNS and job is not None:
-        return f"{named(job)}: runs, about {duration(job.estimate.run_seconds)}"
+        because = clip(clean((why or {}).get(job.key, "")), _LINE)
+        about = f"runs, about {duration(job.estimate.run_seconds)}"
+        return f"{named(job)}: {about}{f' ({because})' if because else ''}"
     if event.what is Happened.REMOVED:
         return f"{event.environment}: its environment is removed, since the disk is short"
     if event.what is Happened.STOPPED:

@@ -37,7 +37,8 @@ _ROWS = 40
 class LineWatcher:
     """Says a line for each event, and one of all that is at work after `every` seconds without.
 
-    `judged` returns the first line of what is shown of a record; None where there is none.
+    `judged` returns the first line of what is shown of a record; None where there is none. `why`
+    has why each job runs, by its key.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class LineWatcher:
         say: Callable[[str], None],
         judged: Callable[[JobEnd], str | None],
         *,
+        why: Mapping[str, str] | None = None,
         every: float = SILENCE,
     ) -> None:
         """Begin to watch; nothing is said before the first event."""
+        self._why = why or {}
         self._jobs, self._say, self._judged, self._every = jobs, say, judged, every
         self._ends: dict[str, JobEnd] = {}
         self._working: Sequence[Working] = ()
@@ -56,7 +59,7 @@ class LineWatcher:
 
     def event(self, event: Event) -> None:
         """Say what happened."""
-        line = event_line(event, self._jobs)
+        line = event_line(event, self._jobs, self._why)
         if event.end is not None:
             self._ends[event.end.job] = event.end
             line = end_line(event.end, self._jobs, self._judged(event.end))
@@ -95,11 +98,13 @@ class TableWatcher(LineWatcher):
         jobs: Mapping[str, Job],
         console: Console,
         judged: Callable[[JobEnd], str | None],
+        *,
+        why: Mapping[str, str] | None = None,
     ) -> None:
         """Begin to watch."""
         from rich.live import Live
 
-        super().__init__(jobs, self._print, judged)
+        super().__init__(jobs, self._print, judged, why=why)
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._drawn = 0.0

@@ -54,6 +54,7 @@ def test_each_cell_gets_an_environment_and_a_record(fake_tox: FakeTox) -> None:
     assert (
         "makes its environment: about 600 MB (uv's cache has the rest), about 20 s" in ended.stderr
     )
+    assert f"{TORCH210} on cpu: runs, about 10 min (never ran)" in ended.stderr
     assert "2 of 2 cells done" in ended.stderr.splitlines()[-1]
 
 

@@ -105,6 +105,11 @@ def test_each_event_has_a_line(happened: Event, line: str | None) -> None:
     assert event_line(happened, JOBS) == line
 
 
+def test_a_cell_that_begins_has_its_reason() -> None:
+    found = event_line(event(Happened.RUNS), JOBS, {A.key: "never\x1b[1m ran"})
+    assert found == f"{A.environment} on cpu: runs, about 5 min (never ran)"
+
+
 def test_what_uv_has_takes_little() -> None:
     small = job(disk=LINKED_MIB, build=20)
     found = event_line(event(Happened.BUILDS), {small.key: small})
