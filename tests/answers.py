@@ -4,12 +4,13 @@ from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, FlagChange, MissingRun
 from matrix.attribution.symptoms import Symptom, SymptomKind
 from matrix.catalog.cells import Cell
+from matrix.record.model import Rung
 from matrix.verdict.reasons import Recorded
 
 SAVED = "num_compiled_artifacts_saved"
 FAILURE = Symptom(
     kind=SymptomKind.FAILS,
-    rung="starts warm",
+    rung=Rung.STARTS_WARM,
     signature="KeyError: None",
     reason=Recorded(text="KeyError: None"),
 )

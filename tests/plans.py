@@ -16,6 +16,7 @@ from matrix.record.model import (
     Outcome,
     Platform,
     Record,
+    Rung,
 )
 from matrix.record.startup_tests import parse_startup_tests
 from matrix.verdict.grid import runs, survey
@@ -113,7 +114,7 @@ def links(cell: Cell) -> Answer:
 
 
 def planned(wanted: Wanted, *records: Record) -> tuple[Planned, ...]:
-    verdict = CellVerdict(verdict=Verdict.COMPATIBLE, rung="as expected")
+    verdict = CellVerdict(verdict=Verdict.COMPATIBLE, rung=Rung.AS_EXPECTED)
     seen = runs([(run, verdict) for run in records], RELEASES)
     grid = survey(RELEASES, links=links, seen=seen)
     return plan(grid, RELEASES, records, TESTS, wanted)

@@ -17,7 +17,7 @@ from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.record.environment import environment_of
-from matrix.record.model import STARTS, Case, Defaults, Departure, Record
+from matrix.record.model import STARTS, Case, Defaults, Departure, Outcome, Record, Rung
 from matrix.record.signature import signature
 from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.events import StartEvent, telling
@@ -39,7 +39,13 @@ class ObservationEnd(StrEnum):
 WHOLE_RUN = ""
 """The case that stands for the run itself: whether it resolved and imported."""
 
-FAILING_RUNGS = ("builds", "resolves", "imports", "starts cold", "starts warm")
+FAILING_RUNGS = (
+    Rung.BUILDS,
+    Rung.RESOLVES,
+    Rung.IMPORTS,
+    Rung.STARTS_COLD,
+    Rung.STARTS_WARM,
+)
 """The rungs at which a run can fail."""
 
 Key = tuple[str, str]
@@ -68,7 +74,7 @@ class Observation:
     case: str
     started: str
     ended: ObservationEnd
-    rung: str | None = None
+    rung: Rung | None = None
     signature: str | None = None
     reason: Reason | None = None
     counters: Mapping[Key, int] = field(default_factory=dict)
@@ -185,7 +191,7 @@ def observe(
             )
         elif judged.fails_at is not None:  # packages were not as the vLLM requires
             observation = make_case(ended=ObservationEnd.NOTHING)
-        elif seen.outcome == "passed" and all(map(seen.started, STARTS)):
+        elif seen.outcome == Outcome.PASSED and all(map(seen.started, STARTS)):
             observation = make_case(
                 ended=ObservationEnd.RAN,
                 counters=_counters(seen),
@@ -203,14 +209,14 @@ def observe(
 def _observe_run(record: Record, verdict: CellVerdict, make: partial[Observation]) -> Observation:
     """Return what the run as a whole observed: whether the pair resolved and imported."""
     failed = next((rung for rung in record.rungs if not rung.ok), None)
-    rung: str
+    rung: Rung
     reason: Reason | None
     if record.error is not None and blames_pair(record.error):
-        rung, reason = record.error.kind, recorded(record.error.reason)
+        rung, reason = Rung(record.error.kind), recorded(record.error.reason)
     elif failed is not None and failed.rung in FAILING_RUNGS and record.error is None:
         rung, reason = failed.rung, rung_reason(failed)
     else:
-        imported = any(rung.ok and rung.rung == "imports" for rung in record.rungs)
+        imported = any(rung.ok and rung.rung == Rung.IMPORTS for rung in record.rungs)
         return make(
             case=WHOLE_RUN, ended=ObservationEnd.RAN if imported else ObservationEnd.NOTHING
         )

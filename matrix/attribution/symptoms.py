@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from matrix._util.enums import StrEnum
 from matrix.attribution.observations import FAILING_RUNGS, Key, Observation, ObservationEnd
-from matrix.record.model import RUNGS, STARTS, StartKind
+from matrix.record.model import RUNGS, STARTS, Rung, StartKind
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.verdict.events import StartEvent
 from matrix.verdict.reasons import Reason
@@ -46,7 +46,7 @@ class Symptom:
     """
 
     kind: SymptomKind
-    rung: str | None = None
+    rung: Rung | None = None
     signature: str | None = None
     reason: Reason | None = None
     key: Key | None = None
@@ -157,5 +157,5 @@ def key_order(key: Key) -> tuple[int, int, str]:
     return STARTS.index(start), rank, counter
 
 
-def _height(rung: str | None) -> int:
+def _height(rung: Rung | None) -> int:
     return RUNGS.index(rung) if rung in RUNGS else -1

@@ -415,7 +415,6 @@ def _add_whole_reruns(findings: Findings, sides: tuple[CellRun, ...], names: Ite
             found = CaseOutcome(
                 state=CaseState.FAILED,
                 detail=died,
-                rung="",
                 signature=signature(text) or text,
             )
         elif found.state is not CaseState.FAILED:

@@ -24,7 +24,7 @@ from matrix.qualify.reasons import NoTimes, UnknownReason
 from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.static_checks import RungComparison, step_signature
 from matrix.qualify.unjudged import Unjudged
-from matrix.record.model import PLATFORMS, CellRef
+from matrix.record.model import PLATFORMS, CellRef, Rung
 from matrix.rules.waivers import Finding, Waiver, Waivers
 from matrix.verdict.ladder import LadderStep
 from matrix.verdict.reasons import Reason
@@ -101,7 +101,7 @@ class Failure:
     kind: FailureKind
     place: CellRef
     case: str | None
-    rung: str | None
+    rung: Rung | None
     signature: str
     detail: Reason | None
     before: str | None = None

@@ -12,7 +12,7 @@ from matrix._util.enums import StrEnum
 from matrix.catalog.projects import Project
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.runs import CaseState, MissingAnswer
-from matrix.record.model import Departure
+from matrix.record.model import Departure, Rung
 from matrix.verdict.reasons import Reason
 
 
@@ -199,7 +199,7 @@ class NotRun(NamedTuple):
     failed: int
     project: Project
     release: str | None
-    reached: str | None
+    reached: Rung | None
     code: Literal[UnknownCode.NOT_RUN] = UnknownCode.NOT_RUN
 
 
@@ -212,7 +212,7 @@ class NotTestable(NamedTuple):
     cell: str
     passed: int
     failed: int
-    rung: str
+    rung: Rung
     detail: Reason | None
     torch: str
     vllm: str

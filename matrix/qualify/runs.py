@@ -32,6 +32,7 @@ from matrix.record.model import (
     ErrorKind,
     Outcome,
     Record,
+    Rung,
 )
 from matrix.record.signature import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
@@ -341,7 +342,7 @@ class CaseOutcome:
     state: CaseState
     detail: Reason | None = None
     missing: MissingAnswer | None = None
-    rung: str | None = None
+    rung: Rung | None = None
     signature: str = ""
     case: Case | None = None
     verdict: CaseVerdict | None = None
@@ -397,7 +398,7 @@ def _case_outcome(case: Case, verdict: CaseVerdict) -> CaseOutcome:
 class RunFault(NamedTuple):
     """The rung at which a whole run failed, and why."""
 
-    rung: str
+    rung: Rung
     detail: Reason
 
 
@@ -418,7 +419,7 @@ def _faults(record: Record) -> list[RunFault]:
     error = record.error
     if error is not None and not blames_pair(error):
         return []
-    failed = [] if error is None else [RunFault(error.kind, error_reason(error))]
+    failed = [] if error is None else [RunFault(Rung(error.kind), error_reason(error))]
     failed += [RunFault(rung.rung, rung_reason(rung)) for rung in record.rungs if not rung.ok]
     return failed
 

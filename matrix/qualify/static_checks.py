@@ -59,7 +59,7 @@ class Standing(NamedTuple):
     """Where one side `fails` on these rungs, or else the highest that it passed."""
 
     passed: str | None = None
-    fails: str | None = None
+    fails: Rung | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

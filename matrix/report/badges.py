@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matrix.catalog.cells import axis_of, is_candidate
-from matrix.record.model import PLATFORMS
+from matrix.record.model import PLATFORMS, Rung
 from matrix.report.marks import marks
 from matrix.report.page import template
 from matrix.verdict.grid import Grid, Square, ran_cell
@@ -54,7 +54,7 @@ class _Standing:
     platform: str
     python: str
     verdict: Verdict
-    reached: str | None
+    reached: Rung | None
     by: str
     ran: RunEvidence | None
 

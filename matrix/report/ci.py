@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from matrix._util.text import clean, clean_lines, clip, code, plural, tabular
 from matrix._util.text import markdown as escape
-from matrix.record.model import Case
+from matrix.record.model import Case, Rung
 from matrix.record.signature import signature
 from matrix.report import markdown
 from matrix.report.marks import others
@@ -52,7 +52,7 @@ class CaseFault:
     entry: Entry
     case: Case | None
     verdict: Verdict
-    rung: str | None
+    rung: Rung | None
     reason: str
     signature: str
 

@@ -28,7 +28,7 @@ from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
 from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer, Answers
-from matrix.record.model import PLATFORMS, Platform, Record
+from matrix.record.model import PLATFORMS, Platform, Record, Rung
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.ladder import Progress, RunEvidence, assess, badness, evidence_of, level
 
@@ -61,7 +61,7 @@ class Square:
         ]
         if ran_on:
             return self.cells[min(ran_on)[1]]
-        fit = [progress for progress in self.cells if progress.fails != "declared"]
+        fit = [progress for progress in self.cells if progress.fails != Rung.DECLARED]
         # Cells with the very same steps get equally far: the first stands for them.
         distinct: dict[int, Progress] = {}
         for progress in fit or self.cells:

@@ -15,7 +15,17 @@ from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
 from matrix.record.machine_marks import machine_fault
-from matrix.record.model import RUNGS, STARTS, Case, Departure, Outcome, Record, RunError
+from matrix.record.model import (
+    RUNGS,
+    STARTS,
+    Case,
+    Departure,
+    ErrorKind,
+    Outcome,
+    Record,
+    RunError,
+    Rung,
+)
 from matrix.record.signature import signature_of
 from matrix.record.stock import not_stock
 from matrix.rules.expectations import (
@@ -66,7 +76,7 @@ class CaseVerdict:
 
     case: str
     verdict: Verdict
-    rung: str | None = None
+    rung: Rung | None = None
     reason: reasons.Reason | None = None
     differences: tuple[Difference, ...] = ()
     expected: Mapping[str, Mapping[str, Expected]] = field(default_factory=dict)
@@ -75,7 +85,7 @@ class CaseVerdict:
     observed: Case | None = field(default=None, repr=False, compare=False)
     provisional: Provisional | None = None
     recompiles: Recompiles | None = None
-    fails_at: str | None = None
+    fails_at: Rung | None = None
 
     @property
     def events(self) -> tuple[StartEvent, ...] | None:
@@ -96,12 +106,12 @@ class CellVerdict:
     """
 
     verdict: Verdict
-    rung: str | None = None
+    rung: Rung | None = None
     reason: reasons.Reason | None = None
     cases: tuple[CaseVerdict, ...] = ()
     departures: tuple[Departure, ...] | None = None
     provisional: Provisional | None = None
-    fails_at: str | None = None
+    fails_at: Rung | None = None
 
     @property
     def not_stock(self) -> tuple[Departure, ...]:
@@ -216,7 +226,7 @@ def blames_pair(error: RunError) -> bool:
 
     Records from before `not_published` have `resolves` for what an index only lacked.
     """
-    if error.kind != "resolves":
+    if error.kind != ErrorKind.RESOLVES:
         return error.kind in BROKEN_PAIR
     from matrix.checks.resolution.uv_output import index_lacks  # its patterns take long to compile
 
@@ -254,7 +264,7 @@ def _judge_run(record: Record) -> CaseVerdict | None:
         return CaseVerdict(
             case="",
             verdict=Verdict.INCOMPATIBLE,
-            rung=error.kind,
+            rung=Rung(error.kind),
             reason=reasons.recorded(error.reason),
         )
     if error is not None:
@@ -289,7 +299,7 @@ def _set_aside(
     return replace(
         verdict,
         verdict=Verdict.UNTESTED,
-        rung=None if fails else "starts warm",
+        rung=None if fails else Rung.STARTS_WARM,
         reason=reason,
         fails_at=verdict.rung,
     )

@@ -28,7 +28,7 @@ CHEAP = RUNGS[:3]
 BUILDS = Rung.BUILDS
 """The rung that only a vLLM from sources has, below *resolves*; its step is there if it fails."""
 
-_RUN = tuple(rung for rung in RUNGS if rung not in ("declared", "links"))
+_RUN = tuple(rung for rung in RUNGS if rung not in (Rung.DECLARED, Rung.LINKS))
 """The rungs that a run shows, lowest first."""
 
 
@@ -51,8 +51,8 @@ class RunEvidence:
     """
 
     verdict: Verdict
-    passed: frozenset[str]
-    fails: str | None
+    passed: frozenset[Rung]
+    fails: Rung | None
     reason: Reason | None
     day: str
     part: Part | None = None
@@ -79,7 +79,7 @@ class LadderStep:
     `cause` and `promised` as in `Answer`.
     """
 
-    rung: str
+    rung: Rung
     state: StepState
     reason: Reason | None = None
     by_record: bool = False
@@ -124,8 +124,8 @@ class Progress:
     platform: str
     steps: tuple[LadderStep, ...]
     verdict: Verdict
-    reached: str | None
-    fails: str | None
+    reached: Rung | None
+    fails: Rung | None
     reason: Reason | None
     off_pin: bool
     ran: RunEvidence | None = None
@@ -155,13 +155,13 @@ class Progress:
         return self.ran.not_stock if self.ran is not None else ()
 
     @property
-    def unknown(self) -> tuple[str, ...]:
+    def unknown(self) -> tuple[Rung, ...]:
         """The rungs without an answer, up to the one where the cell fails."""
         end = len(RUNGS) if self.fails is None else level(self.fails) - 1
         return tuple(step.rung for step in self.steps[:end] if step.state == StepState.UNKNOWN)
 
     @property
-    def unanswered(self) -> tuple[str, ...]:
+    def unanswered(self) -> tuple[Rung, ...]:
         """Those of the unknown rungs that a check can answer without a run."""
         return tuple(rung for rung in self.unknown if rung in CHEAP)
 
@@ -171,7 +171,7 @@ class Progress:
         return sum(step.state != StepState.UNKNOWN for step in self.steps[: len(CHEAP)])
 
     @property
-    def skipped(self) -> tuple[str, ...]:
+    def skipped(self) -> tuple[Rung, ...]:
         """The unknown rungs below the one reached."""
         top = level(self.reached)
         return tuple(rung for rung in self.unknown if level(rung) < top)
@@ -187,13 +187,13 @@ class Progress:
     @property
     def without(self) -> Reason | None:
         """Which features do not link where the core does, and why; None where all do."""
-        links = self.steps[RUNGS.index("links")]
+        links = self.steps[RUNGS.index(Rung.LINKS)]
         return links.reason if links.state == StepState.PASSED else None
 
     @property
     def without_cause(self) -> Reason | None:
         """`without` in the form that pairs which lack features for like reasons share."""
-        return _checked(self.steps[RUNGS.index("links")].cause) if self.without else None
+        return _checked(self.steps[RUNGS.index(Rung.LINKS)].cause) if self.without else None
 
     @property
     def ruled_out(self) -> bool:
@@ -201,7 +201,7 @@ class Progress:
         return self.fails in CHEAP and not self.steps[RUNGS.index(self.fails)].by_record
 
 
-def level(rung: str | None) -> int:
+def level(rung: Rung | None) -> int:
     """Return the place of a rung on the ladder, from 1 up; 0 for None.
 
     A vLLM that was not built does not resolve, so *builds* has the place of *resolves*.
@@ -214,7 +214,7 @@ def level(rung: str | None) -> int:
     return 0 if rung is None else RUNGS.index(rung) + 1
 
 
-def highest(rungs: Iterable[str]) -> str | None:
+def highest(rungs: Iterable[Rung]) -> Rung | None:
     """Return the highest of some rungs; None where there is none.
 
     >>> highest({"imports", "declared"})
@@ -254,7 +254,7 @@ def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:
 
 
 def badness(
-    verdict: Verdict, reached: str | None, ran: RunEvidence | None
+    verdict: Verdict, reached: Rung | None, ran: RunEvidence | None
 ) -> tuple[int | bool, ...]:
     """Return the order in which runs, or checks alone, stand for their pair, the worst first.
 
@@ -272,7 +272,7 @@ def badness(
     )
 
 
-def _passed_untested(record: Record, verdict: CellVerdict) -> frozenset[str]:
+def _passed_untested(record: Record, verdict: CellVerdict) -> frozenset[Rung]:
     """Return the rungs reached by a run that shows nothing of the pair, such as a full disk."""
     if record.error is not None and record.error.kind == "wrong_cell":
         return frozenset()
@@ -322,7 +322,7 @@ def assess(
 
 def _standing(
     steps: Iterable[LadderStep], declared: Declared, ran: RunEvidence | None
-) -> tuple[str | None, LadderStep | None]:
+) -> tuple[Rung | None, LadderStep | None]:
     """Return the highest rung that passed below the lowest step that stops the cell, and that step.
 
     A step that a run got past cannot stop the cell, nor can the pin of an off-pin cell, whose torch
@@ -336,19 +336,19 @@ def _standing(
         elif (
             step.state is StepState.FAILED
             and level(step.rung) > top
-            and not (step.rung == "declared" and declared.fits)
+            and not (step.rung == Rung.DECLARED and declared.fits)
         ):
             return reached, step
     return reached, None
 
 
-_UNKNOWN_STEPS: dict[str, LadderStep] = {
+_UNKNOWN_STEPS: dict[Rung, LadderStep] = {
     rung: LadderStep(rung=rung, state=StepState.UNKNOWN) for rung in RUNGS
 }
-_DECLARED = LadderStep(rung="declared", state=StepState.PASSED)
-_NOT_NEEDED = LadderStep(rung="links", state=StepState.NOT_NEEDED)
+_DECLARED = LadderStep(rung=Rung.DECLARED, state=StepState.PASSED)
+_NOT_NEEDED = LadderStep(rung=Rung.LINKS, state=StepState.NOT_NEEDED)
 _NO_RUN = tuple(_UNKNOWN_STEPS[rung] for rung in RUNGS[3:])
-_RUN_STEPS: dict[str, LadderStep] = {
+_RUN_STEPS: dict[Rung, LadderStep] = {
     rung: LadderStep(rung=rung, state=StepState.PASSED, by_record=True) for rung in RUNGS
 }
 
@@ -357,15 +357,15 @@ def _declared(declared: Declared) -> LadderStep:
     if declared.ok and not declared.facts:
         return _DECLARED
     state = StepState.PASSED if declared.ok else StepState.FAILED
-    return LadderStep(rung="declared", state=state, reason=_checked(declared.facts))
+    return LadderStep(rung=Rung.DECLARED, state=state, reason=_checked(declared.facts))
 
 
 def _resolves(answer: Answer | None, ran: RunEvidence | None) -> LadderStep:
-    if ran is not None and ("resolves" in ran.passed or ran.fails == "resolves"):
-        return _run_step("resolves", ran)
+    if ran is not None and (Rung.RESOLVES in ran.passed or ran.fails == Rung.RESOLVES):
+        return _run_step(Rung.RESOLVES, ran)
     if answer is not None and answer.unknown:
-        return replace(_answered("resolves", answer), state=StepState.UNKNOWN)
-    return _UNKNOWN_STEPS["resolves"] if answer is None else _answered("resolves", answer)
+        return replace(_answered(Rung.RESOLVES, answer), state=StepState.UNKNOWN)
+    return _UNKNOWN_STEPS[Rung.RESOLVES] if answer is None else _answered(Rung.RESOLVES, answer)
 
 
 def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> LadderStep:
@@ -373,23 +373,23 @@ def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Lad
         if answer is None:
             return _NOT_NEEDED
         reason = _checked(answer.facts)
-        return LadderStep(rung="links", state=StepState.NOT_NEEDED, reason=reason)
-    if ran is not None and "imports" in ran.passed:
+        return LadderStep(rung=Rung.LINKS, state=StepState.NOT_NEEDED, reason=reason)
+    if ran is not None and Rung.IMPORTS in ran.passed:
         # The features that do not link stay worth showing.
         kept = answer if answer is not None and answer.ok else Answer(ok=True)
         return LadderStep(
-            rung="links",
+            rung=Rung.LINKS,
             state=StepState.PASSED,
             reason=_checked(kept.facts),
             by_record=True,
             cause=kept.cause,
         )
     if answer is not None and answer.unknown:
-        return replace(_answered("links", answer), state=StepState.UNKNOWN)
-    return _UNKNOWN_STEPS["links"] if answer is None else _answered("links", answer)
+        return replace(_answered(Rung.LINKS, answer), state=StepState.UNKNOWN)
+    return _UNKNOWN_STEPS[Rung.LINKS] if answer is None else _answered(Rung.LINKS, answer)
 
 
-def _answered(rung: str, answer: Answer) -> LadderStep:
+def _answered(rung: Rung, answer: Answer) -> LadderStep:
     asked = None if answer.ok else answer.asked
     return LadderStep(
         rung=rung,
@@ -400,7 +400,7 @@ def _answered(rung: str, answer: Answer) -> LadderStep:
     )
 
 
-def _run_step(rung: str, ran: RunEvidence | None) -> LadderStep:
+def _run_step(rung: Rung, ran: RunEvidence | None) -> LadderStep:
     if ran is not None and rung in ran.passed:
         return _RUN_STEPS[rung]
     if ran is not None and rung == ran.fails:
@@ -427,15 +427,15 @@ def _contradictions(
         yield found(ContradictionCode.RAN_WITHOUT_WHEEL, reason)
     if resolves is not None and resolves.unknown:
         resolves = None
-    if resolves is not None and not resolves.ok and "resolves" in ran.passed:
+    if resolves is not None and not resolves.ok and Rung.RESOLVES in ran.passed:
         yield found(ContradictionCode.INSTALLED, _checked(resolves.facts))
-    if resolves is not None and resolves.ok and ran.fails == "resolves":
+    if resolves is not None and resolves.ok and ran.fails == Rung.RESOLVES:
         yield found(ContradictionCode.NOT_INSTALLED, ran.reason, resolves.asked)
     if platform == "cpu" or links is None or links.unknown:
         return
-    if not links.ok and "imports" in ran.passed:
+    if not links.ok and Rung.IMPORTS in ran.passed:
         yield found(ContradictionCode.IMPORTED, _checked(links.facts))
-    if links.ok and ran.fails == "imports" and "undefined symbol" in failure_key(ran.reason):
+    if links.ok and ran.fails == Rung.IMPORTS and "undefined symbol" in failure_key(ran.reason):
         yield found(ContradictionCode.NOT_IMPORTED, ran.reason)
 
 

@@ -161,7 +161,7 @@ class NotStock(NamedTuple):
 
     departures: tuple[Departure, ...]
     verdict: Verdict
-    rung: str | None
+    rung: Rung | None
     reason: Reason | None
     code: Literal[ReasonCode.NOT_STOCK] = ReasonCode.NOT_STOCK
 

@@ -26,6 +26,7 @@ from matrix.attribution.bisect import (
 )
 from matrix.attribution.observations import WHOLE_RUN, Observation, ObservationEnd
 from matrix.catalog.cells import Cell
+from matrix.record.model import Rung
 from matrix.report.bisect import lines
 
 LINE = {
@@ -51,7 +52,7 @@ def ran(name: str, saved: int = 0) -> Observation:
 
 
 def failed(name: str, signature: str = "KeyError: None") -> Observation:
-    return observed(name, ObservationEnd.FAILED, rung="starts warm", signature=signature)
+    return observed(name, ObservationEnd.FAILED, rung=Rung.STARTS_WARM, signature=signature)
 
 
 def run_to_the_end(told: dict[str, Observation], ruled_out: set[str]) -> tuple[Search, int]:
@@ -134,7 +135,7 @@ def test_a_search_is_told_in_its_own_words() -> None:
 
 
 def test_what_did_not_import_is_skipped_and_not_asked_again() -> None:
-    dead = replace(failed(NAMES[1]), case=WHOLE_RUN, rung="imports", started="2027")
+    dead = replace(failed(NAMES[1]), case=WHOLE_RUN, rung=Rung.IMPORTS, started="2027")
     line = {name: LINE[name] for name in NAMES[:3]}
     every = [ran(NAMES[0]), dead, failed(NAMES[2])]
     for observations in (every, [*every, ran(NAMES[1])]):  # it ran before it no longer imported
@@ -169,7 +170,7 @@ def test_each_skip_has_its_reason() -> None:
 
 
 def test_an_end_that_did_not_import_moves_inwards() -> None:
-    dead = replace(failed(NAMES[2]), case=WHOLE_RUN, rung="imports")
+    dead = replace(failed(NAMES[2]), case=WHOLE_RUN, rung=Rung.IMPORTS)
     line = {name: LINE[name] for name in NAMES[:3]}
     seen, _ = observed_along(line, "a", "cpu", [ran(NAMES[0]), dead])
     assert search("torch", line, seen).bisection.next == NAMES[1]
@@ -290,7 +291,7 @@ def test_a_line_of_one_torch_moves_along_vllm() -> None:
 
 def test_a_run_that_failed_before_any_case_ended_with_nothing() -> None:
     line = {NAMES[0]: LINE[NAMES[0]]}
-    dead = replace(failed(NAMES[0]), case=WHOLE_RUN, rung="imports", started="2027")
+    dead = replace(failed(NAMES[0]), case=WHOLE_RUN, rung=Rung.IMPORTS, started="2027")
     seen, _ = observed_along(line, "a", "cpu", [ran(NAMES[0]), dead])
     assert (seen[NAMES[0]].case, seen[NAMES[0]].ended) == ("a", ObservationEnd.NOTHING)
     # Of the same second the failure counts, and otherwise the run that has a result.

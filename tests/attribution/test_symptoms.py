@@ -24,7 +24,7 @@ from matrix.attribution.symptoms import (
     symptoms_between,
 )
 from matrix.catalog.cells import Cell
-from matrix.record.model import RUNGS, STARTS, EventKind, StartKind
+from matrix.record.model import RUNGS, STARTS, EventKind, Rung, StartKind
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.verdict.events import StartEvent
 from matrix.verdict.reasons import Recorded
@@ -46,16 +46,18 @@ def ran(counters: Mapping[Key, int], **more: Any) -> Observation:
     )
 
 
-def fell(rung: str | None = "starts warm", signature: str | None = "KeyError: None") -> Observation:
+def fell(
+    rung: Rung | None = Rung.STARTS_WARM, signature: str | None = "KeyError: None"
+) -> Observation:
     return replace(ran({}), ended=ObservationEnd.FAILED, rung=rung, signature=signature)
 
 
 IDLE = replace(ran({}), ended=ObservationEnd.NOTHING)
-FAILURE = Symptom(kind=SymptomKind.FAILS, rung="starts warm", signature="KeyError: None")
+FAILURE = Symptom(kind=SymptomKind.FAILS, rung=Rung.STARTS_WARM, signature="KeyError: None")
 DRIFT = Symptom(kind=SymptomKind.DRIFTS, key=WARM, observed=3, wanted=0)
 CHANGE = replace(DRIFT, kind=SymptomKind.CHANGED)
 
-_rungs = st.sampled_from((*RUNGS, "a rung of nobody", None))
+_rungs = st.sampled_from((*Rung, None))
 _counts = st.dictionaries(
     st.tuples(st.sampled_from(STARTS), st.sampled_from((SAVED, TOTAL, "z"))), st.integers(0, 2)
 )
@@ -100,9 +102,8 @@ def test_counters_are_told_by_start_then_the_telling_ones_then_by_name() -> None
         (FAILURE, ran({}), State.CLEAN),
         (FAILURE, fell(), State.SHOWS),
         (FAILURE, fell(signature="ValueError: x"), State.SILENT),
-        (FAILURE, fell("starts cold"), State.SILENT),
-        (replace(FAILURE, rung="imports"), fell("starts cold"), State.CLEAN),
-        (FAILURE, fell("a rung of nobody"), State.SILENT),
+        (FAILURE, fell(Rung.STARTS_COLD), State.SILENT),
+        (replace(FAILURE, rung=Rung.IMPORTS), fell(Rung.STARTS_COLD), State.CLEAN),
         (DRIFT, fell(), State.SILENT),
         (DRIFT, ran({WARM: 3}), State.SHOWS),
         (DRIFT, ran({WARM: 0}), State.CLEAN),
@@ -142,7 +143,7 @@ def test_what_is_found_between_two_shows_in_the_one_and_not_in_the_other(
 
 @given(_rungs, st.none() | st.text())
 def test_a_failure_is_a_symptom_at_a_rung_that_compares(
-    rung: str | None, signature: str | None
+    rung: Rung | None, signature: str | None
 ) -> None:
     own = replace(fell(rung, signature), reason=Recorded(text="why"))
     found = failure(own)
@@ -159,7 +160,7 @@ def test_a_failure_is_a_symptom_at_a_rung_that_compares(
 
 @given(_rungs, _rungs)
 def test_who_climbs_higher_is_clean_of_what_failed_below(
-    one: str | None, other: str | None
+    one: Rung | None, other: Rung | None
 ) -> None:
     below, above = (
         Symptom(kind=SymptomKind.FAILS, rung=one, signature="x"),

@@ -24,6 +24,7 @@ from matrix.qualify.static_checks import (
     Standing,
     compare_rungs,
 )
+from matrix.record.model import Rung
 from matrix.verdict.ladder import Progress, assess
 from matrix.verdict.reasons import Checked
 from qualifications import ask
@@ -233,7 +234,7 @@ def test_releases_that_fare_alike_are_one_row() -> None:
         row("0.20.2", pythons=("3.11",)),
         row(
             "0.20.2",
-            candidate=Standing(fails="resolves"),
+            candidate=Standing(fails=Rung.RESOLVES),
             change=RungChange.REGRESSION,
             reason=Checked(facts=NO.cause),
             pythons=("3.12",),

@@ -70,12 +70,14 @@ SENTENCES: list[tuple[reasons.Reason, str]] = [
     ),
     (
         reasons.NotStock(
-            departures=(RAY,), verdict=Verdict.INCOMPATIBLE, rung="imports", reason=None
+            departures=(RAY,), verdict=Verdict.INCOMPATIBLE, rung=Rung.IMPORTS, reason=None
         ),
         "not stock: without ray; failed: imports",
     ),
     (
-        reasons.NotStock(departures=(RAY,), verdict=Verdict.DRIFT, rung="as expected", reason=TEXT),
+        reasons.NotStock(
+            departures=(RAY,), verdict=Verdict.DRIFT, rung=Rung.AS_EXPECTED, reason=TEXT
+        ),
         "not stock: without ray; differs: KeyError: x",
     ),
     (reasons.GoesOn(), "the run is going on"),

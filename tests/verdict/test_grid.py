@@ -73,9 +73,9 @@ def resolves(cell: Cell, platform: str) -> Answer | None:
     return Answer(ok=cell.python != "3.12", facts=quoted("no certifi"), asked="2026-11-23")
 
 
-def ran(verdict: Verdict, fails: str | None = None, reason: str | None = None) -> RunEvidence:
+def ran(verdict: Verdict, fails: Rung | None = None, reason: str | None = None) -> RunEvidence:
     top = RUNGS.index(fails) if fails else len(RUNGS)
-    passed = frozenset(set(RUNGS[:top]) - {"declared", "links"})
+    passed = frozenset(set(RUNGS[:top]) - {Rung.DECLARED, Rung.LINKS})
     return RunEvidence(
         verdict=verdict, passed=passed, fails=fails, reason=recorded(reason), day="2026-11-22"
     )
@@ -84,13 +84,13 @@ def ran(verdict: Verdict, fails: str | None = None, reason: str | None = None) -
 SEEN = {
     (Cell("3.11", "2.10.0", "0.19.1"), "cuda"): ran(Verdict.COMPATIBLE),
     (Cell("3.10", "2.10.0", "0.19.1"), "cuda"): ran(
-        Verdict.INCOMPATIBLE, "starts cold", "KeyError: x | y"
+        Verdict.INCOMPATIBLE, Rung.STARTS_COLD, "KeyError: x | y"
     ),
     (Cell("3.11", "2.11.0", "0.19.1"), "cpu"): ran(Verdict.COMPATIBLE),
     (Cell("3.11", "2.9.1", "0.19.1"), "cuda"): ran(Verdict.COMPATIBLE),
     (Cell("3.11", "2.9.0", "0.14.0"), "cpu"): RunEvidence(
         verdict=Verdict.UNTESTED,
-        passed=frozenset({"resolves", "imports"}),
+        passed=frozenset({Rung.RESOLVES, Rung.IMPORTS}),
         fails=None,
         reason=recorded("no space left"),
         day="2026-11-22",
@@ -194,7 +194,7 @@ def record(cell: str, **provenance: object) -> Record:
 
 
 def test_a_record_counts_for_the_versions_that_ran() -> None:
-    verdict = CellVerdict(verdict=Verdict.COMPATIBLE, rung="as expected")
+    verdict = CellVerdict(verdict=Verdict.COMPATIBLE, rung=Rung.AS_EXPECTED)
     judged = [
         (record("py311-torch29-vllm014", torch="2.9.0+cu128", vllm="0.14.0"), verdict),
         (record("py310-torch29-vllm014", torch=None, vllm=None), verdict),

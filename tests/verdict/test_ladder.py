@@ -38,7 +38,7 @@ YES = Answer(ok=True)
 
 
 def ran(
-    verdict: Verdict, rung: str | None, reason: str | None = None, **more: object
+    verdict: Verdict, rung: Rung | None, reason: str | None = None, **more: object
 ) -> RunEvidence:
     provenance = {"started": "2026-11-22T18:00:00Z"}
     made = Record(
@@ -48,11 +48,11 @@ def ran(
     return evidence_of(record, CellVerdict(verdict=verdict, rung=rung, reason=recorded(reason)))
 
 
-STARTED = ran(Verdict.COMPATIBLE, "as expected")
-DRIFTED = ran(Verdict.DRIFT, "as expected", "cold x is 1, expected 2")
-BROKEN = ran(Verdict.INCOMPATIBLE, "imports", "undefined symbol: f")
-NOT_INSTALLED = ran(Verdict.INCOMPATIBLE, "resolves", "no certifi")
-NO_RULES = ran(Verdict.UNTESTED, "starts warm", "no expectation")
+STARTED = ran(Verdict.COMPATIBLE, Rung.AS_EXPECTED)
+DRIFTED = ran(Verdict.DRIFT, Rung.AS_EXPECTED, "cold x is 1, expected 2")
+BROKEN = ran(Verdict.INCOMPATIBLE, Rung.IMPORTS, "undefined symbol: f")
+NOT_INSTALLED = ran(Verdict.INCOMPATIBLE, Rung.RESOLVES, "no certifi")
+NO_RULES = ran(Verdict.UNTESTED, Rung.STARTS_WARM, "no expectation")
 SPOILT = ran(
     Verdict.UNTESTED, None, "no space left", error=RunError(kind=ErrorKind.NO_SPACE, reason="x")
 )
@@ -178,7 +178,7 @@ def test_a_run_of_another_cell_shows_nothing_of_this_one() -> None:
     assert wrong.passed == frozenset()
     spoilt = ran(Verdict.UNTESTED, None, "x", rungs=(RungResult(rung=Rung.IMPORTS, ok=True),))
     assert spoilt.passed == {"resolves", "imports"}
-    assert ran(Verdict.COMPATIBLE, "as expected", deselected=8).part == Part(held=0, total=8)
+    assert ran(Verdict.COMPATIBLE, Rung.AS_EXPECTED, deselected=8).part == Part(held=0, total=8)
 
 
 DECLARED = [PINNED, OFF_PIN, UNFIT]
@@ -186,7 +186,7 @@ CHEAP = [YES, None, NO]
 """What a cheap rung can say, ever worse."""
 RUNS = [
     ran(Verdict.INCOMPATIBLE, fails, "why")
-    for fails in ("starts warm", "starts cold", "imports", "resolves")
+    for fails in (Rung.STARTS_WARM, Rung.STARTS_COLD, Rung.IMPORTS, Rung.RESOLVES)
 ]
 SEEN = [STARTED, DRIFTED, *RUNS]
 """What a run can show, ever worse."""
@@ -229,7 +229,7 @@ def test_what_is_unknown_never_counts_as_passed(
     assert tuple(states) == RUNGS
     assert found.reached is None or states[found.reached] == StepState.PASSED
     assert found.fails is None or states[found.fails] == StepState.FAILED
-    assert level(found.reached) < level(found.fails or "as expected") + (found.fails is None)
+    assert level(found.reached) < level(found.fails or Rung.AS_EXPECTED) + (found.fails is None)
     assert all(states[rung] == StepState.UNKNOWN for rung in found.unknown)
     assert set(found.skipped) <= set(found.unknown)
     # Without an answer and without a run, only the metadata can have passed.
@@ -250,7 +250,7 @@ def test_the_verdict_is_the_runs_where_it_has_one(
 
 def test_sources_that_do_not_build_stop_below_resolves() -> None:
     """A resolver answered for the release; what does not build never gets there."""
-    unbuilt = ran(Verdict.INCOMPATIBLE, "builds", "ImportError: no y\nmore")
+    unbuilt = ran(Verdict.INCOMPATIBLE, Rung.BUILDS, "ImportError: no y\nmore")
     found = assess(CELL, "cpu", PINNED, resolves=YES, ran=unbuilt)
     assert (found.verdict, found.reached, found.fails) == (
         Verdict.INCOMPATIBLE, "declared", "builds"

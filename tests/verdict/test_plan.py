@@ -312,7 +312,7 @@ def test_a_stale_plan_is_what_of_the_whole_plan_is_stale(some: set[int], off_pin
 def test_a_record_that_a_run_shows_to_fail_is_planned_still() -> None:
     broken = record(error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"))
     verdict = CellVerdict(
-        verdict=Verdict.INCOMPATIBLE, rung="imports", reason=recorded("undefined symbol")
+        verdict=Verdict.INCOMPATIBLE, rung=Rung.IMPORTS, reason=recorded("undefined symbol")
     )
     grid = survey(RELEASES, links=links, seen=runs([(broken, verdict)], RELEASES))
     found = plan(grid, RELEASES, [broken], TESTS, Wanted(torch=SpecifierSet("==2.10.*")))

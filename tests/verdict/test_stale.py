@@ -11,7 +11,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from matrix.catalog.cells import Cell
-from matrix.record.model import Case, Outcome, Record
+from matrix.record.model import Case, Outcome, Record, Rung
 from matrix.report import plan as report
 from matrix.verdict import plan_reasons as reasons
 from matrix.verdict.grid import runs, survey
@@ -49,7 +49,7 @@ def on(gpu: str, day: int = 22, **more: Any) -> Record:
 
 
 def planned(counts: Record, here: Place | None, wanted: Wanted = ONE) -> Planned:
-    verdict = CellVerdict(verdict=Verdict.COMPATIBLE, rung="as expected")
+    verdict = CellVerdict(verdict=Verdict.COMPATIBLE, rung=Rung.AS_EXPECTED)
     grid = survey(RELEASES, seen=runs([(counts, verdict)], RELEASES))
     [item] = plan(grid, RELEASES, [counts], TESTS, wanted, here=here)
     return item

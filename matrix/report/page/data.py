@@ -410,7 +410,7 @@ def _stock(entry: Entry) -> str:
     return stock.mark(verdict.not_stock, most=len(verdict.not_stock))
 
 
-def _rung(rung: str | None) -> int:
+def _rung(rung: Rung | None) -> int:
     """Return the place of a rung from 1 up; 0 for none and for what is not a rung."""
     return SHOWN_RUNGS.index(rung) + 1 if rung in SHOWN_RUNGS else 0
 
