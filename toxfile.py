@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import contextlib
 import itertools
 import os
 import re
@@ -133,6 +134,8 @@ def tox_before_run_commands(tox_env: ToxEnv) -> None:
     What its releases are on the index is noted too, for that record.
     """
     _ran.add(tox_env.name)
+    if _CELL.fullmatch(tox_env.name):
+        _share_bytecode(tox_env)
     _installs_no_more(tox_env)
     asks_none = any(os.environ.get(name, "").lower() in _YES for name in _NO_INDEX)
     if _CELL.fullmatch(tox_env.name) and not asks_none:
@@ -315,6 +318,20 @@ def _install_as_beside(tox_env: ToxEnv) -> None:
         f"matrix: {tox_env.name}: packages as in {beside.name}, which has the same vLLM;"
         " tox -r asks the index"
     )
+
+
+def _share_bytecode(tox_env: ToxEnv) -> None:
+    """Give an environment that was just made the bytecode which another one has of its files."""
+    site = cast("Python", tox_env).env_site_package_dir()
+    if (site / "vllm" / "__pycache__").exists() or not (site / "vllm").is_dir():
+        return
+    from matrix.run.bytecode import share_bytecode
+    from matrix.run.neighbour import sites_beside
+
+    with contextlib.suppress(MatrixError):
+        releases = load_releases()
+        cell = releases.resolve(tox_env.name)
+        share_bytecode(site, sites_beside(cell, releases, tox_env.core["work_dir"]))
 
 
 def _words(line: str) -> Sequence[str]:

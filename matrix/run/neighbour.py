@@ -6,15 +6,16 @@ differs, the versions of all others are known, and uv has their wheels. Within t
 resolves without the index, in half a second, and so finds out itself whether what the candidate
 requires goes with them. Both sides of a comparison then have the same packages beside torch.
 
-It reads folders; `toxfile.py` runs uv.
+It reads folders; `toxfile.py` runs uv. `matrix.run.bytecode` looks into environments beside, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -52,20 +53,49 @@ def find_neighbour(cell: Cell, releases: Releases, folder: Path) -> Neighbour | 
     None where there is none but the cell's own. The releases of a cell are what its name stands
     for; a candidate of another build is another vLLM.
     """
-    prefix = f"py{cell.python.replace('.', '')}-"
-    found = []
-    for place in folder.glob(f"{prefix}*/lib/python{cell.python}/site-packages"):
-        name = place.relative_to(folder).parts[0]
-        try:
-            other, made = releases.resolve(name), place.stat().st_mtime_ns
-        except (CellError, OSError):  # another environment, or one that is removed just now
-            continue
-        if other != cell and other.vllm == cell.vllm and (pins := _pins(place)):
-            found.append((made, name, pins))
+    found = [
+        (beside.made, beside.name, pins)
+        for beside in _environments(cell, releases, folder)
+        if beside.cell.vllm == cell.vllm and (pins := _pins(beside.site))
+    ]
     if not found:
         return None
     _, name, pins = max(found)
     return Neighbour(name=name, pins=pins)
+
+
+def sites_beside(cell: Cell, releases: Releases, folder: Path) -> list[Path]:
+    """Return the folders of packages of the other environments in tox's folder of this Python.
+
+    Those of the same vLLM come first, then those of the same torch, the newest first.
+    """
+    ranked = [
+        (beside.cell.vllm == cell.vllm, beside.cell.torch == cell.torch, beside.made, beside.site)
+        for beside in _environments(cell, releases, folder)
+    ]
+    return [site for *_, site in sorted(ranked, reverse=True)]
+
+
+class _Environment(NamedTuple):
+    """An environment of a cell, its folder of packages, and when that changed last."""
+
+    cell: Cell
+    name: str
+    site: Path
+    made: int
+
+
+def _environments(cell: Cell, releases: Releases, folder: Path) -> Iterator[_Environment]:
+    """Yield the environments of other cells that are of the Python of this one."""
+    prefix = f"py{cell.python.replace('.', '')}-"
+    for site in folder.glob(f"{prefix}*/lib/python{cell.python}/site-packages"):
+        name = site.relative_to(folder).parts[0]
+        try:
+            other, made = releases.resolve(name), site.stat().st_mtime_ns
+        except (CellError, OSError):  # another environment, or one that is removed just now
+            continue
+        if other != cell:
+            yield _Environment(other, name, site, made)
 
 
 def _pins(site: Path) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pytest
 
 from candidates import torch_candidate, with_candidates
 from matrix.catalog.releases import Releases
-from matrix.run.neighbour import Neighbour, find_neighbour
+from matrix.run.neighbour import Neighbour, find_neighbour, sites_beside
 
 NAME = "py312-torch216rc1-vllm033"
 NEEDS = (
@@ -103,3 +103,27 @@ def test_a_half_made_environment_has_no_say(tmp_path: Path, releases: Releases) 
     (tmp_path / "py312-torch215-vllm033").mkdir()
     assert found(tmp_path, releases) is None
     assert found(tmp_path / "nowhere", releases) is None
+
+
+def test_the_same_vllm_comes_first_then_the_same_torch_then_the_newest(
+    tmp_path: Path, releases: Releases
+) -> None:
+    for made, name in enumerate(
+        (
+            "py312-torch216rc1-vllm032",
+            "py312-torch214-vllm033",
+            "py312-torch215-vllm033",
+            "py312-torch213-vllm032",
+        ),
+        1,
+    ):
+        environment(tmp_path, name, made=made)
+    environment(tmp_path, NAME, made=9)
+    environment(tmp_path, "py311-torch214-vllm033", python="3.11")
+    sites = sites_beside(releases.resolve(NAME), releases, tmp_path)
+    assert [site.relative_to(tmp_path).parts[0] for site in sites] == [
+        "py312-torch215-vllm033",
+        "py312-torch214-vllm033",
+        "py312-torch216rc1-vllm032",
+        "py312-torch213-vllm032",
+    ]
