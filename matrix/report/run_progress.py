@@ -147,6 +147,8 @@ def event_line(
         because = clip(clean((why or {}).get(job.key, "")), _LINE)
         about = f"runs, about {duration(job.estimate.run_seconds)}"
         return f"{named(job)}: {about}{f' ({because})' if because else ''}"
+    if event.what is Happened.LOST:
+        return f"{event.machine}: is lost; what ran there runs elsewhere"
     if event.what is Happened.REMOVED:
         return f"{event.environment}: its environment is removed, since the disk is short"
     if event.what is Happened.STOPPED:

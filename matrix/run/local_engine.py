@@ -24,9 +24,8 @@ from matrix.run.job import Job, JobEnd
 from matrix.run.process import end_all, noting_signals
 from matrix.run.rerun import Rerun, command, outer_environ, records_in
 from matrix.run.run_state import Event, Happened, RunState
-from matrix.run.schedule import Schedule
 from matrix.run.stage import Stage, stage_of
-from matrix.run.task import Finish, Step, Task, TaskKind
+from matrix.run.task import Finish, Step, Task, TaskKind, TaskSource
 from matrix.run.watcher import Watcher, Working
 
 INTERRUPT = 45.0
@@ -67,16 +66,19 @@ class _Child:
 
 @dataclass(kw_only=True)
 class LocalEngine:
-    """Carries out a schedule of these jobs, by key, and reports to the watcher and the journal."""
+    """Carries out a schedule of these jobs, by key, and reports to the watcher and the journal.
+
+    `made` are the environments that were made already, so that tox takes them as they are.
+    """
 
     place: Place
     jobs: Mapping[str, Job]
-    schedule: Schedule
+    schedule: TaskSource
     state: RunState
     watcher: Watcher
     clock: Callable[[], float] = time.time
+    made: set[str] = field(default_factory=set)
     _work: list[_Child] = field(default_factory=list)
-    _made: set[str] = field(default_factory=set)
     _finished: list[tuple[Task, Finish]] = field(default_factory=list)
     _others: frozenset[int] = frozenset()
     _ends_at: float | None = None
@@ -173,7 +175,7 @@ class LocalEngine:
     def _line(self, task: Task) -> list[str]:
         """Return the command line of a task. Raises EnvironmentsError for one that must stay."""
         if task.kind is TaskKind.REMOVE:
-            self._made.discard(task.environment)
+            self.made.discard(task.environment)
             away = self.place.environments.remove(task.environment)
             return ["rm", "-rf", "--", str(away)]
         built = task.kind is TaskKind.BUILD
@@ -187,7 +189,7 @@ class LocalEngine:
             options=("--records", self._records(), *self.place.options),
             pytest_args=job.pytest_args,
             only_make=built,
-            made=not built and job.environment in self._made,
+            made=not built and job.environment in self.made,
         )
         return command(run, self.place.tox)
 
@@ -224,7 +226,7 @@ class LocalEngine:
                 detail="" if works else self._last(log),
             )
             if works:
-                self._made.add(task.environment)
+                self.made.add(task.environment)
         return Finish(
             works=works,
             seconds=took,

@@ -51,6 +51,7 @@ class Happened(StrEnum):
     BUILT = "built"
     RUNS = "runs"
     ENDED = "ended"
+    LOST = "lost"
     REMOVED = "removed"
     STOPPED = "stopped"
 
@@ -140,8 +141,8 @@ class RunState:
                 ) from None
             break
         state = cls(folder)
-        head = {"what": Happened.BEGUN, "at": at.timestamp(), "schema": SCHEMA, **_plain(begun)}
-        lines = [head, *({"what": Happened.JOB, "job": _plain(job)} for job in jobs)]
+        head = {"what": Happened.BEGUN, "at": at.timestamp(), "schema": SCHEMA, **plain(begun)}
+        lines = [head, *({"what": Happened.JOB, "job": plain(job)} for job in jobs)]
         state.write(lines)
         if state.lost:
             state.close()
@@ -150,7 +151,7 @@ class RunState:
 
     def note(self, event: Event) -> None:
         """Add an event; what the disk refuses is counted in `lost` and stops nothing."""
-        held = {key: value for key, value in _plain(event).items() if value not in (None, "")}
+        held = {key: value for key, value in plain(event).items() if value not in (None, "")}
         self.write([held])
 
     def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -220,7 +221,7 @@ def read_run(folder: Path) -> Past:
                     raise RunStateError(f"{path}: was written by another version; begin a new run")
                 begun, at = _begun(line), float(line["at"])
             elif what == Happened.JOB:
-                jobs.append(_job(line["job"]))
+                jobs.append(job_of(line["job"]))
             elif what == Happened.ENDED:
                 end = _end(line["end"])
                 ends[end.job] = end
@@ -281,7 +282,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield line
 
 
-def _plain(value: Begun | Job | Event) -> dict[str, Any]:
+def plain(value: Begun | Job | Event) -> dict[str, Any]:
     """Return a dataclass as JSON has it."""
     found: dict[str, Any] = dataclasses.asdict(value)
     return found
@@ -305,7 +306,8 @@ def _demand(of: Mapping[str, Any]) -> Demand:
     return Demand(**{item.name: int(of[item.name]) for item in dataclasses.fields(Demand)})
 
 
-def _job(of: Mapping[str, Any]) -> Job:
+def job_of(of: Mapping[str, Any]) -> Job:
+    """Return the job of `plain`. Raises KeyError, TypeError, ValueError or MatrixError."""
     at_once = of["cases_at_once"]
     return Job(
         cell=Cell(**{name: str(of["cell"][name]) for name in ("python", "torch", "vllm")}),

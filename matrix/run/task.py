@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from matrix._util.enums import StrEnum
 from matrix.run.job import JobEnd
@@ -95,3 +96,16 @@ class Policy:
     losses: int = 2
     overtakes: int = 16
     waits: bool = False
+
+
+class TaskSource(Protocol):
+    """What an engine asks: a schedule of many machines, or the one task of a node."""
+
+    def start(self) -> Step:
+        """Return what begins first."""
+
+    def ended(self, task: Task, finish: Finish) -> Step:
+        """Take the end of a task, and return what follows."""
+
+    def stop(self) -> Step:
+        """Begin nothing more, and return the jobs that end by that."""

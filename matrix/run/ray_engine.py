@@ -1,0 +1,375 @@
+"""Run the jobs of a schedule on the nodes of a Ray cluster, and bring their records here.
+
+The schedule places: Ray is asked for the node, the cores, the memory and the GPUs that it says, so
+that others who use the cluster are heeded. Records come back as bytes, and are written once, here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from matrix._util.files import NameTakenError, create_bytes
+from matrix.errors import MatrixError
+from matrix.run import node_work
+from matrix.run.cluster import Cluster, Node, nodes_of, short
+from matrix.run.job import Job, JobEnd
+from matrix.run.local_engine import INTERRUPT
+from matrix.run.node_work import Left, Order
+from matrix.run.process import noting_signals
+from matrix.run.run_state import Event, Happened, RunState
+from matrix.run.schedule import Schedule
+from matrix.run.stage import Stage
+from matrix.run.task import Finish, Step, Task, TaskKind
+from matrix.run.watcher import Watcher, Working
+
+Handle: TypeAlias = Any
+"""Of an actor: its methods have no types."""
+
+_LOOK = 0.2  # seconds that a look at the tasks waits for one to end
+_TICK = 1.0  # seconds between two looks at the stages
+_NODES = 5.0  # seconds between two looks at the nodes
+_GONE = 20.0  # seconds for Ray to notice that a node, whose task failed, is lost
+_BEGINS = {TaskKind.BUILD: Happened.BUILDS, TaskKind.RUN: Happened.RUNS}
+_NAME = re.compile(r"(cpu|cuda)/[A-Za-z0-9][\w.+-]{0,199}", re.ASCII)
+
+
+@dataclass(kw_only=True)
+class _Work:
+    """A task at work on a node."""
+
+    task: Task
+    began: float
+    stage: Stage | None = None
+
+
+@dataclass(kw_only=True)
+class RayEngine:
+    """Carries out a schedule of these jobs, by key, on the nodes of a cluster.
+
+    `records` is the folder of records here, `options` are those of `matrix run --here` that every
+    cell gets, `tox` is how nodes call tox (empty: their own).
+    """
+
+    cluster: Cluster
+    nodes: Sequence[Node]
+    records: Path
+    jobs: Mapping[str, Job]
+    schedule: Schedule
+    state: RunState
+    watcher: Watcher
+    options: tuple[str, ...] = ()
+    tox: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.time
+    _work: dict[object, _Work] = field(default_factory=dict)
+    _by_name: dict[str, Node] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
+    _made: set[tuple[str, str]] = field(default_factory=set)
+    _desk: Handle = None
+    _ends_at: float | None = None
+    _heard: int = 0
+    _ticked: float = 0.0
+    _counted: float = 0.0
+
+    def carry_out(self) -> tuple[JobEnd, ...]:
+        """Run every job to its end, and return how each ended.
+
+        After SIGINT, SIGTERM or SIGHUP nothing more begins, and cells at work write their records,
+        which come back. A second signal ends them without.
+        """
+        ray = self.cluster.ray
+        self._by_name = {node.machine.name: node for node in self.nodes}
+        self._known = {node.id for node in self.nodes}
+        self._desk = ray.remote(_Desk).options(num_cpus=0).remote()
+        ends: list[JobEnd] = []
+        with noting_signals() as received:
+            try:
+                steps = [self.schedule.start()]
+                while True:
+                    for step in steps:
+                        ends += self._follow(step)
+                    if len(received) > self._heard:
+                        self._heard = len(received)
+                        steps = self._stop(received[-1])
+                    elif not self._work:
+                        return tuple(ends)
+                    else:
+                        steps = self._next()
+            finally:
+                self._cancel()
+                ray.kill(self._desk)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal ended the run."""
+        return self._ends_at is not None
+
+    def _stop(self, signal_name: str) -> list[Step]:
+        """Have all that goes on end, or cancel it the second time; return what follows."""
+        if self.stopped:
+            return self._cancel()
+        self._ends_at = time.monotonic() + INTERRUPT
+        self._note(Happened.STOPPED, detail=signal_name)
+        self._desk.stop.remote()
+        return [self.schedule.stop()]
+
+    def _follow(self, step: Step) -> tuple[JobEnd, ...]:
+        """Note the jobs that ended, and begin the tasks of a step."""
+        for end in step.ends:
+            self._note(Happened.ENDED, job=end.job, end=end)
+        for task in step.tasks:
+            self._begin(task)
+        return step.ends
+
+    def _next(self) -> list[Step]:
+        """Return what follows from what happened in the next moment."""
+        ray = self.cluster.ray
+        ready, _ = ray.wait(list(self._work), num_returns=1, timeout=_LOOK)
+        steps = [step for ref in ready if ref in self._work for step in self._ended(ref)]
+        if self._ends_at is not None and time.monotonic() > self._ends_at:
+            steps += self._cancel()
+        if time.monotonic() - self._ticked > _TICK:
+            self._ticked = time.monotonic()
+            self._show()
+        if time.monotonic() - self._counted > _NODES:
+            self._counted = time.monotonic()
+            steps += self._count()
+        return steps
+
+    def _begin(self, task: Task) -> None:
+        """Have a node carry out a task."""
+        node = self._by_name[task.machine]
+        if (begins := _BEGINS.get(task.kind)) is not None:
+            self._note(begins, environment=task.environment, job=task.job, machine=task.machine)
+        order = Order(
+            task=task,
+            jobs=tuple(self._jobs(task)),
+            options=self.options,
+            made=(task.machine, task.environment) in self._made,
+            tox=self.tox,
+            threads=os.environ.get("OMP_NUM_THREADS"),
+        )
+        options = {
+            "num_cpus": task.demand.cores,
+            "memory": task.demand.memory_mib << 20,
+            "max_retries": 0,
+            "scheduling_strategy": self.cluster.on(node.id),
+            **_gpus_of(task, node),
+        }
+        carry = self.cluster.ray.remote(_carry_out).options(**options)
+        ref = carry.remote(order.text(), self._desk)
+        self._work[ref] = _Work(task=task, began=time.monotonic())
+
+    def _ended(self, ref: object) -> list[Step]:
+        """Take the end of a task: what it left, or its node is lost, or Ray says why it failed."""
+        ray = self.cluster.ray
+        work = self._work.pop(ref)
+        took = time.monotonic() - work.began
+        try:
+            text, files = ray.get(ref)
+        except ray.exceptions.RayError as error:
+            if self._is_lost(work.task.machine):
+                return self._lose(work.task.machine)
+            finish = Finish(works=False, seconds=took, detail=short(error))
+        else:
+            finish = self._take(work.task, Left.of(text, files))
+        self._note_end(work.task, finish, took)
+        return [self.schedule.ended(work.task, finish)]
+
+    def _take(self, task: Task, left: Left) -> Finish:
+        """Write the records and the log that a task left, each once; return its end."""
+        kind = task.kind
+        name = task.environment if task.job is None else task.job.replace("/", ".")
+        log = self.state.logs / f"{name}.{kind}.{task.number}.log"
+        with contextlib.suppress(OSError):
+            log.write_bytes(left.files.get("log", b""))
+        kept: dict[str, str] = {}
+        try:
+            kept = {
+                key: str(self._keep(record, left.files))
+                for key, record in left.finish.records.items()
+                if key in self.jobs and record in left.files and _NAME.fullmatch(record)
+            }
+        except MatrixError as error:
+            return replace(left.finish, records=kept, log=str(log), detail=str(error))
+        return replace(left.finish, records=kept, log=str(log))
+
+    def _keep(self, name: str, files: Mapping[str, bytes]) -> Path:
+        """Write a record, with what stands beside it, below a name that nothing has."""
+        stem = name.removesuffix(".json")
+        for number in range(1, 1000):
+            path = self.records / (name if number == 1 else f"{stem}.{number}.json")
+            try:
+                create_bytes(path, files[name])
+            except NameTakenError:
+                continue
+            for other, content in files.items():
+                ending = other.removeprefix(stem)
+                if other not in (name, ending) and _NAME.fullmatch(other):
+                    with contextlib.suppress(NameTakenError):
+                        create_bytes(path.with_name(path.stem + ending), content)
+            return path
+        raise MatrixError(f"{self.records / name}: no free name is left; choose another folder")
+
+    def _note_end(self, task: Task, finish: Finish, took: float) -> None:
+        if task.kind is TaskKind.BUILD:
+            if finish.works:
+                self._made.add((task.machine, task.environment))
+            self._note(
+                Happened.BUILT,
+                environment=task.environment,
+                machine=task.machine,
+                seconds=took,
+                works=finish.works,
+                log=finish.log,
+                detail=finish.detail,
+            )
+        elif task.kind is TaskKind.REMOVE:
+            self._made.discard((task.machine, task.environment))
+            if finish.works:
+                self._note(Happened.REMOVED, environment=task.environment, seconds=took)
+
+    def _is_lost(self, machine: str) -> bool:
+        """Wait whether the node, on which a task failed, is lost."""
+        node = self._by_name[machine].id
+        until = time.monotonic() + _GONE
+        while node in self.cluster.alive():
+            if time.monotonic() > until or self._answers(node):
+                return False
+            time.sleep(_LOOK)
+        return True
+
+    def _answers(self, node: str) -> bool:
+        """Return whether a node carries out a task of nothing."""
+        ray = self.cluster.ray
+        options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": self.cluster.on(node)}
+        try:
+            ref = ray.remote(_nothing).options(**options).remote()
+            ready, _ = ray.wait([ref], timeout=_GONE / 2)
+            return bool(ready) and ray.get(ref) is None
+        except ray.exceptions.RayError:
+            return False
+
+    def _lose(self, machine: str) -> list[Step]:
+        """Forget what went on on a node that is lost; return what follows."""
+        if self._by_name.pop(machine, None) is None:
+            return []
+        for ref, work in list(self._work.items()):
+            if work.task.machine == machine:
+                del self._work[ref]
+        self._note(Happened.LOST, machine=machine)
+        return [self.schedule.lost(machine)]
+
+    def _count(self) -> list[Step]:
+        """Look which nodes are lost, and which have joined; return what follows."""
+        alive = self.cluster.alive()
+        steps = []
+        for name, node in list(self._by_name.items()):
+            if node.id not in alive:
+                steps += self._lose(name)
+        new = alive - self._known
+        if new and not self.stopped:
+            self._known |= new
+            for node in nodes_of(self.cluster, sorted(new))[0]:
+                self._by_name[node.machine.name] = node
+                steps.append(self.schedule.joined(node.machine, node.present))
+        return steps
+
+    def _show(self) -> None:
+        """Show how far the tasks are."""
+        ray = self.cluster.ray
+        told: dict[int, str] = {}
+        with contextlib.suppress(ray.exceptions.RayError):
+            told = ray.get(self._desk.take.remote(), timeout=_NODES)
+        for work in self._work.values():
+            if (text := told.get(work.task.number)) is not None:
+                work.stage = node_work.stage_from(text)
+        working = [
+            Working(task=work.task, began=work.began, stage=work.stage)
+            for work in self._work.values()
+        ]
+        with contextlib.suppress(OSError):
+            self.watcher.tick(working)
+
+    def _cancel(self) -> list[Step]:
+        """End all that goes on, without its records; return what follows."""
+        ray = self.cluster.ray
+        steps = []
+        for ref, work in list(self._work.items()):
+            del self._work[ref]
+            with contextlib.suppress(ray.exceptions.RayError, ValueError):
+                ray.cancel(ref, force=True)
+            steps.append(self.schedule.ended(work.task, Finish(works=False)))
+        return steps
+
+    def _jobs(self, task: Task) -> list[Job]:
+        if task.job is not None:
+            return [self.jobs[task.job]]
+        return [job for job in self.jobs.values() if job.environment == task.environment]
+
+    def _note(self, what: Happened, **more: object) -> None:
+        event = Event(what=what, at=self.clock(), **more)  # type: ignore[arg-type]
+        self.state.note(event)
+        with contextlib.suppress(OSError):
+            self.watcher.event(event)
+
+
+class _Desk:
+    """An actor: tasks tell it how far they are, and hear whether they are to stop."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, str] = {}
+        self._stopped = False
+
+    def tell(self, number: int, stage: str) -> bool:
+        """Take the stage of a task, and return whether it is to stop."""
+        self._told[number] = stage
+        return self._stopped
+
+    def take(self) -> dict[int, str]:
+        """Return the stages that were told since the last time."""
+        told, self._told = self._told, {}
+        return told
+
+    def stop(self) -> None:
+        """Have every task stop."""
+        self._stopped = True
+
+
+def _gpus_of(task: Task, node: Node) -> dict[str, object]:
+    """Return what Ray is asked for of GPUs: a share of one by memory, or whole ones."""
+    if not task.gpus:
+        return {}
+    total = min(gpu.total_mib for gpu in node.machine.gpus)
+    share = math.ceil(task.demand.gpu_mib / max(total, 1) * 10_000) / 10_000
+    count: float = len(task.gpus) if len(task.gpus) > 1 else min(max(share, 0.0001), 1)
+    kind = {"accelerator_type": node.accelerator} if node.accelerator else {}
+    return {"num_gpus": count, **kind}
+
+
+def _carry_out(order: str, desk: Handle) -> tuple[str, dict[str, bytes]]:
+    """Carry out an order: this runs on the node, in the copy of the project."""
+    import ray
+
+    parsed = Order.of(order)
+
+    def tell(stage: str) -> bool:
+        try:
+            stops: bool = ray.get(desk.tell.remote(parsed.task.number, stage), timeout=30)
+        except ray.exceptions.RayError:
+            return True  # who ordered it is gone
+        return stops
+
+    left = node_work.carry_out(parsed, tell, Path.cwd())
+    return left.text(), dict(left.files)
+
+
+def _nothing() -> None:
+    return None
