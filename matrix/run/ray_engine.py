@@ -161,7 +161,7 @@ class RayEngine:
             "memory": task.demand.memory_mib << 20,
             "max_retries": 0,
             "scheduling_strategy": self.cluster.on(node.id),
-            **_gpus_of(task, node),
+            **gpu_share(task, node),
         }
         carry = self.cluster.ray.remote(_carry_out).options(**options)
         ref = carry.remote(order.text(), self._desk)
@@ -343,7 +343,7 @@ class _Desk:
         self._stopped = True
 
 
-def _gpus_of(task: Task, node: Node) -> dict[str, object]:
+def gpu_share(task: Task, node: Node) -> dict[str, object]:
     """Return what Ray is asked for of GPUs: a share of one by memory, or whole ones."""
     if not task.gpus:
         return {}

@@ -1,0 +1,137 @@
+"""The engine of a Ray cluster: three nodes on this machine, and a program that stands for tox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
+from matrix.catalog.releases_file import load_releases
+from matrix.record.reader import read
+from matrix.run.cluster import Cluster, joined, nodes_of
+from matrix.run.job import Estimate, HowEnded, Job, JobEnd, WhyNot
+from matrix.run.machine import Demand
+from matrix.run.ray_engine import RayEngine
+from matrix.run.run_state import Begun, Event, Happened, RunState
+from matrix.run.schedule import Schedule
+from matrix.run.watcher import Working
+from ray_nodes import Nodes
+
+ray = pytest.importorskip("ray")
+
+__all__ = ["fake_tox"]
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    nodes = Nodes(tmp_path_factory.mktemp("cluster"))
+    for _ in range(3):
+        nodes.add()
+    yield nodes
+    nodes.close()
+
+
+def job(name: str, round_: int = 1) -> Job:
+    return Job(
+        cell=load_releases().resolve(name),
+        environment=name,
+        platform="cpu",
+        round=round_,
+        estimate=Estimate(build_seconds=1, run_seconds=2),
+        demand=Demand(cores=1, memory_mib=100, disk_mib=10),
+    )
+
+
+class Watched:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.stages: set[str] = set()
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def tick(self, working: Sequence[Working]) -> None:
+        self.stages |= {work.stage.cases[0] for work in working if work.stage and work.stage.cases}
+
+
+def carry_out(
+    fake: FakeTox, cluster: Cluster, *jobs: Job, watched: Watched | None = None
+) -> tuple[tuple[JobEnd, ...], Watched]:
+    watched = watched or Watched()
+    nodes, _ = nodes_of(cluster)
+    state = RunState.begin(Begun(records=str(fake.here / "records")), jobs)
+    engine = RayEngine(
+        cluster=cluster,
+        nodes=nodes,
+        records=fake.here / "records",
+        jobs={job.key: job for job in jobs},
+        schedule=Schedule(
+            jobs,
+            [node.machine for node in nodes],
+            {node.machine.name: node.present for node in nodes},
+        ),
+        state=state,
+        watcher=watched,
+        tox=tuple(fake.command),
+    )
+    try:
+        return engine.carry_out(), watched
+    finally:
+        state.close()
+
+
+def lost(watched: Watched) -> list[str | None]:
+    return [event.machine for event in watched.events if event.what is Happened.LOST]
+
+
+def test_each_record_comes_back_once(fake_tox: FakeTox, three: Nodes) -> None:
+    with joined(ROOT, three.address) as cluster:
+        ends, seen = carry_out(fake_tox, cluster, job(TORCH210), job(TORCH29), job(TORCH210, 2))
+    assert [end.how for end in ends] == [HowEnded.DONE] * 3, ends
+    paths = {Path(str(end.record)) for end in ends}
+    assert paths == set((fake_tox.here / "records/cpu").glob("*.json"))
+    assert len(paths) == 3 and all(read(path).finished for path in paths)
+    assert not lost(seen)
+
+
+class Kills(Watched):
+    """Kills the node that runs a cell, so often; then the cell is one that ends."""
+
+    def __init__(self, nodes: Nodes, fake: FakeTox, times: int = 1) -> None:
+        super().__init__()
+        self.cluster, self.fake, self.left = nodes, fake, times
+        self.done: set[str] = set()
+
+    def tick(self, working: Sequence[Working]) -> None:
+        super().tick(working)
+        for work in working:
+            if work.stage and self.left and work.task.machine not in self.done:
+                self.left -= 1
+                self.done.add(work.task.machine)
+                if not self.left:
+                    self.fake.told()
+                self.cluster.kill(self.cluster.number(work.task.machine))
+
+
+def test_the_cells_of_a_lost_node_run_elsewhere(fake_tox: FakeTox, three: Nodes) -> None:
+    fake_tox.told(vllm019={"run": "hangs"})
+    with joined(ROOT, three.address) as cluster:
+        kills = Kills(three, fake_tox)
+        (end,), seen = carry_out(fake_tox, cluster, job(TORCH210), watched=kills)
+    assert end.how is HowEnded.DONE and read(Path(str(end.record))).finished
+    assert set(end.machines) == kills.done and lost(seen) == list(end.machines)
+
+
+def test_a_cell_that_kills_two_nodes_is_set_aside(fake_tox: FakeTox, three: Nodes) -> None:
+    three.add()
+    fake_tox.told(vllm019={"run": "hangs"})
+    with joined(ROOT, three.address) as cluster:
+        kills = Kills(three, fake_tox, times=2)
+        ends, _ = carry_out(fake_tox, cluster, job(TORCH210), job(TORCH29), watched=kills)
+    by_job = {end.job: end for end in ends}
+    aside = by_job[job(TORCH210).key]
+    assert (aside.how, aside.why) == (HowEnded.SET_ASIDE, WhyNot.MACHINES_LOST)
+    assert set(aside.machines) == kills.done and len(kills.done) == 2
+    assert by_job[job(TORCH29).key].how is HowEnded.DONE
