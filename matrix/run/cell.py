@@ -13,30 +13,24 @@ from pathlib import Path
 from typing import NoReturn
 
 from matrix._util.paths import CHECKOUT
-from matrix._util.text import clip
 from matrix.catalog.cells import Cell
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
 from matrix.record import provenance
+from matrix.record.cleaned import clean_record
 from matrix.record.model import (
-    EVENT_LIMIT,
-    Defaults,
-    DefaultValue,
     ErrorKind,
-    Event,
     Platform,
     Record,
     RecordError,
     RunError,
     Rung,
     RungResult,
-    clip_failure,
     with_fault,
 )
 from matrix.record.reader import read
 from matrix.record.running import begun, sweep
-from matrix.record.scrub import scrub
 from matrix.record.stock import Environment
 from matrix.record.writer import write
 from matrix.run import pytest_child
@@ -394,56 +388,11 @@ def _write(record: Record, path: Path, root: Path) -> Record:
 
 
 def _clean(record: Record, root: Path) -> Record:
-    """Return the record without folders of this machine in any text."""
-
-    def clean(text: str | None) -> str | None:
-        return None if text is None else scrub(text, root)
-
-    error = record.error and replace(record.error, reason=clean(record.error.reason) or "")
-    rungs = tuple(replace(rung, reason=clean(rung.reason)) for rung in record.rungs)
-    cases = tuple(
-        replace(
-            case,
-            reason=clean(case.reason),
-            signature=clean(case.signature),
-            failure=case.failure and clip_failure(clean(case.failure) or ""),
-            starts=tuple(
-                replace(start, events=_scrubbed(start.events, root)) for start in case.starts
-            ),
-        )
-        for case in record.cases
-    )
+    """Return the record without what is secret, and with the names of indexes that have one."""
     origins = record.origins and tuple(
-        replace(origin, index=clean(named_index(origin.index)), file=clean(origin.file))
-        for origin in record.origins
+        replace(origin, index=named_index(origin.index)) for origin in record.origins
     )
-    jit = record.jit and replace(record.jit, reason=clean(record.jit.reason))
-    cleaned = replace(record, error=error, rungs=rungs, cases=cases, jit=jit, origins=origins)
-    return replace(cleaned, defaults=_without_names(record.defaults, root))
-
-
-def _without_names(defaults: Defaults | None, root: Path) -> Defaults | None:
-    """Return the defaults without those whose texts name a user, a host or a folder."""
-    if defaults is None:
-        return None
-
-    def is_clean(value: DefaultValue) -> bool:
-        texts = value if isinstance(value, list) else [value]
-        return all(scrub(text, root) == text for text in texts if isinstance(text, str))
-
-    return {
-        module: {name: value for name, value in named.items() if is_clean(value)}
-        for module, named in defaults.items()
-    }
-
-
-def _scrubbed(events: tuple[Event, ...] | None, root: Path) -> tuple[Event, ...] | None:
-    """Return the events without folders of this machine in their texts."""
-    if events is None:
-        return None
-    return tuple(
-        replace(event, text=clip(scrub(event.text, root), EVENT_LIMIT)) for event in events
-    )
+    return clean_record(replace(record, origins=origins), root)
 
 
 def _shown(path: Path) -> str:

@@ -114,7 +114,7 @@ def test_a_last_write_on_a_full_disk_says_no_space(tmp_path: Path, full: list[Pa
     path = tmp_path / f"{CELLS[0]}.json"
     with marked_running(path):
         path.write_text(to_json(make(finished=False)), encoding="utf-8")
-        file = RecordFile(path)
+        file = RecordFile(path, tmp_path)
         file.put(Case(case="last", outcome=Outcome.PASSED))
         full.append(path)
         file.finish()
@@ -128,7 +128,7 @@ def test_a_session_keeps_what_it_saw_and_says_no_space(tmp_path: Path, full: lis
     with marked_running(path):
         path.write_text(to_json(make(finished=False)), encoding="utf-8")
         full.append(path)
-        file = RecordFile(path)
+        file = RecordFile(path, tmp_path)
         file.put(Case(case="last", outcome=Outcome.PASSED))
         file.finish()
     record = read(path)

@@ -198,6 +198,24 @@ def test_killed_itself_its_pytest_ends_what_the_case_started(checkout: Checkout)
     assert record.deselected == 1
 
 
+def test_a_record_is_clean_before_its_run_has_ended(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is killed leaves the record that its session wrote."""
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdefghijklmnopqrstuvwx")
+    cases = checkout.root / "tests/startup/test_cases.py"
+    text = "raise RuntimeError(f'{Path.cwd()}/a.py: {os.environ[\"HF_TOKEN\"]}')"
+    cases.write_text(cases.read_text().replace("    pass", f"    {text}", 1))
+    engine = checkout.start("-k", "slow or test_a")
+    with engine:
+        wait_for(lambda: checkout.pids.exists() and checkout.pids.read_text())
+        (path,) = (path for path in checkout.left() if path.suffix == ".json")
+        content = path.read_text()
+        engine.kill()
+    assert "a.py: <secret>" in content
+    assert "hf_abc" not in content and str(checkout.root) not in content
+
+
 def test_an_import_that_takes_pytest_along_leaves_its_last_words(checkout: Checkout) -> None:
     (checkout.root / "vllm/__init__.py").write_text(
         "import os\nos.write(2, b'Tried to register an operator twice\\n')\nos.abort()\n"

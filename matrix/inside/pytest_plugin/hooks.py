@@ -42,7 +42,7 @@ class SessionHooks:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._record = RecordFile(config.getoption("--record"))
+        self._record = RecordFile(config.getoption("--record"), config.rootpath)
         self._platform = self._record.platform(config.getoption("--platform"))
         self._progress = SessionProgress(config)
         self._jit = JitStep(self._record, self._progress, on_gpu=self._platform == "cuda")

@@ -13,6 +13,7 @@ import pytest
 from matrix._util.nvidia import gpu_visible
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.record import reader, writer
+from matrix.record.cleaned import clean_case, clean_defaults, clean_error, clean_jit, clean_rung
 from matrix.record.model import (
     CacheCheck,
     Case,
@@ -29,12 +30,15 @@ from matrix.record.model import (
 class RecordFile:
     """The record of this session, written at each change. Without a path it is only remembered.
 
+    What is written is clean of secrets and of folders and names of this machine: `root` is the
+    checkout.
     A disk that refuses a write does not stop the run: `trouble` has the error until a write
     succeeds. Raises pytest.UsageError where there is a path but no record in it.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, root: Path) -> None:
         self.path = path
+        self._root = root
         self.trouble: str | None = None
         self._cases: dict[str, Case] = {}
         self._record: Record | None = None
@@ -66,7 +70,7 @@ class RecordFile:
 
     def put(self, case: Case) -> None:
         """Add a case, or replace it by what is known of it now."""
-        self._cases[case.case] = case
+        self._cases[case.case] = clean_case(case, self._root)
         self._change(cases=tuple(self._cases.values()))
 
     def any_judged(self) -> bool:
@@ -86,7 +90,7 @@ class RecordFile:
         """Add a rung, or replace the one of its name."""
         if self._record is not None:
             others = tuple(other for other in self._record.rungs if other.rung != rung.rung)
-            self._change(rungs=(*others, rung))
+            self._change(rungs=(*others, clean_rung(rung, self._root)))
 
     def add_provenance(self, facts: Mapping[str, object]) -> None:
         """Add facts to the provenance."""
@@ -99,7 +103,7 @@ class RecordFile:
 
     def set_defaults(self, defaults: Defaults | None) -> None:
         """Set the defaults of torch's configs."""
-        self._change(defaults=defaults)
+        self._change(defaults=clean_defaults(defaults, self._root))
 
     def set_cache_check(self, check: CacheCheck | None) -> None:
         """Set what the cache check counted."""
@@ -107,12 +111,13 @@ class RecordFile:
 
     def set_jit(self, jit: Jit) -> None:
         """Set what was built just in time so far."""
-        self._change(jit=jit)
+        self._change(jit=clean_jit(jit, self._root))
 
     def fail(self, kind: str, why: str, *, write: bool = True) -> None:
         """Note why the run as a whole ended early; the first reason stays."""
         if self._record is not None and self._record.error is None:
-            self._change(write=write, error=RunError(kind=ErrorKind(kind), reason=why))
+            error = clean_error(RunError(kind=ErrorKind(kind), reason=why), self._root)
+            self._change(write=write, error=error)
 
     def finish(self) -> None:
         """Mark the record as finished."""

@@ -1,0 +1,95 @@
+"""A record without what is secret, and without folders, users and hosts of this machine.
+
+Importable inside a cell: the session of a run writes its record so, and the run cleans it once more
+at its end. So a run that was killed leaves nothing that another would not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from matrix._util.text import clip
+from matrix.record.model import (
+    EVENT_LIMIT,
+    Case,
+    Defaults,
+    DefaultValue,
+    Event,
+    Jit,
+    Record,
+    RunError,
+    RungResult,
+    clip_failure,
+)
+from matrix.record.scrub import scrub
+
+
+def clean_record(record: Record, root: Path) -> Record:
+    """Return the whole record so; `root` is the checkout."""
+    origins = record.origins and tuple(
+        replace(origin, index=_text(origin.index, root), file=_text(origin.file, root))
+        for origin in record.origins
+    )
+    return replace(
+        record,
+        error=record.error and clean_error(record.error, root),
+        rungs=tuple(clean_rung(rung, root) for rung in record.rungs),
+        cases=tuple(clean_case(case, root) for case in record.cases),
+        jit=record.jit and clean_jit(record.jit, root),
+        origins=origins,
+        defaults=clean_defaults(record.defaults, root),
+    )
+
+
+def clean_case(case: Case, root: Path) -> Case:
+    """Return the case so."""
+    return replace(
+        case,
+        reason=_text(case.reason, root),
+        signature=_text(case.signature, root),
+        failure=case.failure and clip_failure(scrub(case.failure, root)),
+        starts=tuple(replace(start, events=_events(start.events, root)) for start in case.starts),
+    )
+
+
+def clean_error(error: RunError, root: Path) -> RunError:
+    """Return the error so."""
+    return replace(error, reason=scrub(error.reason, root))
+
+
+def clean_rung(rung: RungResult, root: Path) -> RungResult:
+    """Return the rung so."""
+    return replace(rung, reason=_text(rung.reason, root))
+
+
+def clean_jit(jit: Jit, root: Path) -> Jit:
+    """Return what was built just in time so."""
+    return replace(jit, reason=_text(jit.reason, root))
+
+
+def clean_defaults(defaults: Defaults | None, root: Path) -> Defaults | None:
+    """Return the defaults without those whose texts name a user, a host or a folder."""
+    if defaults is None:
+        return None
+
+    def is_clean(value: DefaultValue) -> bool:
+        texts = value if isinstance(value, list) else [value]
+        return all(scrub(text, root) == text for text in texts if isinstance(text, str))
+
+    return {
+        module: {name: value for name, value in named.items() if is_clean(value)}
+        for module, named in defaults.items()
+    }
+
+
+def _text(text: str | None, root: Path) -> str | None:
+    return None if text is None else scrub(text, root)
+
+
+def _events(events: tuple[Event, ...] | None, root: Path) -> tuple[Event, ...] | None:
+    if events is None:
+        return None
+    return tuple(
+        replace(event, text=clip(scrub(event.text, root), EVENT_LIMIT)) for event in events
+    )
