@@ -78,6 +78,8 @@ class Child:
 
 
 def _die_interrupted() -> None:
-    # A shell has what it starts in the background ignore SIGINT, by which this one is to be ended.
+    # A shell has what it starts in the background ignore SIGINT, by which this one is to be ended,
+    # and Ray has its workers block it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     die_with_parent(signal.SIGINT)

@@ -1,7 +1,6 @@
 """Run the jobs of a schedule on this machine: tox makes the environments and starts the cells.
 
-Each child has a session of its own and a log. Nothing is decided here: the schedule says what
-begins, and is told what ended.
+Each child has a session of its own and a log.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,21 +18,17 @@ from matrix._util.reported import last_line
 from matrix._util.text import clean, clip
 from matrix.record.model import Platform, RecordError
 from matrix.record.reader import read
+from matrix.run.engine import BEGINS, Engine
 from matrix.run.environments import Environments, EnvironmentsError
-from matrix.run.job import Job, JobEnd
-from matrix.run.process import end_all, noting_signals
+from matrix.run.process import end_all
 from matrix.run.rerun import Rerun, command, outer_environ, records_in
-from matrix.run.run_state import Event, Happened, RunState
+from matrix.run.run_state import Happened
 from matrix.run.stage import Stage, stage_of
-from matrix.run.task import Finish, Step, Task, TaskKind, TaskSource
-from matrix.run.watcher import Watcher, Working
-
-INTERRUPT = 45.0
-"""Seconds for tox to end a cell, whose record is written; tox itself gives it 30."""
+from matrix.run.task import Finish, Step, Task, TaskKind
+from matrix.run.watcher import Working
 
 _LOOK = 0.1
 _DETAIL = 200  # characters of a log's last line
-_BEGINS = {TaskKind.BUILD: Happened.BUILDS, TaskKind.RUN: Happened.RUNS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,98 +60,61 @@ class _Child:
 
 
 @dataclass(kw_only=True)
-class LocalEngine:
-    """Carries out a schedule of these jobs, by key, and reports to the watcher and the journal.
+class LocalEngine(Engine):
+    """Carries out a schedule on this machine.
 
     `made` are the environments that were made already, so that tox takes them as they are.
     """
 
     place: Place
-    jobs: Mapping[str, Job]
-    schedule: TaskSource
-    state: RunState
-    watcher: Watcher
-    clock: Callable[[], float] = time.time
     made: set[str] = field(default_factory=set)
     _work: list[_Child] = field(default_factory=list)
     _finished: list[tuple[Task, Finish]] = field(default_factory=list)
     _others: frozenset[int] = frozenset()
-    _ends_at: float | None = None
-    _heard: int = 0
 
-    def carry_out(self) -> tuple[JobEnd, ...]:
-        """Run every job to its end, and return how each ended.
-
-        After SIGINT, SIGTERM or SIGHUP nothing more begins, and what goes on is ended: a cell
-        writes its record meanwhile. A second signal kills it.
-        """
-        ends: list[JobEnd] = []
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
         self._others = frozenset(
             process.pid for process in processes() if process.parent == os.getpid()
         )
-        with adopting_orphans(), noting_signals() as received:
+        with adopting_orphans():
             try:
-                step = self.schedule.start()
-                while True:
-                    ends += self._follow(step)
-                    if len(received) > self._heard:
-                        self._heard = len(received)
-                        step = self._stop(received[-1])
-                    elif not self._work and not self._finished:
-                        return tuple(ends)
-                    else:
-                        ended = self._next(received)
-                        step = Step() if ended is None else self.schedule.ended(*ended)
+                yield
             finally:
                 self._kill()
                 self._end_orphans()
 
-    @property
-    def stopped(self) -> bool:
-        """Whether a signal ended the run."""
-        return self._ends_at is not None
+    def _is_busy(self) -> bool:
+        return bool(self._work or self._finished)
 
-    def _stop(self, signal_name: str) -> Step:
-        """Interrupt all that goes on, or kill it the second time; return what follows."""
-        if self.stopped:
-            self._kill()
-            return Step()
-        self._ends_at = time.monotonic() + INTERRUPT
-        self._note(Happened.STOPPED, detail=signal_name)
+    def _interrupt(self) -> None:
         for work in self._work:
             work.child.interrupt()
-        return self.schedule.stop()
 
-    def _follow(self, step: Step) -> tuple[JobEnd, ...]:
-        """Note the jobs that ended, and begin the tasks of a step."""
-        for end in step.ends:
-            self._note(Happened.ENDED, job=end.job, end=end)
-        for task in step.tasks:
-            self._begin(task)
-        return step.ends
+    def _kill(self) -> list[Step]:
+        for work in self._work:
+            work.child.end()
+        return []
 
-    def _next(self, received: Sequence[str]) -> tuple[Task, Finish] | None:
-        """Wait for the end of a task; return None for a signal that came meanwhile."""
-        while len(received) == self._heard:
-            if self._finished:
-                return self._finished.pop(0)
-            for work in self._work:
-                if (status := work.child.poll()) is not None:
-                    self._work.remove(work)
-                    self._end_orphans()
-                    return work.task, self._finish(work, status)
-            if self._ends_at is not None and time.monotonic() > self._ends_at:
-                self._kill()
-            self._look()
-            time.sleep(_LOOK)
-        return None
+    def _wait(self) -> list[Step]:
+        """Return what follows from the end of a task; where none ended, look and wait."""
+        if self._finished:
+            return [self.schedule.ended(*self._finished.pop(0))]
+        for work in self._work:
+            if (status := work.child.poll()) is not None:
+                self._work.remove(work)
+                self._end_orphans()
+                return [self.schedule.ended(work.task, self._finish(work, status))]
+        self._look()
+        time.sleep(_LOOK)
+        return []
 
     def _begin(self, task: Task) -> None:
         """Begin a task; one that cannot begin has ended at once."""
         kind = "build" if task.kind is TaskKind.BUILD else task.kind
         name = task.environment if task.job is None else task.job.replace("/", ".")
         path = self.state.logs / f"{name}.{kind}.log"
-        if (begins := _BEGINS.get(task.kind)) is not None:
+        if (begins := BEGINS.get(task.kind)) is not None:
             self._note(begins, environment=task.environment, job=task.job, log=str(path))
         try:
             line = self._line(task)
@@ -270,10 +228,6 @@ class LocalEngine:
         ]
         return sorted(found, key=lambda pair: pair[0].name)
 
-    def _kill(self) -> None:
-        for work in self._work:
-            work.child.end()
-
     def _end_orphans(self) -> None:
         """Kill what a child that ended left to this process, with all below it."""
         kept = {work.child.pid for work in self._work} | self._others
@@ -295,19 +249,6 @@ class LocalEngine:
         if task.job is not None and self.jobs[task.job].platform == Platform.CUDA:
             environ["CUDA_VISIBLE_DEVICES"] = ",".join(task.gpus)
         return environ
-
-    def _jobs(self, task: Task) -> list[Job]:
-        """Return the job of a task, or all those of its environment."""
-        if task.job is not None:
-            return [self.jobs[task.job]]
-        return [job for job in self.jobs.values() if job.environment == task.environment]
-
-    def _note(self, what: Happened, **more: object) -> None:
-        event = Event(what=what, at=self.clock(), **more)  # type: ignore[arg-type]
-        self.state.note(event)
-        # A terminal that is gone ends no run.
-        with contextlib.suppress(OSError):
-            self.watcher.event(event)
 
     def _last(self, log: Path) -> str:
         with contextlib.suppress(OSError):

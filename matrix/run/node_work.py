@@ -141,6 +141,7 @@ def carry_out(order: Order, tell: Tell, root: Path) -> Left:
 
     Where the run is to stop, the cell is interrupted and writes its record.
     """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray's processes block it
     if order.threads is None:
         os.environ.pop(_THREADS, None)  # Ray sets it to the cores of the task
     else:

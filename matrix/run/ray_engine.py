@@ -11,24 +11,22 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from matrix._util.files import NameTakenError, create_bytes
 from matrix.errors import MatrixError
 from matrix.run import node_work
 from matrix.run.cluster import Cluster, Node, nodes_of, short
-from matrix.run.job import Job, JobEnd
-from matrix.run.local_engine import INTERRUPT
+from matrix.run.engine import BEGINS, INTERRUPT, Engine
 from matrix.run.node_work import Left, Order
-from matrix.run.process import noting_signals
-from matrix.run.run_state import Event, Happened, RunState
+from matrix.run.run_state import Happened
 from matrix.run.schedule import Schedule
 from matrix.run.stage import Stage
 from matrix.run.task import Finish, Step, Task, TaskKind
-from matrix.run.watcher import Watcher, Working
+from matrix.run.watcher import Working
 
 Handle: TypeAlias = Any
 """Of an actor: its methods have no types."""
@@ -37,7 +35,6 @@ _LOOK = 0.2  # seconds that a look at the tasks waits for one to end
 _TICK = 1.0  # seconds between two looks at the stages
 _NODES = 5.0  # seconds between two looks at the nodes
 _GONE = 20.0  # seconds for Ray to notice that a node, whose task failed, is lost
-_BEGINS = {TaskKind.BUILD: Happened.BUILDS, TaskKind.RUN: Happened.RUNS}
 _NAME = re.compile(r"(cpu|cuda)/[A-Za-z0-9][\w.+-]{0,199}", re.ASCII)
 
 
@@ -51,8 +48,8 @@ class _Work:
 
 
 @dataclass(kw_only=True)
-class RayEngine:
-    """Carries out a schedule of these jobs, by key, on the nodes of a cluster.
+class RayEngine(Engine):
+    """Carries out a schedule on the nodes of a cluster.
 
     `records` is the folder of records here, `options` are those of `matrix run --here` that every
     cell gets, `tox` is how nodes call tox (empty: their own).
@@ -61,80 +58,41 @@ class RayEngine:
     cluster: Cluster
     nodes: Sequence[Node]
     records: Path
-    jobs: Mapping[str, Job]
     schedule: Schedule
-    state: RunState
-    watcher: Watcher
     options: tuple[str, ...] = ()
     tox: tuple[str, ...] = ()
-    clock: Callable[[], float] = time.time
     _work: dict[object, _Work] = field(default_factory=dict)
     _by_name: dict[str, Node] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
     _made: set[tuple[str, str]] = field(default_factory=set)
     _desk: Handle = None
-    _ends_at: float | None = None
-    _heard: int = 0
     _ticked: float = 0.0
     _counted: float = 0.0
+    # The node's own engine waits so long for a cell; then its record comes back.
+    _patience: ClassVar[float] = INTERRUPT + 15.0
 
-    def carry_out(self) -> tuple[JobEnd, ...]:
-        """Run every job to its end, and return how each ended.
-
-        After SIGINT, SIGTERM or SIGHUP nothing more begins, and cells at work write their records,
-        which come back. A second signal ends them without.
-        """
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
         ray = self.cluster.ray
         self._by_name = {node.machine.name: node for node in self.nodes}
         self._known = {node.id for node in self.nodes}
         self._desk = ray.remote(_Desk).options(num_cpus=0).remote()
-        ends: list[JobEnd] = []
-        with noting_signals() as received:
-            try:
-                steps = [self.schedule.start()]
-                while True:
-                    for step in steps:
-                        ends += self._follow(step)
-                    if len(received) > self._heard:
-                        self._heard = len(received)
-                        steps = self._stop(received[-1])
-                    elif not self._work:
-                        return tuple(ends)
-                    else:
-                        steps = self._next()
-            finally:
-                self._cancel()
-                ray.kill(self._desk)
+        try:
+            yield
+        finally:
+            self._kill()
+            ray.kill(self._desk)
 
-    @property
-    def stopped(self) -> bool:
-        """Whether a signal ended the run."""
-        return self._ends_at is not None
+    def _is_busy(self) -> bool:
+        return bool(self._work)
 
-    def _stop(self, signal_name: str) -> list[Step]:
-        """Have all that goes on end, or cancel it the second time; return what follows."""
-        if self.stopped:
-            return self._cancel()
-        self._ends_at = time.monotonic() + INTERRUPT
-        self._note(Happened.STOPPED, detail=signal_name)
+    def _interrupt(self) -> None:
         self._desk.stop.remote()
-        return [self.schedule.stop()]
 
-    def _follow(self, step: Step) -> tuple[JobEnd, ...]:
-        """Note the jobs that ended, and begin the tasks of a step."""
-        for end in step.ends:
-            self._note(Happened.ENDED, job=end.job, end=end)
-        for task in step.tasks:
-            self._begin(task)
-        return step.ends
-
-    def _next(self) -> list[Step]:
-        """Return what follows from what happened in the next moment."""
+    def _wait(self) -> list[Step]:
         ray = self.cluster.ray
         ready, _ = ray.wait(list(self._work), num_returns=1, timeout=_LOOK)
         steps = [step for ref in ready if ref in self._work for step in self._ended(ref)]
-        if self._ends_at is not None and time.monotonic() > self._ends_at:
-            steps += self._cancel()
         if time.monotonic() - self._ticked > _TICK:
             self._ticked = time.monotonic()
             self._show()
@@ -146,7 +104,7 @@ class RayEngine:
     def _begin(self, task: Task) -> None:
         """Have a node carry out a task."""
         node = self._by_name[task.machine]
-        if (begins := _BEGINS.get(task.kind)) is not None:
+        if (begins := BEGINS.get(task.kind)) is not None:
             self._note(begins, environment=task.environment, job=task.job, machine=task.machine)
         order = Order(
             task=task,
@@ -298,8 +256,8 @@ class RayEngine:
         with contextlib.suppress(OSError):
             self.watcher.tick(working)
 
-    def _cancel(self) -> list[Step]:
-        """End all that goes on, without its records; return what follows."""
+    def _kill(self) -> list[Step]:
+        """Cancel all that goes on, without its records; return what follows."""
         ray = self.cluster.ray
         steps = []
         for ref, work in list(self._work.items()):
@@ -308,17 +266,6 @@ class RayEngine:
                 ray.cancel(ref, force=True)
             steps.append(self.schedule.ended(work.task, Finish(works=False)))
         return steps
-
-    def _jobs(self, task: Task) -> list[Job]:
-        if task.job is not None:
-            return [self.jobs[task.job]]
-        return [job for job in self.jobs.values() if job.environment == task.environment]
-
-    def _note(self, what: Happened, **more: object) -> None:
-        event = Event(what=what, at=self.clock(), **more)  # type: ignore[arg-type]
-        self.state.note(event)
-        with contextlib.suppress(OSError):
-            self.watcher.event(event)
 
 
 class _Desk:
