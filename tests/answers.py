@@ -4,7 +4,7 @@ from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, FlagChange, MissingRun
 from matrix.attribution.symptoms import Symptom, SymptomKind
 from matrix.catalog.cells import Cell
-from matrix.record.model import Rung
+from matrix.record.model import Platform, Rung
 from matrix.verdict.reasons import Recorded
 
 SAVED = "num_compiled_artifacts_saved"
@@ -27,13 +27,13 @@ TORCH = reasons.AxisChange(
 FLAG = FlagChange(flag="VLLM_X", here=True, there=False)
 RERUN = MissingRun(
     name="py311-torch212-vllm020",
-    platform="cpu",
+    platform=Platform.CPU,
     question=reasons.Question(code=reasons.QuestionCode.FLAG),
     flags=(("VLLM_X", "0"),),
 )
 ONE = Attribution(
     cell=Cell("3.11", "2.12.0", "0.20.0"),
-    platform="cpu",
+    platform=Platform.CPU,
     case="small_startup[dense]",
     symptoms=(COUNT,),
     answer=Cause.TORCH,

@@ -18,7 +18,7 @@ from matrix.qualify.engine import qualify
 from matrix.qualify.model import Failure, Match, Qualification
 from matrix.qualify.query import Context, Query, Skipped
 from matrix.qualify.static_checks import StaticAnswers
-from matrix.record.model import PLATFORMS, Case, Outcome
+from matrix.record.model import PLATFORMS, Case, Outcome, Platform
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.sentences import (
@@ -51,7 +51,7 @@ def ask(
     project: str = "torch",
     candidate: str = NEXT,
     baseline: str = OLD,
-    platforms: tuple[str, ...] = PLATFORMS,
+    platforms: tuple[Platform, ...] = PLATFORMS,
     pythons: tuple[str, ...] = (),
     **more: Any,
 ) -> Query:

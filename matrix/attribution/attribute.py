@@ -47,7 +47,7 @@ from matrix.attribution.symptoms import (
     failure,
 )
 from matrix.catalog.releases import Releases
-from matrix.record.model import PLATFORMS, Record
+from matrix.record.model import PLATFORMS, Platform, Record
 from matrix.verdict.grid import Grid, environments
 from matrix.verdict.judge import CellVerdict
 
@@ -58,7 +58,7 @@ def attribute(
     grid: Grid | None = None,
     *,
     names: frozenset[str] | None = None,
-    platform: str | None = None,
+    platform: Platform | None = None,
     case: str | None = None,
     changes: bool = False,
     late: str | None = None,
@@ -161,7 +161,7 @@ def unanswered(
     releases: Releases,
     *,
     names: frozenset[str] | None = None,
-    platform: str | None = None,
+    platform: Platform | None = None,
     case: str | None = None,
 ) -> tuple[tuple[str, str], ...]:
     """Return the cells, by name and platform, of which no run shows whether the selection fails.

@@ -26,7 +26,7 @@ from matrix.attribution.observations import (
 from matrix.attribution.symptoms import State, Symptom, state_of, symptoms_between
 from matrix.catalog.cells import Cell, build_of, public_key
 from matrix.errors import MatrixError
-from matrix.record.model import Departure
+from matrix.record.model import Departure, Platform
 
 
 class BisectionError(MatrixError):
@@ -271,7 +271,7 @@ def environments_along(
 
 
 def observed_along(
-    axis: Mapping[str, Cell], case: str, platform: str, observations: Iterable[Observation]
+    axis: Mapping[str, Cell], case: str, platform: Platform, observations: Iterable[Observation]
 ) -> tuple[dict[str, Observation], set[str]]:
     """Return the run that represents each environment of an axis, and the unclear environments.
 

@@ -9,6 +9,7 @@ from matrix.attribution.reasons import Question, Reason
 from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
 from matrix.record.defaults import DefaultChange
+from matrix.record.model import Platform
 
 
 class Cause(StrEnum):
@@ -45,7 +46,7 @@ class MissingRun:
     """
 
     name: str
-    platform: str
+    platform: Platform
     question: Question
     flags: tuple[tuple[str, str], ...] = ()
     stock: bool = False
@@ -63,7 +64,7 @@ class Attribution:
     """
 
     cell: Cell
-    platform: str
+    platform: Platform
     case: str
     symptoms: tuple[Symptom, ...]
     answer: Cause

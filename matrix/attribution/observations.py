@@ -17,7 +17,7 @@ from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.record.environment import environment_of
-from matrix.record.model import STARTS, Case, Defaults, Departure, Outcome, Record, Rung
+from matrix.record.model import STARTS, Case, Defaults, Departure, Outcome, Platform, Record, Rung
 from matrix.record.signature import signature
 from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.events import StartEvent, telling
@@ -70,7 +70,7 @@ class Observation:
     """
 
     cell: Cell
-    platform: str
+    platform: Platform
     case: str
     started: str
     ended: ObservationEnd

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from matrix._util.enums import StrEnum
-from matrix.record.model import Departure
+from matrix.record.model import Departure, Platform
 
 
 class Along(StrEnum):
@@ -183,7 +183,7 @@ class OtherPlatformClean:
     """The same cell is clean on the other platform, where a counter has the value `counted`."""
 
     code: ClassVar[AttributionCode] = AttributionCode.OTHER_PLATFORM_CLEAN
-    platform: str
+    platform: Platform
     counted: int | None
     confounders: tuple[Confounder, ...] = ()
 
@@ -214,7 +214,7 @@ class PythonAndAnotherDiffer:
 
     code: ClassVar[AttributionCode] = AttributionCode.PYTHON_AND_ANOTHER_DIFFER
     differs: RunDifference
-    platform: str
+    platform: Platform
     python: str
     torch: str
     vllm: str
@@ -234,7 +234,7 @@ class StockAndAnotherDiffer:
     differs: RunDifference | None
     own: bool
     not_stock: tuple[Departure, ...]
-    platform: str
+    platform: Platform
     python: str
     torch: str
     vllm: str

@@ -20,7 +20,7 @@ from matrix.attribution.runs_index import RunsIndex
 from matrix.attribution.symptoms import State, Symptom, state_of
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
-from matrix.record.model import PLATFORMS
+from matrix.record.model import PLATFORMS, Platform
 from matrix.verdict.grid import Grid
 
 _FLAG_VALUES = {True: "1", False: "0"}
@@ -57,7 +57,7 @@ class Planner:
         pins = {release.version: release.torch for release in releases.vllm}
         return cls(index=index, grid=grid, pins=pins, environments=environments, along=along)
 
-    def can_run(self, name: str, platform: str) -> Cell | None:
+    def can_run(self, name: str, platform: Platform) -> Cell | None:
         """Return the cell of an environment, or None where a static check rules it out.
 
         Off-pin, where vLLM's extensions are loaded, None also stands for an environment that is not
@@ -151,7 +151,7 @@ class Planner:
             return []
         return [self._cause(own, run.cell, run.platform, subject)]
 
-    def _cause(self, own: Observation, cell: Cell, platform: str, subject: str) -> MissingRun:
+    def _cause(self, own: Observation, cell: Cell, platform: Platform, subject: str) -> MissingRun:
         """Return the run of a cell which shows whether the subject is the cause."""
         return MissingRun(
             name=cell.name,

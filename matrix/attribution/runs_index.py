@@ -17,7 +17,7 @@ from matrix.attribution.flaky import representative
 from matrix.attribution.observations import WHOLE_RUN, Observation, ObservationEnd, Runs, observe
 from matrix.attribution.reasons import Along
 from matrix.catalog.cells import Cell
-from matrix.record.model import Record
+from matrix.record.model import Platform, Record
 from matrix.rules.expectations import Expectations
 from matrix.verdict.grid import ran_cell
 from matrix.verdict.judge import CellVerdict, judge
@@ -99,11 +99,11 @@ class RunsIndex:
             points.sort(key=_release)
         return cls(cases=cases, axes=axes)
 
-    def runs(self, platform: str, case: str, cell: Cell) -> Runs | None:
+    def runs(self, platform: Platform, case: str, cell: Cell) -> Runs | None:
         """Return the runs of a case of a cell's pair, on any Python; None where there is none."""
         return self.cases.get((platform, case), {}).get((cell.torch, cell.vllm))
 
-    def ran(self, platform: str, case: str, cell: Cell, *, stock: bool) -> bool:
+    def ran(self, platform: Platform, case: str, cell: Cell, *, stock: bool) -> bool:
         """Return whether a cell ran a case, so that one more run without flags adds nothing.
 
         With `stock`, a run in an environment that is not stock does not count.
@@ -120,7 +120,7 @@ class RunsIndex:
             run.ended is ObservationEnd.FAILED for run in whole if run.cell == cell
         )
 
-    def ran_apart(self, platform: str, case: str, cell: Cell) -> bool:
+    def ran_apart(self, platform: Platform, case: str, cell: Cell) -> bool:
         """Return whether a cell ran a case, and never in an environment that is stock."""
         runs = self.runs(platform, case, cell) or self.runs(platform, WHOLE_RUN, cell) or ()
         here = [run.is_stock for run in runs if run.cell == cell]

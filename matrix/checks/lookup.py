@@ -57,7 +57,7 @@ class Answers:
         )
         self._candidates = {build.key: build for build in releases.candidates.of("vllm")}
 
-    def resolves(self, cell: Cell, platform: str) -> Answer | None:
+    def resolves(self, cell: Cell, platform: Platform) -> Answer | None:
         """Tell whether a resolver finds a full set of packages for the cell.
 
         The ladder asks for each platform, and both install the same wheels; but those with a torch

@@ -211,6 +211,7 @@ class _Records:
     """The records of the options, as they are at each call; `status` is 2 where a record is bad."""
 
     def __init__(self, options: argparse.Namespace) -> None:
+        from matrix.record.model import Platform
         from matrix.rules.expectations_file import load_expectations
         from matrix.run.bisection import CaseQuery
 
@@ -219,7 +220,7 @@ class _Records:
         self.status = 0
         self.query = CaseQuery(
             case=options.case,
-            platform=options.platform,
+            platform=Platform(options.platform),
             expectations=load_expectations(options.expectations),
         )
 

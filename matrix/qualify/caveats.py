@@ -28,7 +28,7 @@ from matrix.qualify.query import (
     same_release,
 )
 from matrix.qualify.runs import CellRun, ReleaseRuns, Variant
-from matrix.record.model import Departure, Record
+from matrix.record.model import Departure, Platform, Record
 from matrix.record.startup_tests import load_startup_tests
 from matrix.record.writer import to_json
 from matrix.rules.provisional import LastRelease
@@ -70,7 +70,7 @@ class NoRecords(NamedTuple):
 
     project: Project
     releases: tuple[str, ...]
-    platform: str
+    platform: Platform
     narrowed: bool
     others: tuple[str, ...]
     code: Literal[CaveatCode.NO_RECORDS] = CaveatCode.NO_RECORDS
@@ -90,7 +90,7 @@ class OlderRecords(NamedTuple):
 
     path: Path
     cell: str
-    platform: str
+    platform: Platform
     count: int  # type: ignore[assignment]  # hides that of a tuple, which nobody calls
     code: Literal[CaveatCode.OLDER_RECORDS] = CaveatCode.OLDER_RECORDS
 
@@ -108,7 +108,7 @@ class OtherFlags(NamedTuple):
 
     path: Path
     cell: str
-    platform: str
+    platform: Platform
     other: Path
     variant: Variant
     code: Literal[CaveatCode.OTHER_FLAGS] = CaveatCode.OTHER_FLAGS
@@ -122,7 +122,7 @@ class OtherCellName(NamedTuple):
 
     path: Path
     cell: str
-    platform: str
+    platform: Platform
     other: Path
     name: str
     verdict: str
@@ -134,7 +134,7 @@ class NotStockRun(NamedTuple):
 
     path: Path
     cell: str
-    platform: str
+    platform: Platform
     packages: tuple[Departure, ...]
     code: Literal[CaveatCode.NOT_STOCK] = CaveatCode.NOT_STOCK
 
@@ -147,7 +147,7 @@ class ProvisionalRun(NamedTuple):
 
     path: Path
     cell: str
-    platform: str
+    platform: Platform
     releases: tuple[LastRelease, ...]
     cases: int
     differ: int
@@ -158,7 +158,7 @@ class NoBaseline(NamedTuple):
     """A cell that only the candidate ran, in which nothing is wrong."""
 
     cell: str
-    platform: str
+    platform: Platform
     code: Literal[CaveatCode.NO_BASELINE] = CaveatCode.NO_BASELINE
 
 

@@ -30,7 +30,7 @@ from matrix.qualify.query import (
     may_match,
     releases_of,
 )
-from matrix.record.model import ErrorKind, Record
+from matrix.record.model import ErrorKind, Platform, Record
 from matrix.record.reader import read_many
 from matrix.record.running import split_running
 from matrix.store.layout import Place as Source
@@ -144,7 +144,7 @@ def _observed(run: RunRow) -> Observed:
     named = factors(run.cell)
     torch = None if run.torch == named.torch else run.torch
     vllm = None if run.vllm == named.vllm else run.vllm
-    return Observed(run.cell, run.platform, torch, vllm, run.error, run.has_cases)
+    return Observed(run.cell, Platform(run.platform), torch, vllm, run.error, run.has_cases)
 
 
 def select(
@@ -160,8 +160,9 @@ def select(
     for run in runs:
         key = run.cell, run.platform, run.torch, run.vllm, run.error, run.has_cases
         if key not in places:
-            found = releases_of(_observed(run), releases)
-            places[key] = None if found is None else CellReleases(run.cell, run.platform, *found)
+            seen = _observed(run)
+            found = releases_of(seen, releases)
+            places[key] = None if found is None else CellReleases(run.cell, seen.platform, *found)
         place = places[key]
         if place is not None:
             groups.setdefault(place, []).append(run)

@@ -24,7 +24,7 @@ from matrix.qualify.reasons import NoTimes, UnknownReason
 from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.static_checks import RungComparison, step_signature
 from matrix.qualify.unjudged import Unjudged
-from matrix.record.model import PLATFORMS, CellRef, Rung
+from matrix.record.model import PLATFORMS, CellRef, Platform, Rung
 from matrix.rules.waivers import Finding, Waiver, Waivers
 from matrix.verdict.ladder import LadderStep
 from matrix.verdict.reasons import Reason
@@ -167,7 +167,7 @@ class Unknown:
     """
 
     cell: str
-    platform: str
+    platform: Platform
     case: str | None
     reason: UnknownReason
     blocks: bool = True

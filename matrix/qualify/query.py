@@ -18,7 +18,7 @@ from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.cells import CellError, factors, public_key
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
-from matrix.record.model import PLATFORMS, ErrorKind
+from matrix.record.model import PLATFORMS, ErrorKind, Platform
 from matrix.rules.expectations import Expectations
 from matrix.rules.waivers import Waivers
 
@@ -45,7 +45,7 @@ class Query:
     project: Project
     candidate: str
     baseline: str
-    platforms: tuple[str, ...] = PLATFORMS
+    platforms: tuple[Platform, ...] = PLATFORMS
     pythons: tuple[str, ...] = ()
     under: SpecifierSet | None = None
     others: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ class Query:
         """Return whether a release is the candidate or the baseline."""
         return same_release(release, self.candidate) or same_release(release, self.baseline)
 
-    def covers(self, cell: str, platform: str, other: str) -> bool:
+    def covers(self, cell: str, platform: Platform, other: str) -> bool:
         """Return whether the query is about this cell on this platform.
 
         `other` is the release of the other project that ran in it.
@@ -105,7 +105,7 @@ class CellReleases(NamedTuple):
     """A cell on a platform with the exact releases that ran in it."""
 
     cell: str
-    platform: str
+    platform: Platform
     torch: str
     vllm: str
 
@@ -113,7 +113,7 @@ class CellReleases(NamedTuple):
 class PlatformReleases(NamedTuple):
     """The exact releases of one run on a platform."""
 
-    platform: str
+    platform: Platform
     torch: str
     vllm: str
 
@@ -134,7 +134,7 @@ class Observed(NamedTuple):
     """What a record, or its summary, holds about the releases that ran; `error` is its kind."""
 
     cell: str
-    platform: str
+    platform: Platform
     torch: object
     vllm: object
     error: str | None

@@ -31,6 +31,7 @@ from matrix.record.model import (
     Departure,
     ErrorKind,
     Outcome,
+    Platform,
     Record,
     Rung,
 )
@@ -52,7 +53,7 @@ WHOLE_RUN = None
 class CellKey(NamedTuple):
     """A cell without the project in question: platform, other project's release, Python."""
 
-    platform: str
+    platform: Platform
     other: str
     python: str
 

@@ -26,7 +26,7 @@ from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
 from matrix.qualify.query import Query, find_release
 from matrix.qualify.runs import ReleaseRuns
-from matrix.record.model import RUNGS, Rung
+from matrix.record.model import RUNGS, Platform, Rung
 from matrix.record.signature import signature
 from matrix.verdict.grid import Grid, Seen, Square, shown_torch, shown_vllm, survey
 from matrix.verdict.ladder import CHEAP, LadderStep, Progress, evidence_of
@@ -48,7 +48,7 @@ class RungChange(StrEnum):
 class StaticAnswers(Protocol):
     """What answers the rungs *resolves* and *links*; None for a cell that was not checked."""
 
-    def resolves(self, cell: Cell, platform: str) -> Answer | None:
+    def resolves(self, cell: Cell, platform: Platform) -> Answer | None:
         """Return whether a resolver finds a full set of packages."""
 
     def links(self, cell: Cell) -> Answer | None:
@@ -70,7 +70,7 @@ class RungComparison:
     where it holds for all.
     """
 
-    platform: str
+    platform: Platform
     baseline: Standing
     candidate: Standing
     change: RungChange | None
@@ -147,12 +147,12 @@ class StaticChecks:
         )
         return cls(query=query, grid=grid, baseline=baseline, candidate=candidate)
 
-    def progress(self, other: str, python: str, platform: str) -> PairProgress | None:
+    def progress(self, other: str, python: str, platform: Platform) -> PairProgress | None:
         """Return how far both sides get with that release of the other project, if known."""
         found = self._on_pythons((python,), other, platform)
         return found[0][1] if found else None
 
-    def every(self) -> Mapping[tuple[str, str], list[tuple[str, PairProgress]]]:
+    def every(self) -> Mapping[tuple[Platform, str], list[tuple[str, PairProgress]]]:
         """Return the progress of all that the query is about, with its Python.
 
         The keys are a platform and a release of the other project: those that a grid shows, which
@@ -171,7 +171,7 @@ class StaticChecks:
         }
 
     def _on_pythons(
-        self, pythons: Iterable[str], other: str, platform: str
+        self, pythons: Iterable[str], other: str, platform: Platform
     ) -> list[tuple[str, PairProgress]]:
         """Return the progress on those of these Pythons that both sides have, with the Python."""
         before, after = (
@@ -186,7 +186,7 @@ class StaticChecks:
             if baseline is not None and candidate is not None
         ]
 
-    def _square(self, release: str, other: str, platform: str) -> Square | None:
+    def _square(self, release: str, other: str, platform: Platform) -> Square | None:
         """Return the square of a release of the project in question with one of the other."""
         torch, vllm = (release, other) if self.query.project is Project.TORCH else (other, release)
         return self.grid.squares.get((platform, torch, vllm))
@@ -226,7 +226,7 @@ def step_signature(step: LadderStep) -> str:
 
 
 def compare_rungs(
-    progress: Mapping[tuple[str, str], Iterable[tuple[str, PairProgress]]],
+    progress: Mapping[tuple[Platform, str], Iterable[tuple[str, PairProgress]]],
 ) -> tuple[RungComparison, ...]:
     """Return these rungs by platform, releases that fare alike together.
 

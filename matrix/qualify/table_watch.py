@@ -23,6 +23,7 @@ from matrix.qualify.watch import (
     follow,
 )
 from matrix.record.content import content_hash
+from matrix.record.model import Platform
 from matrix.record.signature import signature
 from matrix.verdict.judge import CaseVerdict
 from matrix.verdict.reasons import failure_key
@@ -34,7 +35,7 @@ class TablePlace(NamedTuple):
     """A cell on a platform."""
 
     cell: str
-    platform: str
+    platform: Platform
 
 
 @dataclass(frozen=True, kw_only=True)

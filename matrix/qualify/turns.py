@@ -17,6 +17,7 @@ from matrix.qualify.query import Side
 from matrix.qualify.runs import CaseState, CellRun, cut_short, outcome
 from matrix.qualify.seconds import Estimate
 from matrix.qualify.speed import Round, measure
+from matrix.record.model import Platform
 from matrix.record.startup_tests import StartupTests, load_startup_tests
 from matrix.verdict.grid import is_of
 
@@ -50,7 +51,11 @@ class PlannedRounds:
 
 
 def rounds_between(
-    baseline: Cell, candidate: Cell, platform: str, rounds: Iterable[Round], tests: StartupTests
+    baseline: Cell,
+    candidate: Cell,
+    platform: Platform,
+    rounds: Iterable[Round],
+    tests: StartupTests,
 ) -> tuple[Round, ...]:
     """Return the rounds of these two cells, of these very builds, with the startup tests of now."""
     cells = {Side.BASELINE: baseline, Side.CANDIDATE: candidate}

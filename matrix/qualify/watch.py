@@ -17,6 +17,7 @@ from matrix._util.enums import StrEnum
 from matrix.qualify.cache_check import CACHE_CHECK
 from matrix.qualify.model import Drift, Failure, Qualification, QualificationVerdict
 from matrix.qualify.runs import CaseState, CellRun, outcome, run_outcome
+from matrix.record.model import Platform
 
 
 class Status(StrEnum):
@@ -45,7 +46,7 @@ class CasePlace(NamedTuple):
     """A case of a cell on a platform; the case "" is the run as a whole."""
 
     cell: str
-    platform: str
+    platform: Platform
     case: str
 
 

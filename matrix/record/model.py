@@ -473,7 +473,7 @@ class CellRef:
     """A cell with its exact releases, on a platform."""
 
     cell: str
-    platform: str
+    platform: Platform
     torch: str
     vllm: str
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matrix.catalog.cells import axis_of, is_candidate
-from matrix.record.model import PLATFORMS, Rung
+from matrix.record.model import PLATFORMS, Platform, Rung
 from matrix.report.marks import marks
 from matrix.report.page import template
 from matrix.verdict.grid import Grid, Square, ran_cell
@@ -51,7 +51,7 @@ class _Standing:
     grid shows a Python without a run.
     """
 
-    platform: str
+    platform: Platform
     python: str
     verdict: Verdict
     reached: Rung | None
@@ -95,7 +95,7 @@ def render(table: Table, grid: Grid | None = None) -> Mapping[str, str]:
 
 
 def badge(
-    label: str, verdict: str, title: str = "", platform: str | None = None, apart: str = ""
+    label: str, verdict: str, title: str = "", platform: Platform | None = None, apart: str = ""
 ) -> str:
     """Return one badge: a label (`torch 2.10 | vLLM 0.19`), its verdict and, if given, a platform.
 
@@ -140,14 +140,14 @@ def _name(torch: str, vllm: str) -> str:
     return f"{'-'.join(names)}.svg"
 
 
-def _shown(grid: Grid | None) -> Mapping[tuple[str, str, str], Sequence[_Standing]]:
+def _shown(grid: Grid | None) -> Mapping[tuple[Platform, str, str], Sequence[_Standing]]:
     """Return what the grid shows of the releases that ran, by platform, minor torch and vLLM.
 
     Of releases that ran on the other platform only, it is the check that fails on this one.
     """
     squares = grid.squares.values() if grid is not None else ()
     ran = {(square.torch, square.vllm) for square in squares if _did_run(square)}
-    found: dict[tuple[str, str, str], list[_Standing]] = {}
+    found: dict[tuple[Platform, str, str], list[_Standing]] = {}
     for square in squares:
         if _did_run(square) or (
             (square.torch, square.vllm) in ran and square.shown.verdict != Verdict.UNTESTED
@@ -174,7 +174,7 @@ def _standing(progress: Progress) -> _Standing:
 
 
 def _apart(
-    table: Table, grid: Grid | None, at: tuple[str, str, str], squares: Sequence[_Standing]
+    table: Table, grid: Grid | None, at: tuple[Platform, str, str], squares: Sequence[_Standing]
 ) -> Iterable[_Standing]:
     """Yield the entries of a pair whose releases the grid does not have, or all without squares."""
     for entry in table.pair(*at):

@@ -9,13 +9,14 @@ from dataclasses import fields
 from matrix._util.text import aligned, clean, clip, listed
 from matrix.attribution.bisect import BisectionOutcome, Search, SkipCode
 from matrix.catalog.candidates.steps import LineChange, Step
+from matrix.record.model import Platform
 from matrix.report.attribution.sentences import symptom_words
 from matrix.report.stock import mark
 
 _MAX_WIDTH = 400
 
 
-def line_text(search: Search, case: str, platform: str, change: LineChange | None) -> str:
+def line_text(search: Search, case: str, platform: Platform, change: LineChange | None) -> str:
     """Return what the steps of a line did that were tried, and where the line changes."""
     text = lines(search, case, platform, tried=True)
     if change is None:
@@ -51,7 +52,7 @@ def _runs(count: int, more: str = "") -> str:
 def to_json(
     search: Search,
     case: str,
-    platform: str,
+    platform: Platform,
     change: LineChange | None = None,
     runs: int | None = None,
 ) -> str:
@@ -111,7 +112,7 @@ def _step_value(step: Step) -> dict[str, object]:
     return {field.name: getattr(step, field.name) for field in fields(step)}
 
 
-def lines(search: Search, case: str, platform: str, *, tried: bool = False) -> str:
+def lines(search: Search, case: str, platform: Platform, *, tried: bool = False) -> str:
     """Return what each environment did, and the first release whose result differs.
 
     With `tried` the environments that never ran are left out.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
-from matrix.record.model import RUNGS, Rung
+from matrix.record.model import RUNGS, Platform, Rung
 from matrix.report import marks, provisional
 from matrix.report.coded import coded, operand
 from matrix.report.reasons import contradiction_words, reason_words
@@ -70,7 +70,7 @@ def section(grid: Grid | None) -> str:
     return "\n".join([*parts, *(part for part in notes if part)])
 
 
-def lines(grid: Grid, platforms: Sequence[str]) -> str:
+def lines(grid: Grid, platforms: Sequence[Platform]) -> str:
     """Return the grid of these platforms as aligned text, with the causes below it."""
     text: list[str] = []
     for platform in platforms:
@@ -217,7 +217,7 @@ def _counted(grid: Grid) -> str:
     return tabular(head, rows, right=range(1, len(head)))
 
 
-def _platform(grid: Grid, platform: str) -> list[str]:
+def _platform(grid: Grid, platform: Platform) -> list[str]:
     causes, numbers = _causes(grid, platform)
     rows = [
         [
@@ -239,7 +239,7 @@ def _platform(grid: Grid, platform: str) -> list[str]:
     return [table, "\n".join(notes) + "\n" if notes else ""]
 
 
-def _row(grid: Grid, platform: str, row: int) -> Iterable[tuple[int, Square]]:
+def _row(grid: Grid, platform: Platform, row: int) -> Iterable[tuple[int, Square]]:
     vllm = grid.rows[row].version
     for column, torch in enumerate(grid.columns):
         yield column, grid.squares[platform, torch.version, vllm]
@@ -283,7 +283,9 @@ def _reached(found: Progress, nothing: str) -> str:
     return f"{found.reached or nothing}{' ?' if found.skipped else ''}"
 
 
-def _causes(grid: Grid, platform: str) -> tuple[list[_Cause], dict[tuple[int, int], list[int]]]:
+def _causes(
+    grid: Grid, platform: Platform
+) -> tuple[list[_Cause], dict[tuple[int, int], list[int]]]:
     """Return the reasons of the platform, each once, and their numbers by place in the grid."""
     places: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
     for row in range(len(grid.rows)):

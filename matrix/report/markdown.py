@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matrix._util.text import code, listed, markdown, plural, ratio, seconds, tabular
-from matrix.record.model import STARTS, Case
+from matrix.record.model import STARTS, Case, Platform
 from matrix.report import agreement, grid, marks, notes, provisional, stock, upstream
 from matrix.report.attribution.markdown import section as attribution_section
 from matrix.report.model import Report
@@ -99,7 +99,7 @@ def _head(table: Table) -> str:
     )
 
 
-def counts(table: Table, platform: str) -> str:
+def counts(table: Table, platform: Platform) -> str:
     """Return how many cells ran on the platform, and their verdicts. Platforms do not add up."""
     verdicts = [
         entry.verdict.verdict for entry in table.entries if entry.record.platform == platform
@@ -114,7 +114,7 @@ def counts(table: Table, platform: str) -> str:
     return f"{platform}: {plural(len(verdicts), 'cell')} ({found}{few})"
 
 
-def results(table: Table, platform: str) -> list[str]:
+def results(table: Table, platform: Platform) -> list[str]:
     """Return the verdicts of the pairs that ran on the platform as a grid, and notes on them."""
     torches, vllms = table.releases(platform)
     notes: list[str] = []

@@ -31,7 +31,7 @@ class Situation:
     """Where a start was observed: the case, the platform, full versions, the effective flags."""
 
     case: str
-    platform: str
+    platform: Platform
     torch: str
     vllm: str
     flags: Mapping[str, object]
@@ -189,7 +189,7 @@ class Expectations:
                     _check_tie(other, rule, self.name)
             cases.setdefault(bare, []).append(rule)
 
-    def _of(self, case: str, platform: str, start: str) -> Sequence[Rule]:
+    def _of(self, case: str, platform: Platform, start: str) -> Sequence[Rule]:
         """Return the rules for this start of this case there, in the order of the file."""
         key = case, platform, start
         if key not in self._asked:

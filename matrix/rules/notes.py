@@ -46,7 +46,7 @@ class Note:
     torch: VersionRange = field(default_factory=VersionRange)
     vllm: VersionRange = field(default_factory=VersionRange)
 
-    def covers(self, platform: str, torch: str, vllm: str) -> bool:
+    def covers(self, platform: Platform, torch: str, vllm: str) -> bool:
         """Tell whether it speaks of this pair on this platform."""
         return (
             self.platform in (None, platform)

@@ -26,6 +26,7 @@ from matrix.attribution.observations import Observation, ObservationEnd, observe
 from matrix.catalog.candidates.series import StepError
 from matrix.catalog.cells import Cell, is_candidate_name
 from matrix.catalog.releases import Releases
+from matrix.record.model import Platform
 from matrix.rules.expectations import Expectations
 from matrix.run.candidates.line import Line
 from matrix.store.loaded import LoadedRecords
@@ -46,7 +47,7 @@ class CaseQuery:
     """The case and the platform of a bisection, and the expectations that judge its runs."""
 
     case: str
-    platform: str
+    platform: Platform
     expectations: Expectations
 
     def seen(self, read: LoadedRecords, cells: Mapping[str, Cell], late: str) -> SeenSteps:

@@ -32,7 +32,7 @@ from matrix.record.model import PLATFORMS, Platform, Record, Rung
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.ladder import Progress, RunEvidence, assess, badness, evidence_of, level
 
-Resolves = Callable[[Cell, str], Answer | None]
+Resolves = Callable[[Cell, Platform], Answer | None]
 Links = Callable[[Cell], Answer | None]
 Seen = Mapping[tuple[Cell, str], RunEvidence]
 
@@ -43,7 +43,7 @@ class Square:
 
     torch: str
     vllm: str
-    platform: str
+    platform: Platform
     cells: tuple[Progress, ...]
 
     @property
@@ -114,10 +114,10 @@ class Grid:
     torch: tuple[Torch, ...]
     vllm: tuple[Vllm, ...]
     pythons: tuple[str, ...]
-    squares: Mapping[tuple[str, str, str], Square]
+    squares: Mapping[tuple[Platform, str, str], Square]
 
     @property
-    def platforms(self) -> tuple[str, ...]:
+    def platforms(self) -> tuple[Platform, ...]:
         """The platforms of the squares, `cuda` first."""
         return tuple(dict.fromkeys(platform for platform, _, _ in self.squares))
 
@@ -137,11 +137,11 @@ class Grid:
         shown |= {release.torch for release in self.rows}
         return tuple(release for release in self.torch if release.version in shown)
 
-    def counts(self, platform: str) -> Counter[tuple[str, str | None]]:
+    def counts(self, platform: Platform) -> Counter[tuple[str, str | None]]:
         """Return how many pairs `reached` a rung or none, or `fails` at one."""
         return Counter(standing(square.shown) for square in self._of(platform))
 
-    def cell_counts(self, platform: str) -> Counter[tuple[str, str | None]]:
+    def cell_counts(self, platform: Platform) -> Counter[tuple[str, str | None]]:
         """Return how many cells, each pair on each Python, `reached` a rung or none, or `fails`."""
         return Counter(
             standing(progress) for square in self._of(platform) for progress in square.cells
@@ -155,17 +155,17 @@ class Grid:
             vllm=tuple(release for release in self.vllm if _accepts(vllm, release.version)),
         )
 
-    def progress(self, cell: Cell, platform: str) -> Progress | None:
+    def progress(self, cell: Cell, platform: Platform) -> Progress | None:
         """Return what is known of a cell, or None where the grid does not have it."""
         square = self.squares.get((platform, cell.torch, cell.vllm))
         return None if square is None else square.on_python(cell.python)
 
-    def ruled_out(self, cells: Mapping[str, Cell], platform: str) -> set[str]:
+    def ruled_out(self, cells: Mapping[str, Cell], platform: Platform) -> set[str]:
         """Return which of these cells a check rules out, by their names here."""
         known = {name: self.progress(cell, platform) for name, cell in cells.items()}
         return {name for name, found in known.items() if found is not None and found.ruled_out}
 
-    def _of(self, platform: str) -> Iterable[Square]:
+    def _of(self, platform: Platform) -> Iterable[Square]:
         return (square for place, square in self.squares.items() if place[0] == platform)
 
     def _ran(self, what: str) -> set[str]:
@@ -215,7 +215,7 @@ def survey(
     """
     declarations, seen = Declarations(releases), seen or {}
     places = [(torch, vllm) for torch in releases.every_torch for vllm in releases.every_vllm]
-    squares: dict[tuple[str, str, str], Square] = {}
+    squares: dict[tuple[Platform, str, str], Square] = {}
     for torch, vllm in places:
         found: dict[Platform, list[Progress]] = {platform: [] for platform in PLATFORMS}
         # The Pythons of a pair mostly get the same answers.

@@ -16,7 +16,7 @@ from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.facts import AnyFact
 from matrix.checks.lookup import Answer
-from matrix.record.model import RUNGS, Departure, Record, Rung
+from matrix.record.model import RUNGS, Departure, Platform, Record, Rung
 from matrix.rules.provisional import Provisional
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.reasons import Checked, Reason, failure_key, first_line
@@ -121,7 +121,7 @@ class Progress:
     """
 
     cell: Cell
-    platform: str
+    platform: Platform
     steps: tuple[LadderStep, ...]
     verdict: Verdict
     reached: Rung | None
@@ -283,7 +283,7 @@ def _passed_untested(record: Record, verdict: CellVerdict) -> frozenset[Rung]:
 
 def assess(
     cell: Cell,
-    platform: str,
+    platform: Platform,
     declared: Declared,
     *,
     resolves: Answer | None = None,
@@ -368,7 +368,7 @@ def _resolves(answer: Answer | None, ran: RunEvidence | None) -> LadderStep:
     return _UNKNOWN_STEPS[Rung.RESOLVES] if answer is None else _answered(Rung.RESOLVES, answer)
 
 
-def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> LadderStep:
+def _links(answer: Answer | None, platform: Platform, ran: RunEvidence | None) -> LadderStep:
     if platform == "cpu":
         if answer is None:
             return _NOT_NEEDED
@@ -409,7 +409,7 @@ def _run_step(rung: Rung, ran: RunEvidence | None) -> LadderStep:
 
 
 def _contradictions(
-    platform: str,
+    platform: Platform,
     declared: Declared,
     resolves: Answer | None,
     links: Answer | None,

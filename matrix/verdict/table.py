@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from matrix.catalog.cells import FactorOrder, Factors, factor_order, factors
 from matrix.catalog.releases import Releases
-from matrix.record.model import PLATFORMS, Case, Record
+from matrix.record.model import PLATFORMS, Case, Platform, Record
 from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running
 from matrix.verdict.ladder import Part, RunEvidence, badness, evidence_of, highest, part_of
@@ -89,7 +89,7 @@ class Table:
         return tuple((entry.record, entry.verdict) for entry in self.entries)
 
     @property
-    def platforms(self) -> tuple[str, ...]:
+    def platforms(self) -> tuple[Platform, ...]:
         """The platforms that have an entry."""
         return tuple(dict.fromkeys(entry.record.platform for entry in self.entries))
 
@@ -102,26 +102,26 @@ class Table:
             if entry.part is not None
         }
 
-    def releases(self, platform: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def releases(self, platform: Platform) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the minor releases of torch and vLLM on the platform, oldest first."""
         named = [entry.factors for entry in self.entries if entry.record.platform == platform]
         torch = sorted({factors.torch for factors in named}, key=factor_order)
         vllm = sorted({str(factors.vllm) for factors in named}, key=factor_order)
         return tuple(torch), tuple(vllm)
 
-    def pair(self, platform: str, torch: str, vllm: str) -> tuple[Entry, ...]:
+    def pair(self, platform: Platform, torch: str, vllm: str) -> tuple[Entry, ...]:
         """Return the entries of one pair of minor releases: one for each Python."""
         return tuple(self._pairs.get((platform, torch, vllm), ()))
 
     @cached_property
-    def _pairs(self) -> Mapping[tuple[str, str, str], list[Entry]]:
-        found: dict[tuple[str, str, str], list[Entry]] = {}
+    def _pairs(self) -> Mapping[tuple[Platform, str, str], list[Entry]]:
+        found: dict[tuple[Platform, str, str], list[Entry]] = {}
         for entry in self.entries:
             key = entry.record.platform, entry.factors.torch, str(entry.factors.vllm)
             found.setdefault(key, []).append(entry)
         return found
 
-    def worst(self, platform: str, torch: str, vllm: str) -> Entry | None:
+    def worst(self, platform: Platform, torch: str, vllm: str) -> Entry | None:
         """Return the entry with the worst verdict among a pair's Pythons, or None.
 
         The rule is that of a square of the grid (`matrix.verdict.ladder.badness`): a run that shows

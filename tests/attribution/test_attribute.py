@@ -31,6 +31,7 @@ from matrix.record.model import (
     Case,
     ErrorKind,
     Outcome,
+    Platform,
     Record,
     RunError,
     Rung,
@@ -139,7 +140,7 @@ SINCE_020, UNTIL_021 = minor("0.19.0", "0.20.0"), minor("0.20.0", "0.21.0")
         (
             [record("2.12.0", platform="cuda")],
             Cause.ENVIRONMENT,
-            reasons.OtherPlatformClean(platform="cuda", counted=None),
+            reasons.OtherPlatformClean(platform=Platform.CUDA, counted=None),
         ),
         (
             [record("2.12.0", platform="cuda"), record("2.11.0")],

@@ -26,7 +26,7 @@ from matrix.attribution.bisect import (
 )
 from matrix.attribution.observations import WHOLE_RUN, Observation, ObservationEnd
 from matrix.catalog.cells import Cell
-from matrix.record.model import Rung
+from matrix.record.model import Platform, Rung
 from matrix.report.bisect import lines
 
 LINE = {
@@ -43,7 +43,7 @@ def search(moving: str, line: Mapping[str, Cell], *more: Any, **options: Any) ->
 
 def observed(name: str, ended: ObservationEnd, **more: Any) -> Observation:
     return Observation(
-        cell=LINE[name], platform="cpu", case="a", started="2026", ended=ended, **more
+        cell=LINE[name], platform=Platform.CPU, case="a", started="2026", ended=ended, **more
     )
 
 
@@ -102,8 +102,10 @@ def test_another_failure_between_is_skipped() -> None:
     }
     found = search("torch", line, seen)
     assert found.outcomes[NAMES[1]] == "skip"
-    assert f"torch 2.10.0  skip (it does something else)  {NAMES[1]}" in lines(found, "a", "cpu")
-    assert lines(found, "a", "cpu").endswith(
+    assert f"torch 2.10.0  skip (it does something else)  {NAMES[1]}" in lines(
+        found, "a", Platform.CPU
+    )
+    assert lines(found, "a", Platform.CPU).endswith(
         "torch 2.10.0 or 2.11.0 is the first bad one, 2.9.0 the last good;"
         " 2.10.0 cannot be judged\n"
     )
@@ -114,7 +116,7 @@ def test_an_end_that_says_nothing_is_passed_over() -> None:
     line = {name: LINE[name] for name in NAMES[:3]}
     found = search("torch", line, {NAMES[0]: ran(NAMES[0]), NAMES[2]: nothing})
     assert found.bisection.next == NAMES[1]
-    assert "at most 1 more run to the end" in lines(found, "a", "cpu")
+    assert "at most 1 more run to the end" in lines(found, "a", Platform.CPU)
     with pytest.raises(BisectionError, match="only py311-torch29-vllm020 of 3"):
         search("torch", line, {NAMES[2]: nothing}, {NAMES[1]})
 
@@ -122,15 +124,15 @@ def test_an_end_that_says_nothing_is_passed_over() -> None:
 def test_a_search_is_told_in_its_own_words() -> None:
     line = {name: LINE[name] for name in NAMES[:2]}
     one, two = NAMES[:2]
-    told = lines(search("torch", line, {one: ran(one), two: ran(two, 4)}), "a", "cpu")
+    told = lines(search("torch", line, {one: ran(one), two: ran(two, 4)}), "a", Platform.CPU)
     assert "torch 2.9.0   as before" in told and "torch 2.10.0  changed" in told
     assert told.endswith("torch 2.10.0 is the first changed one, 2.9.0 the last as before\n")
-    told = lines(search("torch", line, {one: failed(one), two: ran(two)}), "a", "cpu")
+    told = lines(search("torch", line, {one: failed(one), two: ran(two)}), "a", Platform.CPU)
     assert "torch 2.9.0   bad " in told and "torch 2.10.0  good" in told
     assert told.endswith("torch 2.10.0 is the first good one, 2.9.0 the last bad\n")
-    told = lines(search("torch", line, {one: ran(one), two: failed(two)}), "a", "cpu")
+    told = lines(search("torch", line, {one: ran(one), two: failed(two)}), "a", Platform.CPU)
     assert told.endswith("torch 2.10.0 is the first bad one, 2.9.0 the last good\n")
-    told = lines(search("torch", line, {two: failed(two)}), "a", "cpu")
+    told = lines(search("torch", line, {two: failed(two)}), "a", Platform.CPU)
     assert "torch 2.9.0   not run" in told and "torch 2.10.0  ran" in told
 
 
@@ -139,11 +141,13 @@ def test_what_did_not_import_is_skipped_and_not_asked_again() -> None:
     line = {name: LINE[name] for name in NAMES[:3]}
     every = [ran(NAMES[0]), dead, failed(NAMES[2])]
     for observations in (every, [*every, ran(NAMES[1])]):  # it ran before it no longer imported
-        seen, unclear = observed_along(line, "a", "cpu", observations)
+        seen, unclear = observed_along(line, "a", Platform.CPU, observations)
         assert unclear == set()
         found = search("torch", line, seen)
         assert (found.outcomes[NAMES[1]], found.bisection.done) == ("skip", True)
-    seen, _ = observed_along(line, "a", "cpu", [*every, replace(ran(NAMES[1]), started="2028")])
+    seen, _ = observed_along(
+        line, "a", Platform.CPU, [*every, replace(ran(NAMES[1]), started="2028")]
+    )
     assert search("torch", line, seen).bisection.first_bad == NAMES[2]
 
 
@@ -164,7 +168,7 @@ def test_each_skip_has_its_reason() -> None:
     assert {
         name for name, outcome in found.outcomes.items() if outcome is BisectionOutcome.SKIP
     } == set(codes)
-    text = lines(found, "a", "cpu")
+    text = lines(found, "a", Platform.CPU)
     assert text.count("skip (its run has no result for this case)") == 2
     assert text.count("skip (a check shows that it cannot run)") == 1
 
@@ -172,7 +176,7 @@ def test_each_skip_has_its_reason() -> None:
 def test_an_end_that_did_not_import_moves_inwards() -> None:
     dead = replace(failed(NAMES[2]), case=WHOLE_RUN, rung=Rung.IMPORTS)
     line = {name: LINE[name] for name in NAMES[:3]}
-    seen, _ = observed_along(line, "a", "cpu", [ran(NAMES[0]), dead])
+    seen, _ = observed_along(line, "a", Platform.CPU, [ran(NAMES[0]), dead])
     assert search("torch", line, seen).bisection.next == NAMES[1]
 
 
@@ -181,22 +185,22 @@ def test_only_the_case_on_its_python_and_platform_stands_for_an_environment() ->
     here = ran(NAMES[0])
     other = [
         replace(here, cell=replace(here.cell, python="3.12")),
-        replace(here, platform="cuda"),
+        replace(here, platform=Platform.CUDA),
         replace(here, case="b"),
         replace(here, case=WHOLE_RUN),
         replace(here, ended=ObservationEnd.NOTHING),  # it was cut short, and so can be asked again
     ]
-    assert observed_along(line, "a", "cpu", other) == ({}, set())
-    assert observed_along(line, "a", "cpu", [*other, here]) == ({NAMES[0]: here}, set())
+    assert observed_along(line, "a", Platform.CPU, other) == ({}, set())
+    assert observed_along(line, "a", Platform.CPU, [*other, here]) == ({NAMES[0]: here}, set())
     never = replace(here, ended=ObservationEnd.NOTHING, applies=False)
-    seen, _ = observed_along(line, "a", "cpu", [never])
+    seen, _ = observed_along(line, "a", Platform.CPU, [never])
     assert seen[NAMES[0]].ended is ObservationEnd.NOTHING
 
 
 def test_the_newest_run_of_a_case_speaks_whole_or_not() -> None:
     old = failed(NAMES[0])
     new = replace(ran(NAMES[0]), started="2027", complete=False)
-    seen, _ = observed_along({NAMES[0]: LINE[NAMES[0]]}, "a", "cpu", [old, new])
+    seen, _ = observed_along({NAMES[0]: LINE[NAMES[0]]}, "a", Platform.CPU, [old, new])
     assert seen[NAMES[0]] == new
 
 
@@ -205,12 +209,12 @@ def test_what_ran_with_two_sets_of_flags_is_asked_again() -> None:
     one = replace(failed(NAMES[1]), flags={"VLLM_X": True}, complete=False)
     other = replace(ran(NAMES[1]), flags={"VLLM_X": False}, complete=False, started="2027")
     every = [ran(NAMES[0]), failed(NAMES[2]), one, other]
-    seen, unclear = observed_along(line, "a", "cpu", every)
+    seen, unclear = observed_along(line, "a", Platform.CPU, every)
     assert unclear == {NAMES[1]} and NAMES[1] not in seen
     found = search("torch", line, seen, (), unclear)
     assert (found.bisection.next, found.outcomes[NAMES[1]]) == (NAMES[1], BisectionOutcome.UNCLEAR)
-    assert "ran with flags that may not be its own" in lines(found, "a", "cpu")
-    seen, unclear = observed_along(line, "a", "cpu", [*every, replace(one, started="2028")])
+    assert "ran with flags that may not be its own" in lines(found, "a", Platform.CPU)
+    seen, unclear = observed_along(line, "a", Platform.CPU, [*every, replace(one, started="2028")])
     found = search("torch", line, seen, (), unclear)
     assert found.bisection.first_bad == NAMES[1]
 
@@ -292,13 +296,15 @@ def test_a_line_of_one_torch_moves_along_vllm() -> None:
 def test_a_run_that_failed_before_any_case_ended_with_nothing() -> None:
     line = {NAMES[0]: LINE[NAMES[0]]}
     dead = replace(failed(NAMES[0]), case=WHOLE_RUN, rung=Rung.IMPORTS, started="2027")
-    seen, _ = observed_along(line, "a", "cpu", [ran(NAMES[0]), dead])
+    seen, _ = observed_along(line, "a", Platform.CPU, [ran(NAMES[0]), dead])
     assert (seen[NAMES[0]].case, seen[NAMES[0]].ended) == ("a", ObservationEnd.NOTHING)
     # Of the same second the failure counts, and otherwise the run that has a result.
-    seen, _ = observed_along(line, "a", "cpu", [replace(ran(NAMES[0]), started="2027"), dead])
+    seen, _ = observed_along(
+        line, "a", Platform.CPU, [replace(ran(NAMES[0]), started="2027"), dead]
+    )
     assert seen[NAMES[0]].ended is ObservationEnd.NOTHING
     never = observed(NAMES[0], ObservationEnd.NOTHING, applies=False)
-    seen, _ = observed_along(line, "a", "cpu", [ran(NAMES[0]), never])
+    seen, _ = observed_along(line, "a", Platform.CPU, [ran(NAMES[0]), never])
     assert seen[NAMES[0]] == ran(NAMES[0])
 
 
@@ -349,7 +355,7 @@ def test_a_pass_that_is_not_stock_is_neither_good_nor_bad(fixed: bool) -> None:
     assert len(found.bisection.candidates) == 2 and NAMES[2] in found.bisection.candidates
     assert found.skips == {apart: Skip(code=SkipCode.NOT_STOCK, not_stock=(FLASHINFER,))}
     why = "skip (not stock: without flashinfer-python; a stock run is missing)"
-    assert why in lines(found, "a", "cpu")
+    assert why in lines(found, "a", Platform.CPU)
     every = {
         name: replace(ran(name, number), not_stock=(FLASHINFER,))
         for number, name in enumerate(NAMES[:2])
@@ -368,7 +374,7 @@ def test_what_cannot_be_made_is_skipped_with_its_reason() -> None:
         NAMES[2]: Skip(code=SkipCode.NOT_MADE, detail="it is gone"),
     }
     assert found.bisection.next == NAMES[3]
-    text = lines(found, "a", "cpu")
+    text = lines(found, "a", Platform.CPU)
     assert "skip (its run has no result for this case: a full disk)" in text
     assert "skip (it cannot be made: it is gone)" in text
     every = dict.fromkeys(NAMES[:5], "it is gone")

@@ -19,6 +19,7 @@ from matrix.attribution.reasons import ConfounderKind, Precision
 from matrix.attribution.rules import boundary
 from matrix.attribution.symptoms import State
 from matrix.catalog.cells import Cell
+from matrix.record.model import Platform
 
 GPU, SYSTEM = "the gpu's name", "the system"
 MACHINE, PACKAGES, TESTS = ConfounderKind.MACHINE, ConfounderKind.PACKAGES, ConfounderKind.TESTS
@@ -27,7 +28,7 @@ MACHINE, PACKAGES, TESTS = ConfounderKind.MACHINE, ConfounderKind.PACKAGES, Conf
 def ran(day: int = 1, environment: Mapping[str, str] | None = None, **more: Any) -> Observation:
     return Observation(
         cell=Cell("3.11", "2.12.0", "0.20.0"),
-        platform="cpu",
+        platform=Platform.CPU,
         case="a",
         started=f"2026-11-{day:02}T18:00:00Z",
         ended=ObservationEnd.RAN,

@@ -10,6 +10,7 @@ from matrix.record.model import (
     Case,
     ErrorKind,
     Outcome,
+    Platform,
     RunError,
     Rung,
     RungResult,
@@ -26,7 +27,7 @@ def test_a_cell_without_an_answer_is_named() -> None:
     judged = [(run, judge(run, RULES)) for run in (record("2.10.0"), none, crashed)]
     assert unanswered(judged, RELEASES) == (("py311-torch212-vllm020", "cpu"),)
     assert unanswered(judged, RELEASES, names=frozenset(["py311-torch211-vllm020"])) == ()
-    assert unanswered(judged, RELEASES, platform="cuda") == ()
+    assert unanswered(judged, RELEASES, platform=Platform.CUDA) == ()
     assert len(unanswered(judged, RELEASES, case="b")) == 3
 
 

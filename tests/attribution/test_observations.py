@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from attributions import FLASHINFER
 from matrix.attribution.observations import Observation, ObservationEnd, Runs, own_runs
 from matrix.catalog.cells import Cell
+from matrix.record.model import Platform
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")
 ON, OFF = {"VLLM_X": True}, {"VLLM_X": False}
@@ -23,7 +24,7 @@ def ran(
     started = f"2026-11-{day:02}T18:00:00Z"
     return Observation(
         cell=CELL,
-        platform="cpu",
+        platform=Platform.CPU,
         case="a",
         started=started,
         ended=ObservationEnd.RAN,

@@ -23,7 +23,7 @@ from attributions import (
 from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, MissingRun
 from matrix.catalog.cells import Cell
-from matrix.record.model import Record
+from matrix.record.model import Platform, Record
 from matrix.report.attribution.sentences import question_words, sentence
 
 
@@ -33,7 +33,7 @@ def test_another_python_is_no_neighbour_of_torch() -> None:
     assert found.answer == Cause.UNKNOWN
     assert found.reason == reasons.PythonAndAnotherDiffer(
         differs=reasons.RunDifference.TORCH,
-        platform="cpu",
+        platform=Platform.CPU,
         python="3.12",
         torch="2.11.0",
         vllm="0.20.0",
@@ -205,7 +205,7 @@ def test_a_flag_that_differs_is_named(
     assert said in sentence(found)
     asked = MissingRun(
         name="py311-torch212-vllm020",
-        platform="cpu",
+        platform=Platform.CPU,
         question=reasons.Question(code=reasons.QuestionCode.FLAG),
         flags=((FLAG, "0"),),
     )

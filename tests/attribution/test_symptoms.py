@@ -24,7 +24,7 @@ from matrix.attribution.symptoms import (
     symptoms_between,
 )
 from matrix.catalog.cells import Cell
-from matrix.record.model import RUNGS, STARTS, EventKind, Rung, StartKind
+from matrix.record.model import RUNGS, STARTS, EventKind, Platform, Rung, StartKind
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.verdict.events import StartEvent
 from matrix.verdict.reasons import Recorded
@@ -37,7 +37,7 @@ WARM, COLD = ("warm", SAVED), ("cold", TOTAL)
 def ran(counters: Mapping[Key, int], **more: Any) -> Observation:
     return Observation(
         cell=CELL,
-        platform="cpu",
+        platform=Platform.CPU,
         case="a",
         started="2026-11-22T18:00:00Z",
         ended=ObservationEnd.RAN,

@@ -31,6 +31,7 @@ from matrix.checks.resolution.cache import (
     text_of,
 )
 from matrix.checks.resolution.resolve_cells import ResolveRequest, plan_questions
+from matrix.record.model import Platform
 from vllm_tree import write_tree
 
 CELL = "py312-torch216rc1-vllm033"
@@ -141,7 +142,7 @@ def test_damaged_answers_are_set_aside_with_one_line(
     path.parent.mkdir(parents=True)
     path.write_text(text)
     cell = load_releases().resolve(CELL)
-    assert load_answers(load_releases()).resolves(cell, "cpu") is None
+    assert load_answers(load_releases()).resolves(cell, Platform.CPU) is None
     said = capsys.readouterr().err
     assert said.startswith("matrix: ") and said.count("\n") == 1 and str(path) in said
     assert "set aside as resolutions.json.damaged" in said

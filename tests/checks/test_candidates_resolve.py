@@ -23,6 +23,7 @@ from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import load_answers
 from matrix.checks.resolution.cache import PATH, candidates_path, load_resolutions
 from matrix.checks.resolution.uv_output import read_conflict
+from matrix.record.model import Platform
 from matrix.report.facts import facts_words
 from small_index import leave_settings
 
@@ -102,10 +103,10 @@ def test_a_candidate_resolves_with_its_own_files_as_tox_installs_it(
     assert PATH.read_bytes() == before
     asked = [path for path, _ in served.asked]
     assert not any("torch" in path for path in asked)
-    for platform in ("cpu", "cuda"):
+    for platform in Platform:
         answer = load_answers(releases).resolves(row.cell, platform)
         assert answer is not None and answer.ok
-    release = load_answers(releases).resolves(Cell("3.12", "2.16.0", "0.33.0"), "cpu")
+    release = load_answers(releases).resolves(Cell("3.12", "2.16.0", "0.33.0"), Platform.CPU)
     assert release is None
     again = resolve(here, CELL)
     assert "1 known before" in again.stdout
@@ -118,7 +119,7 @@ def test_another_build_of_the_name_has_no_answer(here: Path, rc: Served) -> None
     rc.change(other)
     new = torch(rc, "torchvision", "triton")
     releases = add(new)
-    assert load_answers(releases).resolves(Cell("3.12", new.key, "0.33.0"), "cpu") is None
+    assert load_answers(releases).resolves(Cell("3.12", new.key, "0.33.0"), Platform.CPU) is None
     assert "1 asked in" in resolve(here, CELL).stdout
     assert len(load_resolutions(candidates_path()).rows) == 2
 
@@ -133,7 +134,7 @@ def test_an_index_that_lacks_a_companion_is_unknown(
     done = resolve(here, CELL)
     assert "0 do not" in done.stdout
     cell = releases.resolve(CELL)
-    answer = load_answers(releases).resolves(cell, "cpu")
+    answer = load_answers(releases).resolves(cell, Platform.CPU)
     if there == "none":
         assert done.returncode == 2
         assert "no answer: the index has no triton" in done.stdout
@@ -228,7 +229,7 @@ def test_a_vllm_from_sources_is_asked_about_once_it_was_built(here: Path, served
     (row,) = load_resolutions(candidates_path()).rows
     assert row.override is None
     answers = load_answers(load_releases())
-    found = [answers.resolves(row.cell, platform) for platform in ("cpu", "cuda")]
+    found = [answers.resolves(row.cell, platform) for platform in (Platform.CPU, Platform.CUDA)]
     assert [answer is not None and answer.ok for answer in found] == [True, False]
 
 

@@ -27,6 +27,7 @@ from matrix.checks.linkage.tables import (
 )
 from matrix.checks.lookup import Answer, load_answers
 from matrix.checks.resolution.cache import PLATFORM
+from matrix.record.model import Platform
 from matrix.report.facts import facts_words
 
 RELEASES = load_releases()
@@ -120,7 +121,7 @@ def test_an_off_pin_cell_resolves_only_as_its_environment_installs_it(tmp_path: 
     answers = load_answers(RELEASES, resolutions=path)
     expected = Answer(ok=False, facts=quoted("a needs b"), asked="2026-11-23")
     found = {
-        torch: answers.resolves(Cell("3.12", torch, "0.20.2"), "cuda")
+        torch: answers.resolves(Cell("3.12", torch, "0.20.2"), Platform.CUDA)
         for torch in ("2.11.0", "2.10.0", "2.12.1", "2.9.1")
     }
     assert found == {"2.11.0": expected, "2.10.0": None, "2.12.1": expected, "2.9.1": None}

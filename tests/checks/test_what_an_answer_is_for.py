@@ -20,6 +20,7 @@ from matrix.checks.resolution.lock import LockFileError, Target
 from matrix.checks.resolution.resolver import ResolverError, ask
 from matrix.checks.resolution.uv_settings import more_indexes
 from matrix.checks.resolution.wheel_tags import wheels_in, without_wheel
+from matrix.record.model import Platform
 from matrix.report.facts import facts_words
 from small_index import (
     ABI3,
@@ -73,8 +74,8 @@ def test_without_cuda_no_answer_counts_on_cuda(tmp_path: Path) -> None:
         packages={"torch": cell.torch, "nvidia-nccl-cu12": "2.27.5"},
     )
     answers = Answers(releases, Resolutions(rows=(row,)), load_tables(tmp_path))
-    assert answers.resolves(cell, "cuda") is None
-    found = answers.resolves(cell, "cpu")
+    assert answers.resolves(cell, Platform.CUDA) is None
+    found = answers.resolves(cell, Platform.CPU)
     assert found is not None and found.ok
 
 

@@ -13,6 +13,7 @@ import pytest
 from cell_pytest import ROOT, Place, Ran, Session
 from matrix.inside import journal
 from matrix.record import reader
+from matrix.record.model import Platform
 from matrix.rules.expectations import Situation
 from matrix.rules.expectations_file import load_expectations
 from waiting import alive, pids_in, wait_for
@@ -422,7 +423,7 @@ def test_counts_that_differ_are_journalled_before_the_test_fails(
     observed = {"cold": {"num_graphs_seen": 3}, "warm": {"num_graphs_seen": 2}}
     with pytest.raises(pytest.fail.Exception, match="counts differ"):
         conftest._judge(
-            Situation(case="x", platform="cpu", torch="2.10.0", vllm="0.19.1", flags={}),
+            Situation(case="x", platform=Platform.CPU, torch="2.10.0", vllm="0.19.1", flags={}),
             observed,
             diary,
         )
@@ -451,7 +452,7 @@ def test_a_release_beyond_the_rules_is_skipped_and_not_failed(
     diary = journal.Journal(tmp_path / "journal")
     with pytest.raises(pytest.skip.Exception, match=f"untested: {re.escape(reason)}"):
         conftest._judge(
-            Situation(case="x", platform="cpu", torch="2.10.0", vllm="0.19.1", flags={}),
+            Situation(case="x", platform=Platform.CPU, torch="2.10.0", vllm="0.19.1", flags={}),
             {"cold": {"num_graphs_seen": saved}, "warm": {"num_graphs_seen": 1}},
             diary,
         )

@@ -17,6 +17,7 @@ from matrix.catalog.releases_file import load_releases
 from matrix.qualify.candidate_plan import narrowed
 from matrix.qualify.engine import qualify
 from matrix.qualify.model import Qualification
+from matrix.record.model import Platform
 from matrix.record.reader import read
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
@@ -38,7 +39,7 @@ def qualified(defect: str) -> Qualification:
     key = read(path).version("torch")
     assert key is not None
     judging = replace(context(load_expectations()), releases=load_releases())
-    query = ask(candidate=key, baseline="2.11.0", platforms=("cpu",), cases=ASKED)
+    query = ask(candidate=key, baseline="2.11.0", platforms=(Platform.CPU,), cases=ASKED)
     return qualify(query, [told(BASELINE), told(path)], judging)
 
 

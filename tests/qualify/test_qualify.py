@@ -14,7 +14,7 @@ from matrix._util.paths import CHECKOUT
 from matrix.qualify.engine import QualifyError
 from matrix.qualify.model import DriftKind, FailureKind
 from matrix.qualify.query import Query
-from matrix.record.model import Case, ErrorKind, Outcome, RunError, Rung, RungResult
+from matrix.record.model import Case, ErrorKind, Outcome, Platform, RunError, Rung, RungResult
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
@@ -375,7 +375,7 @@ def test_the_published_records_tell_what_torch_212_changed() -> None:
     from matrix.rules.expectations_file import load_expectations
 
     records, errors = read_many([CHECKOUT / "results"])
-    query = ask("torch", NEXT, OLD, ("cpu",), under=SpecifierSet("==0.20.*"))
+    query = ask("torch", NEXT, OLD, (Platform.CPU,), under=SpecifierSet("==0.20.*"))
     found = judged(records, query, rules=load_expectations())
     assert not errors and found.compared == 9 and not found.failures
     assert {flag.flag for flag in found.flags} == {"VLLM_USE_MEGA_AOT_ARTIFACT"}

@@ -19,7 +19,16 @@ from matrix.catalog.cells import Cell
 from matrix.qualify.load import select
 from matrix.qualify.model import Qualification
 from matrix.qualify.query import MOST_RUNS, Query, Skipped
-from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Start,
+    StartKind,
+)
 from matrix.record.reader import read
 from matrix.record.writer import write
 from matrix.report.qualify.json import render
@@ -198,7 +207,7 @@ def test_of_a_year_of_nights_few_are_read() -> None:
     [note] = [note for note in notes(qualified(QUERY, some, skipped)) if "torch212" in note]
     assert "2.12.1.28.json decides" in note and "27 other records of it do not" in note
     for query in (
-        ask("torch", "2.12.1", "2.11.0", ("cuda",)),
+        ask("torch", "2.12.1", "2.11.0", (Platform.CUDA,)),
         ask("torch", "2.12.1", "2.11.0", pythons=("3.12",)),
         ask("torch", "2.14.0", "2.13.0"),
     ):

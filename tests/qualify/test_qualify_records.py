@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made import Told, failed, make, passed
 from matrix.qualify.model import FailureKind
 from matrix.qualify.query import MOST_RUNS
-from matrix.record.model import ErrorKind, RunError
+from matrix.record.model import ErrorKind, Platform, RunError
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
@@ -34,11 +34,11 @@ from qualifications import (
 
 
 def test_a_name_that_means_another_patch_is_told() -> None:
-    found = held(make(OLD, passed()), query=ask("torch", "2.12.0", OLD, ("cpu",)))
+    found = held(make(OLD, passed()), query=ask("torch", "2.12.0", OLD, (Platform.CPU,)))
     assert notes(found)[-1] == (
         "tox -e py311-torch212-vllm020 installs torch 2.12.1, which is not the candidate 2.12.0"
     )
-    found = held(make(OLD, passed()), query=ask("torch", NEXT, OLD, ("cpu",)))
+    found = held(make(OLD, passed()), query=ask("torch", NEXT, OLD, (Platform.CPU,)))
     assert not any("installs" in note for note in notes(found))
 
 

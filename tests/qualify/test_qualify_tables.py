@@ -24,7 +24,7 @@ from matrix.qualify.static_checks import (
     Standing,
     compare_rungs,
 )
-from matrix.record.model import Rung
+from matrix.record.model import Platform, Rung
 from matrix.verdict.ladder import Progress, assess
 from matrix.verdict.reasons import Checked
 from qualifications import ask
@@ -95,7 +95,7 @@ QUERY, OF_VLLM = ask(), ask("vllm", "0.20.2", "0.19.1")
 def observed(
     torch: object, vllm: object, error: str | None, cell: str = NAME, *, cases: bool
 ) -> Observed:
-    return Observed(cell, "cpu", torch, vllm, error, cases)
+    return Observed(cell, Platform.CPU, torch, vllm, error, cases)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_the_releases_of_a_record(run: Observed, found: tuple[str, str] | None) 
             False,
         ),
         (replace(QUERY, pythons=("3.12",)), observed(None, None, None, cases=True), False),
-        (replace(QUERY, platforms=("cuda",)), observed(None, None, None, cases=True), False),
+        (replace(QUERY, platforms=(Platform.CUDA,)), observed(None, None, None, cases=True), False),
         (QUERY, observed("2.12.1", None, None, "py311-torch99-vllm020", cases=True), False),
     ],
 )
@@ -160,7 +160,9 @@ def test_which_unidentified_record_may_be_meant(query: Query, run: Observed, wan
 
 def test_a_query_covers_prereleases_of_the_other_project() -> None:
     narrow = replace(QUERY, under=SpecifierSet(">=0.20"))
-    assert narrow.covers(NAME, "cpu", "0.21.0rc1") and not narrow.covers(NAME, "cpu", "0.19.1")
+    assert narrow.covers(NAME, Platform.CPU, "0.21.0rc1") and not narrow.covers(
+        NAME, Platform.CPU, "0.19.1"
+    )
 
 
 PIN = Declared(ok=True, off_pin=False, fits=True)
@@ -171,7 +173,7 @@ PROMISED = NO._replace(promised=True)
 
 def at(declared: Declared, resolves: Answer | None = None, links: Answer | None = None) -> Progress:
     cell = Cell("3.11", "2.12.1", "0.20.2")
-    return assess(cell, "cuda", declared, resolves=resolves, links=links)
+    return assess(cell, Platform.CUDA, declared, resolves=resolves, links=links)
 
 
 @pytest.mark.parametrize(
@@ -223,11 +225,11 @@ def test_releases_that_fare_alike_are_one_row() -> None:
 
     assert compare_rungs(
         {
-            ("cuda", "0.19.1"): [("3.11", good), ("3.12", good)],
-            ("cuda", "0.20.2"): [("3.11", good), ("3.12", lost)],
+            (Platform.CUDA, "0.19.1"): [("3.11", good), ("3.12", good)],
+            (Platform.CUDA, "0.20.2"): [("3.11", good), ("3.12", lost)],
             # A Python of neither side counts not among those of which the rest holds.
-            ("cuda", "0.21.0"): [("3.11", good), ("3.14", nowhere)],
-            ("cpu", "0.21.0"): [("3.11", good)],
+            (Platform.CUDA, "0.21.0"): [("3.11", good), ("3.14", nowhere)],
+            (Platform.CPU, "0.21.0"): [("3.11", good)],
         }
     ) == (
         row("0.19.1", "0.21.0"),
@@ -243,7 +245,12 @@ def test_releases_that_fare_alike_are_one_row() -> None:
     )
     # Nothing is known of the candidate.
     unknown = PairProgress(at(PIN, YES), at(OFF))
-    assert compare_rungs({("cuda", "0.20.2"): [("3.11", unknown)], ("cpu", "0.20.2"): []}) == ()
+    assert (
+        compare_rungs(
+            {(Platform.CUDA, "0.20.2"): [("3.11", unknown)], (Platform.CPU, "0.20.2"): []}
+        )
+        == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,5 +266,5 @@ def test_releases_that_fare_alike_are_one_row() -> None:
     ],
 )
 def test_the_reason_of_a_row(pair: PairProgress, change: RungChange, reason: str) -> None:
-    [row] = compare_rungs({("cuda", "0.20.2"): [("3.11", pair)]})
+    [row] = compare_rungs({(Platform.CUDA, "0.20.2"): [("3.11", pair)]})
     assert (row.change, words(row.reason)) == (change, reason)

@@ -16,7 +16,7 @@ from matrix.checks.lookup import Answer
 from matrix.qualify.model import FailureKind
 from matrix.qualify.query import Query
 from matrix.qualify.static_checks import RungChange, StaticAnswers
-from matrix.record.model import ErrorKind, RunError
+from matrix.record.model import ErrorKind, Platform, RunError
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.sentences import (
     failure_reason,
@@ -177,7 +177,7 @@ def test_a_baseline_that_failed_before_fails_otherwise_or_as_it_did() -> None:
 
 
 def test_without_a_run_only_what_fails_at_its_own_pin_is_judged() -> None:
-    query = ask("vllm", "0.20.2", "0.19.1", ("cuda",))
+    query = ask("vllm", "0.20.2", "0.19.1", (Platform.CUDA,))
     ran = make(OLD, passed())  # on another platform
     pin = Answers(links={("2.11.0", "0.20.2"): NO}, otherwise=YES)
     found = held(ran, query=query, answers=pin)
@@ -225,7 +225,7 @@ def test_first_rungs_that_differ_by_python_name_theirs() -> None:
         def resolves(self, cell: Cell, platform: str) -> Answer | None:
             return YES if cell.torch == NEXT or cell.python == "3.12" else None
 
-    query = ask("torch", NEXT, OLD, ("cpu",), ("3.11", "3.12"))
+    query = ask("torch", NEXT, OLD, (Platform.CPU,), ("3.11", "3.12"))
     found = held(make(OLD, passed()), make(NEXT, passed()), query=query, answers=One())
     rows = [(row.baseline.passed, row.pythons) for row in found.rungs if "0.19.1" in row.others]
     assert sorted(rows, key=str) == [("resolves", ("3.12",)), (None, ("3.11",))]

@@ -41,7 +41,7 @@ from matrix.qualify.watch import (
 )
 from matrix.record.model import Platform
 
-PLACE = CasePlace("py312-torchnightly-vllm033", "cpu", "moe")
+PLACE = CasePlace("py312-torchnightly-vllm033", Platform.CPU, "moe")
 OTHER = PLACE._replace(case="small")
 KEY = FindingKey(PLACE, FindingKind.FAILURE, "KeyError: x")
 DRIFT = FindingKey(OTHER, FindingKind.DRIFT, "warm num_graphs_seen")

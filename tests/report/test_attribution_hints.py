@@ -15,7 +15,7 @@ from matrix.attribution import reasons
 from matrix.attribution.model import Cause, FlagChange
 from matrix.attribution.symptoms import Symptom
 from matrix.record.defaults import DefaultChange
-from matrix.record.model import DefaultValue
+from matrix.record.model import DefaultValue, Platform
 from matrix.report.attribution.sentences import (
     missing_runs,
     question_words,
@@ -58,10 +58,10 @@ PACKAGES = reasons.Confounder(
 
 
 PAIR = "vLLM 0.20.0 under torch 2.12.0"
-PLATFORM = reasons.OtherPlatformClean(platform="cuda", counted=1)
+PLATFORM = reasons.OtherPlatformClean(platform=Platform.CUDA, counted=1)
 TWO = reasons.PythonAndAnotherDiffer(
     differs=reasons.RunDifference.TORCH,
-    platform="cpu",
+    platform=Platform.CPU,
     python="3.12",
     torch="2.11.0",
     vllm="0.20.0",
@@ -73,7 +73,7 @@ STOCK = reasons.StockAndAnotherDiffer(
     differs=reasons.RunDifference.TORCH,
     own=False,
     not_stock=(FLASHINFER,),
-    platform="cpu",
+    platform=Platform.CPU,
     python="3.11",
     torch="2.11.0",
     vllm="0.20.0",

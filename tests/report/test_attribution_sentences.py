@@ -16,6 +16,7 @@ from matrix.attribution import reasons
 from matrix.attribution.model import Cause, FlagChange
 from matrix.attribution.observations import FAILING_RUNGS
 from matrix.attribution.symptoms import Symptom
+from matrix.record.model import Platform
 from matrix.report.attribution.sentences import (
     sentence,
 )
@@ -54,10 +55,10 @@ PACKAGES = reasons.Confounder(
 
 
 PAIR = "vLLM 0.20.0 under torch 2.12.0"
-PLATFORM = reasons.OtherPlatformClean(platform="cuda", counted=1)
+PLATFORM = reasons.OtherPlatformClean(platform=Platform.CUDA, counted=1)
 TWO = reasons.PythonAndAnotherDiffer(
     differs=reasons.RunDifference.TORCH,
-    platform="cpu",
+    platform=Platform.CPU,
     python="3.12",
     torch="2.11.0",
     vllm="0.20.0",
@@ -69,7 +70,7 @@ STOCK = reasons.StockAndAnotherDiffer(
     differs=reasons.RunDifference.TORCH,
     own=False,
     not_stock=(FLASHINFER,),
-    platform="cpu",
+    platform=Platform.CPU,
     python="3.11",
     torch="2.11.0",
     vllm="0.20.0",
@@ -260,7 +261,9 @@ def words(
             ),
         ),
         (
-            replace(TWO, differs=reasons.RunDifference.PLATFORM, platform="cuda", torch="2.12.0"),
+            replace(
+                TWO, differs=reasons.RunDifference.PLATFORM, platform=Platform.CUDA, torch="2.12.0"
+            ),
             Cause.UNKNOWN,
             (
                 f"{PAIR} fails to start warm on Python 3.11, and {PAIR} starts warm on cuda on"

@@ -21,6 +21,7 @@ from matrix.record.model import (
     Case,
     ErrorKind,
     Outcome,
+    Platform,
     Record,
     RunError,
     Rung,
@@ -180,7 +181,7 @@ def test_each_square_stands_in_the_page_as_in_the_grid() -> None:
     grid = REPORT.grid
     assert grid is not None
     wanted = [
-        grid.squares["cpu", torch.version, vllm.version].shown
+        grid.squares[Platform.CPU, torch.version, vllm.version].shown
         for vllm in grid.rows
         for torch in grid.columns
     ]
@@ -227,11 +228,11 @@ def test_the_page_opens_on_the_first_platform_on_which_something_ran(
 def test_a_mark_says_where_a_rung_below_was_not_asked() -> None:
     cell = Cell("3.12", "2.9.0", "0.14.1")
     declared = Declarations(RELEASES).of(cell)
-    asked = assess(cell, "cuda", declared, resolves=Answer(ok=True), links=Answer(ok=True))
+    asked = assess(cell, Platform.CUDA, declared, resolves=Answer(ok=True), links=Answer(ok=True))
     assert page.mark(asked) == "·L"
-    assert page.mark(assess(cell, "cuda", declared, links=Answer(ok=True))) == "·L?"
+    assert page.mark(assess(cell, Platform.CUDA, declared, links=Answer(ok=True))) == "·L?"
     assert (
-        page.mark(assess(cell, "cuda", declared, links=Answer(ok=False, facts=quoted("no"))))
+        page.mark(assess(cell, Platform.CUDA, declared, links=Answer(ok=False, facts=quoted("no"))))
         == "×L"
     )
 

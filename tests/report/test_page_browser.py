@@ -22,7 +22,7 @@ from browsed import (
     page_of,
     record,
 )
-from matrix.record.model import Start, StartKind
+from matrix.record.model import Platform, Start, StartKind
 from matrix.report.model import Report
 from matrix.report.page import PAGE, mark, render
 from matrix.rules.expectations_file import parse_expectations
@@ -35,9 +35,11 @@ pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwrig
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="tox -e page has axe")
 
 
-@pytest.mark.parametrize("platform", ["cuda", "cpu"])
+@pytest.mark.parametrize("platform", list(Platform))
 @pytest.mark.parametrize("python", ["", "3.11", "3.14"])
-def test_the_grid_is_the_table_s(opened: Any, report: Report, platform: str, python: str) -> None:
+def test_the_grid_is_the_table_s(
+    opened: Any, report: Report, platform: Platform, python: str
+) -> None:
     page = opened(f"#platform={platform}&python={python}")
     grid = report.grid
     assert grid is not None

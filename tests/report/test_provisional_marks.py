@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from made import RELEASES, Told, make, passed
 from matrix._util.paths import DATA
 from matrix._util.text import markdown as escaped
+from matrix.record.model import Platform
 from matrix.report import badges, ci, csv_table, markdown, page, table_json, terminal
 from matrix.report import grid as grid_text
 from matrix.report.model import Report, report_of
@@ -23,7 +24,7 @@ from matrix.verdict.judge import judge
 from matrix.verdict.table import tabulate
 
 SCHEMA = json.loads((DATA / "table.schema.json").read_text())
-PLACE = "cuda", "2.11.0", "0.20.2"
+PLACE = Platform.CUDA, "2.11.0", "0.20.2"
 
 
 def rules(graphs: int, end: str = "0.20") -> Expectations:
@@ -152,7 +153,7 @@ def test_the_page_has_a_sign_of_it() -> None:
     assert page.mark(found.grid.squares[PLACE].shown) == "≈W"
     text = page.render(found)
     assert ">≈W<" in text and SAME_WORDS in text
-    assert "starts warm, provisional [1] *" in grid_text.lines(found.grid, ["cuda"])
+    assert "starts warm, provisional [1] *" in grid_text.lines(found.grid, [Platform.CUDA])
     assert "**❔ provisional \\[" in grid_text.section(found.grid)
     plain = reported(KNOWN)
     assert plain.grid is not None

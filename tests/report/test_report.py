@@ -17,7 +17,16 @@ from made import reported
 from matrix._util import text
 from matrix.catalog.cells import Build, Made
 from matrix.catalog.releases_file import load_releases
-from matrix.record.model import ErrorKind, Record, RunError, Rung, RungResult, Start, StartKind
+from matrix.record.model import (
+    ErrorKind,
+    Platform,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+)
 from matrix.record.origin import Origin
 from matrix.record.reader import parse
 from matrix.record.writer import to_json
@@ -257,15 +266,15 @@ def test_of_one_second_the_content_decides() -> None:
 
 def test_the_worst_python_of_a_pair_is_shown() -> None:
     table = tabulate(RECORDS, MOE)
-    entry = table.worst("cpu", "2.11", "0.20")
+    entry = table.worst(Platform.CPU, "2.11", "0.20")
     assert entry is not None and entry.record.cell.startswith("py312")
-    assert table.worst("cpu", "2.9", "0.20") is None
+    assert table.worst(Platform.CPU, "2.9", "0.20") is None
 
 
 def test_releases_sort_as_versions_do() -> None:
     cells = ["py39-torch210-vllm10", "py311-torch29-vllm020", "py311-torch29-vllm09"]
     table = tabulate([make(cell) for cell in cells], MOE)
-    assert table.releases("cpu") == (("2.9", "2.10"), ("0.9", "0.20", "1.0"))
+    assert table.releases(Platform.CPU) == (("2.9", "2.10"), ("0.9", "0.20", "1.0"))
 
 
 def test_the_json_obeys_its_schema() -> None:

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from made import RELEASES, Told, failed, make, passed
 from matrix._util.paths import DATA
-from matrix.record.model import By, Departure, Why
+from matrix.record.model import By, Departure, Platform, Why
 from matrix.report import badges, ci, csv_table, markdown, page, table_json, terminal
 from matrix.report import grid as grid_text
 from matrix.report.model import Report, report_of
@@ -154,14 +154,14 @@ def test_what_fails_or_counts_otherwise_there_is_shown_with_its_rung() -> None:
 def test_the_page_marks_the_square_and_the_record() -> None:
     found = as_expected(told())
     assert found.grid is not None
-    square = found.grid.squares["cuda", "2.11.0", "0.20.2"]
+    square = found.grid.squares[Platform.CUDA, "2.11.0", "0.20.2"]
     assert page.mark(square.shown) == "✓E*"
     text = page.render(found)
     assert 'class="s3 r p n"' in text and "not stock: without ray, with numpy 1.26.4" in text
-    assert "as expected, not stock *" in grid_text.lines(found.grid, ["cuda"])
+    assert "as expected, not stock *" in grid_text.lines(found.grid, [Platform.CUDA])
     plain = as_expected(told(()))
     assert plain.grid is not None
-    assert page.mark(plain.grid.squares["cuda", "2.11.0", "0.20.2"].shown) == "✓E"
+    assert page.mark(plain.grid.squares[Platform.CUDA, "2.11.0", "0.20.2"].shown) == "✓E"
 
 
 def test_ci_services_are_told(tmp_path: Path) -> None:
@@ -174,10 +174,10 @@ def test_ci_services_are_told(tmp_path: Path) -> None:
 
 def test_of_two_pythons_the_one_that_is_not_stock_is_shown() -> None:
     found = as_expected(told((), python="3.10"), told(python="3.11"), told((), python="3.12"))
-    entry = found.table.worst("cuda", "2.11", "0.20")
+    entry = found.table.worst(Platform.CUDA, "2.11", "0.20")
     assert entry is not None and entry.verdict.not_stock == (NUMPY, RAY)
     assert found.grid is not None
-    assert found.grid.squares["cuda", "2.11.0", "0.20.2"].shown.not_stock == (NUMPY, RAY)
+    assert found.grid.squares[Platform.CUDA, "2.11.0", "0.20.2"].shown.not_stock == (NUMPY, RAY)
 
 
 def test_the_words_are_few_and_clean() -> None:

@@ -159,7 +159,11 @@ def test_a_more_specific_proposal_goes_with_the_rules_of_the_package() -> None:
     proposed = parse_expectations(text, "proposed")
     both = Expectations(rules=(*shipped.rules, *proposed.rules))
     where = Situation(
-        case="moe_startup[mega_aot=1]", platform="cuda", torch="2.10.0", vllm="0.19.1", flags=flags
+        case="moe_startup[mega_aot=1]",
+        platform=Platform.CUDA,
+        torch="2.10.0",
+        vllm="0.19.1",
+        flags=flags,
     )
     assert both.expect(where, "cold")["aot_autograd.total"].value == 34
 
@@ -229,7 +233,7 @@ def test_a_proposal_expects_what_the_record_observed(
     proposed = parse_expectations(text, "proposed")
     where = Situation(
         case="moe_startup[mega_aot=1]",
-        platform="cpu",
+        platform=Platform.CPU,
         torch="2.10.0+cu128",
         vllm="0.19.1",
         flags=flags,

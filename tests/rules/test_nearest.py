@@ -162,7 +162,7 @@ TORCHES = st.builds("2.{}.{}".format, st.integers(8, 17), st.integers(0, 1))
     start=st.sampled_from(["cold", "warm"]),
 )
 def test_laws_of_what_is_near(
-    case: str, platform: str, vllm: str, torch: str, mega: bool, start: str
+    case: str, platform: Platform, vllm: str, torch: str, mega: bool, start: str
 ) -> None:
     """What is expected is never provisional, and what is near ended on one side at least."""
     flags = {MEGA: mega, "VLLM_USE_AOT_COMPILE": True, "VLLM_DISABLE_COMPILE_CACHE": False}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from matrix._util.versions import VersionRange
+from matrix.record.model import Platform
 from matrix.report import markdown, table_json
 from matrix.report.model import Report
 from matrix.rules.notes import Note, NotesError, load_notes, parse_notes
@@ -27,11 +28,13 @@ vllm = "==0.32.0"
 def test_a_note_speaks_of_its_pairs_alone() -> None:
     (note,) = parse_notes(GOOD, "notes.toml")
     assert (note.id, note.text) == ("a", "what to know")
-    assert note.covers("cuda", "2.13.0", "0.32.0") and note.covers("cuda", "2.9.1", "0.32.0")
-    assert not note.covers("cpu", "2.13.0", "0.32.0")
-    assert not note.covers("cuda", "2.13.0", "0.32.1")
-    assert replace(note, platform=None).covers("cpu", "2.13.0", "0.32.0")
-    assert not replace(note, torch=VersionRange("<2.13")).covers("cuda", "2.13.0", "0.32.0")
+    assert note.covers(Platform.CUDA, "2.13.0", "0.32.0") and note.covers(
+        Platform.CUDA, "2.9.1", "0.32.0"
+    )
+    assert not note.covers(Platform.CPU, "2.13.0", "0.32.0")
+    assert not note.covers(Platform.CUDA, "2.13.0", "0.32.1")
+    assert replace(note, platform=None).covers(Platform.CPU, "2.13.0", "0.32.0")
+    assert not replace(note, torch=VersionRange("<2.13")).covers(Platform.CUDA, "2.13.0", "0.32.0")
     assert parse_notes("", "notes.toml") == ()
 
 

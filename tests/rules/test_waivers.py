@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from matrix.record.model import CellRef
+from matrix.record.model import CellRef, Platform
 from matrix.rules.waivers import Finding, WaiversError, parse_waivers
 
 ONE = """
@@ -16,7 +16,7 @@ changed.'''
 link = "https://github.com/vllm-project/vllm/issues/37198"
 until = 2026-12-31
 """
-PLACE = CellRef(cell="py311-torch212-vllm020", platform="cpu", torch="2.12.1", vllm="0.20.2")
+PLACE = CellRef(cell="py311-torch212-vllm020", platform=Platform.CPU, torch="2.12.1", vllm="0.20.2")
 TODAY = date(2026, 11, 23)
 
 
@@ -68,7 +68,9 @@ def test_a_waiver_covers_a_failure_by_its_signature_alone() -> None:
 
 
 def test_a_candidate_release_is_judged_as_its_release() -> None:
-    place = CellRef(cell="py311-torch212-vllm020", platform="cpu", torch="2.12.0rc3", vllm="0.20.2")
+    place = CellRef(
+        cell="py311-torch212-vllm020", platform=Platform.CPU, torch="2.12.0rc3", vllm="0.20.2"
+    )
     assert covers("counters = ['num_graphs_seen']\ntorch = '>=2.12'", place=place)
 
 

@@ -25,7 +25,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
-from matrix.record.model import Rung
+from matrix.record.model import Platform, Rung
 from matrix.run.bisection import BisectionProgress, Ends, SeenSteps, bisect_line
 from matrix.run.candidates.line import Line, Other, change_of, other_half
 
@@ -86,7 +86,7 @@ class Cells:
     def look(self, cells: Mapping[str, Cell]) -> SeenSteps:
         found = {
             name: Observation(
-                cell=cells[name], platform="cpu", case="a", started="2026",
+                cell=cells[name], platform=Platform.CPU, case="a", started="2026",
                 ended=ObservationEnd.RAN if word == "good" else ObservationEnd.FAILED,
                 rung=None if word == "good" else Rung.STARTS_WARM,
                 signature=None if word == "good" else "KeyError",

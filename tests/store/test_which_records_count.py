@@ -36,6 +36,7 @@ from matrix.record.model import (
     Case,
     ErrorKind,
     Outcome,
+    Platform,
     Record,
     RunError,
     Rung,
@@ -161,7 +162,7 @@ def conclusions(found: LoadedRecords) -> list[object]:
         )
     ]
     labels = {name: getattr(cell, moving) for name, cell in axis.items()}
-    seen, unclear = observed_along(axis, "a[b=1]", "cpu", observations)
+    seen, unclear = observed_along(axis, "a[b=1]", Platform.CPU, observations)
     try:
         searched: object = search(moving, labels, seen, set(), unclear)
     except BisectionError as error:

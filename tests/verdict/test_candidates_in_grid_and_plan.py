@@ -9,6 +9,7 @@ from candidates import torch_candidate, vllm_candidate, with_candidates
 from matrix._util.versions import chosen_specifier
 from matrix.catalog.cells import is_meant
 from matrix.catalog.releases import Releases
+from matrix.record.model import Platform
 from matrix.record.startup_tests import load_startup_tests
 from matrix.verdict.grid import environments, survey
 from matrix.verdict.plan import Wanted, plan
@@ -42,8 +43,8 @@ def test_every_candidate_has_environments_and_takes_none_of_a_release() -> None:
 def test_a_candidate_has_a_square_beside_that_of_its_version() -> None:
     grid = survey(RELEASES)
     assert ("cpu", "2.15.0", "0.33.0") in grid.squares
-    assert grid.squares["cpu", RC.key, "0.33.0"].off_pin
-    assert not grid.squares["cpu", MAIN.pins["torch"], MAIN.key].off_pin
+    assert grid.squares[Platform.CPU, RC.key, "0.33.0"].off_pin
+    assert not grid.squares[Platform.CPU, MAIN.pins["torch"], MAIN.key].off_pin
     shown = [row.version for row in grid.columns]
     assert RC.key in shown and "2.15.0" in shown
     assert [row.version for row in grid.only(named("torch215rc9"), None).torch] == [RC.key]

@@ -99,7 +99,9 @@ SEEN = {
 GRID = survey(RELEASES, resolves=resolves, links=links, seen=SEEN)
 
 
-def standing(torch: str, vllm: str, platform: str = "cuda") -> tuple[str | None, str | None]:
+def standing(
+    torch: str, vllm: str, platform: Platform = Platform.CUDA
+) -> tuple[str | None, str | None]:
     shown = GRID.squares[platform, torch, vllm].shown
     return shown.reached, shown.fails
 
@@ -107,21 +109,21 @@ def standing(torch: str, vllm: str, platform: str = "cuda") -> tuple[str | None,
 def test_every_pair_of_every_release_has_a_square_with_every_python() -> None:
     assert len(GRID.squares) == 2 * 6 * 6
     assert {len(square.cells) for square in GRID.squares.values()} == {3}
-    assert sum(GRID.counts("cuda").values()) == 36
-    assert sum(GRID.cell_counts("cpu").values()) == 108
+    assert sum(GRID.counts(Platform.CUDA).values()) == 36
+    assert sum(GRID.cell_counts(Platform.CPU).values()) == 108
 
 
 def test_a_pair_gets_as_far_as_its_evidence_goes() -> None:
     assert standing("2.9.1", "0.14.1") == ("links", None)
     assert standing("2.9.0", "0.14.1") == (None, None)
     assert standing("2.10.0", "0.14.1") == (None, "links")
-    assert standing("2.10.0", "0.14.1", "cpu") == (None, None)
+    assert standing("2.10.0", "0.14.1", Platform.CPU) == (None, None)
     # Python 3.12 does not resolve, 3.10 is not for this torch; 3.11 speaks for the pair.
     assert standing("2.11.0", "0.20.0") == ("links", None)
     # Where it ran, the worst Python does.
     assert standing("2.10.0", "0.19.1") == ("imports", "starts cold")
-    assert standing("2.11.0", "0.19.1", "cpu") == ("as expected", None)
-    assert GRID.squares["cuda", "2.9.1", "0.19.1"].shown.contradictions
+    assert standing("2.11.0", "0.19.1", Platform.CPU) == ("as expected", None)
+    assert GRID.squares[Platform.CUDA, "2.9.1", "0.19.1"].shown.contradictions
 
 
 def test_what_is_asked_is_for_the_python() -> None:
@@ -296,7 +298,7 @@ def test_a_run_that_shows_nothing_is_told_with_why() -> None:
 
 
 def test_on_a_terminal_it_is_aligned() -> None:
-    told = report.lines(GRID, ("cuda",)).splitlines()
+    told = report.lines(GRID, (Platform.CUDA,)).splitlines()
     assert told[0] == "cuda: vLLM below, torch to the right"
     assert told[1].split() == ["vLLM", "pins", "2.9.0", "2.9.1", "2.10.0", "2.11.0", "2.12.0"]
     at = told[1].index("2.10.0")

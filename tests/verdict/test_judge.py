@@ -9,6 +9,7 @@ from judgements import GOOD, RULES, judged, make, make_case, words
 from matrix.record.model import (
     OUTCOMES,
     ErrorKind,
+    Platform,
     RunError,
     Rung,
     RungResult,
@@ -347,7 +348,11 @@ def test_a_case_is_judged_in_its_own_situation() -> None:
 
     judge(make(make_case(flags={"B": 2}), flags={"A": 1, "B": 1}), Asking())
     situation = Situation(
-        case="moe", platform="cpu", torch="2.10.0+cu128", vllm="0.19.1", flags={"A": 1, "B": 2}
+        case="moe",
+        platform=Platform.CPU,
+        torch="2.10.0+cu128",
+        vllm="0.19.1",
+        flags={"A": 1, "B": 2},
     )
     assert asked == [(situation, "cold"), (situation, "warm")]
 

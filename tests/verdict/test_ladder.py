@@ -92,17 +92,20 @@ def test_a_cell_gets_as_far_as_the_evidence_goes(
     fails: str | None,
     verdict: str,
 ) -> None:
-    found = assess(CELL, "cuda", declared, resolves=resolves, links=links, ran=seen)
+    found = assess(CELL, Platform.CUDA, declared, resolves=resolves, links=links, ran=seen)
     assert (found.reached, found.fails, found.verdict) == (reached, fails, verdict)
     assert (words(found.reason) is None) == (fails is None)
     assert found.off_pin == declared.off_pin
 
 
 def test_why_is_one_line() -> None:
-    assert words(assess(CELL, "cuda", OFF_PIN, links=NO).reason) == "`_C.abi3.so` needs c10::f()"
+    assert (
+        words(assess(CELL, Platform.CUDA, OFF_PIN, links=NO).reason)
+        == "`_C.abi3.so` needs c10::f()"
+    )
     dated = assess(
         CELL,
-        "cuda",
+        Platform.CUDA,
         PINNED,
         resolves=Answer(ok=False, facts=quoted("no certifi"), asked="2026-11-23"),
     )
@@ -111,7 +114,7 @@ def test_why_is_one_line() -> None:
 
 def test_what_the_index_lacked_on_a_day_is_unknown_and_says_so() -> None:
     lacks = Answer(ok=False, unknown=True, facts=quoted("needs certifi>=2"), asked="2026-11-23")
-    found = assess(CELL, "cuda", PINNED, resolves=lacks, links=YES)
+    found = assess(CELL, Platform.CUDA, PINNED, resolves=lacks, links=YES)
     assert (found.fails, found.verdict, found.ruled_out) == (None, Verdict.UNTESTED, False)
     assert found.unanswered == ("resolves",)
     step = found.steps[1]
@@ -119,24 +122,24 @@ def test_what_the_index_lacked_on_a_day_is_unknown_and_says_so() -> None:
         StepState.UNKNOWN,
         "needs certifi>=2 (asked on 2026-11-23)",
     )
-    assert assess(CELL, "cuda", PINNED, resolves=lacks, ran=STARTED).contradictions == ()
+    assert assess(CELL, Platform.CUDA, PINNED, resolves=lacks, ran=STARTED).contradictions == ()
 
 
 def test_on_the_cpu_the_extensions_are_not_needed() -> None:
-    found = assess(CELL, "cpu", OFF_PIN, resolves=YES, links=NO)
+    found = assess(CELL, Platform.CPU, OFF_PIN, resolves=YES, links=NO)
     assert (found.reached, found.fails, found.verdict) == ("resolves", None, Verdict.UNTESTED)
     assert found.steps[2].state == StepState.NOT_NEEDED
     assert "c10::f()" in str(words(found.steps[2].reason))
-    assert assess(CELL, "cpu", PINNED, resolves=YES, links=YES).reached == "resolves"
-    assert assess(CELL, "cpu", OFF_PIN, links=NO, ran=STARTED).contradictions == ()
+    assert assess(CELL, Platform.CPU, PINNED, resolves=YES, links=YES).reached == "resolves"
+    assert assess(CELL, Platform.CPU, OFF_PIN, links=NO, ran=STARTED).contradictions == ()
 
 
 def test_what_has_no_answer_is_listed() -> None:
-    found = assess(CELL, "cuda", OFF_PIN, links=YES)
+    found = assess(CELL, Platform.CUDA, OFF_PIN, links=YES)
     assert found.skipped == ("resolves",)
     assert found.unknown == ("resolves", *RUNGS[3:])
-    assert assess(CELL, "cuda", OFF_PIN, links=NO).unknown == ("resolves",)
-    assert assess(CELL, "cuda", PINNED, resolves=YES, links=YES).skipped == ()
+    assert assess(CELL, Platform.CUDA, OFF_PIN, links=NO).unknown == ("resolves",)
+    assert assess(CELL, Platform.CUDA, PINNED, resolves=YES, links=YES).skipped == ()
 
 
 @pytest.mark.parametrize(
@@ -153,18 +156,18 @@ def test_contradictions_are_shown(
     declared: Declared, resolves: Answer | None, links: Answer | None, seen: RunEvidence, said: str
 ) -> None:
     [contradiction] = assess(
-        CELL, "cuda", declared, resolves=resolves, links=links, ran=seen
+        CELL, Platform.CUDA, declared, resolves=resolves, links=links, ran=seen
     ).contradictions
     assert contradiction_words(contradiction).startswith(said)
 
 
 def test_only_what_no_run_disproves_is_ruled_out() -> None:
-    assert assess(CELL, "cuda", OFF_PIN, resolves=YES, links=NO).ruled_out
-    assert assess(CELL, "cuda", UNFIT).ruled_out
-    assert assess(CELL, "cuda", OFF_PIN, resolves=NO, ran=SPOILT).ruled_out
-    assert not assess(CELL, "cuda", OFF_PIN, resolves=NO, links=NO, ran=STARTED).ruled_out
-    assert not assess(CELL, "cuda", OFF_PIN, ran=NOT_INSTALLED).ruled_out
-    assert not assess(CELL, "cuda", OFF_PIN).ruled_out
+    assert assess(CELL, Platform.CUDA, OFF_PIN, resolves=YES, links=NO).ruled_out
+    assert assess(CELL, Platform.CUDA, UNFIT).ruled_out
+    assert assess(CELL, Platform.CUDA, OFF_PIN, resolves=NO, ran=SPOILT).ruled_out
+    assert not assess(CELL, Platform.CUDA, OFF_PIN, resolves=NO, links=NO, ran=STARTED).ruled_out
+    assert not assess(CELL, Platform.CUDA, OFF_PIN, ran=NOT_INSTALLED).ruled_out
+    assert not assess(CELL, Platform.CUDA, OFF_PIN).ruled_out
 
 
 def test_a_run_of_another_cell_shows_nothing_of_this_one() -> None:
@@ -199,7 +202,7 @@ def evidence(draw: st.DrawFn) -> tuple[int, int, int, int | None]:
     return draw(at), draw(at), draw(at), seen
 
 
-def progress(platform: str, at: tuple[int, int, int, int | None]) -> Progress:
+def progress(platform: Platform, at: tuple[int, int, int, int | None]) -> Progress:
     declared, resolves, links, seen = at
     return assess(
         CELL,
@@ -213,7 +216,7 @@ def progress(platform: str, at: tuple[int, int, int, int | None]) -> Progress:
 
 @given(st.sampled_from(PLATFORMS), evidence(), st.tuples(*[st.integers(0, 5)] * 4))
 def test_worse_evidence_never_takes_a_cell_higher(
-    platform: str, at: tuple[int, int, int, int | None], worse: tuple[int, ...]
+    platform: Platform, at: tuple[int, int, int, int | None], worse: tuple[int, ...]
 ) -> None:
     seen = None if at[3] is None else min(at[3] + worse[3], len(SEEN) - 1)
     lower = min(at[0] + worse[0], 2), min(at[1] + worse[1], 2), min(at[2] + worse[2], 2), seen
@@ -222,7 +225,7 @@ def test_worse_evidence_never_takes_a_cell_higher(
 
 @given(st.sampled_from(PLATFORMS), evidence())
 def test_what_is_unknown_never_counts_as_passed(
-    platform: str, at: tuple[int, int, int, int | None]
+    platform: Platform, at: tuple[int, int, int, int | None]
 ) -> None:
     found = progress(platform, at)
     states = {step.rung: step.state for step in found.steps}
@@ -240,7 +243,7 @@ def test_what_is_unknown_never_counts_as_passed(
 
 @given(st.sampled_from(PLATFORMS), evidence())
 def test_the_verdict_is_the_runs_where_it_has_one(
-    platform: str, at: tuple[int, int, int, int | None]
+    platform: Platform, at: tuple[int, int, int, int | None]
 ) -> None:
     found = progress(platform, at)
     if at[3] is not None:
@@ -251,12 +254,12 @@ def test_the_verdict_is_the_runs_where_it_has_one(
 def test_sources_that_do_not_build_stop_below_resolves() -> None:
     """A resolver answered for the release; what does not build never gets there."""
     unbuilt = ran(Verdict.INCOMPATIBLE, Rung.BUILDS, "ImportError: no y\nmore")
-    found = assess(CELL, "cpu", PINNED, resolves=YES, ran=unbuilt)
+    found = assess(CELL, Platform.CPU, PINNED, resolves=YES, ran=unbuilt)
     assert (found.verdict, found.reached, found.fails) == (
         Verdict.INCOMPATIBLE, "declared", "builds"
     )  # fmt: skip
     assert words(found.reason) == words(found.cause) == "ImportError: no y"
     assert [step.rung for step in found.steps] == [*RUNGS, "builds"]
     assert found.unknown == () and not found.ruled_out
-    built = assess(CELL, "cpu", PINNED, resolves=YES, ran=STARTED)
+    built = assess(CELL, Platform.CPU, PINNED, resolves=YES, ran=STARTED)
     assert [step.rung for step in built.steps] == list(RUNGS)

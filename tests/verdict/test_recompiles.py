@@ -254,13 +254,13 @@ def test_without_an_issue_every_form_says_that_none_is_known() -> None:
     mark = "1 case recompiles warm (no public issue known)"
     assert others(entry.ran) == (mark,)
     assert f"compatible, {mark}" in badges.render(table)["badges/torch210-vllm019.svg"]
-    assert f"compatible on Python 3.11, {mark}" in results(table, "cuda")[1]
+    assert f"compatible on Python 3.11, {mark}" in results(table, Platform.CUDA)[1]
 
 
 def test_the_issue_is_a_link_in_the_markdown_table_and_short_in_a_badge() -> None:
     again = {"num_compiled_artifacts_saved": 4}
     table = tabulate([record("3.11", (case(again, again), case(again, again, "b")))], RULES)
-    note = results(table, "cuda")[1]
+    note = results(table, Platform.CUDA)[1]
     assert rf"2 cases recompile warm ([vllm\#38051]({ISSUE}))" in note
     badge = badges.render(table)["badges/torch210-vllm019.svg"]
     assert "compatible, 2 cases recompile warm (vllm#38051)" in badge

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
-from matrix.record.model import Rung
+from matrix.record.model import Platform, Rung
 from matrix.report.model import Report
 from matrix.report.page.data import SHOWN_RUNGS, History, first_platform, pack
 from matrix.report.page.encoding import embedded
@@ -142,7 +142,7 @@ def _columns(grid: Grid | None) -> list[dict[str, object]]:
     return [{"version": torch.version, "yanked": torch.yanked is not None} for torch in columns]
 
 
-def _rows(grid: Grid | None, platform: str) -> list[dict[str, object]]:
+def _rows(grid: Grid | None, platform: Platform) -> list[dict[str, object]]:
     """Return the squares of the platform shown first, which can be read without the script."""
     if grid is None or not grid.platforms:
         return []
@@ -155,7 +155,7 @@ def _rows(grid: Grid | None, platform: str) -> list[dict[str, object]]:
     return rows
 
 
-def _total(table: Table, platform: str) -> dict[str, object]:
+def _total(table: Table, platform: Platform) -> dict[str, object]:
     """Return how many cells ran on the platform, and the verdicts on them."""
     found = [entry.verdict.verdict for entry in table.entries if entry.record.platform == platform]
     cells = f"{len(found)} cell{'' if len(found) == 1 else 's'}"

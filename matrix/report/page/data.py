@@ -12,7 +12,7 @@ from matrix._util.text import clean, clip
 from matrix.attribution.model import Attribution
 from matrix.attribution.symptoms import SymptomKind
 from matrix.catalog.cells import Cell
-from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case, Rung
+from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case, Platform, Rung
 from matrix.report import marks, stock
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
@@ -84,7 +84,7 @@ def pack(
     return packing.report(report)
 
 
-def first_platform(table: Table) -> str:
+def first_platform(table: Table) -> Platform:
     """Return the platform that the page opens on: the first one on which something ran."""
     return next(iter(table.platforms), PLATFORMS[0])
 
@@ -103,7 +103,7 @@ class _Packing:
 
     def report(self, report: Report) -> dict[str, object]:
         table, grid = report.table, report.grid
-        places: dict[tuple[str, str, str], tuple[int, int]] = {}
+        places: dict[tuple[Platform, str, str], tuple[int, int]] = {}
         content: dict[str, object] = {
             "newest": table.newest,
             "rungs": SHOWN_RUNGS,
@@ -226,7 +226,7 @@ class _Packing:
     def _entry(
         self,
         entry: Entry,
-        places: Mapping[tuple[str, str, str], tuple[int, int]],
+        places: Mapping[tuple[Platform, str, str], tuple[int, int]],
         grid: Grid | None,
         attributed: Mapping[tuple[Cell, str], Sequence[Attribution]],
     ) -> list[object]:

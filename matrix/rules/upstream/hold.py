@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from matrix._util.versions import minor_of, newest_patches, parse_version
 from matrix.catalog.releases import Releases
+from matrix.record.model import Platform
 from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
 from matrix.rules.upstream.model import FLAG, Upstream, UpstreamCase, UpstreamRelease, within
 
-_PLATFORM = "cuda"
+_PLATFORM = Platform.CUDA
 _CASE = re.compile(r"test_(moe_startup|moe_compilation_cold_start|model_startup)(?:\[([^\]]*)\])?")
 
 
