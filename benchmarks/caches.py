@@ -47,13 +47,19 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
-_RECORDS = 1800
+_MADE = {"RECORDS": 600, "FEW": 200}
+"""How many records are made: some that an index is made for, and some that are read one by one."""
+_PLACES = {*_MADE, "OUT"}
 _COMMANDS = {
     "grid": ("grid",),
+    "plan": ("plan", "--stale"),
     "attribute": ("attribute", "--all"),
     "linkage": ("linkage",),
     "predict": ("predict",),
+    "sync": ("sync", "--check"),
     "published": ("table", "--out", "OUT"),
+    "read": ("table", "FEW", "--out", "OUT"),
+    "index": ("results", "list", "FEW"),
     "table": ("table", "RECORDS", "--out", "OUT"),
     "prune": ("results", "prune", "RECORDS", "--keep", "30"),
 }
@@ -67,7 +73,17 @@ _CACHES: Mapping[str, str] = {
     "matrix._util.versions:_contains": "prune",
     "matrix._util.versions:_is_met": "attribute",
     "matrix._util.versions:_shared": "attribute",
-    "matrix.catalog.requirements:known_requirements": "published",
+    "matrix.catalog.releases:Releases._torches": "sync",
+    "matrix.catalog.releases:Releases._vllms": "sync",
+    "matrix.run.here:ThisMachine._by_cell": "plan",
+    "matrix.run.here:ThisMachine._gpus": "plan",
+    "matrix.store.ingest:digest_of_requirements": "index",
+    "matrix.verdict.agreement:Agreement.shares": "published",
+    "matrix.verdict.precedence:_Unjudged.evidence": "read",
+    "matrix.verdict.precedence:_Unjudged.is_stock": "read",
+    "matrix.verdict.stock:_named": "read",
+    "matrix.verdict.stock:_of_line": "read",
+    "matrix.catalog.requirements:known_requirements": "read",
     "matrix.checks.declared:Declarations._misfits": "grid",
     "matrix.checks.linkage.link:Tables._exporting": "linkage",
     "matrix.checks.linkage.link:Tables._importing": "linkage",
@@ -82,7 +98,6 @@ _CACHES: Mapping[str, str] = {
     "matrix.checks.resolution.cache:Resolutions._known": "grid",
     "matrix.record.startup_tests:load_startup_tests": "attribute",
     "matrix.report.page:_environment": "table",
-    "matrix.store.protected:_real_folder": "prune",
     "matrix.rules.expectations:Expectations._asked": "table",
     "matrix.rules.expectations:Expectations._beside": "table",
     "matrix.rules.expectations:Rule.expects": "table",
@@ -139,12 +154,11 @@ def main() -> int:
 def _arguments(command: str, place: Path) -> list[str]:
     from history import cells, make
 
-    records = place / "records"
-    if "RECORDS" in _COMMANDS[command] and not records.exists():
-        names = cells()
-        make(records, names, -(-_RECORDS // len(names)), _RECORDS)
-    paths = {"RECORDS": str(records), "OUT": str(place / "out")}
-    return [paths.get(word, word) for word in _COMMANDS[command]]
+    for word, count in _MADE.items():
+        if word in _COMMANDS[command] and not (place / word).exists():
+            names = cells()
+            make(place / word, names, -(-count // len(names)), count)
+    return [str(place / word) if word in _PLACES else word for word in _COMMANDS[command]]
 
 
 def _measured(names: Sequence[str], arguments: Sequence[str], rounds: int) -> dict[str, float]:

@@ -97,7 +97,7 @@ class Releases:
             )
         )
 
-    @cached_property
+    @property
     def pinning(self) -> Mapping[tuple[str, str], Vllm]:
         """The newest vLLM by the minor of the torch that it pins, and its own minor."""
         # Oldest first, so that the newest patch stays.
@@ -208,13 +208,13 @@ class Releases:
             raise self._no_candidate(cell.name, build)
         return candidate
 
-    @cached_property
+    @property
     def every_torch(self) -> tuple[Torch, ...]:
         """The releases of torch, oldest first, and then the candidates as rows of their own."""
         rows = (torch_row(candidate) for candidate in self.candidates.of(Project.TORCH))
         return (*self.torch, *rows)
 
-    @cached_property
+    @property
     def every_vllm(self) -> tuple[Vllm, ...]:
         """The releases of vLLM, oldest first, and then the candidates as rows of their own."""
         rows = (vllm_row(candidate) for candidate in self.candidates.of(Project.VLLM))
@@ -379,7 +379,7 @@ class Releases:
             return self.pinning.get((torch, vllm))
         return next((row for row in reversed(self._unyanked) if minor_of(row.torch) == torch), None)
 
-    @cached_property
+    @property
     def _unyanked(self) -> Sequence[Vllm]:
         return [release for release in self.vllm if release.yanked is None]
 

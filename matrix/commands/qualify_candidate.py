@@ -14,6 +14,7 @@ from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import CellError, candidate_project
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
+from matrix.checks.lookup import load_answers
 from matrix.commands import arguments, context
 from matrix.qualify.candidate_plan import CandidatePlan, CandidateQuery, plan_candidate
 from matrix.qualify.engine import QualifyError
@@ -51,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
         folders=arguments.given_or_default(options.folders),
         state=options.state,
         releases=releases,
+        answers=load_answers(releases),
         expectations=load_expectations(options.expectations),
         waivers=load_waivers(options.waivers),
         today=context.today,

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -219,7 +218,7 @@ def plan_candidate(asked: CandidateQuery, known: Known) -> CandidatePlan:
             f"--python {asked.python}: {asked.candidate.name} is not for it; it is for"
             f" {', '.join(there) or 'none of the matrix'}"
         )
-    planner = _Planner(asked=asked, known=known)
+    planner = _Planner.of(asked, known)
     pythons: Sequence[str] = (
         (asked.python,)
         if asked.python is not None
@@ -236,10 +235,32 @@ def plan_candidate(asked: CandidateQuery, known: Known) -> CandidatePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class _Planner:
-    """Finds the cells of one question."""
+    """Finds the cells of one question.
+
+    `records` are those of the platform, as if the startup tests were those that are asked for;
+    `seconds` are of these tests, `turns` of the runs that are timed.
+    """
 
     asked: CandidateQuery
     known: Known
+    declarations: Declarations
+    records: Sequence[tuple[Path, Record]]
+    seconds: Seconds
+    turns: Seconds
+
+    @classmethod
+    def of(cls, asked: CandidateQuery, known: Known) -> _Planner:
+        """Return what answers this question."""
+        there = [(path, run) for path, run in known.records if run.platform == asked.platform]
+        every = [record for _, record in there]
+        return cls(
+            asked=asked,
+            known=known,
+            declarations=Declarations(known.releases),
+            records=[(path, narrowed(record, asked.cases)) for path, record in there],
+            seconds=Seconds.of(every, asked.cases, known.environments),
+            turns=Seconds.of(every, TIMED),
+        )
 
     def on_python(self, python: str) -> CandidatePlan:
         """Return the plan on one Python, with the newest baseline that has a pair there."""
@@ -264,7 +285,7 @@ class _Planner:
                 )
         return CandidatePlan(asked=self.asked, baseline=None, python=None, left_out=tuple(left_out))
 
-    @cached_property
+    @property
     def _baselines(self) -> tuple[str, ...]:
         """The releases that may be the baseline, the newest first."""
         asked, project = self.asked, self.asked.project
@@ -289,7 +310,7 @@ class _Planner:
             )
         return tuple(sorted(below, key=parse_version, reverse=True)[:_BASELINES])
 
-    @cached_property
+    @property
     def _others(self) -> tuple[str, ...]:
         """The releases, or the candidate, of the other project to try, the best first."""
         asked, releases = self.asked, self.known.releases
@@ -349,8 +370,8 @@ class _Planner:
         return PlannedRounds(
             wanted=self.asked.rounds,
             done=done(made),
-            baseline=self._turns.estimate(baseline),
-            candidate=self._turns.estimate(candidate),
+            baseline=self.turns.estimate(baseline),
+            candidate=self.turns.estimate(candidate),
         )
 
     def _cell(self, cell: Cell, side: Side) -> PlannedCell | LeftOut:
@@ -360,7 +381,7 @@ class _Planner:
         """
         try:
             named = self.known.releases.resolve(cell.name)
-            declared = self._declarations.of(cell)
+            declared = self.declarations.of(cell)
         except CellError as error:
             return _left_out(LeftOutCode.NO_CELL, side, detail=Checked(facts=quoted(str(error))))
         if named != cell:
@@ -394,7 +415,7 @@ class _Planner:
             cell=cell,
             side=side,
             why=why,
-            estimate=self._seconds.estimate(cell),
+            estimate=self.seconds.estimate(cell),
             record=counts.file if stands and counts is not None else None,
         )
 
@@ -412,37 +433,9 @@ class _Planner:
         )
 
     def _named(self, cell: Cell) -> Iterator[tuple[Path, Record]]:
-        for path, record in self._records:
+        for path, record in self.records:
             if record.cell == cell.name:
                 yield path, record
-
-    @cached_property
-    def _records(self) -> Sequence[tuple[Path, Record]]:
-        """The records of the platform, as if the startup tests were those that are asked for."""
-        return [
-            (path, narrowed(record, self.asked.cases))
-            for path, record in self.known.records
-            if record.platform == self.asked.platform
-        ]
-
-    @cached_property
-    def _declarations(self) -> Declarations:
-        return Declarations(self.known.releases)
-
-    @cached_property
-    def _seconds(self) -> Seconds:
-        return Seconds.of(self._on_platform, self.asked.cases, self.known.environments)
-
-    @cached_property
-    def _turns(self) -> Seconds:
-        """The seconds of the runs that are timed."""
-        return Seconds.of(self._on_platform, TIMED)
-
-    @property
-    def _on_platform(self) -> Iterator[Record]:
-        return (
-            record for _, record in self.known.records if record.platform == self.asked.platform
-        )
 
 
 def relevant(

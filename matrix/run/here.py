@@ -101,7 +101,7 @@ class ThisMachine:
             found.setdefault((record.cell, record.platform), []).append(record)
         return found
 
-    @cached_property
+    @property
     def _environments(self) -> Path | None:
         """The folder of tox's environments; None where no checkout is."""
         if self._elsewhere or not (self._root / "tox.ini").is_file():

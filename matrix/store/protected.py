@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,21 +34,8 @@ class ProtectedRecords:
         """Whether the record of this path and content is among them."""
         if content in self.contents:
             return True
-        names = os.path.abspath(path), _real(path)
+        names = os.path.abspath(path), os.path.realpath(path)
         return any(name.endswith(f"/{ending}") for name in names for ending in self.names)
-
-
-def _real(path: str) -> str:
-    """`os.path.realpath`, which asks the disk for each folder once: prune asks of all records."""
-    if os.path.islink(path):
-        return os.path.realpath(path)
-    folder, name = os.path.split(path)
-    return os.path.join(_real_folder(os.path.abspath("."), folder), name)
-
-
-@lru_cache(1024)
-def _real_folder(here: str, folder: str) -> str:
-    return os.path.realpath(os.path.join(here, folder))
 
 
 def evidence_of(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from urllib.parse import urlsplit
 
 from packaging.tags import Tag, compatible_tags, cpython_tags, platform_tags
@@ -36,7 +35,6 @@ class Chosen:
         return tuple(dict.fromkeys(self.by_python.values()))
 
 
-@cache
 def machine_tags(python: str) -> tuple[Tag, ...]:
     """Return the tags of wheels that run on this machine under a Python, the best first."""
     major, minor = map(int, python.split("."))

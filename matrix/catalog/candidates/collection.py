@@ -6,7 +6,6 @@ Most checkouts have none, so this module imports no model of one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from matrix.errors import MatrixError
@@ -36,24 +35,20 @@ class Candidates:
             if names.count(name) > 1:
                 raise CandidateError(f"candidate {name!r}: is there twice; keep one")
 
-    @cached_property
-    def _named(self) -> Mapping[str, Candidate]:
-        return {candidate.name: candidate for candidate in self.every}
-
     def get(self, name: str) -> Candidate | None:
         """Return the candidate of a name; None without one."""
-        return self._named.get(name)
+        return next((candidate for candidate in self.every if candidate.name == name), None)
 
     def named(self, name: str) -> Candidate:
         """Return the candidate of a name. Raises CandidateError, which names those there are."""
-        found = self._named.get(name)
+        found = self.get(name)
         if found is None:
             raise CandidateError(f"candidate {name!r}: is not known; {self.known()}")
         return found
 
     def of_build(self, build: Build | None) -> Candidate | None:
         """Return the candidate of a build; None for a release, and for a build that it was once."""
-        found = self._named.get(build.name) if build is not None else None
+        found = self.get(build.name) if build is not None else None
         return found if found is not None and found.build == build else None
 
     def of(self, project: str) -> tuple[Candidate, ...]:
@@ -64,7 +59,7 @@ class Candidates:
         """Return the end of a sentence: which candidates there are, or how to add one."""
         if not self.every:
             return "there is none yet: matrix candidate add NAME"
-        return f"the known ones are {', '.join(self._named)}"
+        return f"the known ones are {', '.join(candidate.name for candidate in self.every)}"
 
     def including(self, candidate: Candidate) -> Candidates:
         """Return these with one more, which takes the place of the one of its name."""

@@ -10,7 +10,6 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from urllib.parse import unquote, urlsplit
 
 from packaging.specifiers import SpecifierSet
@@ -254,7 +253,7 @@ class Candidate:
             if way.way is Made.PUBLISHED and not same:
                 raise CandidateError(f"{where}: {file.name} is not of version {self.version}")
 
-    @cached_property
+    @property
     def identity(self) -> str:
         """The digest of what tells this build from every other, as `matrix.catalog.cells` wants."""
         source = self.source

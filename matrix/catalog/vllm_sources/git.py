@@ -17,7 +17,6 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from matrix._util.addresses import without_secrets
@@ -112,7 +111,7 @@ class Repository:
         """Where it is, for a file: a whole path, or the address without credentials."""
         return without_secrets(self._remote) if "://" in self._remote else self._remote
 
-    @cached_property
+    @property
     def _protocol(self) -> str:
         scheme, found, _ = self.address.partition("://")
         if found and scheme in _SCHEMES:
@@ -128,7 +127,7 @@ class Repository:
             " git can fetch; write a path, https://... or ssh://..."
         )
 
-    @cached_property
+    @property
     def _remote(self) -> str:
         """The address as git gets it; a path is made whole, since git runs elsewhere."""
         local = "://" not in self.address and self._protocol == "file"
@@ -343,7 +342,7 @@ class Repository:
             kept |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
         return {**kept, **more}
 
-    @cached_property
+    @property
     def _has_own_ssh(self) -> bool:
         """Whether the user told git which ssh to run, by a variable or in git's settings."""
         if os.environ.get("GIT_SSH_COMMAND") or os.environ.get("GIT_SSH"):

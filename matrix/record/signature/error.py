@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Sequence
 
 from matrix.record.signature.compilers import (
-    ToolFault,
     build_fault,
     faults_of,
     is_build,
@@ -46,14 +44,10 @@ class Reading:
     """A failure's text as lines, with the errors in it and what its build tools said."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        """Find the errors of these lines."""
+        """Find the errors of these lines, and what build tools said, which may be thousands."""
         self.lines = lines
         self.errors = errors_of(lines)
-
-    @functools.cached_property
-    def faults(self) -> list[ToolFault]:
-        """What build tools said: an error can be followed by thousands of their lines."""
-        return faults_of(self.lines)
+        self.faults = faults_of(lines)
 
 
 def why(lines: Sequence[str]) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.files import from_here
 from matrix._util.reported import Say
 from matrix.catalog.releases import Releases
-from matrix.checks.lookup import Answers, load_answers
+from matrix.checks.lookup import Answers
 from matrix.qualify.candidate import completed, qualify_candidate
 from matrix.qualify.candidate_plan import CandidatePlan, Known, relevant
 from matrix.qualify.model import Qualification
@@ -53,6 +52,7 @@ class CandidateRecords:
     folders: Sequence[Path | str]
     state: Path
     releases: Releases
+    answers: Answers
     expectations: Expectations
     waivers: Waivers
     today: Callable[[], date]
@@ -67,7 +67,7 @@ class CandidateRecords:
             tests=load_startup_tests(),
             expectations=self.expectations,
             records=_from_here(found),
-            answers=self._answers,
+            answers=self.answers,
             late=self.late(),
             environments=environment_seconds(read_runs(self.state)),
             rounds=self._rounds(),
@@ -84,7 +84,7 @@ class CandidateRecords:
             late=self.late(),
         )
         qualification = qualify_candidate(
-            plan, _from_here(found), judging, answers=self._answers, unread=len(found.errors)
+            plan, _from_here(found), judging, answers=self.answers, unread=len(found.errors)
         )
         return with_rounds(qualification, plan, self._rounds())
 
@@ -115,8 +115,8 @@ class CandidateRecords:
         read, late = self._read(), self.late()
         records = [(path, run) for path, run in read.records if _has_say(run, plan)]
         table = tabulate(records, self.expectations, releases=self.releases, late=late)
-        grid = grid_of(table.verdicts, self.releases, self._answers)
-        for fault in self._answers.faults:
+        grid = grid_of(table.verdicts, self.releases, self.answers)
+        for fault in self.answers.faults:
             self.say(fault)
         return attribute(
             judge_records(records, read.runs, table.verdicts, self.expectations),
@@ -152,10 +152,6 @@ class CandidateRecords:
         for error in found.errors:
             self.say(str(error))
         return found
-
-    @cached_property
-    def _answers(self) -> Answers:
-        return load_answers(self.releases)
 
 
 def _has_say(record: Record, plan: CandidatePlan) -> bool:
