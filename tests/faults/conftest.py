@@ -14,7 +14,6 @@ import pytest
 from small_cell import Fault, SmallCell, is_whole
 
 NOT_INJECTED = {
-    "kill -9 of the engine of `matrix run SELECTION`": "tests/run/test_local_engine.py does, once",
     "a node of Ray that is lost": "not here: it takes a cluster",
     "disk full while an environment is made": "needs an environment of some GB",
 }
