@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, NoReturn, TypeGuard, TypeVar
+from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
 from matrix._util.enums import StrEnum
 from matrix.record.model import RecordError
@@ -12,6 +12,8 @@ from matrix.record.model import RecordError
 SHOWN = 80
 """The most characters of a key that a message shows."""
 _LARGEST = 2**63 - 1
+_NUMBERS = frozenset({int, float})
+_MOST_SECONDS = 1e12
 SECONDS = "seconds (a number from 0 up, below 1e12)"
 
 _Item = TypeVar("_Item")
@@ -113,13 +115,22 @@ class JsonValue:
                 self.fail(f"has an unknown key {key[:SHOWN]!r}; known are {', '.join(known)}")
 
     def values(
-        self, key: str, fits: Callable[[object], TypeGuard[_Item]], wanted: str
+        self,
+        key: str,
+        fits: Callable[[object], TypeGuard[_Item]],
+        wanted: str,
+        *,
+        sure: Collection[type] = (),
     ) -> dict[str, _Item]:
-        """Return the object there, each value of which must fit."""
+        """Return the object there, each value of which must fit.
+
+        Every value of the types `sure` fits, and is not looked at one by one.
+        """
         found = self.data[key]
         if not isinstance(found, dict):
             self.member(key).wrong("an object")
-        if not all(map(fits, found.values())):
+        some = [value for value in found.values() if type(value) not in sure]
+        if not all(map(fits, some)):
             bad = next(name for name, value in found.items() if not fits(value))
             self.member(key).member(bad).wrong(wanted)
         return found
@@ -174,12 +185,18 @@ class JsonValue:
     def counts(self, key: str) -> dict[str, int]:
         """Return the object of counts there."""
         found = self.data[key]
-        if isinstance(found, dict) and set(map(type, found.values())) == {int}:
-            # Of two dozen numbers the least and the largest tell as much as a look at each.
-            numbers = found.values()
-            if min(numbers) >= 0 and max(numbers) <= _LARGEST:
-                return found
+        if isinstance(found, dict) and are_counts(found.values()):
+            return found
         return self.values(key, is_count, count_from(0))
+
+    def all_seconds(self, key: str) -> dict[str, float]:
+        """Return the object of seconds there."""
+        found = self.data[key]
+        if isinstance(found, dict) and found and _NUMBERS.issuperset(map(type, found.values())):
+            numbers = found.values()
+            if min(numbers) >= 0 and max(numbers) < _MOST_SECONDS:
+                return found
+        return self.values(key, are_seconds, SECONDS)
 
     def seconds(self, key: str) -> float:
         """Return the seconds there."""
@@ -210,9 +227,21 @@ def is_count(value: object) -> TypeGuard[int]:
     return type(value) is int and 0 <= value <= _LARGEST
 
 
+def are_counts(values: Collection[object]) -> TypeGuard[Collection[int]]:
+    """Return whether there are values, and each is a count: a look at the least and the largest."""
+    if set(map(type, values)) != {int}:
+        return False
+    numbers = cast("Collection[int]", values)
+    return min(numbers) >= 0 and max(numbers) <= _LARGEST
+
+
 def are_seconds(value: object) -> TypeGuard[float]:
     """Return whether the value is a number from 0 up, below 1e12."""
-    return isinstance(value, (int, float)) and 0 <= value < 1e12 and not isinstance(value, bool)
+    return (
+        isinstance(value, (int, float))
+        and 0 <= value < _MOST_SECONDS
+        and not isinstance(value, bool)
+    )
 
 
 def is_amount(value: object) -> TypeGuard[float]:

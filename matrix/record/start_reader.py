@@ -9,10 +9,9 @@ import dataclasses
 from typing import TypeGuard
 
 from matrix.record.json_value import (
-    SECONDS,
     SHOWN,
     JsonValue,
-    are_seconds,
+    are_counts,
     count_from,
     is_count,
     is_plain,
@@ -52,7 +51,7 @@ def start_of(value: JsonValue) -> Start:
     value.has_keys(_START_KEYS, ["events", "metrics", "caches"])
     return Start(
         start=value.one_of("start", StartKind),
-        seconds=value.values("seconds", are_seconds, SECONDS),
+        seconds=value.all_seconds("seconds"),
         counters=value.counts("counters"),
         events=_events(value) if "events" in value.data else None,
         metrics=_metrics(value) if "metrics" in value.data else None,
@@ -68,7 +67,7 @@ def defaults_of(value: JsonValue) -> Defaults:
 
 
 def _defaults(config: JsonValue, value: JsonValue, name: str) -> dict[str, DefaultValue]:
-    found = value.values(name, _is_default, _DEFAULT)
+    found = value.values(name, _is_default, _DEFAULT, sure=_SURE)
     _limit(config, len(found), DEFAULTS_LIMIT)
     for key in found:
         if len(key) > DEFAULT_TEXT_LIMIT:
@@ -83,6 +82,10 @@ def cache_check_of(value: JsonValue) -> CacheCheck:
     for compiled, counts in found.items():
         _limit(value.member(compiled), len(counts), METRICS_LIMIT)
     return found
+
+
+_SURE: frozenset[type] = frozenset({bool, int, type(None)})
+"""The types whose every value is a default."""
 
 
 def _is_default(value: object) -> TypeGuard[DefaultValue]:
@@ -129,6 +132,8 @@ def _caches(value: JsonValue) -> dict[CacheKind, CacheFiles]:
 
 def _cache_files(value: JsonValue) -> CacheFiles:
     value.has_keys(_CACHE_KEYS)
+    if are_counts(value.data.values()):
+        return CacheFiles(**value.data)
     return CacheFiles(
         files=value.count("files"),
         bytes=value.count("bytes"),

@@ -6,10 +6,9 @@ It lists the packages of tox's environments and asks nvidia-smi; nothing is impo
 from __future__ import annotations
 
 import os
-import platform
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ from matrix.verdict.run_key import Packages, RunKey, WheelFile, driver_release
 
 _DISTRIBUTION = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(?:-py[0-9.]+)?\.(?:dist|egg)-info")
 _SEPARATORS = re.compile(r"[-_.]+")  # of a name, as PEP 503 reads them
-_MACHINE = platform.machine()
+_MACHINE = os.uname().machine
 _ASKED_FOR = "x86_64"  # the machine of the resolver's kept answers
 _GPU_SECONDS = 10.0  # that a plan waits for a driver; a run itself waits longer
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -74,21 +73,26 @@ class ThisMachine:
 
         A machine without a visible GPU runs nothing on cuda, so nothing of it is known there.
         """
-        folder = self._environments and self._environments / cell.name
-        installed = None if folder is None else environment_packages(folder, cell)
+        folder, installed = self._installed(cell)
         gpus = self._gpus if platform == Platform.CUDA else _Gpus()
         runs_here = not self._elsewhere and (platform != Platform.CUDA or bool(gpus.names))
         return RunKey(
             cell=cell,
-            files=self._files(cell, None if installed is None else folder),
-            packages=self._resolved(cell, off_pin=off_pin)
-            if installed is None
-            else Packages(versions=installed),
+            files=self._files(cell, folder),
+            packages=installed or self._resolved(cell, off_pin=off_pin),
             machine=_MACHINE if runs_here else None,
             gpus=gpus.names,
             driver=gpus.driver,
             flags=self._flags,
         )
+
+    def _installed(self, cell: Cell) -> tuple[Path | None, Packages | None]:
+        """Return the environment of a cell and its packages; None without one."""
+        if self._environments is None:
+            return None, None
+        folder = self._environments / cell.name
+        found = environment_packages(folder, cell)
+        return (None, None) if found is None else (folder, Packages(versions=found))
 
     def others(self, cell: str, platform: str) -> Iterator[Record]:
         """Yield the records of a cell on a platform, also those that do not count."""
@@ -174,11 +178,17 @@ def listed_packages(site: Path) -> Mapping[str, str]:
             names = [entry.name for entry in entries if entry.name.endswith("-info")]
     except OSError:
         return {}
-    return {
-        _SEPARATORS.sub("-", match["name"]).lower(): match["version"]
-        for name in names
-        if (match := _DISTRIBUTION.fullmatch(name))
-    }
+    return dict(filter(None, map(_distribution, names)))
+
+
+@lru_cache(maxsize=16384)
+def _distribution(folder: str) -> tuple[str, str] | None:
+    """Return the name and the version of a package by its folder's name; None for another folder.
+
+    Hundreds of environments share most of theirs: `benchmarks/unchanged.py`.
+    """
+    match = _DISTRIBUTION.fullmatch(folder)
+    return match and (_SEPARATORS.sub("-", match["name"]).lower(), match["version"])
 
 
 def _is_of(installed: str | None, wanted: str) -> bool:

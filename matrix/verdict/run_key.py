@@ -236,6 +236,8 @@ def _packages(ran: RunKey, now: Packages | None) -> tuple[reasons.KeyDifference,
     if ran.packages is None or now is None:
         return None
     before, after = ran.packages.versions, now.versions
+    if before == after:
+        return ()
     if now.asked is None:
         names = before.keys() | after.keys()
     elif now.asked > ran.day:
