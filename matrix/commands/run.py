@@ -78,6 +78,19 @@ def _add_selection(run: argparse.ArgumentParser) -> None:
         help="go on with an earlier run, by default the newest: run what has no whole record",
     )
     arguments.add_limits(how)
+    how.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: on the nodes of a cluster of Ray, of each of which the limits hold (the extra"
+        " ray; default: local, on this machine)",
+    )
+    how.add_argument(
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="with --engine ray: the cluster to join, auto for the one that this machine is in"
+        " (default: one that starts here and ends with the run)",
+    )
 
 
 def _add_here(run: argparse.ArgumentParser) -> None:
@@ -108,6 +121,11 @@ def _run(options: argparse.Namespace) -> int:
         return main(options.given[1:])
     if options.work is not None:
         raise MatrixError(f"--work {options.work}: goes with --bundle DIR only; leave it out")
+    elsewhere = options.engine != "local" or options.address is not None
+    if options.here and elsewhere:
+        raise MatrixError(
+            "--here: runs one cell here, without an engine; leave out --engine and --address"
+        )
     if options.here:
         return _run_here(options)
     from matrix.commands.run_selection import run_selection

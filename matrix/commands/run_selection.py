@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from matrix._util.console import print_status
 from matrix._util.files import from_here
 from matrix._util.text import listed
 from matrix.catalog.releases_file import load_releases
+from matrix.commands.run_sites import Machines, Site, Work, site_of
 from matrix.commands.selection import select
 from matrix.errors import MatrixError
-from matrix.record.model import RecordError
+from matrix.record.model import Platform, RecordError
 from matrix.record.reader import read
 from matrix.report.plan import why_words
 from matrix.report.run_progress import dry_lines, end_line, lacks_words, totals
@@ -25,19 +26,14 @@ from matrix.report.run_watchers import LineWatcher, TableWatcher
 from matrix.report.terminal import verdict_line
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import load_expectations
-from matrix.run.environments import FOLDER, Environments, needs_mib, uv_cache
+from matrix.run.environments import needs_mib
 from matrix.run.job import Job, JobEnd, WhyNot
-from matrix.run.limits import Limits, machine_here
-from matrix.run.local_engine import LocalEngine, Place
-from matrix.run.machine import Machine
 from matrix.run.nvidia import why_not_cuda
 from matrix.run.preflight import choose_platform
-from matrix.run.rerun import tox_of
 from matrix.run.run_state import Begun, RunState, done_records, find, read_run
-from matrix.run.schedule import Schedule
 from matrix.run.selection_jobs import Asked, jobs_of
 from matrix.run.simulation import simulate
-from matrix.run.task import Present, Task
+from matrix.run.task import Task
 from matrix.verdict.judge import exit_status, judge
 from matrix.verdict.plan import Planned
 from matrix.verdict.plan_reasons import Running
@@ -75,58 +71,28 @@ def run_selection(options: argparse.Namespace) -> int:
         )
     # argparse knows no cells that follow an option.
     options.cells += options.unknown
-    tox = tox_of(root)
     expectations = load_expectations()
-    environments = Environments(folder=root / FOLDER, cache=uv_cache())
-    limits = Limits(cores=options.cores, memory_mib=options.memory, gpus=options.gpus)
-    machine = machine_here(root / FOLDER, limits)
-    if options.resume is not None:
-        selection = _resumed(options)
-    else:
-        selection = _selected(options, environments, machine)
-    if not selection.jobs:
-        return _judged_already(selection, expectations)
-    machine, present = _with_environments(machine, environments, selection.jobs, options.disk)
-    tasks, seconds = _simulated(selection.jobs, machine, present)
-    if options.dry_run:
-        print(dry_lines(tasks, selection.jobs, selection.why, seconds), end="")
-        return 0
-    place = Place(
-        root=root,
-        tox=tox,
-        environments=environments,
-        records=Path(selection.begun.records).absolute(),
-        options=selection.begun.options,
-    )
-    return _carry_out(selection, place, machine, present, expectations)
+    with site_of(options, root) as site:
+        selection = _selected(options, site) if options.resume is None else _resumed(options)
+        if not selection.jobs:
+            return _judged_already(selection, expectations)
+        machines = site.machines(selection.jobs)
+        tasks, seconds = _simulated(selection.jobs, machines)
+        if options.dry_run:
+            print(dry_lines(tasks, selection.jobs, selection.why, seconds), end="")
+            return 0
+        return _carry_out(selection, site, machines, expectations)
 
 
-def _with_environments(
-    machine: Machine, environments: Environments, jobs: Sequence[Job], limit: int | None
-) -> tuple[Machine, tuple[Present, ...]]:
-    """Return the environments that may be used or removed, and the machine with their disk.
-
-    Only where the disk may not do for all, or has a limit in MiB, are those of other cells among
-    them: what is free is counted without them, and the limit is one on all.
-    """
-    needs = {job.environment: job.demand.disk_mib for job in jobs}
-    there = environments.cells()
-    free = machine.disk_mib
-    short = sum(mib for name, mib in needs.items() if name not in there) > free
-    sized = short or limit is not None
-    present = environments.present(there if sized else there & needs.keys(), sized=sized)
-    disk = free + sum(item.disk_mib for item in present)
-    return replace(machine, disk_mib=disk if limit is None else min(disk, limit)), present
-
-
-def _selected(
-    options: argparse.Namespace, environments: Environments, machine: Machine
-) -> _Selection:
+def _selected(options: argparse.Namespace, site: Site) -> _Selection:
     """Return the jobs of what the options select; says which cells' records hold."""
-    platform = choose_platform(options.platform)
-    if (note := why_not_cuda(options.platform)) is not None:
-        print_status(note)
-    planned = _planned(options, platform)
+    if site.elsewhere and options.platform == "auto":
+        platform = Platform.CUDA if site.most.gpus else Platform.CPU
+    else:
+        platform = choose_platform(options.platform)
+        if (note := why_not_cuda(options.platform)) is not None:
+            print_status(note)
+    planned = _planned(options, platform, elsewhere=site.elsewhere)
     running = [item for item in planned if isinstance(item.why, Running) and not item.stale]
     left = [item for item in planned if item not in running]
     # A part of the cases was asked for, of which no record of all of them says anything new.
@@ -139,11 +105,11 @@ def _selected(
         again = " (--force runs also those whose records hold)" if held else ""
         print_status(f"nothing to run{again}")
     asked = Asked(
-        disk_mib=partial(needs_mib, linked=environments.linked()),
+        disk_mib=partial(needs_mib, linked=site.linked()),
         pytest_args=tuple(options.pytest_args),
         cases_at_once=None if options.jobs in (None, "auto") else int(options.jobs),
     )
-    jobs = jobs_of(left, machine, asked)
+    jobs = jobs_of(left, site.most, asked)
     return _Selection(
         begun=Begun(
             records=str(options.records),
@@ -156,7 +122,7 @@ def _selected(
     )
 
 
-def _planned(options: argparse.Namespace, platform: str) -> list[Planned]:
+def _planned(options: argparse.Namespace, platform: str, *, elsewhere: bool) -> list[Planned]:
     """Return the cells that are named, and those that the options choose and that can work."""
     named = [load_releases().resolve(name) for name in dict.fromkeys(options.cells)]
     filters = any(getattr(options, name) for name in _FILTERS)
@@ -169,14 +135,15 @@ def _planned(options: argparse.Namespace, platform: str) -> list[Planned]:
         whole = {**asked, **dict.fromkeys(("torch", "vllm", "python")), "off_pin": True}
         whole |= {"new": [], "neighbours": []}
         every = {
-            item.cell: item for item in select(argparse.Namespace(**whole), [platform]).planned
+            item.cell: item
+            for item in select(argparse.Namespace(**whole), [platform], elsewhere=elsewhere).planned
         }
         for cell in named:
             if cell not in every:
                 raise MatrixError(f"{cell.name}: no environment of that name; tox -e {cell.name}")
             found[cell.name] = every[cell]
     if filters:
-        every_chosen = select(argparse.Namespace(**asked), [platform]).planned
+        every_chosen = select(argparse.Namespace(**asked), [platform], elsewhere=elsewhere).planned
         if not every_chosen:
             raise MatrixError("no cell is selected: the options match none; see `matrix plan`")
         cannot = [item for item in every_chosen if not item.runs]
@@ -216,9 +183,7 @@ def _names(items: Sequence[Planned], most: int = 5) -> str:
     return listed(names[:most] + [f"{len(names) - most} more"] * (len(names) > most))
 
 
-def _simulated(
-    jobs: Sequence[Job], machine: Machine, present: Sequence[Present]
-) -> tuple[list[Task], float]:
+def _simulated(jobs: Sequence[Job], machines: Machines) -> tuple[list[Task], float]:
     """Return the tasks in the order in which they would begin, and the seconds in all.
 
     Raises MatrixError where the limits let no job run.
@@ -230,7 +195,7 @@ def _simulated(
         order.append(task)
         return builds.get(task.environment, 0.0) if job is None else job.estimate.run_seconds
 
-    found = simulate(jobs, [machine], {machine.name: present}, seconds=seconds)
+    found = simulate(jobs, machines.every, machines.present, seconds=seconds)
     unfit = [end for end in found.ends if end.why is WhyNot.FITS_NOWHERE]
     if len(unfit) == len(jobs):
         raise MatrixError(
@@ -241,30 +206,27 @@ def _simulated(
 
 
 def _carry_out(
-    selection: _Selection,
-    place: Place,
-    machine: Machine,
-    present: Sequence[Present],
-    expectations: Expectations,
+    selection: _Selection, site: Site, machines: Machines, expectations: Expectations
 ) -> int:
     """Run the jobs, show how it goes, and print how each cell ended; return the exit status."""
     jobs = {job.key: job for job in selection.jobs}
     judged = _Judged(expectations)
+    records = Path(selection.begun.records).absolute()
     if selection.folder is None:
         state = RunState.begin(selection.begun, selection.jobs)
     else:
         state = RunState(selection.folder)
     try:
         print_status(f"the run is kept in {from_here(state.folder)}")
-        place.environments.sweep()
         with _watching(jobs, judged, selection.why) as watcher:
-            engine = LocalEngine(
-                place=place,
-                jobs=jobs,
-                schedule=Schedule(selection.jobs, [machine], {machine.name: present}),
+            work = Work(
+                jobs=selection.jobs,
+                records=records,
+                options=selection.begun.options,
                 state=state,
                 watcher=watcher,
             )
+            engine = site.engine(work, machines)
             ends = engine.carry_out()
     finally:
         state.close()
@@ -273,7 +235,7 @@ def _carry_out(
     for end in ends:
         print(end_line(end, jobs, judged(end)))
     print(f"{totals(judged.statuses.get(key) for key in (*selection.done, *jobs))}")
-    print(f"records  {from_here(place.records)}")
+    print(f"records  {from_here(records)}")
     if engine.stopped or any(end.record is None for end in ends):
         print(f"to go on with what has no record: matrix run --resume {from_here(state.folder)}")
     if state.lost:

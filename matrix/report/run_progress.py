@@ -134,7 +134,7 @@ def event_line(
     job = jobs.get(event.job or "")
     if event.what is Happened.BUILDS:
         first = next(job for job in jobs.values() if job.environment == event.environment)
-        return f"{event.environment}: makes its environment: {install_words(first)}"
+        return f"{event.environment}: makes its environment{_at(event)}: {install_words(first)}"
     if event.what is Happened.BUILT:
         took = duration(event.seconds or 0.0)
         if event.works:
@@ -145,15 +145,27 @@ def event_line(
         )
     if event.what is Happened.RUNS and job is not None:
         because = clip(clean((why or {}).get(job.key, "")), _LINE)
-        about = f"runs, about {duration(job.estimate.run_seconds)}"
+        about = f"runs{_at(event)}, about {duration(job.estimate.run_seconds)}"
         return f"{named(job)}: {about}{f' ({because})' if because else ''}"
-    if event.what is Happened.LOST:
-        return f"{event.machine}: is lost; what ran there runs elsewhere"
     if event.what is Happened.REMOVED:
         return f"{event.environment}: its environment is removed, since the disk is short"
     if event.what is Happened.STOPPED:
         return f"{event.detail}: no cell begins any more; those at work write their records"
+    return _machine_line(event)
+
+
+def _machine_line(event: Event) -> str | None:
+    """Return the line of what happened to a node of a cluster."""
+    if event.what is Happened.LOST:
+        return f"{event.machine}: is lost; what ran there runs elsewhere"
+    if event.what is Happened.JOINED:
+        return f"{event.machine}: joins" if event.works else f"{event.detail}; it gets no work"
     return None
+
+
+def _at(event: Event) -> str:
+    """Return on which node of a cluster; nothing on this machine."""
+    return f" on {event.machine}" if event.machine else ""
 
 
 def install_words(job: Job) -> str:

@@ -9,8 +9,8 @@ import contextlib
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from matrix._util.text import clean, clip
 from matrix.errors import MatrixError
 from matrix.record import provenance
 from matrix.run import node_work
+from matrix.run.limits import Limits
 from matrix.run.machine import Machine
 from matrix.run.task import Present
 
@@ -41,20 +42,25 @@ class ClusterError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A node of the cluster: its number in Ray, what runs may take of it, and what it has built."""
+    """A node of the cluster: its number in Ray, what runs may take of it, and what it has built.
+
+    `linked` and `pythons` are as in `Seen`.
+    """
 
     id: str
     machine: Machine
-    present: tuple[Present, ...]
+    present: tuple[Present, ...] = ()
+    linked: frozenset[tuple[str, str]] = frozenset()
+    pythons: frozenset[str] | None = None
     accelerator: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """A cluster that answers. `environment` is what workers of Ray get: the project, variables."""
+    """A cluster that answers. `limits` are what runs may take of each of its nodes at most."""
 
     ray: Module
-    environment: dict[str, object]
+    limits: Limits = field(default_factory=Limits)
 
     def alive(self) -> frozenset[str]:
         """Return the numbers of the nodes that live."""
@@ -82,15 +88,15 @@ def _ray() -> Module:
 
 
 @contextlib.contextmanager
-def joined(root: Path, address: str | None) -> Iterator[Cluster]:
+def joined(root: Path, address: str | None, limits: Limits | None = None) -> Iterator[Cluster]:
     """Join the cluster at an address, or start one on this machine alone; leave it at the end.
 
     `root` is the checkout that its nodes get a copy of. Raises ClusterError where there is no
     cluster, or one of another Ray.
     """
-    ray = _ray()
     if address is not None:
         _check_answers(address)
+    ray = _ray()
     with Scratch("project") as folder:
         environment = _environment(root, folder / "project")
         try:
@@ -105,51 +111,82 @@ def joined(root: Path, address: str | None) -> Iterator[Cluster]:
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise ClusterError(_why_not(address, error)) from None
         try:
-            yield Cluster(ray=ray, environment=environment)
+            yield Cluster(ray=ray, limits=limits or Limits())
         finally:
             ray.shutdown()
 
 
-def nodes_of(cluster: Cluster, names: Sequence[str] = ()) -> tuple[list[Node], list[str]]:
-    """Return the nodes that can run cells, and of each other that lives why it cannot.
+class Look:
+    """A look at nodes of a cluster: what each has. Their answers come after some seconds."""
 
-    `names` has the numbers of the nodes that are asked; empty for all.
-    """
-    ray = cluster.ray
-    look = ray.remote(_look)
-    asked = {}
-    for about in ray.nodes():
-        if about["Alive"] and (not names or about["NodeID"] in names):
-            name = f"{about['NodeManagerAddress']}-{about['NodeID'][:6]}"
-            strategy = cluster.on(about["NodeID"])
-            options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": strategy}
-            asked[look.options(**options).remote(name)] = (about, name)
-    ready, late = (
-        ray.wait(list(asked), num_returns=len(asked), timeout=_LOOK) if asked else ([], [])
+    def __init__(self, cluster: Cluster, names: Collection[str] = ()) -> None:
+        """Ask the nodes of these numbers; all that live where none is named."""
+        self._cluster = cluster
+        self._asked: dict[object, tuple[Mapping[str, Any], str]] = {}
+        look = cluster.ray.remote(_look)
+        for about in cluster.ray.nodes():
+            if about["Alive"] and (not names or about["NodeID"] in names):
+                name = f"{about['NodeManagerAddress']}-{about['NodeID'][:6]}"
+                strategy = cluster.on(about["NodeID"])
+                options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": strategy}
+                self._asked[look.options(**options).remote(name)] = (about, name)
+
+    def answers(self, seconds: float = 0.0) -> tuple[list[Node], list[str]]:
+        """Wait so long for the answers that are left; return those that came.
+
+        They are the nodes that can run cells, and of each other why it cannot.
+        """
+        ray = self._cluster.ray
+        asked = list(self._asked)
+        if not asked:
+            return [], []
+        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=seconds)
+        found: list[Node] = []
+        unfit: list[str] = []
+        for ref in ready:
+            about, name = self._asked.pop(ref)
+            try:
+                seen = node_work.Seen.of(ray.get(ref))
+            except ray.exceptions.RayError as error:
+                unfit.append(f"{name}: {short(error)}")
+                continue
+            node = _node(about, seen, self._cluster.limits)
+            if (why := _why_unfit(node, seen)) is None:
+                found.append(node)
+            else:
+                unfit.append(f"{name}: {why}")
+        return sorted(found, key=lambda node: node.machine.name), sorted(unfit)
+
+    def late(self) -> list[str]:
+        """Return the names of the nodes that did not answer."""
+        return sorted(name for _, name in self._asked.values())
+
+
+def nodes_of(cluster: Cluster) -> tuple[list[Node], list[str]]:
+    """Return the nodes that can run cells, and of each other that lives why it cannot."""
+    look = Look(cluster)
+    found, unfit = look.answers(_LOOK)
+    return found, unfit + [f"{name}: does not answer for {_LOOK:.0f} s" for name in look.late()]
+
+
+def _node(about: Mapping[str, Any], seen: node_work.Seen, limits: Limits) -> Node:
+    return Node(
+        id=about["NodeID"],
+        machine=_within(seen.machine, about["Resources"], limits),
+        present=seen.present,
+        linked=seen.linked,
+        pythons=seen.pythons,
+        accelerator=_accelerator(about["Resources"]),
     )
-    found, unfit = [], [f"{asked[ref][1]}: does not answer" for ref in late]
-    for ref in ready:
-        about, name = asked[ref]
-        try:
-            seen = node_work.Seen.of(ray.get(ref))
-        except ray.exceptions.RayError as error:
-            unfit.append(f"{name}: {short(error)}")
-            continue
-        machine = _within(seen.machine, about["Resources"])
-        if not seen.tox:
-            unfit.append(f"{name}: has no tox; pip install 'torch-vllm-matrix[ray]' there")
-        elif machine.cores < 1:
-            unfit.append(f"{name}: offers no core to Ray")
-        else:
-            found.append(
-                Node(
-                    id=about["NodeID"],
-                    machine=machine,
-                    present=seen.present,
-                    accelerator=_accelerator(about["Resources"]),
-                )
-            )
-    return sorted(found, key=lambda node: node.machine.name), sorted(unfit)
+
+
+def _why_unfit(node: Node, seen: node_work.Seen) -> str | None:
+    """Return why no cell can run on a node; None where one may."""
+    if not seen.tox:
+        return "has no tox; pip install 'torch-vllm-matrix[ray]' there"
+    if node.machine.cores < 1:
+        return "offers no core"
+    return None
 
 
 def short(error: BaseException) -> str:
@@ -165,15 +202,16 @@ def _look(name: str) -> str:
     return node_work.look(name).text()
 
 
-def _within(machine: Machine, resources: dict[str, float]) -> Machine:
-    """Return what a node has without what its Ray does not offer."""
-    gpus = int(resources.get("GPU", 0))
-    return replace(
-        machine,
-        cores=min(machine.cores, int(resources.get("CPU", 0))),
-        memory_mib=min(machine.memory_mib, int(resources.get("memory", 0)) >> 20),
-        gpus=machine.gpus[:gpus],
+def _within(machine: Machine, resources: Mapping[str, float], limits: Limits) -> Machine:
+    """Return what a node has without what its Ray does not offer, within the limits."""
+    gpus = machine.gpus[: int(resources.get("GPU", 0))]
+    limited = (
+        (machine.cores, int(resources.get("CPU", 0)), limits.cores),
+        (machine.memory_mib, int(resources.get("memory", 0)) >> 20, limits.memory_mib),
+        (machine.disk_mib, limits.disk_mib),
     )
+    cores, memory, disk = (min(number for number in of if number is not None) for of in limited)
+    return replace(machine, cores=cores, memory_mib=memory, disk_mib=disk, gpus=gpus[: limits.gpus])
 
 
 def _accelerator(resources: dict[str, float]) -> str | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ Tell = Callable[[str], bool]
 _EVERY = 1.0  # seconds between two stages that are told
 _LOG_LIMIT = 4 << 20  # bytes of a log that go back
 _FILE_LIMIT = 64 << 20
+_UV = 30.0  # seconds for uv to look for Pythons
 _GPUS = "CUDA_VISIBLE_DEVICES"
 _THREADS = "OMP_NUM_THREADS"
 
@@ -104,15 +107,22 @@ class Left:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a node has: for runs, and of environments; `tox` says whether it has tox."""
+    """What a node has: for runs, and of environments; `tox` says whether it has tox.
+
+    `linked` are the releases that uv links from its cache there. `pythons` are the minor releases
+    of Python that it has; None where that is not known, or where uv may fetch others.
+    """
 
     machine: Machine
     present: tuple[Present, ...]
     tox: bool
+    linked: frozenset[tuple[str, str]] = frozenset()
+    pythons: frozenset[str] | None = None
 
     def text(self) -> str:
         """Return it as JSON."""
-        return json.dumps(asdict(self))
+        pythons = None if self.pythons is None else sorted(self.pythons)
+        return json.dumps({**asdict(self), "linked": sorted(self.linked), "pythons": pythons})
 
     @classmethod
     def of(cls, text: str) -> Seen:
@@ -121,7 +131,14 @@ class Seen:
         machine = data["machine"]
         machine["gpus"] = tuple(Gpu(**gpu) for gpu in machine["gpus"])
         present = tuple(Present(**item) for item in data["present"])
-        return cls(machine=Machine(**machine), present=present, tox=data["tox"])
+        pythons = data["pythons"]
+        return cls(
+            machine=Machine(**machine),
+            present=present,
+            tox=data["tox"],
+            linked=frozenset((name, release) for name, release in data["linked"]),
+            pythons=None if pythons is None else frozenset(pythons),
+        )
 
 
 def look(name: str) -> Seen:
@@ -129,10 +146,15 @@ def look(name: str) -> Seen:
     environments = _environments()
     environments.folder.mkdir(parents=True, exist_ok=True)
     environments.sweep()
+    machine = machine_here(environments.folder, name=name)
+    present = environments.present(environments.cells())
+    disk = machine.disk_mib + sum(item.disk_mib for item in present)
     return Seen(
-        machine=machine_here(environments.folder, name=name),
-        present=environments.present(environments.cells()),
-        tox=util.find_spec("tox") is not None or _has_tox(),
+        machine=replace(machine, disk_mib=disk),
+        present=present,
+        tox=_has_tox(),
+        linked=environments.linked(),
+        pythons=_pythons(),
     )
 
 
@@ -184,6 +206,22 @@ def _has_tox() -> bool:
         return bool(tox_command())
     except MatrixError:
         return False
+
+
+def _pythons() -> frozenset[str] | None:
+    """Return the minor releases of Python here; None where uv may fetch others, or is not found."""
+    # uv itself says so by this variable; it reads a file of settings too, which nothing here reads.
+    if os.environ.get("UV_PYTHON_DOWNLOADS", "automatic") not in ("never", "manual"):
+        return None
+    paths = (sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath))
+    uv = shutil.which("uv", path=os.pathsep.join(paths))
+    line = [uv or "uv", "python", "list", "--only-installed", "--output-format", "json"]
+    try:
+        listed = subprocess.run(line, capture_output=True, check=True, timeout=_UV).stdout
+        found = [item["version_parts"] for item in json.loads(listed)]
+        return frozenset(f"{parts['major']}.{parts['minor']}" for parts in found)
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _left(finish: Finish, records: Path) -> Left:

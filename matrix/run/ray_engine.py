@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeAlias
 from matrix._util.files import NameTakenError, create_bytes
 from matrix.errors import MatrixError
 from matrix.run import node_work
-from matrix.run.cluster import Cluster, Node, nodes_of, short
+from matrix.run.cluster import Cluster, Look, Node, short
 from matrix.run.engine import BEGINS, INTERRUPT, Engine
 from matrix.run.node_work import Left, Order
 from matrix.run.run_state import Happened
@@ -65,6 +65,7 @@ class RayEngine(Engine):
     _by_name: dict[str, Node] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
     _made: set[tuple[str, str]] = field(default_factory=set)
+    _looks: list[Look] = field(default_factory=list)
     _desk: Handle = None
     _ticked: float = 0.0
     _counted: float = 0.0
@@ -235,8 +236,14 @@ class RayEngine(Engine):
         new = alive - self._known
         if new and not self.stopped:
             self._known |= new
-            for node in nodes_of(self.cluster, sorted(new))[0]:
+            self._looks.append(Look(self.cluster, new))
+        for look in self._looks:
+            found, unfit = look.answers()
+            for why in unfit:
+                self._note(Happened.JOINED, works=False, detail=why)
+            for node in found:
                 self._by_name[node.machine.name] = node
+                self._note(Happened.JOINED, works=True, machine=node.machine.name)
                 steps.append(self.schedule.joined(node.machine, node.present))
         return steps
 

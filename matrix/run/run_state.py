@@ -51,6 +51,7 @@ class Happened(StrEnum):
     BUILT = "built"
     RUNS = "runs"
     ENDED = "ended"
+    JOINED = "joined"
     LOST = "lost"
     REMOVED = "removed"
     STOPPED = "stopped"
@@ -61,7 +62,8 @@ class Event:
     """Something that happened in a run, at a time in seconds since 1970.
 
     `environment`, `job` (its key), `seconds`, `log` and `detail` are there where they mean
-    something; `works` says whether a build or a removal did what it should.
+    something; `works` says whether a build or a removal did what it should, or
+    whether a machine that joined is fit.
     """
 
     what: Happened

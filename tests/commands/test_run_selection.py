@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +157,14 @@ def test_an_interrupted_run_ends_its_children_and_goes_on(fake_tox: FakeTox, nam
     assert once_more.returncode == 0 and "2 of 2 have a record already" in once_more.stderr
 
 
+def _is_about(line: str) -> bool:
+    return any(text in line for text in ("no folder", "a cluster of Ray here", "joins the cluster"))
+
+
 def refusals(fake: FakeTox, *arguments: str) -> str:
     ended = run(fake, *arguments)
     assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
-    (line,) = (line for line in ended.stderr.splitlines() if "no folder" not in line)
+    (line,) = (line for line in ended.stderr.splitlines() if not _is_about(line))
     assert fake.calls() == []
     return line
 
@@ -180,10 +186,36 @@ def refusals(fake: FakeTox, *arguments: str) -> str:
         (["--resume", "20261129T000000Z"], "no run of this name"),
         ([TORCH210, "--resume"], f"leave out {TORCH210}"),
         (["--stale", "--resume"], "leave out --stale"),
+        ([TORCH210, "--address", "auto"], "goes with --engine ray; add that"),
+        ([TORCH210, "--here", "--address", "auto"], "leave out --engine and --address"),
     ],
 )
 def test_bad_input_is_one_line(fake_tox: FakeTox, arguments: list[str], said: str) -> None:
     assert said in refusals(fake_tox, *arguments)
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0.1", "10.0.0.1:", ":6379", "head:ray", "head:70000", ""]
+)
+def test_an_address_without_a_host_or_a_port_is_refused(fake_tox: FakeTox, address: str) -> None:
+    line = refusals(fake_tox, TORCH210, "--engine", "ray", f"--address={address}")
+    assert "write host:port, or auto" in line
+
+
+def test_an_address_where_nobody_listens_is_refused(fake_tox: FakeTox) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        line = refusals(fake_tox, TORCH210, "--engine", "ray", "--address", address)
+    assert f"--address {address}: no cluster answers there (Connection refused)" in line
+
+
+def test_without_ray_a_line_says_how_to_get_it(
+    fake_tox: FakeTox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    line = refusals(fake_tox, TORCH210, "--engine", "ray")
+    assert "pip install 'torch-vllm-matrix[ray]'" in line
 
 
 def test_without_tox_ini_the_line_says_what_to_do(tmp_path: Path) -> None:

@@ -1,0 +1,214 @@
+"""Where a selection runs: on this machine, or on the nodes of a Ray cluster (`--engine ray`)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from matrix._util.console import print_status
+from matrix._util.text import listed, plural
+from matrix.errors import MatrixError
+from matrix.report.run_progress import lacks_words
+from matrix.run.engine import Engine
+from matrix.run.environments import FOLDER, Environments, uv_cache
+from matrix.run.job import Job
+from matrix.run.limits import Limits, machine_here
+from matrix.run.local_engine import LocalEngine, Place
+from matrix.run.machine import Machine, lacks
+from matrix.run.rerun import tox_of
+from matrix.run.run_state import RunState
+from matrix.run.schedule import Schedule
+from matrix.run.task import Present
+from matrix.run.watcher import Watcher
+
+if TYPE_CHECKING:
+    from matrix.run.cluster import Cluster, Node
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The jobs of a run, where its records go, the options that every cell gets, who watches."""
+
+    jobs: Sequence[Job]
+    records: Path
+    options: tuple[str, ...]
+    state: RunState
+    watcher: Watcher
+
+    @property
+    def by_key(self) -> dict[str, Job]:
+        """Return the jobs by their keys."""
+        return {job.key: job for job in self.jobs}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machines:
+    """The machines on which jobs can run, and the environments that are on each."""
+
+    every: tuple[Machine, ...]
+    present: Mapping[str, tuple[Present, ...]]
+
+
+class Site(Protocol):
+    """Where a selection runs. `elsewhere`: not on this machine."""
+
+    elsewhere: bool
+
+    @property
+    def most(self) -> Machine:
+        """Return the machine by which jobs are made: the one that has the most."""
+
+    def linked(self) -> frozenset[tuple[str, str]]:
+        """Return the releases that uv links from its cache wherever a job may run."""
+
+    def machines(self, jobs: Sequence[Job]) -> Machines:
+        """Return where these jobs can run. Raises MatrixError where none of them can anywhere."""
+
+    def engine(self, work: Work, machines: Machines) -> Engine:
+        """Return who carries them out."""
+
+
+@contextmanager
+def site_of(options: argparse.Namespace, root: Path) -> Iterator[Site]:
+    """Yield where the options have a selection run. Raises MatrixError where nothing can run."""
+    limits = Limits(cores=options.cores, memory_mib=options.memory, gpus=options.gpus)
+    if options.engine != "ray":
+        if options.address is not None:
+            raise MatrixError(f"--address {options.address}: goes with --engine ray; add that")
+        yield _Here(root=root, tox=tox_of(root), limits=limits, disk_mib=options.disk)
+        return
+    from matrix.run.cluster import joined, nodes_of
+
+    print_status(
+        "starts a cluster of Ray here"
+        if options.address is None
+        else f"joins the cluster of Ray at {options.address}"
+    )
+    with joined(root, options.address, replace(limits, disk_mib=options.disk)) as cluster:
+        nodes, unfit = nodes_of(cluster)
+        if not nodes:
+            raise MatrixError(
+                f"--engine ray: no node can run a cell: {'; '.join(unfit) or 'there is none'}"
+            )
+        for why in unfit:
+            print_status(f"{why}; it gets no work")
+        cores = sum(node.machine.cores for node in nodes)
+        gpus = sum(len(node.machine.gpus) for node in nodes)
+        has = [plural(cores, "core")] + [plural(gpus, "GPU")] * bool(gpus)
+        print_status(f"{plural(len(nodes), 'node')} of Ray with {listed(has)}")
+        yield _OnRay(cluster=cluster, nodes=nodes)
+
+
+class _Here:
+    """This machine."""
+
+    elsewhere = False
+
+    def __init__(
+        self, *, root: Path, tox: Sequence[str], limits: Limits, disk_mib: int | None
+    ) -> None:
+        self._root, self._tox, self._disk = root, tox, disk_mib
+        self._environments = Environments(folder=root / FOLDER, cache=uv_cache())
+        self.most = machine_here(root / FOLDER, limits)
+
+    def linked(self) -> frozenset[tuple[str, str]]:
+        return self._environments.linked()
+
+    def machines(self, jobs: Sequence[Job]) -> Machines:
+        """Return the environments that may be used or removed, and the machine with their disk.
+
+        Only where the disk may not do for all, or has a limit in MiB, are those of other cells
+        among them: what is free is counted without them, and the limit is one on all.
+        """
+        needs = {job.environment: job.demand.disk_mib for job in jobs}
+        there = self._environments.cells()
+        free = self.most.disk_mib
+        short = sum(mib for name, mib in needs.items() if name not in there) > free
+        sized = short or self._disk is not None
+        present = self._environments.present(there if sized else there & needs.keys(), sized=sized)
+        disk = free + sum(item.disk_mib for item in present)
+        machine = replace(self.most, disk_mib=disk if self._disk is None else min(disk, self._disk))
+        return Machines(every=(machine,), present={machine.name: present})
+
+    def engine(self, work: Work, machines: Machines) -> Engine:
+        self._environments.sweep()
+        return LocalEngine(
+            place=Place(
+                root=self._root,
+                tox=self._tox,
+                environments=self._environments,
+                records=work.records,
+                options=work.options,
+            ),
+            jobs=work.by_key,
+            schedule=Schedule(work.jobs, machines.every, machines.present),
+            state=work.state,
+            watcher=work.watcher,
+        )
+
+
+class _OnRay:
+    """The nodes of a cluster."""
+
+    elsewhere = True
+
+    def __init__(self, *, cluster: Cluster, nodes: Sequence[Node]) -> None:
+        self._cluster, self._nodes = cluster, list(nodes)
+
+    @property
+    def most(self) -> Machine:
+        def size(machine: Machine) -> tuple[int, int, int]:
+            largest = max((gpu.free_mib for gpu in machine.gpus), default=0)
+            return largest, machine.cores, machine.memory_mib
+
+        return max((node.machine for node in self._nodes), key=size)
+
+    def linked(self) -> frozenset[tuple[str, str]]:
+        return frozenset.intersection(*(node.linked for node in self._nodes))
+
+    def machines(self, jobs: Sequence[Job]) -> Machines:
+        fit, unfit = [], []
+        for node in self._nodes:
+            why = _why_unfit(node, jobs)
+            if why is None:
+                fit.append(node)
+            else:
+                unfit.append(f"{node.machine.name}: {why}")
+        if not fit:
+            raise MatrixError(f"--engine ray: no node can run a cell: {'; '.join(unfit)}")
+        for line in unfit:
+            print_status(f"{line}; it gets no work")
+        self._nodes = fit
+        return Machines(
+            every=tuple(node.machine for node in fit),
+            present={node.machine.name: node.present for node in fit},
+        )
+
+    def engine(self, work: Work, machines: Machines) -> Engine:
+        from matrix.run.ray_engine import RayEngine
+
+        return RayEngine(
+            cluster=self._cluster,
+            nodes=self._nodes,
+            records=work.records,
+            options=work.options,
+            jobs=work.by_key,
+            schedule=Schedule(work.jobs, machines.every, machines.present),
+            state=work.state,
+            watcher=work.watcher,
+        )
+
+
+def _why_unfit(node: Node, jobs: Sequence[Job]) -> str | None:
+    """Return why none of the jobs can run on a node; None where one can."""
+    pythons = sorted({job.cell.python for job in jobs})
+    if node.pythons is not None and not node.pythons & set(pythons):
+        return f"has no Python {listed(pythons)}; `uv python install {pythons[0]}` there"
+    found = [lacks(node.machine, (job.build, job.demand)) for job in jobs]
+    if all(found):
+        return f"lacks for {jobs[0].environment}: {lacks_words(found[0])}"
+    return None
