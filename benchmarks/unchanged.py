@@ -64,12 +64,12 @@ def main() -> int:
             f" the best of {options.rounds} rounds, load {os.getloadavg()[0]:.1f}"
         )
         bad = False
-        for told, index in (("without an index", False), ("with an index", True)):
+        for what, index in (("without an index", False), ("with an index", True)):
             if index:
                 _matrix(place, "results", "index", "results")
             took, said = min(_plan(place) for _ in range(options.rounds))
             bad |= took > options.most or f": {cells} records hold" not in said
-            print(f"{told:<20}{took:7.3f} s, may take {options.most:.3f} s: {said}", flush=True)
+            print(f"{what:<20}{took:7.3f} s, may take {options.most:.3f} s: {said}", flush=True)
         started = _started(place)
         print(f"programs that it started: {', '.join(started) or 'none'}")
         return int(bad or not set(started) <= {"nvidia-smi"})

@@ -1,7 +1,13 @@
-"""A cluster of Ray whose nodes are processes of this machine."""
+"""A cluster of Ray whose nodes are processes of this machine.
+
+As a program (`tests/ray_nodes.py FOLDER NUMBER`) it prints the address, and kills each node that a
+line of its input names; it ends with its input.
+"""
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -51,3 +57,21 @@ def _tried(start: Callable[[], Any]) -> Any:
         with suppress(Exception):
             return start()
     return start()
+
+
+def main(here: str, number: str) -> None:
+    """Start the nodes, and kill those that are named."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    nodes = Nodes(Path(here))
+    try:
+        for _ in range(int(number)):
+            nodes.add()
+        print(nodes.address, flush=True)
+        for line in sys.stdin:
+            nodes.kill(nodes.number(line.strip()))
+    finally:
+        nodes.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
