@@ -35,7 +35,7 @@ from matrix.qualify.runs import (
 )
 from matrix.qualify.unjudged import unjudged
 from matrix.qualify.warm_code import compare_warm_code
-from matrix.record.model import STARTS, Departure, Outcome, Record
+from matrix.record.model import STARTS, Departure, Outcome, Record, StartKind
 from matrix.record.signature import signature
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.waivers import Finding
@@ -462,7 +462,7 @@ def _no_times(baseline: CellRun, candidate: CellRun) -> reasons.NoTimes | None:
     return None
 
 
-def _seconds(records: Iterable[Record], name: str, start: str) -> tuple[float, ...]:
+def _seconds(records: Iterable[Record], name: str, start: StartKind) -> tuple[float, ...]:
     """Return the total seconds of a start in those of the runs in which the case passed."""
     return tuple(
         found.seconds["total"]

@@ -12,7 +12,7 @@ from matrix._util.enums import StrEnum
 from matrix.qualify.model import NOT_WAIVED, Drift, DriftKind, Findings, Waived
 from matrix.qualify.reasons import NotCounted
 from matrix.qualify.runs import CaseOutcome, CaseState, CellRun
-from matrix.record.model import STARTS
+from matrix.record.model import STARTS, StartKind
 from matrix.rules.counters import COUNTERS
 from matrix.rules.waivers import Finding
 
@@ -20,7 +20,7 @@ from matrix.rules.waivers import Finding
 class Count(NamedTuple):
     """A counter of a start and what it counted; None is not counted."""
 
-    start: str
+    start: StartKind
     counter: str
     value: int | None
 
@@ -135,7 +135,7 @@ def compare_counters(
         findings.add_unknown(run, name, reason, waived=waived)
 
 
-def _changes(start: str, old: CaseOutcome, new: CaseOutcome) -> Iterator[CounterChange]:
+def _changes(start: StartKind, old: CaseOutcome, new: CaseOutcome) -> Iterator[CounterChange]:
     """Yield each counter of a start, of both sides and of the candidate's expectation."""
     assert old.case is not None and new.case is not None
     assert old.verdict is not None and new.verdict is not None

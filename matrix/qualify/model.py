@@ -24,7 +24,7 @@ from matrix.qualify.reasons import NoTimes, UnknownReason
 from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.static_checks import RungComparison, step_signature
 from matrix.qualify.unjudged import Unjudged
-from matrix.record.model import PLATFORMS, CellRef, Platform, Rung
+from matrix.record.model import PLATFORMS, CellRef, Platform, Rung, StartKind
 from matrix.rules.waivers import Finding, Waiver, Waivers
 from matrix.verdict.ladder import LadderStep
 from matrix.verdict.reasons import Reason
@@ -129,7 +129,7 @@ class Drift:
     kind: DriftKind
     place: CellRef
     case: str
-    start: str
+    start: StartKind
     counter: str
     before: int | None
     after: int | None
@@ -197,7 +197,7 @@ class Time(NamedTuple):
 
     place: CellRef
     case: str
-    start: str
+    start: StartKind
     before: tuple[float, ...]
     after: tuple[float, ...]
 

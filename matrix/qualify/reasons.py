@@ -12,7 +12,7 @@ from matrix._util.enums import StrEnum
 from matrix.catalog.projects import Project
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.runs import CaseState, MissingAnswer
-from matrix.record.model import Departure, Rung
+from matrix.record.model import Departure, Rung, StartKind
 from matrix.verdict.reasons import Reason
 
 
@@ -104,7 +104,7 @@ class RerunDrifted(NamedTuple):
 
     state: CaseState
     path: Path
-    start: str
+    start: StartKind
     counter: str
     count: int | None  # type: ignore[assignment]  # hides that of a tuple, which nobody calls
     more: int
@@ -114,7 +114,7 @@ class RerunDrifted(NamedTuple):
 class NotCounted(NamedTuple):
     """Neither side counts what is expected of a counter, and of `more` besides."""
 
-    start: str
+    start: StartKind
     counter: str
     more: int
     code: Literal[UnknownCode.NOT_COUNTED] = UnknownCode.NOT_COUNTED

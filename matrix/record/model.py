@@ -286,7 +286,7 @@ class Case:
     failure: str | None = None
     starts: tuple[Start, ...] = ()
 
-    def started(self, start: str) -> Start | None:
+    def started(self, start: StartKind) -> Start | None:
         """Return what that start observed, or None where it never ran to its end."""
         for seen in self.starts:
             if seen.start == start:

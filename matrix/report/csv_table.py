@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from matrix._util.text import clean
 from matrix.catalog.cells import Cell
+from matrix.record.model import StartKind
 from matrix.report import marks
 from matrix.report.model import Report
 from matrix.report.reasons import reason_words
@@ -120,7 +121,7 @@ def _ran(entry: Entry | None) -> tuple[object, ...]:
     both = [
         (cold.seconds.get("total", 0.0), warm.seconds.get("total", 0.0))
         for case in entry.record.cases
-        if (cold := case.started("cold")) and (warm := case.started("warm"))
+        if (cold := case.started(StartKind.COLD)) and (warm := case.started(StartKind.WARM))
     ]
     sums = (f"{sum(seconds):.1f}" for seconds in zip(*both, strict=True)) if both else ("", "")
     return (entry.date, _safe(entry.file), len(entry.record.cases), *sums, *_marked(entry))

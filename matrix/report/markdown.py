@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matrix._util.text import code, listed, markdown, plural, ratio, seconds, tabular
-from matrix.record.model import STARTS, Case, Platform
+from matrix.record.model import STARTS, Case, Platform, StartKind
 from matrix.report import agreement, grid, marks, notes, provisional, stock, upstream
 from matrix.report.attribution.markdown import section as attribution_section
 from matrix.report.model import Report
@@ -172,8 +172,8 @@ def _cases(table: Table) -> str:
             entry.record.platform,
             code(case.case),
             _verdict(verdict),
-            _started(case, "cold"),
-            _started(case, "warm"),
+            _started(case, StartKind.COLD),
+            _started(case, StartKind.WARM),
             ratio(warm_over_cold(case)),
             _why(verdict),
             entry.date,
@@ -263,7 +263,7 @@ def _verdict(verdict: CellVerdict | CaseVerdict) -> str:
     return f"{_SYMBOLS[verdict.verdict]} {words.get(verdict.verdict, verdict.verdict)}"
 
 
-def _started(case: Case, start: str) -> str:
+def _started(case: Case, start: StartKind) -> str:
     seen = case.started(start)
     return seconds(seen.seconds.get("total") if seen else None)
 

@@ -61,7 +61,7 @@ class Nearest(Expected):
 class Difference(NamedTuple):
     """A counter that is not as expected; ``observed`` is None where it was not counted at all."""
 
-    start: str
+    start: StartKind
     counter: str
     expected: int
     observed: int | None
@@ -189,7 +189,7 @@ class Expectations:
                     _check_tie(other, rule, self.name)
             cases.setdefault(bare, []).append(rule)
 
-    def _of(self, case: str, platform: Platform, start: str) -> Sequence[Rule]:
+    def _of(self, case: str, platform: Platform, start: StartKind) -> Sequence[Rule]:
         """Return the rules for this start of this case there, in the order of the file."""
         key = case, platform, start
         if key not in self._asked:
@@ -201,7 +201,7 @@ class Expectations:
             ]
         return self._asked[key]
 
-    def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
+    def expect(self, situation: Situation, start: StartKind) -> Mapping[str, Expected]:
         """Choose what each counter should be in this start; empty where no rule matches.
 
         Raises ExpectationsError where the situation's torch or vLLM is not a version.
@@ -216,7 +216,7 @@ class Expectations:
     def nearest(
         self,
         situation: Situation,
-        start: str,
+        start: StartKind,
         expected: Mapping[str, Expected] | None = None,
     ) -> Mapping[str, Nearest]:
         """Return, of each counter that nothing is expected of here, what the nearest rule had.
@@ -250,7 +250,9 @@ class Expectations:
             for counter in sorted(goes_on)
         }
 
-    def _chosen(self, ids: Container[str], situation: Situation, start: str) -> Iterator[Rule]:
+    def _chosen(
+        self, ids: Container[str], situation: Situation, start: StartKind
+    ) -> Iterator[Rule]:
         """Yield those of these rules whose conditions on the rest hold here."""
         for rule in self._of(situation.case, situation.platform, start):
             if rule.id in ids and (not rule.flags or rule.flags.items() <= situation.flags.items()):
@@ -268,7 +270,7 @@ class Expectations:
 
 
 def compare(
-    expected: Mapping[str, Expected], observed: Mapping[str, int], start: str
+    expected: Mapping[str, Expected], observed: Mapping[str, int], start: StartKind
 ) -> tuple[Difference, ...]:
     """List the counters that are not as expected, sorted by name.
 

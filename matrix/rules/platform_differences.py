@@ -52,7 +52,7 @@ class Explanation:
     torch: VersionRange = field(default_factory=VersionRange)
     vllm: VersionRange = field(default_factory=VersionRange)
 
-    def covers(self, case: str, start: str, counter: str, torch: str, vllm: str) -> bool:
+    def covers(self, case: str, start: StartKind, counter: str, torch: str, vllm: str) -> bool:
         """Tell whether it speaks of this counter; a bare name of a case is all its parameters."""
         return (
             counter in self.counters
@@ -76,7 +76,7 @@ class Explanations:
         check_ids(ids, f"{self.name}: difference", DifferencesError)
 
     def explain(
-        self, case: str, start: str, counter: str, torch: str, vllm: str
+        self, case: str, start: StartKind, counter: str, torch: str, vllm: str
     ) -> tuple[Explanation, ...]:
         """Give each explanation of this difference, in the order of the file."""
         return tuple(

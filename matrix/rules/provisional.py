@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from matrix._util.enums import StrEnum
+from matrix.record.model import StartKind
 from matrix.rules.expectations import Difference, Nearest, compare, in_order
 
 
@@ -50,7 +51,7 @@ class Provisional(NamedTuple):
     `differences` are the counters that differ from these; without any the case counts the same.
     """
 
-    nearest: Mapping[str, Mapping[str, Nearest]]
+    nearest: Mapping[StartKind, Mapping[str, Nearest]]
     differences: tuple[Difference, ...] = ()
 
     @property
@@ -85,7 +86,8 @@ def last_release(near: Nearest) -> LastRelease:
 
 
 def provisional_of(
-    nearest: Mapping[str, Mapping[str, Nearest]], counted: Mapping[str, Mapping[str, int]]
+    nearest: Mapping[StartKind, Mapping[str, Nearest]],
+    counted: Mapping[StartKind, Mapping[str, int]],
 ) -> Provisional | None:
     """Return how starts compare with the nearest expectations; None without any of these.
 

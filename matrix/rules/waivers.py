@@ -63,7 +63,7 @@ class Finding:
     place: CellRef
     case: str
     signature: str | None = None
-    start: str | None = None
+    start: StartKind | None = None
     counter: str | None = None
     value: int | None = None
 

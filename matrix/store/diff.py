@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from matrix.record.model import STARTS, Case, CheckedCompile, Defaults, Outcome, Record
+from matrix.record.model import STARTS, Case, CheckedCompile, Defaults, Outcome, Record, StartKind
 from matrix.rules.expectations import Expectations
 from matrix.store.stats import beyond_noise
 from matrix.store.summary import Times
@@ -177,7 +177,7 @@ def _seconds(before: Record, after: Record, times: Times) -> list[RecordChange]:
     return changes
 
 
-def _pairs(before: Record, after: Record) -> list[tuple[tuple[str, str], Case, Case]]:
+def _pairs(before: Record, after: Record) -> list[tuple[tuple[str, StartKind], Case, Case]]:
     others = {case.case: case for case in after.cases}
     return [
         ((case.case, start), case, others[case.case])

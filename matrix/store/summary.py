@@ -140,7 +140,7 @@ def summarise(record: Record) -> Summary:
     )
 
 
-def _total_seconds(case: Case, start: str) -> float | None:
+def _total_seconds(case: Case, start: StartKind) -> float | None:
     """Return the seconds of a whole start of a case; None where it did not run or was not timed."""
     seen = case.started(start)
     return seen.seconds.get("total") if seen else None

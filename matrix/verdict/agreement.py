@@ -60,7 +60,7 @@ class ComparedCount(NamedTuple):
 
     pair: Pair
     case: str
-    start: str
+    start: StartKind
     counter: str
     cuda: int
     cpu: int | None

@@ -25,6 +25,7 @@ from matrix.record.model import (
     Record,
     RunError,
     Rung,
+    StartKind,
 )
 from matrix.record.signature import signature_of
 from matrix.record.stock import not_stock
@@ -79,7 +80,7 @@ class CaseVerdict:
     rung: Rung | None = None
     reason: reasons.Reason | None = None
     differences: tuple[Difference, ...] = ()
-    expected: Mapping[str, Mapping[str, Expected]] = field(default_factory=dict)
+    expected: Mapping[StartKind, Mapping[str, Expected]] = field(default_factory=dict)
     no_rule: tuple[str, ...] = ()
     signature: str | None = None
     observed: Case | None = field(default=None, repr=False, compare=False)
@@ -132,12 +133,12 @@ class CellVerdict:
 class Expects(Protocol):
     """Answers what a start should count, as `Expectations` does."""
 
-    def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
+    def expect(self, situation: Situation, start: StartKind) -> Mapping[str, Expected]:
         """Return what each counter should be, as `Expectations.expect`."""
         ...
 
     def nearest(
-        self, situation: Situation, start: str, expected: Mapping[str, Expected] | None = None
+        self, situation: Situation, start: StartKind, expected: Mapping[str, Expected] | None = None
     ) -> Mapping[str, Nearest]:
         """Return what the nearest rule had of each other counter, as `Expectations.nearest`."""
         ...
@@ -334,7 +335,7 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
             return untested(reason=known)
         return shows(
             verdict=Verdict.INCOMPATIBLE,
-            rung="starts warm" if case.started("cold") else "starts cold",
+            rung=Rung.STARTS_WARM if case.started(StartKind.COLD) else Rung.STARTS_COLD,
             reason=known or reasons.NoReason(outcome=case.outcome),
             expected=_expected(_situation(record, pair, case), case, expectations),
         )
@@ -362,7 +363,7 @@ def _is_of_the_machine(case: Case, reason: str) -> bool:
 def _judge_counters(situation: Situation | None, case: Case, expectations: Expects) -> CaseVerdict:
     shows = _of(case)
     if situation is None:
-        return shows(verdict=Verdict.UNTESTED, rung="starts warm", reason=reasons.NoReleases())
+        return shows(verdict=Verdict.UNTESTED, rung=Rung.STARTS_WARM, reason=reasons.NoReleases())
     expected = _expected(situation, case, expectations)
     differences = _differences(case, expected)
     provisional = None
@@ -382,7 +383,7 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
         verdict, rung = Verdict.DRIFT, "as expected"
         why: reasons.Reason | None = _drift(differences, telling(events_of(case)))
     elif no_rule or provisional is not None:
-        verdict, rung = Verdict.UNTESTED, "starts warm"
+        verdict, rung = Verdict.UNTESTED, Rung.STARTS_WARM
         comparison = None if provisional is None else provisional.comparison
         why = reasons.NotJudged(no_rule=no_rule, comparison=comparison)
     else:
@@ -401,11 +402,11 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
 
 def _expected(
     situation: Situation | None, case: Case, expectations: Expects
-) -> dict[str, Mapping[str, Expected]]:
+) -> dict[StartKind, Mapping[str, Expected]]:
     """Return what is expected of each start that ran; a start without a rule has no entry."""
     if situation is None:
         return {}
-    found: dict[str, Mapping[str, Expected]] = {}
+    found: dict[StartKind, Mapping[str, Expected]] = {}
     for start in STARTS:
         if case.started(start) and (rules := expectations.expect(situation, start)):
             found[start] = rules
@@ -436,7 +437,7 @@ def _situation(record: Record, pair: _Pair, case: Case) -> Situation | None:
 
 
 def _differences(
-    case: Case, expected: Mapping[str, Mapping[str, Expected]]
+    case: Case, expected: Mapping[StartKind, Mapping[str, Expected]]
 ) -> tuple[Difference, ...]:
     found: list[Difference] = []
     for start, rules in expected.items():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from matrix.record.model import CacheKind, Case
+from matrix.record.model import CacheKind, Case, StartKind
 from matrix.rules.expectations import Expected
 
 SAVED = ("num_compiled_artifacts_saved", "num_aot_artifacts_saved")
@@ -55,7 +55,9 @@ class Recompiles:
         return tuple(link for link in self.links if "/issues/" in link) or self.links
 
 
-def recompiles(case: Case, expected: Mapping[str, Mapping[str, Expected]]) -> Recompiles | None:
+def recompiles(
+    case: Case, expected: Mapping[StartKind, Mapping[str, Expected]]
+) -> Recompiles | None:
     """Return what the warm start of a case compiled again; None where it only loaded.
 
     It compiled again if it saved artifacts again, or if it missed more in a cache than what the
@@ -64,7 +66,7 @@ def recompiles(case: Case, expected: Mapping[str, Mapping[str, Expected]]) -> Re
     again if it wrote compiled code. A case whose cold start saved nothing has nothing to load, and
     does not recompile.
     """
-    cold, warm = case.started("cold"), case.started("warm")
+    cold, warm = case.started(StartKind.COLD), case.started(StartKind.WARM)
     if cold is None or warm is None or not any(cold.counters.get(name, 0) > 0 for name in SAVED):
         return None
     counted = _again(cold.counters, warm.counters)
@@ -73,7 +75,7 @@ def recompiles(case: Case, expected: Mapping[str, Mapping[str, Expected]]) -> Re
         code = None
     if not counted and code is None:
         return None
-    rules = expected.get("warm", {})
+    rules = expected.get(StartKind.WARM, {})
     links = dict.fromkeys(
         link
         for name in counted
@@ -86,7 +88,7 @@ def recompiles(case: Case, expected: Mapping[str, Mapping[str, Expected]]) -> Re
 
 def written_code(case: Case) -> WrittenCode | None:
     """Return what the warm start of a case wrote of compiled code; None where nobody looked."""
-    warm = case.started("warm")
+    warm = case.started(StartKind.WARM)
     if warm is None or warm.caches is None:
         return None
     new = [found for kind, found in warm.caches.items() if kind in CODE]

@@ -11,7 +11,7 @@ from made import NO_RULES
 from matrix.attribution.observations import observe
 from matrix.catalog.cells import Cell
 from matrix.record import reader
-from matrix.record.model import FAILURE_LIMIT
+from matrix.record.model import FAILURE_LIMIT, StartKind
 from matrix.verdict.judge import judge
 from matrix.verdict.states import Verdict
 from waiting import alive, pids_in
@@ -253,7 +253,7 @@ def test_the_record_holds_the_events_of_the_journal(ends: Ran) -> None:
         ("warm", {"total": 1.25}, {"saved": 3}),
     ]
     assert [start.start for start in ends.case("segfault").starts] == ["cold"]
-    assert ends.case("kill").started("warm") is not None
+    assert ends.case("kill").started(StartKind.WARM) is not None
 
 
 def test_the_record_shows_why_it_died(ends: Ran) -> None:

@@ -22,6 +22,7 @@ from matrix.record.model import (
     Record,
     RecordError,
     RunError,
+    StartKind,
     clip_failure,
 )
 from matrix.record.reader import parse, read
@@ -283,9 +284,9 @@ def test_a_value_that_json_cannot_hold_is_refused() -> None:
 
 def test_the_case_knows_its_starts() -> None:
     case = make().cases[0]
-    cold = case.started("cold")
+    cold = case.started(StartKind.COLD)
     assert cold is not None and cold.seconds["total"] == 61.2
-    assert dataclasses.replace(case, starts=()).started("warm") is None
+    assert dataclasses.replace(case, starts=()).started(StartKind.WARM) is None
 
 
 def test_a_long_failure_keeps_its_end() -> None:

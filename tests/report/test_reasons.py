@@ -19,8 +19,10 @@ from matrix.verdict.events import StartEvent
 from matrix.verdict.states import Verdict
 
 RAY = Departure(name="ray", required="ray>=2.48", installed=None, why=Why.MISSING)
-SAVED = Difference(start="cold", counter="saved", expected=3, observed=4, rule="moe")
-UNCOUNTED = Difference(start="warm", counter="loaded", expected=1, observed=None, rule="moe")
+SAVED = Difference(start=StartKind.COLD, counter="saved", expected=3, observed=4, rule="moe")
+UNCOUNTED = Difference(
+    start=StartKind.WARM, counter="loaded", expected=1, observed=None, rule="moe"
+)
 TEXT = reasons.Recorded(text="KeyError: x")
 EVENT = StartEvent(start=StartKind.WARM, kind=EventKind.LOAD_FAILED, text="no key", count=2)
 LAST = LastRelease(vllm="0.33", torch="2.14")

@@ -165,7 +165,7 @@ def test_a_more_specific_proposal_goes_with_the_rules_of_the_package() -> None:
         vllm="0.19.1",
         flags=flags,
     )
-    assert both.expect(where, "cold")["aot_autograd.total"].value == 34
+    assert both.expect(where, StartKind.COLD)["aot_autograd.total"].value == 34
 
 
 @pytest.mark.parametrize("outcome", ["failed", "crashed", "timed_out", "not_applicable", "running"])
@@ -238,7 +238,7 @@ def test_a_proposal_expects_what_the_record_observed(
         vllm="0.19.1",
         flags=flags,
     )
-    for start, seen in (("cold", cold), ("warm", warm)):
+    for start, seen in ((StartKind.COLD, cold), (StartKind.WARM, warm)):
         expected = proposed.expect(where, start)
         asked = seen.keys() if every else seen.keys() & set(DEFAULT_COUNTERS)
         assert expected.keys() == asked

@@ -105,18 +105,18 @@ def test_the_most_specific_rule_wins_whatever_the_order(
     alone = [
         expectation
         for expectation in LADDER
-        if Expectations(rules=(expectation,)).expect(where, "warm")
+        if Expectations(rules=(expectation,)).expect(where, StartKind.WARM)
     ]
-    found = Expectations(rules=tuple(rules)).expect(where, "warm")
+    found = Expectations(rules=tuple(rules)).expect(where, StartKind.WARM)
     assert found[SAVED] == Expected(
         value=alone[-1].counters[SAVED], rule=alone[-1].id, evidence=("a.json",)
     )
 
 
 @given(situations, st.sampled_from(["cold", "warm"]))
-def test_without_a_rule_nothing_is_expected(where: Situation, start: str) -> None:
+def test_without_a_rule_nothing_is_expected(where: Situation, start: StartKind) -> None:
     assert Expectations(rules=()).expect(where, start) == {}
-    other = "warm" if start == "cold" else "cold"
+    other = StartKind.WARM if start == StartKind.COLD else StartKind.COLD
     assert Expectations(rules=(rule("one", start=other),)).expect(where, start) == {}
 
 
@@ -143,9 +143,9 @@ def test_two_rules_tie_at_load_or_have_a_winner(one: Rule, other: Rule, where: S
     met = [
         expectation
         for expectation in (one, other)
-        if Expectations(rules=(expectation,)).expect(where, "warm")
+        if Expectations(rules=(expectation,)).expect(where, StartKind.WARM)
     ]
-    found = both.expect(where, "warm")
+    found = both.expect(where, StartKind.WARM)
     assert bool(found) == bool(met)
     if len(met) == 2:
         assert one.more_specific(other) != other.more_specific(one)
@@ -235,7 +235,7 @@ def test_rules_of_cases_within_each_other_tie_on_the_narrower_case(
 def test_a_case_whose_parameter_has_brackets_is_one_of_the_bare_case() -> None:
     bare, nested = rule("a", 3, case="moe"), rule("b", 4, case="moe[shape=[2,3]]")
     assert nested.more_specific(bare) and not bare.more_specific(nested)
-    found = Expectations(rules=(bare, nested)).expect(situation("moe[shape=[2,3]]"), "warm")
+    found = Expectations(rules=(bare, nested)).expect(situation("moe[shape=[2,3]]"), StartKind.WARM)
     assert values(found) == {SAVED: 4}
 
 
@@ -264,7 +264,7 @@ def test_counters_are_chosen_one_by_one() -> None:
         evidence = ["c.json"]
         """,
         "rules.toml",
-    ).expect(situation(flags={MEGA: True}), "warm")
+    ).expect(situation(flags={MEGA: True}), StartKind.WARM)
     assert found == {
         SAVED: Expected(value=0, rule="all", evidence=("a.json", "b.json")),
         TOTAL: Expected(value=0, rule="mega", evidence=("c.json",)),
@@ -275,13 +275,13 @@ def test_counters_are_chosen_one_by_one() -> None:
 def test_a_bare_case_is_every_parameter_of_it_and_no_other_case() -> None:
     bare = Expectations(rules=(rule("a", case="moe_startup"),))
     exact = Expectations(rules=(rule("a", case="moe_startup[mega_aot=1]"),))
-    assert bare.expect(situation("moe_startup"), "warm")
-    assert bare.expect(situation("moe_startup[mega_aot=1]"), "warm")
-    assert bare.expect(situation("moe_startup[shape=[2,3]]"), "warm")
-    assert not bare.expect(situation("moe_startup_more"), "warm")
-    assert exact.expect(situation("moe_startup[mega_aot=1]"), "warm")
-    assert not exact.expect(situation("moe_startup[mega_aot=0]"), "warm")
-    assert not exact.expect(situation("moe_startup"), "warm")
+    assert bare.expect(situation("moe_startup"), StartKind.WARM)
+    assert bare.expect(situation("moe_startup[mega_aot=1]"), StartKind.WARM)
+    assert bare.expect(situation("moe_startup[shape=[2,3]]"), StartKind.WARM)
+    assert not bare.expect(situation("moe_startup_more"), StartKind.WARM)
+    assert exact.expect(situation("moe_startup[mega_aot=1]"), StartKind.WARM)
+    assert not exact.expect(situation("moe_startup[mega_aot=0]"), StartKind.WARM)
+    assert not exact.expect(situation("moe_startup"), StartKind.WARM)
 
 
 @pytest.mark.parametrize(
@@ -290,16 +290,16 @@ def test_a_bare_case_is_every_parameter_of_it_and_no_other_case() -> None:
 )
 def test_a_flag_must_be_there_and_equal(flags: dict[str, object], met: bool) -> None:
     found = Expectations(rules=(rule("a", flags={MEGA: True}),)).expect(
-        situation(flags=flags), "warm"
+        situation(flags=flags), StartKind.WARM
     )
     assert bool(found) is met
 
 
 def test_a_situation_without_a_version_is_refused() -> None:
     with pytest.raises(ExpectationsError, match="situation: torch 'None' is not a version"):
-        Expectations(rules=()).expect(situation(torch="None"), "cold")
+        Expectations(rules=()).expect(situation(torch="None"), StartKind.COLD)
     with pytest.raises(ExpectationsError, match="situation: vllm 'x' is not a version"):
-        Expectations(rules=()).expect(situation(vllm="x"), "cold")
+        Expectations(rules=()).expect(situation(vllm="x"), StartKind.COLD)
 
 
 def test_compare_lists_what_differs() -> None:
@@ -309,11 +309,11 @@ def test_compare_lists_what_differs() -> None:
         LOADED: Expected(value=3, rule="s", evidence=("a.json",)),
     }
     observed = {SAVED: 0, TOTAL: 33, "num_graphs_seen": 1}
-    assert compare(expected, observed, "warm") == (
-        Difference(start="warm", counter=TOTAL, expected=30, observed=33, rule="r"),
-        Difference(start="warm", counter=LOADED, expected=3, observed=None, rule="s"),
+    assert compare(expected, observed, StartKind.WARM) == (
+        Difference(start=StartKind.WARM, counter=TOTAL, expected=30, observed=33, rule="r"),
+        Difference(start=StartKind.WARM, counter=LOADED, expected=3, observed=None, rule="s"),
     )
-    assert compare({}, observed, "cold") == ()
+    assert compare({}, observed, StartKind.COLD) == ()
 
 
 # Bad files.
@@ -385,7 +385,7 @@ def test_an_id_is_used_once() -> None:
 def test_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "rules.toml").write_text(RULE)
     found = load_expectations(tmp_path / "rules.toml")
-    assert values(found.expect(situation(), "cold")) == {SAVED: 3}
+    assert values(found.expect(situation(), StartKind.COLD)) == {SAVED: 3}
     assert parse_expectations("", "empty.toml").rules == ()
 
 
@@ -408,7 +408,7 @@ def test_a_rule_may_say_what_upstream_publishes_otherwise() -> None:
     assert one.upstream == PublishedCounters(counters={SAVED: 4}, link=LINK)
     assert one.records == ("results/cuda/one.json",)
     # What was measured is what is expected.
-    assert values(found.expect(situation(), "cold")) == {SAVED: 3, TOTAL: 9}
+    assert values(found.expect(situation(), StartKind.COLD)) == {SAVED: 3, TOTAL: 9}
     assert parse_expectations(RULE, "rules.toml").rules[0].upstream is None
 
 

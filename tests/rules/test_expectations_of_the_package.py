@@ -60,14 +60,14 @@ def test_the_loaded_counter_is_expected_only_where_vllm_has_it() -> None:
 )
 def test_moe_on_cuda_draws_the_line_at_torch_2_10(torch: str, mega: bool, total: int) -> None:
     where = situation(torch=torch, vllm="0.20.2", flags={MEGA: mega})
-    assert values(SHIPPED.expect(where, "cold")) == {
+    assert values(SHIPPED.expect(where, StartKind.COLD)) == {
         SAVED: 3,
         LOADED: 0,
         TOTAL: 33,
         MISS: 3,
         HIT: 0,
     }
-    assert values(SHIPPED.expect(where, "warm")) == {
+    assert values(SHIPPED.expect(where, StartKind.WARM)) == {
         SAVED: 0,
         LOADED: 3,
         TOTAL: total,
@@ -78,7 +78,7 @@ def test_moe_on_cuda_draws_the_line_at_torch_2_10(torch: str, mega: bool, total:
 
 @pytest.mark.parametrize(("vllm", "saved"), [("0.17.1", 1), ("0.18.1", 0), ("0.19.1", 0)])
 def test_moe_on_cuda_saved_one_too_many_in_vllm_0_17(vllm: str, saved: int) -> None:
-    found = values(SHIPPED.expect(situation(vllm=vllm, flags={MEGA: False}), "warm"))
+    found = values(SHIPPED.expect(situation(vllm=vllm, flags={MEGA: False}), StartKind.WARM))
     assert found == {SAVED: saved, LOADED: 3, TOTAL: 30, MISS: 0, HIT: saved}
 
 
@@ -87,7 +87,7 @@ def test_the_mega_artifact_was_not_counted_before_vllm_0_19(
     vllm: str, counted: dict[str, int]
 ) -> None:
     where = situation(vllm=vllm, flags={MEGA: True})
-    for start in ("cold", "warm"):
+    for start in StartKind:
         found = values(SHIPPED.expect(where, start))
         assert {name: found[name] for name in (SAVED, LOADED) if name in found} == counted
 
@@ -104,19 +104,21 @@ def test_the_mega_artifact_was_not_counted_before_vllm_0_19(
 )
 def test_models_on_cuda(case: str, torch: str, counts: tuple[int, int, int]) -> None:
     where = situation(f"model_startup[{case}]", torch=torch, vllm="0.20.2", flags={MEGA: False})
-    assert values(SHIPPED.expect(where, "cold")) == {SAVED: counts[0], LOADED: 0}
-    assert values(SHIPPED.expect(where, "warm")) == {SAVED: counts[1], LOADED: counts[2]}
+    assert values(SHIPPED.expect(where, StartKind.COLD)) == {SAVED: counts[0], LOADED: 0}
+    assert values(SHIPPED.expect(where, StartKind.WARM)) == {SAVED: counts[1], LOADED: counts[2]}
 
 
 def shipped(where: Situation) -> dict[str, dict[str, int]]:
-    return {start: values(SHIPPED.expect(where, start)) for start in ("cold", "warm")}
+    return {
+        start: values(SHIPPED.expect(where, start)) for start in (StartKind.COLD, StartKind.WARM)
+    }
 
 
 def provisional(where: Situation) -> dict[str, dict[str, int]]:
     """Return what is expected, and of what is not, what the nearest rule had."""
     return {
         start: values({**SHIPPED.nearest(where, start), **SHIPPED.expect(where, start)})
-        for start in ("cold", "warm")
+        for start in (StartKind.COLD, StartKind.WARM)
     }
 
 

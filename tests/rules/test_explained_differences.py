@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ evidence = ["results/cuda/py312-torch211-vllm020.json"]
 
 
 def covers(text: str, **changes: str) -> bool:
-    where = {
+    where: dict[str, Any] = {
         "case": "model_startup[glm_4.5]",
         "start": "cold",
         "counter": "aot_autograd.total",
@@ -78,7 +79,7 @@ def test_a_bare_case_is_every_parameter_of_it() -> None:
 def test_each_explanation_of_a_difference_is_given_in_the_order_of_the_file() -> None:
     text = ONE + ONE.replace('"router"', '"another"')
     found = parse_explanations(text, "d.toml").explain(
-        "model_startup[glm_4.5]", "cold", "aot_autograd.total", "2.11.0", "0.20.2"
+        "model_startup[glm_4.5]", StartKind.COLD, "aot_autograd.total", "2.11.0", "0.20.2"
     )
     assert [explanation.id for explanation in found] == ["router", "another"]
 

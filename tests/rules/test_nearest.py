@@ -39,8 +39,8 @@ def near(situation: Situation, *rules: Rule) -> Mapping[str, Nearest]:
     """Return what is nearest, which must not depend on the order of the rules."""
     shuffled = list(rules)
     random.Random(len(rules)).shuffle(shuffled)
-    found = Expectations(rules=rules).nearest(situation, "cold")
-    assert Expectations(rules=tuple(shuffled)).nearest(situation, "cold") == found
+    found = Expectations(rules=rules).nearest(situation, StartKind.COLD)
+    assert Expectations(rules=tuple(shuffled)).nearest(situation, StartKind.COLD) == found
     return found
 
 
@@ -131,7 +131,7 @@ def test_no_two_situations_are_taken_for_one() -> None:
     asked_often = Expectations(rules=rules)
     for situation in (*situations, *reversed(situations)):
         fresh = Expectations(rules=rules)
-        for start in ("cold", "warm"):
+        for start in StartKind:
             assert asked_often.expect(situation, start) == fresh.expect(situation, start)
             assert asked_often.nearest(situation, start) == fresh.nearest(situation, start)
 
@@ -162,7 +162,7 @@ TORCHES = st.builds("2.{}.{}".format, st.integers(8, 17), st.integers(0, 1))
     start=st.sampled_from(["cold", "warm"]),
 )
 def test_laws_of_what_is_near(
-    case: str, platform: Platform, vllm: str, torch: str, mega: bool, start: str
+    case: str, platform: Platform, vllm: str, torch: str, mega: bool, start: StartKind
 ) -> None:
     """What is expected is never provisional, and what is near ended on one side at least."""
     flags = {MEGA: mega, "VLLM_USE_AOT_COMPILE": True, "VLLM_DISABLE_COMPILE_CACHE": False}
@@ -186,7 +186,8 @@ def test_laws_of_what_is_near(
 def provisional(counted: int | None, *rules: Rule, vllm: str = "0.34.0") -> Provisional | None:
     situation = at(vllm)
     return provisional_of(
-        {"cold": near(situation, *rules)}, {"cold": {} if counted is None else {SAVED: counted}}
+        {StartKind.COLD: near(situation, *rules)},
+        {StartKind.COLD: {} if counted is None else {SAVED: counted}},
     )
 
 
@@ -209,13 +210,13 @@ def test_a_release_within_the_bounds_is_not_provisional() -> None:
 
 def test_several_releases_and_differences_are_told() -> None:
     older = rule("older", vllm="<0.20", counters={LOADED: 1, TOTAL: 2})
-    every = {"cold": near(at("0.34.0"), NEW, older)}
-    same = provisional_of(every, {"cold": {SAVED: 3, LOADED: 1, TOTAL: 2}})
+    every = {StartKind.COLD: near(at("0.34.0"), NEW, older)}
+    same = provisional_of(every, {StartKind.COLD: {SAVED: 3, LOADED: 1, TOTAL: 2}})
     assert (
         same is not None
         and comparison_words(same.comparison) == "counts as vLLM 0.19 and vLLM 0.33 did"
     )
-    other = provisional_of(every, {"cold": {SAVED: 3, LOADED: 2, TOTAL: 3}})
+    other = provisional_of(every, {StartKind.COLD: {SAVED: 3, LOADED: 2, TOTAL: 3}})
     assert other is not None
     assert (
         comparison_words(other.comparison)
@@ -225,13 +226,15 @@ def test_several_releases_and_differences_are_told() -> None:
 
 
 def test_torch_is_named_where_it_is_beyond() -> None:
-    found = {"cold": near(at("0.34.0", "2.16.0"), NEW)}
-    both = provisional_of(found, {"cold": {SAVED: 3}})
+    found = {StartKind.COLD: near(at("0.34.0", "2.16.0"), NEW)}
+    both = provisional_of(found, {StartKind.COLD: {SAVED: 3}})
     assert (
         both is not None
         and comparison_words(both.comparison) == "counts as vLLM 0.33 with torch 2.14 did"
     )
-    alone = provisional_of({"cold": near(at("0.33.0", "2.16.0"), NEW)}, {"cold": {SAVED: 3}})
+    alone = provisional_of(
+        {StartKind.COLD: near(at("0.33.0", "2.16.0"), NEW)}, {StartKind.COLD: {SAVED: 3}}
+    )
     assert alone is not None and comparison_words(alone.comparison) == "counts as torch 2.14 did"
 
 

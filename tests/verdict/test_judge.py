@@ -13,6 +13,7 @@ from matrix.record.model import (
     RunError,
     Rung,
     RungResult,
+    StartKind,
 )
 from matrix.rules.expectations import Expected, Nearest, Situation
 from matrix.verdict.judge import (
@@ -35,7 +36,7 @@ def test_every_counter_as_expected_is_compatible() -> None:
         None,
     )
     case = verdict.cases[0]
-    assert case.expected["warm"]["num_compiled_artifacts_loaded"].value == 3
+    assert case.expected[StartKind.WARM]["num_compiled_artifacts_loaded"].value == 3
     assert case.differences == () and case.no_rule == ()
     assert exit_status(verdict) == 0
 

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from histories import LATE, RAY, drifted, failed, idle, make, passed, some_records
-from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Rung, RungResult
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    StartKind,
+)
 from matrix.rules.expectations import Expectations, Expected, Nearest, Situation
 from matrix.verdict.judge import judge
 from matrix.verdict.precedence import (
@@ -112,12 +121,15 @@ def test_a_record_older_than_a_complete_one_is_not_judged() -> None:
     class Counting:
         asked: int = 0
 
-        def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
+        def expect(self, situation: Situation, start: StartKind) -> Mapping[str, Expected]:
             self.asked += 1
             return ANY_CASE.expect(situation, start)
 
         def nearest(
-            self, situation: Situation, start: str, expected: Mapping[str, Expected] | None = None
+            self,
+            situation: Situation,
+            start: StartKind,
+            expected: Mapping[str, Expected] | None = None,
         ) -> Mapping[str, Nearest]:
             return ANY_CASE.nearest(situation, start, expected)
 

@@ -231,7 +231,7 @@ def test_the_links_are_the_issues_of_the_rules_that_expect_it() -> None:
         "num_compiled_artifacts_loaded": Expected(value=0, rule="b", evidence=(f"{ISSUE}1",)),
     }
     again = {"num_compiled_artifacts_saved": 4}
-    found = recompiles(case(again, again), {"warm": expected})
+    found = recompiles(case(again, again), {StartKind.WARM: expected})
     assert found is not None and found.links == (ISSUE,)
     assert recompiles_words(found) == f"recompiles warm (num_compiled_artifacts_saved 4) {ISSUE}"
 

@@ -12,7 +12,7 @@ from matrix._util.text import clean, clip
 from matrix.attribution.model import Attribution
 from matrix.attribution.symptoms import SymptomKind
 from matrix.catalog.cells import Cell
-from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case, Platform, Rung
+from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case, Platform, Rung, StartKind
 from matrix.report import marks, stock
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
@@ -279,8 +279,8 @@ class _Packing:
             self._trace(case.failure),
             self._named(cold.seconds) if cold else 0,
             self._named(warm.seconds) if warm else 0,
-            self._rules(verdict.expected.get("cold")),
-            self._rules(verdict.expected.get("warm")),
+            self._rules(verdict.expected.get(StartKind.COLD)),
+            self._rules(verdict.expected.get(StartKind.WARM)),
         )
         ran = [start for start in (cold, warm) if start is not None]
         numbers = [self._whats.packed(shape)]

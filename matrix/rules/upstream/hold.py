@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from matrix._util.versions import minor_of, newest_patches, parse_version
 from matrix.catalog.releases import Releases
-from matrix.record.model import Platform
+from matrix.record.model import Platform, StartKind
 from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
 from matrix.rules.upstream.model import FLAG, Upstream, UpstreamCase, UpstreamRelease, within
 
@@ -112,8 +112,8 @@ def hold(upstream: Upstream, expectations: Expectations, torches: Sequence[str])
         if where is not None:
             key = (where.case, where.torch, where.vllm, stated.start, where.flags.get(FLAG))
             if key not in asked:
-                asked[key] = expectations.expect(where, stated.start)
-                nearest[key] = expectations.nearest(where, stated.start)
+                asked[key] = expectations.expect(where, StartKind(stated.start))
+                nearest[key] = expectations.nearest(where, StartKind(stated.start))
             expected = asked[key].get(stated.counter)
             ended = stated.counter in nearest[key]
         if where is None or expected is None:
