@@ -28,7 +28,7 @@ class Scratch:
 
     def __init__(self, purpose: str) -> None:
         """Make the folder, and remove those of the same user whose processes were killed."""
-        _sweep(Path(tempfile.gettempdir()))
+        sweep()
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{purpose}-"))
             # Another process may take it for one that was left, before it is locked.
@@ -89,8 +89,9 @@ def _locked(alive: Path) -> int:
     return opened
 
 
-def _sweep(temporary: Path) -> None:
-    for folder in temporary.glob(f"{_PREFIX}*"):
+def sweep() -> None:
+    """Remove the folders of the same user whose processes were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if os.lstat(folder).st_uid != os.getuid():
                 continue

@@ -44,6 +44,7 @@ from matrix.run.conclusion import (
     why_nothing_ran,
 )
 from matrix.run.environment import look, read_environment, wrong_packages
+from matrix.run.guardian import guarded
 from matrix.run.installed_files import (
     PackageFiles,
     broken_install,
@@ -136,7 +137,7 @@ def run_cell(request: RunRequest) -> Path | int:
     root = request.root
     if not (root / "tests" / "startup").is_dir():
         raise MatrixError(f"{root}: no tests/startup here; run from a checkout of the project")
-    with begun(_first_records(request)) as (path, record):
+    with guarded(), begun(_first_records(request)) as (path, record):
         sweep(path.parent)
         seen = _seen(request)
         return _run(request, path, _with_packages(request, record, seen), seen)

@@ -2,15 +2,16 @@
 
 The kernel sends pytest SIGTERM when `matrix run` dies, and pytest ends its cases then. What cannot
 get on, and what is in a session of its own under another parent, would live on, and the temporary
-folder would stay until another run finds it. So a small process, in a session of its own, notes
+folders would stay until another run finds them. So a small process, in a session of its own, notes
 what descends from the run. It waits for the end of a pipe, which comes however the run dies; then
-it gives pytest time to end, kills what is left, and removes the folder.
+it gives pytest time to end, kills what is left, and removes the folders.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import select
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from matrix._util.paths import CHECKOUT
 from matrix._util.process import Process, below, processes
-from matrix._util.scratch import remove
+from matrix._util.scratch import sweep
 
 GRACE = 10.0
 """Seconds that pytest has, after the run has died, to end its cases and write their ends."""
@@ -31,30 +32,34 @@ _START = (
     "import sys; sys.path.insert(0, sys.argv.pop(1));"
     " from matrix.run.guardian import main; main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])"
 )
+_MARK = "MATRIX_GUARDED"  # the environment variable that all that a run starts has, with its token
 
 
 @contextlib.contextmanager
-def guarded(folder: Path) -> Iterator[None]:
-    """Have what this process starts in the block ended, and the folder removed, if it is killed.
+def guarded() -> Iterator[None]:
+    """Have what this process starts in the block ended if it is killed, and its folders removed.
 
-    What has the folder's path among its environment variables counts as started here. Where the
-    guardian cannot be started, the block runs without it.
+    What has a variable of this block in its environment counts as started here. Where the guardian
+    cannot be started, the block runs without it.
     """
     guardian = None
+    token = secrets.token_hex(16)
     others = [str(process.pid) for process in below([os.getpid()], processes())]
     with contextlib.suppress(OSError):
         guardian = subprocess.Popen(
             # Nothing of the user's site: torch's own `.pth` files take longer than all of this.
-            [sys.executable, "-I", "-S", "-c", _START, CHECKOUT, str(os.getpid()), folder, *others],
+            [sys.executable, "-I", "-S", "-c", _START, CHECKOUT, str(os.getpid()), token, *others],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
         )
+    os.environ[_MARK] = token
     try:
         yield
     finally:
+        del os.environ[_MARK]
         if guardian is not None and guardian.stdin is not None:
             with contextlib.suppress(OSError):
                 guardian.stdin.write(b".")
@@ -62,7 +67,7 @@ def guarded(folder: Path) -> Iterator[None]:
             guardian.wait()
 
 
-def main(run: int, folder: str, others: Sequence[str]) -> None:
+def main(run: int, token: str, others: Sequence[str]) -> None:
     """Wait for the end of the run; clean up unless it says that it has done so itself.
 
     `others` are the ids of processes below the run that are none of its.
@@ -78,16 +83,16 @@ def main(run: int, folder: str, others: Sequence[str]) -> None:
     if os.read(0, 1):
         return
     until = time.monotonic() + GRACE
-    while time.monotonic() < until and any(_alive(known, folder, oldest=True)):
+    while time.monotonic() < until and any(_alive(known, token, oldest=True)):
         time.sleep(0.05)
     # A process that hangs in a driver does not die: so not for ever.
     until = time.monotonic() + GRACE
-    while time.monotonic() < until and (left := list(_alive(known, folder))):
+    while time.monotonic() < until and (left := list(_alive(known, token))):
         for process in left:
             with contextlib.suppress(OSError):
                 os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.05)
-    remove(Path(folder))
+    sweep()
 
 
 def _note(run: int, known: dict[tuple[int, int], Process], apart: Collection[int]) -> None:
@@ -99,14 +104,14 @@ def _note(run: int, known: dict[tuple[int, int], Process], apart: Collection[int
 
 
 def _alive(
-    known: dict[tuple[int, int], Process], folder: str, *, oldest: bool = False
+    known: dict[tuple[int, int], Process], token: str, *, oldest: bool = False
 ) -> Iterator[Process]:
     """Yield what of the run lives still; with `oldest` its first process only, which is pytest."""
     every = processes()
     own = {
         process.identity
         for process in every
-        if process.identity in known or _names(process.pid, folder)
+        if process.identity in known or _has(process.pid, token)
     }
     own |= {process.identity for process in below([pid for pid, _ in own], every)}
     left = [
@@ -121,11 +126,10 @@ def _alive(
     yield from left
 
 
-def _names(pid: int, folder: str) -> bool:
-    """Return whether the folder is the value of an environment variable of the process."""
+def _has(pid: int, token: str) -> bool:
+    """Return whether the process began with this token in its environment."""
     try:
         environ = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return False  # it has ended, or is another user's
-    ends = (b"=" + folder.encode(errors="surrogateescape") + end for end in (b"\0", b"/"))
-    return any(end in environ for end in ends)
+    return f"{_MARK}={token}\0".encode() in environ

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from matrix._util.files import FileError, write_text
 from matrix._util.scratch import Scratch
-from matrix.run.guardian import guarded
 from matrix.run.process import ProcessEnd, watch
 
 CASE_TIMEOUT = 900.0
@@ -86,7 +85,7 @@ def run(
 
     It is ended early once `received` has the name of a signal. `silent` is that of `watch`.
     """
-    with Scratch("run") as folder, guarded(folder):
+    with Scratch("run") as folder:
         importing = folder / "importing"
         ended = watch(
             child.command(),
