@@ -12,7 +12,10 @@ from matrix.record.model import RecordError
 SHOWN = 80
 """The most characters of a key that a message shows."""
 _LARGEST = 2**63 - 1
-_NUMBERS = frozenset({int, float})
+_NUMBERS: frozenset[type] = frozenset({int, float})
+_PLAIN: frozenset[type] = frozenset({bool, int, str, type(None)})
+TEXTS: frozenset[type] = frozenset({str})
+"""The types whose every value is a string."""
 _MOST_SECONDS = 1e12
 SECONDS = "seconds (a number from 0 up, below 1e12)"
 
@@ -205,7 +208,7 @@ class JsonValue:
     def scalars(self, key: str) -> dict[str, object]:
         """Return the object of plain values there."""
         wanted = "true, false, a number, a string or null"
-        return self.values(key, is_plain, wanted)
+        return self.values(key, is_plain, wanted, sure=_PLAIN)
 
 
 def count_from(least: int) -> str:

@@ -17,6 +17,7 @@ from matrix._util.files import read_text
 from matrix.catalog.cells import PROJECTS, CellError, axis_of, cell_of, factors
 from matrix.record.json_value import (
     SHOWN,
+    TEXTS,
     JsonValue,
     decode,
     is_amount,
@@ -201,7 +202,7 @@ def _record(value: JsonValue) -> Record:
         finished=finished,
         provenance=_provenance(value.member("provenance"), ended=finished and error is None),
         error=error,
-        packages=value.values("packages", is_text, "a string"),
+        packages=value.values("packages", is_text, "a string", sure=TEXTS),
         departures=_departures(value),
         origins=read_origins(value) if "origins" in value.data else None,
         flags=value.scalars("flags"),

@@ -127,13 +127,17 @@ def _metrics(value: JsonValue) -> dict[str, int]:
 
 def _caches(value: JsonValue) -> dict[CacheKind, CacheFiles]:
     value.has_keys(dict.fromkeys(CacheKind), tuple(CacheKind))
-    return {CacheKind(kind): _cache_files(value.member(kind)) for kind in value.data}
+    return {CacheKind(kind): _cache_files(value, kind) for kind in value.data}
 
 
-def _cache_files(value: JsonValue) -> CacheFiles:
+def _cache_files(caches: JsonValue, kind: str) -> CacheFiles:
+    counts = caches.data[kind]
+    if isinstance(counts, dict) and counts.keys() == _CACHE_KEYS.keys():
+        numbers = counts.values()
+        if are_counts(numbers):
+            return CacheFiles(**counts)
+    value = caches.member(kind)
     value.has_keys(_CACHE_KEYS)
-    if are_counts(value.data.values()):
-        return CacheFiles(**value.data)
     return CacheFiles(
         files=value.count("files"),
         bytes=value.count("bytes"),

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from matrix._util.files import write_text
-from matrix.bundle.run import REWRITTEN, WHEELS
 
 NOTE = "matrix_published.json"
 """The name of the note in an environment's folder."""
@@ -88,6 +87,8 @@ def read_bundled(environment: Path, project: str, record: str) -> IndexedFile | 
 
     `record` is the RECORD that is there; another one than the bundle left is of another wheel.
     """
+    from matrix.bundle.run import WHEELS  # a plan reads notes alone, and this takes long
+
     entry = _read(environment / WHEELS).get(project)
     own = hashlib.sha256(record.encode()).hexdigest()
     if not isinstance(entry, dict) or entry.get("record") != own:
@@ -100,6 +101,8 @@ def read_bundled(environment: Path, project: str, record: str) -> IndexedFile | 
 
 def before_a_bundle(environment: Path, sha256: str) -> str:
     """Return the hash that a wheel had before a bundle rewrote it; of any other wheel its own."""
+    from matrix.bundle.run import REWRITTEN
+
     found = _read(environment / REWRITTEN).get(sha256)
     return found if isinstance(found, str) else sha256
 
