@@ -244,9 +244,14 @@ def _check_answers(address: str) -> None:
 
     Ray itself would try for a minute, and say more than a line.
     """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
     if address == "auto":
         return
+    if "://" in address:
+        raise ClusterError(
+            f"--address {address}: is no address of a cluster's head; run this on a node of it, and"
+            " write host:port, or auto"
+        )
+    host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or not host or int(port) > 65535:
         raise ClusterError(f"--address {address}: is no address; write host:port, or auto")
     try:
@@ -263,4 +268,9 @@ def _why_not(address: str | None, error: Exception) -> str:
     where = f"--address {address}" if address else "--engine ray"
     if "ersion mismatch" in text:
         return f"{where}: runs another Ray or Python: {clip(clean(text), _WHY)}"
+    if "No node info found" in text:
+        return (
+            f"{where}: this machine is not a node of that cluster; run this on one, or join it by"
+            f" `ray start --address={address} --num-cpus=0`"
+        )
     return f"{where}: no cluster: {clip(clean(text), _WHY)}"

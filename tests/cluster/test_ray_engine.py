@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,37 @@ def test_a_cell_that_kills_two_nodes_is_set_aside(fake_tox: FakeTox, three: Node
     assert (aside.how, aside.why) == (HowEnded.SET_ASIDE, WhyNot.MACHINES_LOST)
     assert set(aside.machines) == kills.done and len(kills.done) == 2
     assert by_job[job(TORCH29).key].how is HowEnded.DONE
+
+
+class Joins(Watched):
+    """Starts a node once a cell runs, which ends only after the other cell."""
+
+    def __init__(self, nodes: Nodes, fake: FakeTox) -> None:
+        super().__init__()
+        self.nodes, self.fake, self.number = nodes, fake, -1
+
+    def event(self, event: Event) -> None:
+        super().event(event)
+        if event.end is not None:
+            (self.fake.here / "go").touch()
+
+    def tick(self, working: Sequence[Working]) -> None:
+        super().tick(working)
+        if self.stages and self.number < 0:
+            self.number = self.nodes.add()
+
+
+def test_a_node_that_joins_late_gets_work(fake_tox: FakeTox, three: Nodes) -> None:
+    """One node is left by the tests before, and a cell that hangs has its one core."""
+    fake_tox.told(vllm019={"run": "hangs"}, vllm016={})
+    with joined(ROOT, three.address) as cluster:
+        (only,), _ = nodes_of(cluster)
+        joins = Joins(three, fake_tox)
+        first = replace(job(TORCH210), estimate=Estimate(build_seconds=1, run_seconds=9))
+        ends, _ = carry_out(fake_tox, cluster, first, job(TORCH29), watched=joins)
+    by_job = {end.job: end for end in ends}
+    assert by_job[first.key].machine == only.machine.name
+    late = by_job[job(TORCH29).key]
+    assert late.how is HowEnded.DONE and three.number(str(late.machine)) == joins.number
+    said = [event for event in joins.events if event.what is Happened.JOINED]
+    assert [(event.machine, event.works) for event in said] == [(late.machine, True)]
