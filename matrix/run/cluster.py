@@ -255,12 +255,27 @@ def _check_answers(address: str) -> None:
     if not colon or not port.isdecimal() or not host or int(port) > 65535:
         raise ClusterError(f"--address {address}: is no address; write host:port, or auto")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT) as connection:
+            why = None if _is_grpc(connection) else "what listens there is not Ray"
     except OSError as error:
+        why = error.strerror or str(error)
+    if why is not None:
         raise ClusterError(
-            f"--address {address}: no cluster answers there ({error.strerror or error}); start one"
-            " by `ray start --head`, or leave --address out"
-        ) from None
+            f"--address {address}: no cluster answers there ({why}); start one by `ray start"
+            " --head`, or leave --address out"
+        )
+
+
+def _is_grpc(connection: socket.socket) -> bool:
+    """Return whether who listens speaks gRPC, as Ray does: HTTP/2, whose first frame is SETTINGS.
+
+    With TLS there is nothing to see before a handshake.
+    """
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return True
+    settings = bytes(3) + b"\x04" + bytes(5)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+    return connection.recv(9)[3:4] == b"\x04"
 
 
 def _why_not(address: str | None, error: Exception) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -109,16 +108,6 @@ def test_another_ray_is_refused(fake: FakeTox, two: Nodes, monkeypatch: pytest.M
     assert ended.returncode == 2
     line = ended.stderr.splitlines()[-1]
     assert f"--address {two.address}: runs another Ray or Python" in line and "2.1.0" in line
-
-
-def test_what_listens_and_is_no_cluster_is_refused(fake: FakeTox) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        address = f"127.0.0.1:{other.getsockname()[1]}"
-        ended = matrix(fake.here, "run", TORCH210, "--engine", "ray", "--address", address)
-    assert ended.returncode == 2
-    assert f"--address {address}: no cluster" in ended.stderr.splitlines()[-1]
 
 
 def started(fake: FakeTox, nodes: Nodes, records: Path) -> subprocess.Popen[str]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,24 @@ def test_an_address_where_nobody_listens_is_refused(fake_tox: FakeTox) -> None:
         address = f"127.0.0.1:{free.getsockname()[1]}"
         line = refusals(fake_tox, TORCH210, "--engine", "ray", "--address", address)
     assert f"--address {address}: no cluster answers there (Connection refused)" in line
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b""])
+def test_what_listens_and_is_not_ray_is_refused(fake_tox: FakeTox, answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            connection.recv(1)
+            connection.sendall(answer)
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        line = refusals(fake_tox, TORCH210, "--engine", "ray", "--address", address)
+        thread.join()
+    assert f"--address {address}: no cluster answers there" in line
 
 
 def test_without_ray_a_line_says_how_to_get_it(
