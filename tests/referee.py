@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from matrix.run.job import HowEnded, Job, JobEnd
-from matrix.run.machine import Machine
+from matrix.run.machine import Demand, Machine, lacks
 from matrix.run.schedule import Schedule
 from matrix.run.task import Finish, Policy, Present, Step, Task, TaskKind
 
@@ -34,10 +35,11 @@ class Referee:
         self.begun: list[Task] = []
         self.ends: dict[str, JobEnd] = {}
         self.lost_with: Counter[str] = Counter()
-        self._disk_of: dict[str, int] = {}
-        for job in self.jobs.values():
-            known = self._disk_of.get(job.environment, 0)
-            self._disk_of[job.environment] = max(known, job.demand.disk_mib)
+        self.builds = {job.environment: _build_of(job, self.jobs) for job in self.jobs.values()}
+        self._stopped = False
+        # Machines on which an environment could not be built or removed.
+        self._failed: set[tuple[str, str]] = set()
+        self._stuck: Counter[str] = Counter()
         # By machine and environment: the MiB, and whether it is built.
         self._there: dict[str, dict[str, tuple[int, bool]]] = {}
         for name in self.machines:
@@ -62,6 +64,9 @@ class Referee:
         there = self._there[task.machine]
         mib, _ = there[task.environment]
         records = {}
+        if not works and task.kind != TaskKind.RUN:
+            self._failed.add((task.machine, task.environment))
+            self._stuck[task.machine] += mib if task.kind == TaskKind.REMOVE else 0
         if task.kind == TaskKind.BUILD:
             there[task.environment] = mib, works
         elif task.kind == TaskKind.REMOVE and works:
@@ -94,6 +99,7 @@ class Referee:
         return self._take(self._schedule.joined(machine))
 
     def stop(self) -> Step:
+        self._stopped = True
         step = self._take(self._schedule.stop())
         assert not step.tasks
         return step
@@ -112,6 +118,7 @@ class Referee:
             self._begin(task)
             self.going.append(task)
         self._check_limits()
+        self._check_idle()
         assert self._schedule.left == len(self.jobs) - len(self.ends)
         return step
 
@@ -121,8 +128,8 @@ class Referee:
             assert not here, "an environment is built while nothing goes on in it"
             assert not there.get(task.environment, (0, False))[1], "it is built once"
             old = there.get(task.environment, (0, False))[0]
-            there[task.environment] = self._disk_of[task.environment], False
-            if self._disk_of[task.environment] > old:
+            there[task.environment] = self.builds[task.environment].disk_mib, False
+            if self.builds[task.environment].disk_mib > old:
                 assert self._disk(task.machine) <= self.machines[task.machine].disk_mib
         elif task.kind == TaskKind.REMOVE:
             assert task.environment in there
@@ -170,3 +177,31 @@ class Referee:
             if self.policy.builds_at_once is not None:
                 builds = sum(task.kind == TaskKind.BUILD for task in tasks)
                 assert builds <= self.policy.builds_at_once
+
+    def _check_idle(self) -> None:
+        """No machine has nothing to do while a job waits that it could take."""
+        busy = {task.machine for task in self.going}
+        running = {task.job for task in self.going}
+        built = {task.environment for task in self.going if task.kind == TaskKind.BUILD}
+        for name, machine in self.machines.items():
+            if name in busy or self._stopped:
+                continue
+            usable = replace(machine, disk_mib=max(0, machine.disk_mib - self._stuck[name]))
+            for key, job in self.jobs.items():
+                assert (
+                    key in self.ends
+                    or key in running
+                    or job.environment in built
+                    or (name, job.environment) in self._failed
+                    or lacks(usable, (job.demand, self.builds[job.environment]))
+                ), f"{name} has nothing to do, and {key} waits"
+
+
+def _build_of(job: Job, jobs: Mapping[str, Job]) -> Demand:
+    """Return what the build of a job's environment takes, for all its jobs."""
+    same = [other for other in jobs.values() if other.environment == job.environment]
+    return Demand(
+        cores=max(other.build.cores for other in same),
+        memory_mib=max(other.build.memory_mib for other in same),
+        disk_mib=max(other.demand.disk_mib for other in same),
+    )

@@ -131,11 +131,18 @@ class Board:
             if (environment := self.environments.get(name_of_copy)) is not None:
                 del environment.copies[name]
                 self.review(environment)
+                self.offer_each(environment)
 
     def wake(self, host: Host) -> None:
         """Note that a machine is not idle."""
-        if (names := self.idle.get(host.totals)) is not None:
-            names.discard(host.name)
+        if host.idle_as is not None:
+            self.idle[host.idle_as].discard(host.name)
+            host.idle_as = None
+
+    def rest(self, host: Host) -> None:
+        """Note that a machine found nothing to do."""
+        host.idle_as = host.totals
+        self.idle.setdefault(host.totals, set()).add(host.name)
 
     def offer(self, item: Item) -> None:
         """Look again at the idle machines that could take a job, once for each choice."""
@@ -145,6 +152,11 @@ class Board:
         for totals, names in self.idle.items():
             if names and fits(item.needs, totals):
                 self.dirty |= names
+
+    def offer_each(self, environment: Environment) -> None:
+        """Look again at the idle machines that could take a job of an environment."""
+        for item in environment.waiting:
+            self.offer(item)
 
     def can_have(self, host: Host, item: Item) -> bool:
         """Tell whether a machine can build and run a job when nothing else goes on there."""

@@ -91,20 +91,19 @@ class Chooser:
             for item in tuple(environment.waiting):
                 if copy.users >= self._policy.runs_at_once:
                     break
-                if not board.can_have(host, item) or held not in (None, item):
+                if not board.can_have(host, item):
                     continue
-                if not self._has_room(host, item):
-                    if host.blocked is None:
-                        host.blocked = item.place
-                        board.offer(item)
-                elif self._may_overtake(host):
+                turn = held in (None, item)
+                if turn and self._has_room(host, item) and self._may_overtake(host):
                     self._run(host, copy, item)
                     if item is held:
                         host.blocked = None
                         self._run_ready(host)
                         return
-                else:
-                    return
+                    continue
+                board.offer(item)
+                if turn and host.blocked is None:
+                    host.blocked = item.place
 
     def _build_on(self, host: Host) -> bool:
         """Begin the next build on a machine; tell whether one has begun."""
@@ -125,7 +124,7 @@ class Chooser:
         if head is None:
             head = self._first_served(host)
             if head is None:
-                board.idle.setdefault(host.totals, set()).add(host.name)
+                board.rest(host)
                 return False
         if len(host.pending) >= host.at_once(head.job.demand):
             return False
@@ -194,8 +193,9 @@ class Chooser:
         """
         environment = item.environment
         left = environment.copies.get(host.name)
-        short = environment.disk_mib - (left.disk_mib if left else 0) - host.free_disk
-        if short <= 0:
+        needs = environment.disk_mib - (left.disk_mib if left else 0)
+        short = needs - host.free_disk
+        if short <= 0 or needs <= 0:
             suspect = environment.lost and host.suspects
             return not suspect and host.has_room(environment.build)
         if short > host.coming_mib:

@@ -49,7 +49,11 @@ class Schedule:
 
     @property
     def is_over(self) -> bool:
-        """Tell whether every job has ended and nothing goes on."""
+        """Tell whether every job has ended and nothing goes on.
+
+        Where no job is `left`, what goes on builds or removes an environment that no job needs: an
+        engine may end it.
+        """
         return not self._left and not self._going
 
     @property
@@ -151,8 +155,8 @@ class Schedule:
         self._board.review(environment)
         if not finish.works:
             self._end_stranded(finish)
-            for item in environment.waiting:
-                self._board.offer(item)
+        if environment.name not in host.pending:
+            self._board.offer_each(environment)
 
     def _removed(self, going: Going, finish: Finish) -> None:
         host, environment = going.host, going.environment

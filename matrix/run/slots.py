@@ -48,6 +48,7 @@ class Host:
     `blocked` is the place of the first job that could run here but for what others have taken.
     `held` is the place of the job for which nothing else begins here. `suspects` is how many tasks
     go on here that were on a lost machine before. `coming_mib` is the disk that removals will give.
+    `idle_as` is what the machine has, where the board counts it among the idle.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -58,6 +59,7 @@ class Host:
         self.free_memory = machine.memory_mib
         self.free_disk = machine.disk_mib
         self.coming_mib = 0
+        self._stuck_mib = 0
         self.free_gpus = {gpu.device: gpu.free_mib for gpu in machine.gpus}
         most_gpu = max(self.free_gpus.values(), default=0)
         self.copies: dict[str, Copy] = {}
@@ -67,6 +69,7 @@ class Host:
         self.blocked: int | None = None
         self.held: int | None = None
         self.tasks: set[int] = set()
+        self.idle_as: Needs | None = None
         # What a build, and then a run, can have when nothing else goes on here.
         self.totals: Needs = (
             machine.cores,
@@ -89,12 +92,12 @@ class Host:
 
     def usable(self) -> Machine:
         """Return the machine without the disk of what cannot be removed."""
-        return replace(self.machine, disk_mib=max(0, self.totals[2]))
+        return replace(self.machine, disk_mib=self.totals[2])
 
     def free(self) -> Needs:
         """Return what a build can have now, and then a run when nothing else goes on here."""
         _, _, _, cores, memory, gpu = self.totals
-        return self.free_cores, self.free_memory, self.free_disk, cores, memory, gpu
+        return self.free_cores, self.free_memory, max(0, self.free_disk), cores, memory, gpu
 
     def has_gpus(self, demand: Demand) -> bool:
         """Tell whether enough GPUs have the memory when nothing else goes on here."""
@@ -165,8 +168,10 @@ class Host:
             del self.copies[copy.environment]
         else:
             copy.state = CopyState.STUCK
-            cores, memory, disk, *_ = self.totals
-            self.totals = (cores, memory, disk - copy.disk_mib, cores, memory, self.totals[5])
+            self._stuck_mib += copy.disk_mib
+            cores, memory, *_, gpu = self.totals
+            disk = max(0, self.machine.disk_mib - self._stuck_mib)
+            self.totals = (cores, memory, disk, cores, memory, gpu)
 
     def to_remove(self, mib: int, *, but: str, needed: bool) -> list[Copy]:
         """Return environments whose removal gives that much disk; none where it cannot be had.

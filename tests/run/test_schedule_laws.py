@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from hypothesis import event, given
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from matrix.catalog.cells import Cell
-from matrix.run.job import Estimate, Job
-from matrix.run.machine import Demand, Gpu, Machine
+from matrix.run.job import Estimate, Job, WhyNot
+from matrix.run.machine import Demand, Gpu, Lack, Machine, Resource
 from matrix.run.task import Policy, Present, TaskKind
 from referee import Referee
 
@@ -117,7 +117,7 @@ def _go_on(referee: Referee, choices: list[int]) -> None:
             referee.end(task, works=what not in (4, 5, 6), record=what not in (3, 6))
 
 
-@given(_worlds(), st.lists(st.integers(0, 199), max_size=40))
+@given(_worlds(), st.lists(st.integers(0, 199), min_size=8, max_size=40))
 def test_every_job_ends_once_and_nothing_is_exceeded_whatever_fails(
     world: _World, choices: list[int]
 ) -> None:
@@ -146,3 +146,89 @@ def test_the_order_of_jobs_machines_and_environments_changes_nothing(
     _go_on(other, list(choices))
     assert one.begun == other.begun
     assert one.ends == other.ends
+
+
+@given(_worlds(), st.lists(st.integers(0, 199), max_size=20))
+def test_a_job_that_fits_nowhere_is_named_and_changes_nothing_for_the_others(
+    world: _World, choices: list[int]
+) -> None:
+    wide = Job(
+        cell=_CELL,
+        environment="py311-torch299",
+        platform="cpu",
+        estimate=Estimate(build_seconds=9e9, run_seconds=9e9),
+        demand=Demand(cores=99),
+    )
+    with_it = Referee((wide, *world.jobs), world.machines, world.present, world.policy)
+    first = with_it.start()
+    most = max(machine.cores for machine in world.machines)
+    (end,) = [end for end in first.ends if end.job == wide.key]
+    assert end.why is WhyNot.FITS_NOWHERE
+    assert Lack(resource=Resource.CORES, needs=99, has=most) in end.lacks
+    without = _refereed(world)
+    assert without.start().tasks == first.tasks
+    for choice in choices:
+        if without.is_over:
+            break
+        place = choice % len(without.going)
+        steps = [
+            referee.end(referee.going[place], works=choice % 3 > 0, record=choice % 4 > 0)
+            for referee in (without, with_it)
+        ]
+        assert steps[0] == steps[1]
+
+
+@st.composite
+def _one_machine(draw: st.DrawFn, *, built: bool) -> _World:
+    """Jobs that all fit one machine, the first one the longest, each with its environment."""
+    machine = Machine(name="m", cores=4, memory_mib=4, disk_mib=4)
+    jobs = [
+        Job(
+            cell=_CELL,
+            environment=f"e{number:02}",
+            platform="cpu",
+            estimate=Estimate(build_seconds=0, run_seconds=1000 - number),
+            demand=Demand(
+                cores=draw(st.integers(1, 4)),
+                memory_mib=draw(st.integers(0, 4)),
+                disk_mib=0 if built else draw(st.integers(0, 4)),
+            ),
+            build=Demand(cores=draw(st.integers(0, 4)), memory_mib=draw(st.integers(0, 4))),
+        )
+        for number in range(draw(st.integers(2, 25)))
+    ]
+    present = [Present(environment=job.environment, disk_mib=0) for job in jobs]
+    return _World(
+        jobs=tuple(jobs),
+        machines=(machine,),
+        present={"m": tuple(present) if built else ()},
+        policy=Policy(overtakes=draw(st.integers(0, 2))),
+    )
+
+
+def _overtaken(order: list[str], jobs: tuple[Job, ...], overtakes: int) -> None:
+    """No job sees more others begin before it than it and those before it may."""
+    places = {job.environment: place for place, job in enumerate(jobs)}
+    for at, name in enumerate(order):
+        later = sum(places[other] > places[name] for other in order[:at])
+        assert later <= overtakes * (places[name] + 1)
+        event(f"overtaken: {min(later, 5)}")
+
+
+@given(_one_machine(built=True), st.lists(st.integers(0, 9), max_size=40))
+def test_no_job_that_is_ready_starves(world: _World, choices: list[int]) -> None:
+    referee = _refereed(world)
+    _go_on(referee, [10 * choice for choice in choices])
+    order = [task.environment for task in referee.begun if task.kind == TaskKind.RUN]
+    assert len(order) == len(world.jobs)
+    _overtaken(order, world.jobs, world.policy.overtakes)
+
+
+@given(_one_machine(built=False), st.lists(st.integers(0, 9), max_size=40))
+def test_no_environment_that_is_to_be_built_starves(world: _World, choices: list[int]) -> None:
+    referee = _refereed(world)
+    _go_on(referee, [10 * choice for choice in choices])
+    order = [task.environment for task in referee.begun if task.kind == TaskKind.BUILD]
+    # One that was removed for another and built again has been first once already.
+    assume(len(order) == len(world.jobs))
+    _overtaken(order, world.jobs, world.policy.overtakes)
