@@ -85,8 +85,8 @@ class Referee:
         self.going = [task for task in self.going if task.machine != machine]
         del self._there[machine], self.machines[machine]
         for task in gone:
-            if task.job is not None:
-                self.lost_with[task.job] += 1
+            if task.kind != TaskKind.REMOVE:
+                self.lost_with[task.job or task.environment] += 1
         step = self._take(self._schedule.lost(machine))
         # An end that comes late changes nothing.
         for task in gone:
@@ -144,13 +144,16 @@ class Referee:
             assert there[task.environment][1], "it runs in an environment that is built"
             assert all(other.kind == TaskKind.RUN for other in here)
             assert len(here) < self.policy.runs_at_once
-            if self.lost_with[task.job]:
-                suspects = [
-                    other
-                    for other in self.going
-                    if other.machine == task.machine and self.lost_with[other.job or ""]
-                ]
-                assert not suspects, "two that were on a lost machine do not run together"
+        same = [other for other in self.going if other.machine == task.machine]
+        if self._suspect(task):
+            # Else it would not be known which of them the machine was lost with.
+            assert not any(map(self._suspect, same)), "only one that was on a lost machine runs"
+
+    def _suspect(self, task: Task) -> bool:
+        """Tell whether a machine was lost before while it did this."""
+        if task.kind == TaskKind.REMOVE:
+            return False
+        return self.lost_with[task.job or task.environment] > 0
 
     def _going_in(self, task: Task) -> list[Task]:
         return [
