@@ -184,6 +184,10 @@ class Schedule:
         elif environment is not None and going.task.kind == TaskKind.BUILD:
             environment.building -= 1
             environment.lost.append(name)
+            for other in self._going.values():
+                if other.environment is environment and other.copy.state is CopyState.BUILDING:
+                    other.host.suspects += not other.suspect
+                    other.suspect = True
             if len(environment.lost) >= self._policy.losses:
                 for waiting in tuple(environment.waiting):
                     waiting.lost += environment.lost

@@ -105,7 +105,7 @@ def test_cells_share_gpus_and_each_gets_the_freest() -> None:
     ]
     machine = replace(_HERE, cores=8, gpus=tuple(gpus))
     jobs = [job(f"e{number}", 900 - number, gpu_mib=40) for number in range(4)]
-    present = {"a": [Present(environment=one.environment, disk_mib=1) for one in jobs]}
+    present = {"a": [Present(environment=cell.environment, disk_mib=1) for cell in jobs]}
     run = Run(jobs, machine, present=present)
     assert run.first == ["run e0/cuda/1 @a y", "run e1/cuda/1 @a x", "run e2/cuda/1 @a y"]
     assert run.end("run e1/cuda/1 @a x") == ["run e3/cuda/1 @a x"]
@@ -137,6 +137,18 @@ def test_where_the_disk_is_short_what_nobody_needs_is_removed_first() -> None:
     assert run.end("build e0 @a") == ["run e0/cpu/1 @a"]
     assert run.end("run e1/cpu/1 @a") == ["remove e1 @a"]
     assert run.end("remove e1 @a") == ["build e2 @a"]
+
+
+def test_what_a_job_waits_for_is_not_removed_for_another() -> None:
+    present = {"a": [Present(environment=name, disk_mib=50) for name in ("busy", "ready")]}
+    jobs = [
+        job("busy", 900, cores=2, disk_mib=50),
+        job("new", 500, disk_mib=50),
+        job("ready", 100, disk_mib=50),
+    ]
+    run = Run(jobs, present=present)
+    assert run.first == ["run busy/cpu/1 @a"]
+    assert run.end("run busy/cpu/1 @a") == ["run ready/cpu/1 @a", "remove busy @a"]
 
 
 def test_disk_that_cannot_be_had_back_is_missing_from_then_on() -> None:
