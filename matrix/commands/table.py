@@ -37,7 +37,8 @@ def _add_table(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     table = commands.add_parser(
         "table",
         help="make the compatibility table of all records",
-        epilog="Exit status: 0, or 2 where a record or a folder is bad (the rest is still told).",
+        epilog="Exit status: 0, or 2 where a record or a folder is bad (the others are printed all"
+        " the same).",
     )
     arguments.add_folders(table)
     table.add_argument(
@@ -57,7 +58,7 @@ def _add_ci(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="tell a CI service what the records show, failures by signature",
         epilog="GitHub: a job summary, and annotations on stdout. Buildkite: an annotation, by"
         " buildkite-agent where there is one. Exit status: 0, whatever the verdicts, or 2 where a"
-        " record or a folder is bad (the rest is still told).",
+        " record or a folder is bad (the others are printed all the same).",
         allow_abbrev=False,
     )
     arguments.add_folders(ci)

@@ -32,7 +32,7 @@ class Estimate:
         """Refuse negative numbers, infinity and NaN."""
         for seconds in (self.build_seconds, self.run_seconds):
             if not 0 <= seconds < math.inf:
-                raise JobError(f"estimate: {seconds} is no number of seconds; write 0 or more")
+                raise JobError(f"estimate: {seconds} is not a number of seconds; write 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
