@@ -375,9 +375,10 @@ class Releases:
 
     def _pinning(self, torch: str, vllm: str | None = None) -> Vllm | None:
         """Return the newest vLLM that pins a torch of this minor, of all or of one minor."""
+        newest_first = reversed(self._unyanked)
         if vllm is not None:
-            return self.pinning.get((torch, vllm))
-        return next((row for row in reversed(self._unyanked) if minor_of(row.torch) == torch), None)
+            newest_first = (row for row in newest_first if minor_of(row.version) == vllm)
+        return next((row for row in newest_first if minor_of(row.torch) == torch), None)
 
     @property
     def _unyanked(self) -> Sequence[Vllm]:

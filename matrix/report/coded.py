@@ -51,6 +51,8 @@ def because(reason: Any) -> dict[str, object] | None:  # noqa: ANN401 - as in `c
 
 def operand(value: Any) -> object:  # noqa: ANN401 - an operand of any type
     """Return an operand as a JSON value."""
+    if value is None or isinstance(value, (str, int, float)):  # most are
+        return value
     if isinstance(value, Departure):
         return stock.values(value)
     if isinstance(value, LastRelease):

@@ -32,7 +32,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -254,10 +253,7 @@ def pick_record(
     What started after `late` is from the future. Records that cannot count beside a complete one
     are not judged. Raises ValueError where there are no records.
     """
-    runs = [
-        _Unjudged(file=path, record=record, order=run_order(record.started, late))
-        for path, record in records
-    ]
+    runs = [_Unjudged.of(path, record, late) for path, record in records]
     if len(runs) > 1:
         runs = _possible(runs)
     return pick(
@@ -278,17 +274,21 @@ class _Unjudged:
     file: Path
     record: Record
     order: RunOrder
+    evidence: EvidenceLevel
+    is_stock: bool
     fault: FaultLevel = FaultLevel.NONE
 
-    @cached_property
-    def evidence(self) -> EvidenceLevel:
-        """How much it says for certain."""
-        return EvidenceLevel.CONCLUSIVE if answers_all(self.record) else EvidenceLevel.NOTHING
-
-    @cached_property
-    def is_stock(self) -> bool:
-        """Whether no package is known to depart from what its vLLM requires."""
-        return is_stock(self.record)
+    @classmethod
+    def of(cls, path: Path, record: Record, late: str | None) -> _Unjudged:
+        """Return what a record says for certain."""
+        whole = answers_all(record)
+        return cls(
+            file=path,
+            record=record,
+            order=run_order(record.started, late),
+            evidence=EvidenceLevel.CONCLUSIVE if whole else EvidenceLevel.NOTHING,
+            is_stock=is_stock(record),
+        )
 
     content = path = ""
 

@@ -216,10 +216,10 @@ def off_pin_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
 
     On the Pythons that fit both.
     """
-    pythons = tuple(pythons)
+    pythons, pinning = tuple(pythons), releases.pinning
     for vllm in _newest(releases.vllm):
         for torch in _newest(releases.torch):
-            if (minor_of(torch.version), minor_of(vllm.version)) not in releases.pinning:
+            if (minor_of(torch.version), minor_of(vllm.version)) not in pinning:
                 for python in _fit(pythons, torch, vllm):
                     yield Cell(python, torch.version, vllm.version)
 

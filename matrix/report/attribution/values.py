@@ -81,7 +81,7 @@ def _members(value: object) -> dict[str, object]:
 
 
 def _value(value: object) -> object:
-    if isinstance(value, str):
+    if value is None or isinstance(value, (str, int)):  # most are
         return value
     if isinstance(value, Departure):
         return stock.values(value)
