@@ -238,3 +238,38 @@ def test_the_environment_that_would_run_is_compared(
     assert cell["because"]["code"] == "other packages"
     assert cell["because"]["operands"]["changes"][0]["name"] == "transformers"
     assert cell["not_compared"] == ["files", "machine", "gpu", "driver"]
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_a_record_of_this_gpu_holds_beside_a_newer_one_of_another(
+    held: Path, index: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [path] = (held / "records").glob("*.json")
+    made = read(path)
+    gpu = made.provenance["gpu"]
+    assert isinstance(gpu, dict)
+    now = f"{datetime.now(timezone.utc) - timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+    newer = {**made.provenance, "started": now, "gpu": {**gpu, "name": "NVIDIA H100 80GB HBM3"}}
+    write(replace(made, provenance=newer), path.with_suffix(".newer.json"))
+    program = held / "nvidia-smi"
+    program.write_text('#!/bin/sh\necho "$GPU, 580.159.04"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{held}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    if index:
+        assert main(["results", "index", "records"]) == 0
+        capsys.readouterr()
+    for name, held_on in (
+        ("NVIDIA H200", made.started[:10]),
+        ("NVIDIA H100 80GB HBM3", now[:10]),
+        ("NVIDIA A100", None),
+    ):
+        monkeypatch.setenv("GPU", name)
+        status, out, _ = command(capsys, *HELD)
+        assert status == 0
+        if held_on is None:
+            assert "ran on NVIDIA H100 80GB HBM3, and this machine has NVIDIA A100" in out
+            continue
+        assert out.startswith("nothing to run: 1 record holds")
+        _, out, _ = command(capsys, *HELD[:-1])
+        assert f"ran on {held_on}, not stale" in out
