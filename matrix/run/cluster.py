@@ -57,10 +57,14 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """A cluster that answers. `limits` are what runs may take of each of its nodes at most."""
+    """A cluster that answers. `limits` are what runs may take of each of its nodes at most.
+
+    `asked` are the numbers of the nodes that were asked what they have.
+    """
 
     ray: Module
     limits: Limits = field(default_factory=Limits)
+    asked: set[str] = field(default_factory=set)
 
     def alive(self) -> frozenset[str]:
         """Return the numbers of the nodes that live."""
@@ -129,6 +133,7 @@ class Look:
                 name = f"{about['NodeManagerAddress']}-{about['NodeID'][:6]}"
                 strategy = cluster.on(about["NodeID"])
                 options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": strategy}
+                cluster.asked.add(about["NodeID"])
                 self._asked[look.options(**options).remote(name)] = (about, name)
 
     def answers(self, seconds: float = 0.0) -> tuple[list[Node], list[str]]:

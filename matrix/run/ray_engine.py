@@ -63,7 +63,6 @@ class RayEngine(Engine):
     tox: tuple[str, ...] = ()
     _work: dict[object, _Work] = field(default_factory=dict)
     _by_name: dict[str, Node] = field(default_factory=dict)
-    _known: set[str] = field(default_factory=set)
     _made: set[tuple[str, str]] = field(default_factory=set)
     _looks: list[Look] = field(default_factory=list)
     _desk: Handle = None
@@ -76,7 +75,6 @@ class RayEngine(Engine):
     def _open(self) -> Iterator[None]:
         ray = self.cluster.ray
         self._by_name = {node.machine.name: node for node in self.nodes}
-        self._known = {node.id for node in self.nodes}
         self._desk = ray.remote(_Desk).options(num_cpus=0).remote()
         try:
             yield
@@ -233,9 +231,8 @@ class RayEngine(Engine):
         for name, node in list(self._by_name.items()):
             if node.id not in alive:
                 steps += self._lose(name)
-        new = alive - self._known
+        new = alive - self.cluster.asked
         if new and not self.stopped:
-            self._known |= new
             self._looks.append(Look(self.cluster, new))
         for look in self._looks:
             found, unfit = look.answers()
