@@ -17,6 +17,7 @@ from matrix.catalog.releases_file import load_releases, read_rows
 from matrix.catalog.requirements import read_requirements
 from matrix.checks.resolution.cache import load_resolutions
 from matrix.errors import MatrixError
+from matrix.qualify.state_files import read_history, read_rounds, read_runs
 from matrix.record.jit_modules import load_jit_modules
 from matrix.record.model import RecordError
 from matrix.record.reader import RECORD_LIMIT, parse, read, read_many
@@ -83,6 +84,20 @@ def test_no_reader_waits_or_reads_without_end(tmp_path: Path, reader: str, kind:
     assert expected.get(kind, "Is a directory") in said or (
         kind not in expected and "is not a file" in said
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["torch216rc1.json", "runs.json", "rounds.json"])
+def test_the_state_of_a_qualification_is_no_pipe(tmp_path: Path, name: str, kind: str) -> None:
+    put(tmp_path / name, kind)
+    read: dict[str, Callable[[], object]] = {
+        "torch216rc1.json": lambda: read_history(tmp_path, "torch216rc1"),
+        "runs.json": lambda: read_runs(tmp_path),
+        "rounds.json": lambda: read_rounds(tmp_path),
+    }
+    with pytest.raises(MatrixError, match=name) as caught:
+        read[name]()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)

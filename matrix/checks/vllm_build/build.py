@@ -24,7 +24,7 @@ from packaging.version import Version
 
 from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.caches import cache_folder
-from matrix._util.files import digest_of, write_text
+from matrix._util.files import digest_of, read_text, write_text
 from matrix._util.reported import Say, last_line, printed, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
@@ -242,7 +242,7 @@ def _kept(folder: Path) -> Built | None:
 def _facts(folder: Path) -> Built | None:
     """Return what is written of the wheel of a folder; None where that cannot be read."""
     try:
-        facts = json.loads((folder / _FACTS).read_text("utf-8"))
+        facts = json.loads(read_text(folder / _FACTS))
         wheel, log = folder / facts.pop("name"), folder / facts.pop("log")
         needed = tuple(facts.pop("requirements"))
         return Built(wheel=wheel, log=log, requirements=needed, from_cache=True, **facts)
