@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import os
 import secrets
@@ -39,12 +40,21 @@ class NameTakenError(FileError):
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give the name of a temporary file, which takes the place of `path` when the block ends well.
 
-    The temporary file lies in the same folder, and is deleted where the block fails. `durable`: its
-    content is on the disk before it takes the place. Raises OSError where the disk refuses.
+    The temporary file, empty, lies in the same folder, and is deleted where the block fails; what
+    killed processes left of others is deleted first. The block writes into that very file, which is
+    locked. `durable`: its content is on the disk before it takes the place. Raises OSError where
+    the disk refuses, and FileNotFoundError where nothing was written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
+        remove_unlocked(left)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
+    opened = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_SURPRISE, 0o666)
     try:
+        with contextlib.suppress(OSError):  # a disk without locks, where nobody deletes it either
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield partial
+        if os.stat(partial).st_size == 0:
+            raise FileNotFoundError(errno.ENOENT, "nothing was written", str(partial))
         if durable:
             sync(partial)
         os.replace(partial, path)
@@ -52,6 +62,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+    finally:
+        os.close(opened)
 
 
 def sync(path: Path) -> None:

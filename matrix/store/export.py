@@ -63,7 +63,7 @@ def _export(rows: RecordDatabase, folder: Path) -> tuple[Path, ...]:
             paths.append(folder / f"{name}.parquet")
             partial = stack.enter_context(replacing(paths[-1], durable=False))
             rows.execute(
-                f"COPY ({sql}) TO $out (FORMAT parquet, COMPRESSION zstd)",
+                f"COPY ({sql}) TO $out (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)",
                 {**values, "out": str(partial)},
             )
     return tuple(paths)

@@ -96,7 +96,7 @@ class _Index:
                 self._rows.execute(
                     f"COPY (SELECT {COLUMNS} FROM rows"
                     " WHERE source IS NULL AND path = $folder || file AND size > 0 ORDER BY file)"
-                    " TO $partial (FORMAT parquet, COMPRESSION zstd)",
+                    " TO $partial (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)",
                     {"folder": self.prefix, "partial": str(partial)},
                 )
         except (OSError, failure()) as error:

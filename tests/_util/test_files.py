@@ -59,6 +59,19 @@ def test_a_block_that_fails_changes_nothing(tmp_path: Path, error: BaseException
     assert names(tmp_path) == ["a.txt"]
 
 
+def test_what_a_killed_block_left_goes_and_what_is_written_stays(tmp_path: Path) -> None:
+    (tmp_path / ".a.txt.0123456789abcdef.tmp").write_text("left")
+    (tmp_path / ".b.txt.0123456789abcdef.tmp").write_text("another's")
+    path = tmp_path / "a.txt"
+    with replacing(path) as first:
+        first.write_text("first")
+        with replacing(path) as second:
+            assert first.exists() and first != second
+            second.write_text("second")
+    assert path.read_text() == "first"
+    assert names(tmp_path) == [".b.txt.0123456789abcdef.tmp", "a.txt"]
+
+
 def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt", durable=False):
         pass
