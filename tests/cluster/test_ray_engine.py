@@ -58,10 +58,10 @@ class Watched:
 
 
 def carry_out(
-    fake: FakeTox, cluster: Cluster, *jobs: Job, watched: Watched | None = None
+    fake: FakeTox, cluster: Cluster, *jobs: Job, watched: Watched | None = None, most: int = 9
 ) -> tuple[tuple[JobEnd, ...], Watched]:
     watched = watched or Watched()
-    nodes, _ = nodes_of(cluster)
+    nodes = nodes_of(cluster)[0][:most]
     state = RunState.begin(Begun(records=str(fake.here / "records")), jobs)
     engine = RayEngine(
         cluster=cluster,
@@ -157,15 +157,12 @@ class Joins(Watched):
 
 
 def test_a_node_that_joins_late_gets_work(fake_tox: FakeTox, three: Nodes) -> None:
-    """One node is left by the tests before, and a cell that hangs has its one core."""
     fake_tox.told(vllm019={"run": "hangs"}, vllm016={})
     with joined(ROOT, three.address) as cluster:
-        (only,), _ = nodes_of(cluster)
         joins = Joins(three, fake_tox)
         first = replace(job(TORCH210), estimate=Estimate(build_seconds=1, run_seconds=9))
-        ends, _ = carry_out(fake_tox, cluster, first, job(TORCH29), watched=joins)
+        ends, _ = carry_out(fake_tox, cluster, first, job(TORCH29), watched=joins, most=1)
     by_job = {end.job: end for end in ends}
-    assert by_job[first.key].machine == only.machine.name
     late = by_job[job(TORCH29).key]
     assert late.how is HowEnded.DONE and three.number(str(late.machine)) == joins.number
     said = [event for event in joins.events if event.what is Happened.JOINED]
