@@ -6,8 +6,8 @@ Pure but for reading the file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -27,8 +27,7 @@ class ConstraintsError(MatrixError):
     """A constraint that cannot be read: names the file, the constraint, the key and the fix."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Constraint:
+class Constraint(NamedTuple):
     """A requirement that the cells of these vLLM releases get, the reason and the evidence."""
 
     requirement: str

@@ -15,7 +15,7 @@ Where the candidate fails at a rung and the baseline does not, the rung says who
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from matrix._util.enums import StrEnum
@@ -62,8 +62,7 @@ class Standing(NamedTuple):
     fails: Rung | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RungComparison:
+class RungComparison(NamedTuple):
     """These rungs of both sides, with the releases of the other project that fare alike.
 
     `change` is None where neither side fails. `pythons` are those for which it holds, and empty
@@ -252,8 +251,8 @@ def compare_rungs(
             found.setdefault(key, []).append(python)
         for key, pythons in found.items():
             some = tuple(pythons) if len(pythons) < len(declared) else ()
-            groups.setdefault(replace(key, pythons=some), []).append(other)
-    return tuple(replace(key, others=tuple(others)) for key, others in groups.items())
+            groups.setdefault(key._replace(pythons=some), []).append(other)
+    return tuple(key._replace(others=tuple(others)) for key, others in groups.items())
 
 
 def _is_undeclared(progress: PairProgress) -> bool:

@@ -26,8 +26,7 @@ class ExpectationsError(MatrixError):
     """A rule, or a set of rules, that cannot be judged by."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Situation:
+class Situation(NamedTuple):
     """Where a start was observed: the case, the platform, full versions, the effective flags."""
 
     case: str

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.version import Version
 
@@ -53,8 +54,7 @@ class WaiversError(MatrixError):
     """A waiver that cannot be read: names the file, the waiver, the key and the fix."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
+class Finding(NamedTuple):
     """What a waiver may waive: a failure by its signature, or a counter of a start by its count.
 
     ``value`` is what the candidate counted, None where it did not count at all.

@@ -88,8 +88,7 @@ _SYSTEM = re.compile(
 _SONAME = re.compile(r"(?P<stem>.+?\.so)\.(?P<major>\d+)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Linked:
+class Linked(NamedTuple):
     """Whether one extension links.
 
     `feature` is what it serves, None for vLLM's core. `symbols` are the missing ones as the loader
@@ -124,8 +123,7 @@ class Linked:
         return self.fault is None and not self.pythons
 
 
-@dataclass(frozen=True, kw_only=True)
-class Linkage:
+class Linkage(NamedTuple):
     """Whether a vLLM links with a torch on a Python, by extension; the core ones come first.
 
     `builds` are the builds of vLLM and of torch that this answers for.
