@@ -100,7 +100,7 @@ def site_of(options: argparse.Namespace, root: Path) -> Iterator[Site]:
         gpus = sum(len(node.machine.gpus) for node in nodes)
         has = [plural(cores, "core")] + [plural(gpus, "GPU")] * bool(gpus)
         print_status(f"{plural(len(nodes), 'node')} of Ray with {listed(has)}")
-        yield _OnRay(cluster=cluster, nodes=nodes)
+        yield OnRay(cluster=cluster, nodes=nodes)
 
 
 class _Here:
@@ -151,7 +151,7 @@ class _Here:
         )
 
 
-class _OnRay:
+class OnRay:
     """The nodes of a cluster."""
 
     elsewhere = True
@@ -161,6 +161,8 @@ class _OnRay:
 
     @property
     def most(self) -> Machine:
+        """Return the node with the largest GPU, then the most cores and memory."""
+
         def size(machine: Machine) -> tuple[int, int, int]:
             largest = max((gpu.free_mib for gpu in machine.gpus), default=0)
             return largest, machine.cores, machine.memory_mib
@@ -168,9 +170,14 @@ class _OnRay:
         return max((node.machine for node in self._nodes), key=size)
 
     def linked(self) -> frozenset[tuple[str, str]]:
+        """Return the releases that uv links from its cache on every node."""
         return frozenset.intersection(*(node.linked for node in self._nodes))
 
     def machines(self, jobs: Sequence[Job]) -> Machines:
+        """Return the nodes that can run one of the jobs; says why each other cannot.
+
+        Raises MatrixError where none can.
+        """
         fit, unfit = [], []
         for node in self._nodes:
             why = _why_unfit(node, jobs)
@@ -189,6 +196,7 @@ class _OnRay:
         )
 
     def engine(self, work: Work, machines: Machines) -> Engine:
+        """Return the engine of the cluster."""
         from matrix.run.ray_engine import RayEngine
 
         return RayEngine(

@@ -99,6 +99,16 @@ def event(what: Happened, of: Job = A, **more: object) -> Event:
             "SIGINT: no cell begins any more; those at work write their records",
         ),
         (event(Happened.ENDED), None),
+        (
+            event(Happened.RUNS, job=A.key, machine="10.0.0.7-abc"),
+            f"{A.cell.name} on cpu: runs on 10.0.0.7-abc, about 5 min",
+        ),
+        (event(Happened.JOINED, machine="n", works=True), "n: joins"),
+        (
+            event(Happened.JOINED, detail="n: has no tox", works=False),
+            "n: has no tox; it gets no work",
+        ),
+        (event(Happened.LOST, machine="n"), "n: is lost; what ran there runs elsewhere"),
     ],
 )
 def test_each_event_has_a_line(happened: Event, line: str | None) -> None:

@@ -1,0 +1,70 @@
+"""The nodes of a cluster as the place of a selection; no cluster is needed to choose among them."""
+
+from __future__ import annotations
+
+import pytest
+
+from matrix.catalog.cells import Cell
+from matrix.commands.run_sites import OnRay
+from matrix.errors import MatrixError
+from matrix.run.cluster import Cluster, Node
+from matrix.run.job import Estimate, Job
+from matrix.run.machine import Demand, Gpu, Machine
+from matrix.run.task import Present
+
+TORCH, VLLM = ("torch", "2.10.0"), ("vllm", "0.19.1")
+
+
+def node(name: str, *, cores: int = 4, disk: int = 20_000, gpu: int = 0, **more: object) -> Node:
+    gpus = (Gpu(device="GPU-1", name="H200", total_mib=gpu, free_mib=gpu),) if gpu else ()
+    machine = Machine(name=name, cores=cores, memory_mib=16_000, disk_mib=disk, gpus=gpus)
+    return Node(id=name, machine=machine, **more)  # type: ignore[arg-type]
+
+
+def site(*nodes: Node) -> OnRay:
+    return OnRay(cluster=Cluster(ray=None), nodes=nodes)
+
+
+def job(python: str = "3.11", disk: int = 10_000) -> Job:
+    cell = Cell(python, "2.10.0", "0.19.1")
+    return Job(
+        cell=cell,
+        environment=cell.name,
+        platform="cpu",
+        estimate=Estimate(build_seconds=1, run_seconds=1),
+        demand=Demand(cores=1, memory_mib=4096, disk_mib=disk),
+    )
+
+
+def test_jobs_are_made_for_the_node_with_the_largest_gpu_then_the_most_cores() -> None:
+    assert site(node("a"), node("b", cores=8)).most.name == "b"
+    assert site(node("a", gpu=80_000), node("b", cores=8), node("c", gpu=9)).most.name == "a"
+
+
+def test_an_environment_takes_little_where_every_node_links_it() -> None:
+    both, one = frozenset({TORCH, VLLM}), frozenset({TORCH})
+    assert site(node("a", linked=both), node("b", linked=one)).linked() == one
+
+
+def test_nodes_that_can_run_none_of_the_jobs_are_named_and_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    present = (Present(environment=job().environment, disk_mib=600),)
+    nodes = (
+        node("good", pythons=frozenset({"3.11", "3.12"}), present=present),
+        node("small", disk=300),
+        node("old", pythons=frozenset({"3.9"})),
+    )
+    found = site(*nodes).machines([job(), job(disk=12_000)])
+    assert [machine.name for machine in found.every] == ["good"]
+    assert found.present == {"good": present}
+    said = capsys.readouterr().err
+    assert "old: has no Python 3.11; `uv python install 3.11` there; it gets no work" in said
+    assert "10000 MiB of disk, and 300 are to be had; it gets no work" in said
+
+
+def test_where_no_node_can_run_a_job_the_error_has_all_reasons() -> None:
+    nodes = (node("small", disk=300), node("old", pythons=frozenset()))
+    with pytest.raises(MatrixError, match=r"small: lacks for .*; old: has no Python") as raised:
+        site(*nodes).machines([job()])
+    assert "\n" not in str(raised.value)
