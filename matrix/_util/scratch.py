@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "matrix-"
 _ALIVE = "alive"
+_YOUNG = 600.0  # seconds since which an empty folder was not written to
 
 
 class Scratch:
@@ -93,12 +95,15 @@ def sweep() -> None:
     """Remove the folders of the same user whose processes were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if os.lstat(folder).st_uid != os.getuid():
+            about = os.lstat(folder)
+            if about.st_uid != os.getuid():
                 continue
-            # One whose process was killed before it had the file: an empty folder is no loss.
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-                continue
+            # One whose process was killed before it had the file. A young one may be in use: what
+            # runs in a cell makes folders without the file.
+            if time.time() - about.st_mtime > _YOUNG:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+                    continue
             opened = os.open(folder / _ALIVE, os.O_RDWR)
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)

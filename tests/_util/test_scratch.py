@@ -34,6 +34,8 @@ def test_what_a_killed_process_left_goes_and_what_is_in_use_stays(
     (left,) = tmp_path.iterdir()
     (tmp_path / "matrix-history-other" / "kept").mkdir(parents=True)  # nobody knows whose it is
     (tmp_path / "matrix-history-empty").mkdir()  # killed as it had made it
+    os.utime(tmp_path / "matrix-history-empty", (0, 0))
+    (tmp_path / "matrix-young").mkdir()  # of a cell, which is about to write to it
     first = Scratch("search")
     assert not left.exists()
     second = Scratch("search")
@@ -41,7 +43,8 @@ def test_what_a_killed_process_left_goes_and_what_is_in_use_stays(
     for scratch in (first, second):
         scratch.close()
         scratch.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["matrix-history-other"]
+    left_there = sorted(path.name for path in tmp_path.iterdir())
+    assert left_there == ["matrix-history-other", "matrix-young"]
 
 
 def test_a_folder_that_another_process_removed_too_early_is_made_again(

@@ -381,6 +381,7 @@ def test_every_command_is_in_the_list_of_its_module() -> None:
         "context",
         "qualify_candidate",
         "run_selection",
+        "run_sites",
         "selection",
     }
     assert {path.stem for path in folder.glob("*.py")} - helpers == cli.COMMANDS.keys()

@@ -162,7 +162,7 @@ def test_releases_are_named_by_minor_and_by_range(
 def test_a_python_is_a_minor_release(python: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["linkage", "--python", python])
-    assert "no minor release of Python" in capsys.readouterr().err
+    assert "is not a minor release of Python" in capsys.readouterr().err
 
 
 def test_the_grid_has_a_mark_for_each_pair() -> None:

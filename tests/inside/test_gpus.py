@@ -14,7 +14,7 @@ def nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> Any:
     asked: list[list[str]] = []
 
     def says(said: str) -> list[list[str]]:
-        def capture(command: list[str], **options: Any) -> tuple[int, str]:
+        def capture(command: list[str], *_limits: float, **_options: Any) -> tuple[int, str]:
             asked.append(command)
             return 0, said
 
