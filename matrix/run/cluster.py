@@ -253,12 +253,12 @@ def _check_answers(address: str) -> None:
         return
     if "://" in address:
         raise ClusterError(
-            f"--address {address}: is no address of a cluster's head; run this on a node of it, and"
+            f"--address {address}: is not the address of a cluster's head; run this on a node, and"
             " write host:port, or auto"
         )
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or not host or int(port) > 65535:
-        raise ClusterError(f"--address {address}: is no address; write host:port, or auto")
+        raise ClusterError(f"--address {address}: is not an address; write host:port, or auto")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _CONNECT) as connection:
             why = None if _is_grpc(connection) else "what listens there is not Ray"

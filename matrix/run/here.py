@@ -159,7 +159,7 @@ class ThisMachine:
 def environment_packages(folder: Path, cell: Cell) -> Mapping[str, str] | None:
     """Return the packages of a cell's environment, by the names of their folders.
 
-    None where there is no such environment, or one of other releases, which tox makes again.
+    None where that environment is missing, or has other releases: tox makes it again then.
     """
     for site in folder.glob("lib/python*/site-packages"):
         found = listed_packages(site)

@@ -298,7 +298,7 @@ def _stored(
                     text = told[path]
                     record = parse(text, path)
                 except (KeyError, RecordError) as error:
-                    gone = RecordError(f"{path}: is no longer in the archive; try again")
+                    gone = RecordError(f"{path}: has left the archive; try again")
                     refused.append(gone if isinstance(error, KeyError) else error)
                     continue
                 name = file.rsplit("/", 1)[-1]

@@ -54,7 +54,7 @@ def records_of(
                 record = read(Path(path))
             else:
                 if path not in told:
-                    raise RecordError(f"{path}: is no longer in the archive; try again")
+                    raise RecordError(f"{path}: has left the archive; try again")
                 record = parse(told[path], path)
             if [record.cell, record.platform, record.started] != what:
                 raise RecordError(

@@ -13,6 +13,6 @@ case $found in
         git fetch -q --depth 1 origin "refs/heads/$RECORDS_BRANCH"
         git archive FETCH_HEAD | tar -x -C published
         ;;
-    2) cp -R results published/records ;; # there is no such branch yet
+    2) cp -R results published/records ;; # the branch does not exist yet
     *) exit "$found" ;;
 esac

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 status=0
-# The first night: what fails already is no regression.
+# The first night: what fails already does not count as a regression.
 GITHUB_OUTPUT='' matrix watch published/records --state published/watch.json || status=$?
 if [ -n "$(ls -A artifacts 2> /dev/null)" ]; then
     matrix results merge artifacts --into published/records || status=$?
