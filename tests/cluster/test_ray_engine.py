@@ -19,6 +19,7 @@ from matrix.run.run_state import Begun, Event, Happened, RunState
 from matrix.run.schedule import Schedule
 from matrix.run.watcher import Working
 from ray_nodes import Nodes
+from watched_runs import Seen
 
 ray = pytest.importorskip("ray")
 
@@ -45,22 +46,10 @@ def job(name: str, round_: int = 1) -> Job:
     )
 
 
-class Watched:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.stages: set[str] = set()
-
-    def event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def tick(self, working: Sequence[Working]) -> None:
-        self.stages |= {work.stage.cases[0] for work in working if work.stage and work.stage.cases}
-
-
 def carry_out(
-    fake: FakeTox, cluster: Cluster, *jobs: Job, watched: Watched | None = None, most: int = 9
-) -> tuple[tuple[JobEnd, ...], Watched]:
-    watched = watched or Watched()
+    fake: FakeTox, cluster: Cluster, *jobs: Job, watched: Seen | None = None, most: int = 9
+) -> tuple[tuple[JobEnd, ...], Seen]:
+    watched = watched or Seen()
     nodes = nodes_of(cluster)[0][:most]
     state = RunState.begin(Begun(records=str(fake.here / "records")), jobs)
     engine = RayEngine(
@@ -83,7 +72,7 @@ def carry_out(
         state.close()
 
 
-def lost(watched: Watched) -> list[str | None]:
+def lost(watched: Seen) -> list[str | None]:
     return [event.machine for event in watched.events if event.what is Happened.LOST]
 
 
@@ -97,7 +86,7 @@ def test_each_record_comes_back_once(fake_tox: FakeTox, three: Nodes) -> None:
     assert not lost(seen)
 
 
-class Kills(Watched):
+class Kills(Seen):
     """Kills the node that runs a cell, so often; then the cell is one that ends."""
 
     def __init__(self, nodes: Nodes, fake: FakeTox, times: int = 1) -> None:
@@ -138,7 +127,7 @@ def test_a_cell_that_kills_two_nodes_is_set_aside(fake_tox: FakeTox, three: Node
     assert by_job[job(TORCH29).key].how is HowEnded.DONE
 
 
-class Joins(Watched):
+class Joins(Seen):
     """Starts a node once a cell runs, which ends only after the other cell."""
 
     def __init__(self, nodes: Nodes, fake: FakeTox) -> None:

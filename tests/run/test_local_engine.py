@@ -17,6 +17,7 @@ from matrix.run.schedule import Schedule
 from matrix.run.task import Present
 from matrix.run.watcher import Working
 from waiting import alive, wait_for
+from watched_runs import Seen
 
 __all__ = ["fake_tox"]
 
@@ -35,20 +36,6 @@ def job(name: str, *, platform: str = "cpu", **demand: int) -> Job:
         estimate=Estimate(build_seconds=1, run_seconds=2),
         demand=Demand(**takes),
     )
-
-
-class Seen:
-    """Keeps what it is shown."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.stages: set[str] = set()
-
-    def event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def tick(self, working: Sequence[Working]) -> None:
-        self.stages |= {work.stage.cases[0] for work in working if work.stage and work.stage.cases}
 
 
 def carry_out(
