@@ -21,18 +21,18 @@ from matrix.catalog.releases_file import load_releases
 from matrix.run.cluster import joined, nodes_of
 from matrix.run.engine import Engine
 from matrix.run.environments import Environments
-from matrix.run.job import Estimate, Job
+from matrix.run.job import Job, JobEstimate
 from matrix.run.limits import Limits, machine_here
-from matrix.run.local_engine import LocalEngine, Place
+from matrix.run.local_engine import LocalEngine, RunPlace
 from matrix.run.machine import Demand
 from matrix.run.ray_engine import RayEngine
-from matrix.run.run_state import Begun, Event, RunState
+from matrix.run.run_state import Begun, RunEvent, RunState
 from matrix.run.schedule import Schedule
 from matrix.run.watcher import Working
 
 
 class Silent:
-    def event(self, event: Event) -> None: ...
+    def event(self, event: RunEvent) -> None: ...
 
     def tick(self, working: Sequence[Working]) -> None: ...
 
@@ -42,7 +42,7 @@ def jobs_of(count: int) -> list[Job]:
         cell=load_releases().resolve(TORCH210),
         environment=TORCH210,
         platform="cpu",
-        estimate=Estimate(build_seconds=1, run_seconds=1),
+        estimate=JobEstimate(build_seconds=1, run_seconds=1),
         demand=Demand(cores=1, memory_mib=10, disk_mib=10),
     )
     return [replace(job, round=number) for number in range(1, count + 1)]
@@ -57,7 +57,7 @@ def seconds_of_a_cell(engine: Engine) -> float:
 
 def local(fake: FakeTox, jobs: Sequence[Job], state: RunState) -> float:
     machine = machine_here(fake.here, Limits(cores=1))
-    place = Place(
+    place = RunPlace(
         root=fake.here,
         tox=fake.command,
         environments=Environments(folder=fake.here / ".tox", cache=fake.here / "uv"),

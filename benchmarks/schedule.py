@@ -21,7 +21,7 @@ from random import Random
 
 from matrix.catalog.cells import Cell
 from matrix.record.reader import read_many
-from matrix.run.job import Estimate, Job
+from matrix.run.job import Job, JobEstimate
 from matrix.run.machine import Demand, Gpu, Machine
 from matrix.run.simulation import simulate
 
@@ -63,7 +63,7 @@ def _drawn(recorded: list[float], count: int, seed: int, on_gpus: int = 0) -> li
             cell=_CELL,
             environment=f"cell{number}",
             platform="cuda" if on_gpus else "cpu",
-            estimate=Estimate(build_seconds=_BUILD_SECONDS, run_seconds=random.choice(recorded)),
+            estimate=JobEstimate(build_seconds=_BUILD_SECONDS, run_seconds=random.choice(recorded)),
             demand=demand,
         )
         for number in range(count)

@@ -1,7 +1,7 @@
 """An attribution to torch, and what it is made of, for the tests of how it is shown."""
 
 from matrix.attribution import reasons
-from matrix.attribution.model import Attribution, Cause, FlagChange, MissingRun
+from matrix.attribution.model import Attribution, Cause, FlagDifference, MissingRun
 from matrix.attribution.symptoms import Symptom, SymptomKind
 from matrix.catalog.cells import Cell
 from matrix.record.model import Platform, Rung
@@ -24,7 +24,7 @@ TORCH = reasons.AxisChange(
     since=SINCE,
     until=None,
 )
-FLAG = FlagChange(flag="VLLM_X", here=True, there=False)
+FLAG = FlagDifference(flag="VLLM_X", here=True, there=False)
 RERUN = MissingRun(
     name="py311-torch212-vllm020",
     platform=Platform.CPU,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix.bundle import run as offline
-from matrix.bundle.manifest import Item
+from matrix.bundle.manifest import BundleItem
 from matrix.bundle.parts import Parts
 
 PYTHON = ".".join(map(str, sys.version_info[:2]))
@@ -26,7 +26,7 @@ def item(name: str, content: bytes) -> dict[str, Any]:
 def write_bundle(folder: Path, content_of: dict[str, bytes], size: int = 0, **changes: Any) -> Path:
     """A bundle of these files, cut into parts where a size is given."""
     folder.mkdir()
-    parts: list[Item] = []
+    parts: list[BundleItem] = []
     if size:
         pieces = Parts(folder, size, "part")
         with tarfile.open(fileobj=pieces, mode="w|") as archive:  # type: ignore[call-overload]

@@ -20,7 +20,7 @@ from matrix.verdict.judge import (
     CellVerdict,
     judge,
 )
-from matrix.verdict.reasons import Reason
+from matrix.verdict.reasons import VerdictReason
 
 RULES = parse_expectations(
     rules.MOE_TEXT
@@ -85,6 +85,6 @@ def judged(*cases: Case, rules: Expectations = RULES, **changes: Any) -> CellVer
     return judge(make(*cases, **changes), rules)
 
 
-def words(reason: Reason | None) -> str | None:
+def words(reason: VerdictReason | None) -> str | None:
     """Return the sentence of a reason, None for none."""
     return None if reason is None else reason_words(reason)

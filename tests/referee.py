@@ -12,7 +12,7 @@ from dataclasses import replace
 from matrix.run.job import HowEnded, Job, JobEnd
 from matrix.run.machine import Demand, Machine, lacks
 from matrix.run.schedule import Schedule
-from matrix.run.task import Finish, Policy, Present, Step, Task, TaskKind
+from matrix.run.task import Finish, Present, SchedulePolicy, ScheduleStep, Task, TaskKind
 
 
 class Referee:
@@ -26,10 +26,10 @@ class Referee:
         jobs: Iterable[Job],
         machines: Iterable[Machine],
         present: Mapping[str, Iterable[Present]] | None = None,
-        policy: Policy | None = None,
+        policy: SchedulePolicy | None = None,
     ) -> None:
         self.jobs = {job.key: job for job in jobs}
-        self.policy = policy or Policy()
+        self.policy = policy or SchedulePolicy()
         self.machines = {machine.name: machine for machine in machines}
         self.going: list[Task] = []
         self.begun: list[Task] = []
@@ -55,10 +55,10 @@ class Referee:
     def left(self) -> int:
         return self._schedule.left
 
-    def start(self) -> Step:
+    def start(self) -> ScheduleStep:
         return self._take(self._schedule.start())
 
-    def end(self, task: Task, *, works: bool = True, record: bool = True) -> Step:
+    def end(self, task: Task, *, works: bool = True, record: bool = True) -> ScheduleStep:
         """End a task: a build or a removal that works or not, a run with or without a record."""
         self.going.remove(task)
         there = self._there[task.machine]
@@ -79,7 +79,7 @@ class Referee:
             assert (end.record is not None) == (end.how == HowEnded.DONE)
         return self._take(step)
 
-    def lose(self, machine: str) -> Step:
+    def lose(self, machine: str) -> ScheduleStep:
         """Lose a machine with all that goes on there."""
         gone = [task for task in self.going if task.machine == machine]
         self.going = [task for task in self.going if task.machine != machine]
@@ -90,21 +90,21 @@ class Referee:
         step = self._take(self._schedule.lost(machine))
         # An end that comes late changes nothing.
         for task in gone:
-            assert self._schedule.ended(task, Finish(works=True)) == Step()
+            assert self._schedule.ended(task, Finish(works=True)) == ScheduleStep()
         return step
 
-    def join(self, machine: Machine) -> Step:
+    def join(self, machine: Machine) -> ScheduleStep:
         self.machines[machine.name] = machine
         self._there[machine.name] = {}
         return self._take(self._schedule.joined(machine))
 
-    def stop(self) -> Step:
+    def stop(self) -> ScheduleStep:
         self._stopped = True
         step = self._take(self._schedule.stop())
         assert not step.tasks
         return step
 
-    def _take(self, step: Step) -> Step:
+    def _take(self, step: ScheduleStep) -> ScheduleStep:
         for end in step.ends:
             assert end.job in self.jobs
             assert end.job not in self.ends, "a job ends once"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matrix.run.run_state import Event
+from matrix.run.run_state import RunEvent
 from matrix.run.watcher import Working
 
 
@@ -12,10 +12,10 @@ class Seen:
     """Keeps what it is shown."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[RunEvent] = []
         self.stages: set[str] = set()
 
-    def event(self, event: Event) -> None:
+    def event(self, event: RunEvent) -> None:
         self.events.append(event)
 
     def tick(self, working: Sequence[Working]) -> None:

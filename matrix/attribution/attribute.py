@@ -33,7 +33,7 @@ from typing import NamedTuple
 from packaging.version import Version
 
 from matrix._util.versions import parse_version
-from matrix.attribution.model import Attribution, Cause, FlagChange, MissingRun
+from matrix.attribution.model import Attribution, Cause, FlagDifference, MissingRun
 from matrix.attribution.neighbours import Neighbourhood
 from matrix.attribution.observations import WHOLE_RUN, Observation, ObservationEnd
 from matrix.attribution.reruns import Planner
@@ -130,7 +130,7 @@ class _GroupKey(NamedTuple):
     after: str | None
     since: str | None
     until: str | None
-    flags: tuple[FlagChange, ...]
+    flags: tuple[FlagDifference, ...]
     rests_on: tuple[str, ...]
     fails: bool
     missing: tuple[MissingRun, ...]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matrix.attribution.model import FlagChange
+from matrix.attribution.model import FlagDifference
 from matrix.attribution.neighbours import Neighbourhood
 from matrix.attribution.observations import Observation, have_same_flags
 from matrix.attribution.symptoms import State, Symptom, state_of
@@ -15,7 +15,7 @@ from matrix.attribution.symptoms import State, Symptom, state_of
 
 def flag_changes(
     around: Neighbourhood, symptom: Symptom, clean: Observation
-) -> tuple[FlagChange, ...]:
+) -> tuple[FlagDifference, ...]:
     """Return the flags in which a cell and its clean neighbour differ, and if they decide."""
     own = around.own
     both = sorted(set(own.flags) & set(clean.flags))
@@ -24,7 +24,7 @@ def flag_changes(
         return ()
     decides = _flags_decide(around, symptom, clean, differ)
     return tuple(
-        FlagChange(flag=flag, here=own.flags[flag], there=clean.flags[flag], decides=decides)
+        FlagDifference(flag=flag, here=own.flags[flag], there=clean.flags[flag], decides=decides)
         for flag in differ
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from matrix._util.enums import StrEnum
-from matrix.attribution.reasons import Question, Reason
+from matrix.attribution.reasons import AttributionReason, Question
 from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
 from matrix.record.defaults import DefaultChange
@@ -24,7 +24,7 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlagChange:
+class FlagDifference:
     """A flag whose value is `here` in the cell and `there` in its clean neighbour.
 
     `decides` is True where runs show that the flag alone makes the difference, False where they
@@ -68,11 +68,11 @@ class Attribution:
     case: str
     symptoms: tuple[Symptom, ...]
     answer: Cause
-    reason: Reason
+    reason: AttributionReason
     after: str | None = None
     since: str | None = None
     until: str | None = None
-    flags: tuple[FlagChange, ...] = ()
+    flags: tuple[FlagDifference, ...] = ()
     defaults: tuple[DefaultChange, ...] = ()
     rests_on: tuple[str, ...] = ()
     missing: tuple[MissingRun, ...] = ()

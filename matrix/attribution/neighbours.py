@@ -14,7 +14,7 @@ from packaging.version import Version
 from matrix._util.versions import distance, parse_version
 from matrix.attribution.observations import Observation, OwnRuns, Runs, have_same_flags
 from matrix.attribution.reasons import Along, RunDifference
-from matrix.attribution.runs_index import Pair, Point, RunsIndex
+from matrix.attribution.runs_index import Point, ReleasePair, RunsIndex
 from matrix.attribution.symptoms import State, Symptom, state_of
 from matrix.catalog.cells import Cell
 from matrix.record.model import PLATFORMS
@@ -109,7 +109,7 @@ class Neighbourhood:
     """
 
     own: Observation
-    pairs: Mapping[Pair, Runs]
+    pairs: Mapping[ReleasePair, Runs]
     same: Runs
     axes: Mapping[Along, Sequence[Point]]
     sides: Mapping[Along, _Sides]

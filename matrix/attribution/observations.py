@@ -23,7 +23,7 @@ from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.events import StartEvent, telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict, blames_pair
 from matrix.verdict.precedence import EvidenceLevel, FaultLevel, RunOrder
-from matrix.verdict.reasons import Reason, failure_key, recorded, rung_reason
+from matrix.verdict.reasons import VerdictReason, failure_key, recorded, rung_reason
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import blamed
 
@@ -48,7 +48,7 @@ FAILING_RUNGS = (
 )
 """The rungs at which a run can fail."""
 
-Key = tuple[str, str]
+CounterKey = tuple[str, str]
 """A start and a counter."""
 
 MACHINE_KEY_PREFIX = "the "
@@ -76,9 +76,9 @@ class Observation:
     ended: ObservationEnd
     rung: Rung | None = None
     signature: str | None = None
-    reason: Reason | None = None
-    counters: Mapping[Key, int] = field(default_factory=dict)
-    expected: Mapping[Key, int] = field(default_factory=dict)
+    reason: VerdictReason | None = None
+    counters: Mapping[CounterKey, int] = field(default_factory=dict)
+    expected: Mapping[CounterKey, int] = field(default_factory=dict)
     logged: tuple[StartEvent, ...] = ()
     flags: Mapping[str, object] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -210,7 +210,7 @@ def _observe_run(record: Record, verdict: CellVerdict, make: partial[Observation
     """Return what the run as a whole observed: whether the pair resolved and imported."""
     failed = next((rung for rung in record.rungs if not rung.ok), None)
     rung: Rung
-    reason: Reason | None
+    reason: VerdictReason | None
     if record.error is not None and blames_pair(record.error):
         rung, reason = Rung(record.error.kind), recorded(record.error.reason)
     elif failed is not None and failed.rung in FAILING_RUNGS and record.error is None:
@@ -310,7 +310,7 @@ class Runs:
         return next((run for run in found if run is not None), None)
 
 
-def _counters(case: Case) -> dict[Key, int]:
+def _counters(case: Case) -> dict[CounterKey, int]:
     return {
         (start.start, counter): value
         for start in case.starts
@@ -318,7 +318,7 @@ def _counters(case: Case) -> dict[Key, int]:
     }
 
 
-def _expected(judged: CaseVerdict) -> dict[Key, int]:
+def _expected(judged: CaseVerdict) -> dict[CounterKey, int]:
     return {
         (start, counter): wanted.value
         for start, rules in judged.expected.items()

@@ -249,7 +249,7 @@ class NoCleanNeighbour:
     also_shown: tuple[ShownAlong, ...] = ()
 
 
-Reason = (
+AttributionReason = (
     RepeatsDisagree
     | NewerRunClean
     | AxisChanges

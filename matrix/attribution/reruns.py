@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from matrix._util.versions import distance, parse_version
 from matrix.attribution import reasons
 from matrix.attribution.bisect import BisectionOutcome, bisect
-from matrix.attribution.model import FlagChange, MissingRun
+from matrix.attribution.model import FlagDifference, MissingRun
 from matrix.attribution.neighbours import Axis, Neighbourhood, release_along
 from matrix.attribution.observations import Observation
 from matrix.attribution.runs_index import RunsIndex
@@ -99,7 +99,7 @@ class Planner:
         around: Neighbourhood,
         symptom: Symptom,
         clean: Observation,
-        flags: Sequence[FlagChange],
+        flags: Sequence[FlagDifference],
     ) -> list[MissingRun]:
         """Return the same cell with the flags of its clean neighbour, where no run decides yet.
 

@@ -90,7 +90,7 @@ def _answer(
     own: Observation,
     symptom: Symptom,
     cause: Cause,
-    reason: reasons.Reason,
+    reason: reasons.AttributionReason,
     missing: Iterable[MissingRun] = (),
 ) -> Attribution:
     return Attribution(
@@ -114,7 +114,7 @@ def _by_axes(situation: SymptomContext) -> Attribution:
     found = _confounders_along(situation, axis)
     pythons = _pythons(situation.clean_pythons)
     missing = planner.halving(own, axis)
-    reason: reasons.Reason
+    reason: reasons.AttributionReason
     if other.changes:
         cause = Cause.PAIR
         reason = reasons.BothAxesChange(
@@ -252,7 +252,7 @@ def _unknown(situation: SymptomContext, foreign: Observation | None) -> Attribut
     `foreign` is a clean run of the same pair on another platform, and on another Python.
     """
     own, symptom, planner = situation.own, situation.symptom, situation.planner
-    reason: reasons.Reason
+    reason: reasons.AttributionReason
     intermittent = next((axis for axis in situation.axes if axis.intermittent), None)
     if intermittent is not None:
         reason = reasons.Intermittent(along=intermittent.along)

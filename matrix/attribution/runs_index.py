@@ -57,7 +57,7 @@ class Point(NamedTuple):
     runs: Runs
 
 
-Pair = tuple[str, str]
+ReleasePair = tuple[str, str]
 """A torch and a vLLM release."""
 
 AxisKey = tuple[str, str, Along, str]
@@ -68,7 +68,7 @@ AxisKey = tuple[str, str, Along, str]
 class RunsIndex:
     """The runs of each case on each platform by pair, and along each axis, from old to new."""
 
-    cases: Mapping[tuple[str, str], Mapping[Pair, Runs]]
+    cases: Mapping[tuple[str, str], Mapping[ReleasePair, Runs]]
     axes: Mapping[AxisKey, Sequence[Point]]
 
     @classmethod
@@ -79,7 +79,7 @@ class RunsIndex:
         late: str | None = None,
     ) -> RunsIndex:
         """Index all records but those that ran another cell than they name."""
-        found: dict[tuple[str, str], dict[Pair, list[Observation]]] = {}
+        found: dict[tuple[str, str], dict[ReleasePair, list[Observation]]] = {}
         for observation in _observations(judged, environments, late):
             cell = observation.cell
             pairs = found.setdefault((observation.platform, observation.case), {})

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from matrix._util.enums import StrEnum
-from matrix.attribution.observations import FAILING_RUNGS, Key, Observation, ObservationEnd
+from matrix.attribution.observations import FAILING_RUNGS, CounterKey, Observation, ObservationEnd
 from matrix.record.model import RUNGS, STARTS, Rung, StartKind
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.verdict.events import StartEvent
-from matrix.verdict.reasons import Reason
+from matrix.verdict.reasons import VerdictReason
 
 
 class State(StrEnum):
@@ -48,8 +48,8 @@ class Symptom:
     kind: SymptomKind
     rung: Rung | None = None
     signature: str | None = None
-    reason: Reason | None = None
-    key: Key | None = None
+    reason: VerdictReason | None = None
+    key: CounterKey | None = None
     observed: int | None = None
     wanted: int | None = None
     logged: StartEvent | None = field(default=None, compare=False)
@@ -130,7 +130,9 @@ def drifts(own: Observation) -> Iterator[Symptom]:
             )
 
 
-def counter_changes(bad: Observation, good: Observation, keys: Iterable[Key]) -> Iterator[Symptom]:
+def counter_changes(
+    bad: Observation, good: Observation, keys: Iterable[CounterKey]
+) -> Iterator[Symptom]:
     """Yield those of these counters whose values differ between two observations."""
     for key in keys:
         here, there = bad.counters.get(key), good.counters.get(key)
@@ -150,7 +152,7 @@ def _explaining(seen: Observation, start: str) -> StartEvent | None:
     return next((event for event in seen.logged if event.start in before), None)
 
 
-def key_order(key: Key) -> tuple[int, int, str]:
+def key_order(key: CounterKey) -> tuple[int, int, str]:
     """Return the sort key of a counter: by start, then the compared ones first, then by name."""
     start, counter = key
     rank = DEFAULT_COUNTERS.index(counter) if counter in DEFAULT_COUNTERS else len(DEFAULT_COUNTERS)

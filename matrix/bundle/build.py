@@ -36,7 +36,7 @@ from matrix.bundle.manifest import (
     MANIFEST,
     BundleCell,
     BundleError,
-    Item,
+    BundleItem,
     Manifest,
     Package,
     read_manifest,
@@ -97,7 +97,7 @@ class _Pool:
 
     files: Path
     published: dict[str, str] = field(default_factory=dict)
-    older: dict[str, tuple[Path, Item]] = field(default_factory=dict)
+    older: dict[str, tuple[Path, BundleItem]] = field(default_factory=dict)
     ready: set[str] = field(default_factory=set)
 
     @property
@@ -323,7 +323,7 @@ def _locks(
     return locks
 
 
-def _older_wheels(reuse: Path, gpu_arch: str | None) -> dict[str, tuple[Path, Item]]:
+def _older_wheels(reuse: Path, gpu_arch: str | None) -> dict[str, tuple[Path, BundleItem]]:
     """Return the wheels of an older bundle, by the hash that the index knows each by.
 
     Raises BundlePlanError where that is not a bundle, or its wheels are not as these shall be.
@@ -422,12 +422,12 @@ def _write_project(root: Path, files: Path, metadata: ProjectMetadata) -> Packag
     return Package(name=metadata.name, version=metadata.version, wheel=f"{PROJECT}{wheel.name}")
 
 
-def _items(files: Path, published: Mapping[str, str] | None = None) -> list[Item]:
+def _items(files: Path, published: Mapping[str, str] | None = None) -> list[BundleItem]:
     paths = sorted(path for path in files.rglob("*") if path.is_file())
     with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
         digests = list(workers.map(digest_of, paths))
     return [
-        Item(
+        BundleItem(
             name=path.relative_to(files).as_posix(),
             bytes=path.stat().st_size,
             sha256=digest,
@@ -450,7 +450,7 @@ def _put_in_place(made: Path, out: Path) -> None:
     made.rename(out)
 
 
-def _summary(out: Path, items: Sequence[Item], parts: Sequence[Item]) -> list[str]:
+def _summary(out: Path, items: Sequence[BundleItem], parts: Sequence[BundleItem]) -> list[str]:
     size = sum(item.bytes for item in parts or items)
     what = f"{len(parts)} parts" if parts else f"{len(items)} files"
     largest = sorted(items, key=lambda item: -item.bytes)[:8]

@@ -19,7 +19,15 @@ from matrix.bundle.plan import BundlePlanError, Have
 from matrix.bundle.run import CANDIDATES
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import render_candidates
-from matrix.catalog.candidates.model import Candidate, Commit, File, Sdist, Source, Tree, Wheel
+from matrix.catalog.candidates.model import (
+    Candidate,
+    CandidateSource,
+    Commit,
+    File,
+    Sdist,
+    Tree,
+    Wheel,
+)
 from matrix.catalog.cells import Cell
 from matrix.catalog.located import find_file, is_remote, name_of
 from matrix.catalog.projects import Project
@@ -184,7 +192,7 @@ def _nameless(file: File) -> File:
     return file if is_remote(file.url) else replace(file, url=f"file:///{Path(file.url).name}")
 
 
-def _without_paths(source: Source) -> Source:
+def _without_paths(source: CandidateSource) -> CandidateSource:
     if isinstance(source, (Wheel, Sdist)) and not is_remote(source.location):
         return replace(source, location=name_of(source.location))
     if isinstance(source, Tree):

@@ -33,7 +33,7 @@ class BundleError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class BundleItem:
     """A file of the bundle, or a part of it: its name, its bytes, its SHA-256 in hex.
 
     `published` is the SHA-256 by which the index knows a wheel that the bundle rewrote.
@@ -85,8 +85,8 @@ class Manifest:
     gpu_arch: str | None
     installer: str
     cells: Mapping[str, BundleCell]
-    files: Mapping[str, Item]
-    parts: tuple[Item, ...]
+    files: Mapping[str, BundleItem]
+    parts: tuple[BundleItem, ...]
 
 
 def read_manifest(bundle: Path) -> Manifest:
@@ -175,8 +175,8 @@ def _versions(key: str, data: Mapping[str, Any]) -> dict[str, str]:
     return {_text(key, name, _PACKAGE): _text(key, value) for name, value in data.items()}
 
 
-def _item(data: Mapping[str, Any]) -> Item:
-    item = Item(**data)
+def _item(data: Mapping[str, Any]) -> BundleItem:
+    item = BundleItem(**data)
     name = _text("files", item.name)
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or str(path) != name or not path.parts:
@@ -214,7 +214,7 @@ def faults(manifest: Manifest, bundle: Path) -> list[str]:
         return [line for line in found if line]
 
 
-def _fault(item: Item, path: Path) -> str | None:
+def _fault(item: BundleItem, path: Path) -> str | None:
     try:
         size = path.stat().st_size
         if size != item.bytes:

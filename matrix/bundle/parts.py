@@ -7,13 +7,15 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from matrix.bundle.manifest import Item
+from matrix.bundle.manifest import BundleItem
 
 PROJECT = "project/"
 """The folder of this project in a bundle."""
 
 
-def write_parts(files: Path, items: Sequence[Item], folder: Path, size: int) -> list[Item]:
+def write_parts(
+    files: Path, items: Sequence[BundleItem], folder: Path, size: int
+) -> list[BundleItem]:
     """Write one archive of the files, cut into parts of that many bytes; return the parts.
 
     The wheels come first and the project begins a part of its own, so that a refresh can replace it
@@ -30,7 +32,9 @@ def write_parts(files: Path, items: Sequence[Item], folder: Path, size: int) -> 
     return [*wheels.done(), *write_project_parts(files, project, folder, size)]
 
 
-def write_project_parts(files: Path, items: Sequence[Item], folder: Path, size: int) -> list[Item]:
+def write_project_parts(
+    files: Path, items: Sequence[BundleItem], folder: Path, size: int
+) -> list[BundleItem]:
     """Write the archive's end, which is the project, in parts of its own; return these."""
     parts = Parts(folder, size, "project")
     with _tar(parts) as archive:
@@ -43,7 +47,7 @@ def _tar(parts: Parts) -> tarfile.TarFile:
     return tarfile.TarFile(mode="w", fileobj=parts, format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
 
 
-def _add(archive: tarfile.TarFile, files: Path, item: Item) -> None:
+def _add(archive: tarfile.TarFile, files: Path, item: BundleItem) -> None:
     info = tarfile.TarInfo(item.name)
     info.size = item.bytes
     with (files / item.name).open("rb") as file:
@@ -55,7 +59,7 @@ class Parts:
 
     def __init__(self, folder: Path, size: int, name: str) -> None:
         self._folder, self._size, self._stem = folder, size, name
-        self._items: list[Item] = []
+        self._items: list[BundleItem] = []
         self._begin()
 
     def write(self, data: bytes) -> int:
@@ -76,7 +80,7 @@ class Parts:
         """Return how many bytes were written to all parts."""
         return sum(part.bytes for part in self._items) + self._written
 
-    def done(self) -> list[Item]:
+    def done(self) -> list[BundleItem]:
         """Close the last part; return all of them."""
         self._end()
         return self._items
@@ -90,5 +94,5 @@ class Parts:
     def _end(self) -> None:
         self._file.close()
         self._items.append(
-            Item(name=self._name, bytes=self._written, sha256=self._digest.hexdigest())
+            BundleItem(name=self._name, bytes=self._written, sha256=self._digest.hexdigest())
         )

@@ -16,7 +16,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
-from matrix.bundle.manifest import SCHEMA, BundleCell, Item, Package
+from matrix.bundle.manifest import SCHEMA, BundleCell, BundleItem, Package
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.lock import Pinned, Target
 from matrix.errors import MatrixError
@@ -178,8 +178,8 @@ def manifest_text(
     installer: str,
     without: Iterable[str],
     cells: Iterable[BundleCell],
-    files: Iterable[Item],
-    parts: Iterable[Item],
+    files: Iterable[BundleItem],
+    parts: Iterable[BundleItem],
 ) -> str:
     """Return the manifest of a bundle, as JSON under data/bundle.schema.json."""
     data = {
@@ -207,7 +207,10 @@ def manifest_text(
 
 
 def refreshed(
-    data: Mapping[str, Any], project: Package, files: Iterable[Item], parts: Iterable[Item]
+    data: Mapping[str, Any],
+    project: Package,
+    files: Iterable[BundleItem],
+    parts: Iterable[BundleItem],
 ) -> str:
     """Return a manifest, as read from JSON, with another project: its package, files and parts."""
 
@@ -234,6 +237,6 @@ def _package(package: Package) -> dict[str, object]:
     return {**facts, **by_file}
 
 
-def _item(item: Item) -> dict[str, object]:
+def _item(item: BundleItem) -> dict[str, object]:
     published = {"published": item.published} if item.published else {}
     return {"name": item.name, "bytes": item.bytes, "sha256": item.sha256, **published}

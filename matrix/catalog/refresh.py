@@ -26,8 +26,8 @@ from matrix.catalog.package_metadata import (
 from matrix.catalog.refresh_merge import (
     PROJECTS,
     ChangeKind,
+    ReleaseRows,
     RowChange,
-    Rows,
     changes,
     complete,
     followed,
@@ -82,7 +82,7 @@ def refresh(path: Path, index: Index, *, check: bool = False, jobs: int = 4) -> 
     into `requirements.json` in the same folder. Raises MatrixError where a file cannot be read or
     written.
     """
-    old: Rows = {
+    old: ReleaseRows = {
         project: {str(row["version"]): row for row in rows}
         for project, rows in read_rows(path).items()
     }
@@ -111,12 +111,12 @@ def refresh(path: Path, index: Index, *, check: bool = False, jobs: int = 4) -> 
 class _File:
     """The data file and the rows that it has, and the file of requirements in its folder."""
 
-    def __init__(self, path: Path, *, rows: Rows) -> None:
+    def __init__(self, path: Path, *, rows: ReleaseRows) -> None:
         self._path, self._rows = path, rows
         self._beside = path.with_name(requirements.REQUIREMENTS_FILE.name)
         self.requirements = requirements.read_requirements(self._beside)
 
-    def write(self, rows: Rows) -> None:
+    def write(self, rows: ReleaseRows) -> None:
         """Write the rows where they differ from those of the file."""
         if rows != self._rows:
             write_text(self._path, to_json(rows))
@@ -130,8 +130,8 @@ class _File:
 
 
 def _merge_pages(
-    old: Rows, published: _Listed, failures: list[str], required: requirements.Requirements
-) -> tuple[Rows, list[_Task]]:
+    old: ReleaseRows, published: _Listed, failures: list[str], required: requirements.Requirements
+) -> tuple[ReleaseRows, list[_Task]]:
     """Return the rows with what the index's pages say, and the releases that are to be read.
 
     A vLLM whose requirements nobody read is among them, if its metadata is that of a wheel.
@@ -155,7 +155,7 @@ def _merge_pages(
 
 
 def _unread_changes(
-    old: Rows, tasks: Iterable[_Task], found: Iterable[RowChange]
+    old: ReleaseRows, tasks: Iterable[_Task], found: Iterable[RowChange]
 ) -> Iterator[RowChange]:
     """Return a change for each release that is to be read and has no other change."""
     shown = {(change.project, change.version) for change in found}
@@ -174,11 +174,11 @@ def _read_all(
     index: Index,
     tasks: Sequence[_Task],
     file: _File,
-    rows: Rows,
+    rows: ReleaseRows,
     failures: list[str],
     *,
     jobs: int,
-) -> tuple[Rows, int]:
+) -> tuple[ReleaseRows, int]:
     """Read these releases side by side; return the rows with them, and how many were read."""
     read, began = 0, time.monotonic()
     workers = ThreadPoolExecutor(jobs)

@@ -41,8 +41,8 @@ _ORDER = (
 )
 _SHOWN = tuple(key for key in _ORDER if key not in ("version", "source", "wheels", "files"))
 
-Row = Mapping[str, object]
-Rows = Mapping[str, Mapping[str, Row]]  # by project and version
+ReleaseRow = Mapping[str, object]
+ReleaseRows = Mapping[str, Mapping[str, ReleaseRow]]  # by project and version
 
 
 class ChangeKind(StrEnum):
@@ -84,7 +84,9 @@ def followed(project: str, files: Iterable[PublishedFile]) -> dict[str, tuple[Pu
     }
 
 
-def to_read(project: str, rows: Rows, releases: Mapping[str, Sequence[PublishedFile]]) -> list[str]:
+def to_read(
+    project: str, rows: ReleaseRows, releases: Mapping[str, Sequence[PublishedFile]]
+) -> list[str]:
     """Return the releases whose metadata is to be read: new ones, and those with other files."""
     known = rows.get(project, {})
     return [
@@ -94,7 +96,7 @@ def to_read(project: str, rows: Rows, releases: Mapping[str, Sequence[PublishedF
     ]
 
 
-def gone(project: str, rows: Rows, releases: Mapping[str, object]) -> list[str]:
+def gone(project: str, rows: ReleaseRows, releases: Mapping[str, object]) -> list[str]:
     """Return the known releases that the index no longer lists; their rows stay."""
     return [
         version
@@ -133,12 +135,12 @@ def unreadable(files: Sequence[PublishedFile]) -> ReleaseMetadata | None:
 
 
 def merge(
-    rows: Rows,
+    rows: ReleaseRows,
     project: str,
     version: str,
     files: Sequence[PublishedFile],
     read: ReleaseMetadata | None,
-) -> Rows:
+) -> ReleaseRows:
     """Return the rows with what the index says of a release and, if `read`, its metadata.
 
     A known release whose metadata was not read keeps what it has. A new one is left out, except a
@@ -161,7 +163,7 @@ def merge(
     return _with(rows, project, row)
 
 
-def complete(rows: Rows) -> Rows:
+def complete(rows: ReleaseRows) -> ReleaseRows:
     """Return the rows with what follows from other rows: the companions of each torch.
 
     `without` names those of which no release goes with this torch, since each is built for another
@@ -183,7 +185,7 @@ def complete(rows: Rows) -> Rows:
     return rows
 
 
-def changes(old: Rows, new: Rows) -> list[RowChange]:
+def changes(old: ReleaseRows, new: ReleaseRows) -> list[RowChange]:
     """Return the differences, release by release, in the order of the file."""
     found = []
     for project in new:
@@ -193,7 +195,7 @@ def changes(old: Rows, new: Rows) -> list[RowChange]:
     return found
 
 
-def _changes_of(before: Row | None, row: Row) -> Iterator[tuple[ChangeKind, str]]:
+def _changes_of(before: ReleaseRow | None, row: ReleaseRow) -> Iterator[tuple[ChangeKind, str]]:
     if before is None:
         yield ChangeKind.NEW, ", ".join(f"{key} {row[key]}" for key in _SHOWN if key in row)
         return
@@ -207,7 +209,7 @@ def _changes_of(before: Row | None, row: Row) -> Iterator[tuple[ChangeKind, str]
         yield ChangeKind.CHANGED, what
 
 
-def to_json(rows: Rows) -> str:
+def to_json(rows: ReleaseRows) -> str:
     """Return the rows as the data file has them: one release a line, oldest first."""
     lists = []
     for project in PROJECTS:
@@ -309,7 +311,7 @@ def _range(python: str, where: str) -> str:
         raise MetadataError(f"{where}: the index says Python {python!r}, no range") from None
 
 
-def _with(rows: Rows, project: str, row: Row) -> Rows:
+def _with(rows: ReleaseRows, project: str, row: ReleaseRow) -> ReleaseRows:
     """Return the rows with this one in place of that release's."""
     every = {**rows.get(project, {}), str(row["version"]): row}
     order = sorted(every, key=Version)
@@ -329,7 +331,7 @@ class _Choice:
     guessed: bool = False
 
 
-def _companion(rows: Rows, name: str, torch: str) -> _Choice:
+def _companion(rows: ReleaseRows, name: str, torch: str) -> _Choice:
     """Return the release of a companion that goes with a torch.
 
     It accepts the torch, is built for the same CUDA (where both are known), and a torchaudio is not
@@ -361,7 +363,7 @@ def _companion(rows: Rows, name: str, torch: str) -> _Choice:
     return _Choice(version=newest, guessed=cuda is None or fit[newest].get("cuda") is None)
 
 
-def _accepts(name: str, version: str, row: Row, torch: str) -> bool:
+def _accepts(name: str, version: str, row: ReleaseRow, torch: str) -> bool:
     """Tell whether a companion that was read and not yanked can be installed with a torch."""
     wanted = Version(torch)
     if "yanked" in row or "source" not in row:
@@ -371,7 +373,7 @@ def _accepts(name: str, version: str, row: Row, torch: str) -> bool:
     return _required(row).contains(wanted, prereleases=True)
 
 
-def _required(row: Row) -> SpecifierSet:
+def _required(row: ReleaseRow) -> SpecifierSet:
     return SpecifierSet(str(row.get("requires", "")))
 
 
@@ -379,11 +381,11 @@ def _is_exact(required: SpecifierSet) -> bool:
     return any(bound.operator == "==" and "*" not in bound.version for bound in required)
 
 
-def _by_version(item: tuple[str, Row]) -> Version:
+def _by_version(item: tuple[str, ReleaseRow]) -> Version:
     return Version(item[0])
 
 
-def _next_torch(rows: Rows, torch: str) -> str:
+def _next_torch(rows: ReleaseRows, torch: str) -> str:
     """Return the day on which the torch after this one was published; "" for the newest."""
     later = [
         str(row["uploaded"])

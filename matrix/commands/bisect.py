@@ -16,7 +16,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.catalog.candidates.lines import LineRequest
     from matrix.catalog.cells import Cell
-    from matrix.run.bisection import BisectionProgress, Run, SeenSteps
+    from matrix.run.bisection import BisectionProgress, RunEnvironment, SeenSteps
     from matrix.run.candidates.line import Line
     from matrix.run.rerun import Rerun
     from matrix.store.loaded import LoadedRecords
@@ -194,7 +194,7 @@ def _request(options: argparse.Namespace) -> LineRequest:
     )
 
 
-def _runner(options: argparse.Namespace, rerun: Callable[[str], Rerun]) -> Run | None:
+def _runner(options: argparse.Namespace, rerun: Callable[[str], Rerun]) -> RunEnvironment | None:
     """Return what runs an environment through tox; None where nothing is to run."""
     from matrix.run.rerun import run_all
 

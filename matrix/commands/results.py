@@ -286,13 +286,13 @@ def _prune(options: argparse.Namespace) -> int:
     from matrix.rules.expectations_file import load_expectations
     from matrix.store.archive import delete
     from matrix.store.query import History
-    from matrix.store.retention import Policy, prunable
+    from matrix.store.retention import RetentionPolicy, prunable
 
     now = datetime.now(timezone.utc)
     before = None
     if options.older_than is not None:
         before = f"{now - timedelta(days=options.older_than):%Y-%m-%dT%H:%M:%SZ}"
-    policy = Policy(keep=options.keep, before=before)
+    policy = RetentionPolicy(keep=options.keep, before=before)
     places = _places(options.folders, ("records",))
     if any(isinstance(place, str) for place in places):
         raise MatrixError("an object store is not pruned from here; prune the folder it comes from")

@@ -17,7 +17,7 @@ from matrix.run.engine import Engine
 from matrix.run.environments import FOLDER, Environments, uv_cache
 from matrix.run.job import Job
 from matrix.run.limits import Limits, machine_here
-from matrix.run.local_engine import LocalEngine, Place
+from matrix.run.local_engine import LocalEngine, RunPlace
 from matrix.run.machine import Machine, lacks
 from matrix.run.rerun import tox_of
 from matrix.run.run_state import RunState
@@ -137,7 +137,7 @@ class _Here:
     def engine(self, work: Work, machines: Machines) -> Engine:
         self._environments.sweep()
         return LocalEngine(
-            place=Place(
+            place=RunPlace(
                 root=self._root,
                 tox=self._tox,
                 environments=self._environments,

@@ -20,7 +20,7 @@ FILES_LIMIT = 50_000
 DEPTH_LIMIT = 24
 """The most folders below a cache's own; of deeper ones nothing is known."""
 
-Snapshot = Mapping[str, tuple[CacheKind, int]]
+CacheSnapshot = Mapping[str, tuple[CacheKind, int]]
 """The kind and the size in bytes of each file, by its path."""
 
 _VLLM, _INDUCTOR, _TRITON = "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
@@ -45,7 +45,7 @@ def caches() -> tuple[tuple[str, Path], ...]:
     return tuple((name, Path(folder)) for name, folder in named if folder)
 
 
-def look(folders: Sequence[tuple[str, Path]]) -> Snapshot | None:
+def look(folders: Sequence[tuple[str, Path]]) -> CacheSnapshot | None:
     """Return the files in the folders; None where there are none, or more than the limits."""
     if not folders:
         return None
@@ -113,7 +113,9 @@ def kind_of(cache: str, parts: Sequence[str]) -> CacheKind:
     return CacheKind.AOT if _AOT in folders else CacheKind.OTHER
 
 
-def held(before: Snapshot | None, after: Snapshot | None) -> dict[str, dict[str, int]] | None:
+def held(
+    before: CacheSnapshot | None, after: CacheSnapshot | None
+) -> dict[str, dict[str, int]] | None:
     """Return by kind what the caches hold after a start, as JSON; None where that is not known.
 
     New is a file that was not there before the start, or had another size: a start that loads an

@@ -72,7 +72,7 @@ def run_forked(
         return ended
 
 
-class Child:
+class ForkedChild:
     """A forked child of this process, and the pipe (`receiver`, while `open`) of its answer."""
 
     def __init__(self, pid: int, receiver: int, output: Path | None, killed_before: int) -> None:
@@ -145,9 +145,9 @@ class Guard:
         self._handlers = held.handlers
         self.signals: Sequence[int] = held.signals
         self._known = frozenset(process.identity for process in children_of(os.getpid()))
-        self._at_work: dict[int, Child] = {}
+        self._at_work: dict[int, ForkedChild] = {}
 
-    def fork(self, function: Callable[[], Any], output: Path | None = None) -> Child:
+    def fork(self, function: Callable[[], Any], output: Path | None = None) -> ForkedChild:
         """Fork a child that calls `function`, as `run_forked` does.
 
         Raises IsolationError where there is no fork, or CUDA was initialised before it.
@@ -176,10 +176,10 @@ class Guard:
             os.close(sender)
             if sink is not None:
                 os.close(sink)
-        child = self._at_work[pid] = Child(pid, receiver, output, killed_before)
+        child = self._at_work[pid] = ForkedChild(pid, receiver, output, killed_before)
         return child
 
-    def end(self, child: Child, *, timed_out: bool = False) -> Ended:
+    def end(self, child: ForkedChild, *, timed_out: bool = False) -> Ended:
         """Kill and reap what is left of the child and of its descendants; return how it ended.
 
         The other children and what descends from them live on.
@@ -199,7 +199,7 @@ class Guard:
         for child in list(self._at_work.values()):
             self.end(child)
 
-    def _others(self, child: Child) -> frozenset[tuple[int, int]]:
+    def _others(self, child: ForkedChild) -> frozenset[tuple[int, int]]:
         others = self._at_work.keys() - {child.pid}
         if not others:
             return frozenset()
@@ -217,7 +217,7 @@ class Background:
 
     def __init__(self, function: Callable[[], Any], output: Path | None = None) -> None:
         self._stack = contextlib.ExitStack()
-        self._child: Child | None = None
+        self._child: ForkedChild | None = None
         try:
             self._stack.enter_context(adopting_orphans())
             with _interrupts_held() as held:
@@ -295,7 +295,9 @@ def _interrupts_held() -> Iterator[_Held]:
             signal.raise_signal(held.signals[0])
 
 
-def _wait(child: Child, deadline: float, watch: Callable[[], None] | None, guarding: Guard) -> bool:
+def _wait(
+    child: ForkedChild, deadline: float, watch: Callable[[], None] | None, guarding: Guard
+) -> bool:
     """Wait for the child, or for a signal to this process; return whether its time ran out."""
     poller = select.poll()
     poller.register(child.receiver, select.POLLIN)

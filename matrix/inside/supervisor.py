@@ -17,13 +17,13 @@ from typing import Any, Protocol, TypeVar
 
 from matrix.inside import isolation
 from matrix.inside.ended import Ended, read_tail
-from matrix.inside.isolation import Child, Guard, IsolationError
+from matrix.inside.isolation import ForkedChild, Guard, IsolationError
 
 _TICK_SECONDS = 0.05
 _GRACE_SECONDS = 30.0  # how much later than its case a supervisor must have come to its end
 
 
-class Task(Protocol):
+class SupervisedCase(Protocol):
     """What a supervisor runs: one case."""
 
     @property
@@ -37,7 +37,7 @@ class Task(Protocol):
         """Look at the running case, in this process: about twenty times a second."""
 
 
-_Task = TypeVar("_Task", bound=Task)
+_Task = TypeVar("_Task", bound=SupervisedCase)
 _AnyTask_contra = TypeVar("_AnyTask_contra", contravariant=True)
 
 
@@ -66,7 +66,7 @@ def supervise(
     Then the error goes on, or the signal takes effect.
     """
     waiting = iter(tasks)
-    at_work: dict[Child, _Task] = {}
+    at_work: dict[ForkedChild, _Task] = {}
     with isolation.guard() as guard:
         try:
             while True:
@@ -98,7 +98,7 @@ def supervise(
                 cut_short(task, by_signal=bool(guard.signals))
 
 
-def _fork_supervisor(guard: Guard, task: Task, timeout: float) -> Child:
+def _fork_supervisor(guard: Guard, task: SupervisedCase, timeout: float) -> ForkedChild:
     def supervised() -> dict[str, Any]:
         ended = isolation.run_forked(task.run, timeout=timeout, output=task.output)
         return dataclasses.asdict(ended)
@@ -106,7 +106,7 @@ def _fork_supervisor(guard: Guard, task: Task, timeout: float) -> Child:
     return guard.fork(supervised)
 
 
-def _over(children: Iterable[Child], timeout: float) -> list[tuple[Child, bool]]:
+def _over(children: Iterable[ForkedChild], timeout: float) -> list[tuple[ForkedChild, bool]]:
     """Wait a moment; return the children that have ended, or (True) should have long ago."""
     poller = select.poll()
     by_pipe = {child.receiver: child for child in children if child.open}
@@ -120,7 +120,7 @@ def _over(children: Iterable[Child], timeout: float) -> list[tuple[Child, bool]]
     return [(child, not ended) for child, ended, timed_out in ends if ended or timed_out]
 
 
-def _of_the_case(supervisor: Ended, task: Task) -> Ended:
+def _of_the_case(supervisor: Ended, task: SupervisedCase) -> Ended:
     """Return how the case ended: its supervisor's answer, or without one that supervisor's end."""
     if supervisor.kind == "returned":
         answer = supervisor.value

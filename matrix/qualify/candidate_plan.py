@@ -31,7 +31,7 @@ from matrix.checks.declared import Declarations
 from matrix.checks.facts import quoted
 from matrix.qualify.engine import QualifyError
 from matrix.qualify.query import Query, Side
-from matrix.qualify.seconds import Estimate, Seconds
+from matrix.qualify.seconds import CellEstimate, Seconds
 from matrix.qualify.speed import Round
 from matrix.qualify.static_checks import StaticAnswers
 from matrix.qualify.turns import TIMED, PlannedRounds, done, rounds_between
@@ -42,7 +42,7 @@ from matrix.verdict import plan_reasons
 from matrix.verdict.grid import is_of
 from matrix.verdict.ladder import assess, evidence_of
 from matrix.verdict.precedence import JudgedRecord, pick_record
-from matrix.verdict.reasons import Checked, Reason
+from matrix.verdict.reasons import Checked, VerdictReason
 from matrix.verdict.stale import stale_reason
 
 QUICK = TIMED
@@ -70,7 +70,7 @@ class LeftOut:
     baseline: str
     other: str
     side: Side
-    detail: Reason | None = None
+    detail: VerdictReason | None = None
     found: str | None = None
 
 
@@ -130,7 +130,7 @@ class PlannedCell:
     cell: Cell
     side: Side
     why: plan_reasons.PlanReason
-    estimate: Estimate
+    estimate: CellEstimate
     record: Path | None = None
 
     @property
@@ -461,7 +461,7 @@ def _observed_less(record: Record) -> bool:
 
 
 def _left_out(
-    code: LeftOutCode, side: Side, *, detail: Reason | None = None, found: str | None = None
+    code: LeftOutCode, side: Side, *, detail: VerdictReason | None = None, found: str | None = None
 ) -> LeftOut:
     return LeftOut(code=code, baseline="", other="", side=side, detail=detail, found=found)
 

@@ -33,8 +33,7 @@ from matrix.qualify.query import (
 from matrix.record.model import ErrorKind, Platform, Record
 from matrix.record.reader import read_many
 from matrix.record.running import split_running
-from matrix.store.layout import Place as Source
-from matrix.store.layout import by_index
+from matrix.store.layout import RecordSource, by_index
 from matrix.verdict.precedence import RunOrder, run_order
 
 if TYPE_CHECKING:
@@ -228,7 +227,7 @@ class Loaded:
 
 
 def read(
-    sources: Sequence[Source], query: Query, context: Context, progress: Callable[[str], None]
+    sources: Sequence[RecordSource], query: Query, context: Context, progress: Callable[[str], None]
 ) -> Loaded:
     """Read the records that the query needs; an index changes nothing of the qualification.
 

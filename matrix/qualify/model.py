@@ -27,7 +27,7 @@ from matrix.qualify.unjudged import Unjudged
 from matrix.record.model import PLATFORMS, CellRef, Platform, Rung, StartKind
 from matrix.rules.waivers import Finding, Waiver, Waivers
 from matrix.verdict.ladder import LadderStep
-from matrix.verdict.reasons import Reason
+from matrix.verdict.reasons import VerdictReason
 
 
 class QualificationVerdict(StrEnum):
@@ -103,7 +103,7 @@ class Failure:
     case: str | None
     rung: Rung | None
     signature: str
-    detail: Reason | None
+    detail: VerdictReason | None
     before: str | None = None
     waived: Waived = NOT_WAIVED
     ran: bool = True

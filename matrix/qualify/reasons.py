@@ -13,7 +13,7 @@ from matrix.catalog.projects import Project
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.runs import CaseState, MissingAnswer
 from matrix.record.model import Departure, Rung, StartKind
-from matrix.verdict.reasons import Reason
+from matrix.verdict.reasons import VerdictReason
 
 
 class UnknownCode(StrEnum):
@@ -43,7 +43,7 @@ class FailsWithoutBaseline(NamedTuple):
     Where `release` is not None, it has none with that release of the other `project`.
     """
 
-    detail: Reason | None
+    detail: VerdictReason | None
     project: Project
     release: str | None
     code: Literal[UnknownCode.FAILS_WITHOUT_BASELINE] = UnknownCode.FAILS_WITHOUT_BASELINE
@@ -52,7 +52,7 @@ class FailsWithoutBaseline(NamedTuple):
 class FailsWithoutAnswer(NamedTuple):
     """The candidate fails, and the baseline has no answer."""
 
-    detail: Reason | None
+    detail: VerdictReason | None
     baseline: MissingAnswer
     code: Literal[UnknownCode.FAILS_WITHOUT_ANSWER] = UnknownCode.FAILS_WITHOUT_ANSWER
 
@@ -95,7 +95,7 @@ class RerunFailed(NamedTuple):
 
     state: CaseState
     path: Path
-    detail: Reason | None
+    detail: VerdictReason | None
     code: Literal[UnknownCode.RERUN_FAILED] = UnknownCode.RERUN_FAILED
 
 
@@ -136,7 +136,7 @@ class RunFailed(NamedTuple):
     path: Path
     newer: bool
     died: bool
-    detail: Reason | None
+    detail: VerdictReason | None
     packages: tuple[Departure, ...] | None = None
     code: Literal[UnknownCode.RUN_FAILED] = UnknownCode.RUN_FAILED
 
@@ -166,7 +166,7 @@ class OneSideNotStock(NamedTuple):
     side: str
     packages: tuple[Departure, ...]
     state: CaseState
-    detail: Reason | None
+    detail: VerdictReason | None
     code: Literal[UnknownCode.NOT_STOCK] = UnknownCode.NOT_STOCK
 
 
@@ -213,10 +213,10 @@ class NotTestable(NamedTuple):
     passed: int
     failed: int
     rung: Rung
-    detail: Reason | None
+    detail: VerdictReason | None
     torch: str
     vllm: str
-    pin: Reason | None
+    pin: VerdictReason | None
     code: Literal[UnknownCode.NOT_TESTABLE] = UnknownCode.NOT_TESTABLE
 
 

@@ -41,7 +41,13 @@ from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS
 from matrix.verdict.judge import CaseVerdict, blames_pair
 from matrix.verdict.precedence import RunOrder, pick_record, run_order
-from matrix.verdict.reasons import EndedWithoutText, Reason, error_reason, failure_key, rung_reason
+from matrix.verdict.reasons import (
+    EndedWithoutText,
+    VerdictReason,
+    error_reason,
+    failure_key,
+    rung_reason,
+)
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import blamed
 from matrix.verdict.table import Entry
@@ -328,7 +334,7 @@ class MissingAnswer(NamedTuple):
     """Why a run has no answer: `detail` is the record's text, `held` of `total` cases ran."""
 
     code: MissingCode
-    detail: Reason | None = None
+    detail: VerdictReason | None = None
     held: int | None = None
     total: int | None = None
 
@@ -341,7 +347,7 @@ class CaseOutcome:
     """
 
     state: CaseState
-    detail: Reason | None = None
+    detail: VerdictReason | None = None
     missing: MissingAnswer | None = None
     rung: Rung | None = None
     signature: str = ""
@@ -400,7 +406,7 @@ class RunFault(NamedTuple):
     """The rung at which a whole run failed, and why."""
 
     rung: Rung
-    detail: Reason
+    detail: VerdictReason
 
 
 def fault(run: CellRun) -> RunFault | None:
@@ -458,7 +464,7 @@ def cut_short(record: Record) -> MissingAnswer | None:
     return None if record.cases else MissingAnswer(code=MissingCode.NO_CASES)
 
 
-def crash(record: Record) -> Reason | None:
+def crash(record: Record) -> VerdictReason | None:
     """Return why the run crashed or timed out as a whole, or None where it did not."""
     if record.error is None or record.error.kind not in (ErrorKind.CRASHED, ErrorKind.TIMED_OUT):
         return None

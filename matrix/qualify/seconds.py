@@ -15,7 +15,7 @@ Nearness = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class CellEstimate:
     """How long a cell may take: the seconds of its run, and those of making its environment.
 
     `run_of` and `environment_of` are the cells whose seconds these are. None where nobody knows.
@@ -76,10 +76,10 @@ class Seconds:
             environments=made,
         )
 
-    def estimate(self, cell: Cell) -> Estimate:
+    def estimate(self, cell: Cell) -> CellEstimate:
         """Return how long a cell may take, by its own seconds or those of the nearest cell."""
         run, made = _nearest(cell, self.runs), _nearest(cell, self.environments)
-        return Estimate(
+        return CellEstimate(
             run=None if run is None else self.runs[run],
             run_of=None if run is None else run.name,
             environment=None if made is None else self.environments[made],

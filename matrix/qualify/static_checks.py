@@ -28,9 +28,9 @@ from matrix.qualify.query import Query, find_release
 from matrix.qualify.runs import ReleaseRuns
 from matrix.record.model import RUNGS, Platform, Rung
 from matrix.record.signature import signature
-from matrix.verdict.grid import Grid, Seen, Square, shown_torch, shown_vllm, survey
+from matrix.verdict.grid import Grid, RunsSeen, Square, shown_torch, shown_vllm, survey
 from matrix.verdict.ladder import CHEAP, LadderStep, Progress, evidence_of
-from matrix.verdict.reasons import Checked, Reason, failure_key
+from matrix.verdict.reasons import Checked, VerdictReason, failure_key
 from matrix.verdict.states import StepState
 
 
@@ -73,7 +73,7 @@ class RungComparison(NamedTuple):
     baseline: Standing
     candidate: Standing
     change: RungChange | None
-    reason: Reason | None
+    reason: VerdictReason | None
     others: tuple[str, ...] = ()
     pythons: tuple[str, ...] = ()
 
@@ -129,7 +129,7 @@ class StaticChecks:
         candidate = find_release(query.candidate, published)
         if baseline is None or candidate is None:
             return None
-        seen: Seen = {
+        seen: RunsSeen = {
             (Cell(run.python, run.torch, run.vllm), run.record.platform): evidence_of(
                 run.record, run.entry.verdict
             )
@@ -214,7 +214,7 @@ def failing_step(progress: Progress) -> LadderStep | None:
     return progress.steps[RUNGS.index(progress.fails)]
 
 
-def short_reason(step: LadderStep) -> Reason | None:
+def short_reason(step: LadderStep) -> VerdictReason | None:
     """Return why a rung fails, without what differs from pair to pair, where that is known."""
     return Checked(facts=step.cause) if step.cause else step.reason
 

@@ -15,7 +15,7 @@ from matrix.catalog.cells import Cell
 from matrix.qualify.model import Match, Qualification
 from matrix.qualify.query import Side
 from matrix.qualify.runs import CaseState, CellRun, cut_short, outcome
-from matrix.qualify.seconds import Estimate
+from matrix.qualify.seconds import CellEstimate
 from matrix.qualify.speed import Round, measure
 from matrix.record.model import Platform
 from matrix.record.startup_tests import StartupTests, load_startup_tests
@@ -34,8 +34,8 @@ class PlannedRounds:
 
     wanted: int
     done: int
-    baseline: Estimate
-    candidate: Estimate
+    baseline: CellEstimate
+    candidate: CellEstimate
 
     @property
     def left(self) -> int:

@@ -59,7 +59,7 @@ _IS_LACKING = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Environment:
+class InstalledPackages:
     """The packages of an environment.
 
     `versions` and `twice` are by normalized name; `twice` has each version of a package that lies
@@ -73,7 +73,7 @@ class Environment:
     markers: Mapping[str, str] | None = None
 
 
-def departures(environment: Environment, root: str = "vllm") -> tuple[Departure, ...]:
+def departures(environment: InstalledPackages, root: str = "vllm") -> tuple[Departure, ...]:
     """Return what is not as `root`, and all that it brings, require; by name.
 
     What a missing package would require is not asked for.
@@ -97,7 +97,7 @@ def departures(environment: Environment, root: str = "vllm") -> tuple[Departure,
 
 
 def _requirements(
-    environment: Environment, name: str, extra: str, found: dict[tuple[str, bool], Departure]
+    environment: InstalledPackages, name: str, extra: str, found: dict[tuple[str, bool], Departure]
 ) -> Iterator[Requirement]:
     """Yield what a package requires here; note a line of its metadata that nobody can read."""
     for line in environment.requires(name):
@@ -124,7 +124,7 @@ def _holds(marker: Marker, markers: Mapping[str, str] | None, extra: str) -> boo
 
 
 def _departure(
-    environment: Environment, by: str, wanted: str, requirement: Requirement
+    environment: InstalledPackages, by: str, wanted: str, requirement: Requirement
 ) -> Departure | None:
     """Return how what is installed differs from one requirement of the package `by`, or None."""
     there = environment.versions.get(wanted)
@@ -140,7 +140,7 @@ def _departure(
     return made
 
 
-def _why(environment: Environment, wanted: str, requirement: Requirement) -> Why | None:
+def _why(environment: InstalledPackages, wanted: str, requirement: Requirement) -> Why | None:
     """Return why a package is not as required, or None."""
     there = environment.versions.get(wanted)
     if wanted in environment.twice:

@@ -19,16 +19,16 @@ from matrix.verdict.agreement import (
     Agreement,
     CaseEnded,
     ComparedCount,
+    ComparedPair,
     Figures,
     NotRunOnCpu,
-    Pair,
     Prediction,
     Share,
     group,
     total,
 )
 from matrix.verdict.ladder import Part
-from matrix.verdict.reasons import Reason
+from matrix.verdict.reasons import VerdictReason
 
 PAGE = "agreement.md"
 """The name of the page's file, in the folder of the table."""
@@ -162,13 +162,13 @@ def lines(agreement: Agreement) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _apart(pair: Pair) -> list[tuple[str, str, str]]:
+def _apart(pair: ComparedPair) -> list[tuple[str, str, str]]:
     """Return the cell, the platform and the mark of each run of a pair that is not stock."""
     runs = (pair.cuda, "cuda", pair.cuda_not_stock), (pair.cpu, "cpu", pair.cpu_not_stock)
     return [(cell, platform, mark(found)) for cell, platform, found in runs if found]
 
 
-def _parts(pair: Pair) -> list[tuple[str, str, Part]]:
+def _parts(pair: ComparedPair) -> list[tuple[str, str, Part]]:
     """Return the cell, the platform and how many of the cases each partial run of a pair has."""
     runs = (pair.cuda, "cuda", pair.cuda_part), (pair.cpu, "cpu", pair.cpu_part)
     return [(cell, platform, part) for cell, platform, part in runs if part]
@@ -312,7 +312,9 @@ def _alone(agreement: Agreement) -> list[str]:
     return [f"Ran on CUDA, and no cell of the same releases on the CPU: {names}.\n"]
 
 
-def _pair(agreement: Agreement, pair: Pair, predictions: Iterable[Prediction]) -> dict[str, object]:
+def _pair(
+    agreement: Agreement, pair: ComparedPair, predictions: Iterable[Prediction]
+) -> dict[str, object]:
     figures, counts = agreement.figures_of[pair], agreement.by_case[pair]
     return {
         "torch": pair.torch,
@@ -374,7 +376,7 @@ def _differ(differing: int, unexplained: int) -> str:
     return f"{differing} {verb}, {unexplained} of them not explained."
 
 
-def _name(pair: Pair) -> str:
+def _name(pair: ComparedPair) -> str:
     return f"torch {pair.torch}, vLLM {pair.vllm}"
 
 
@@ -382,7 +384,7 @@ def _plain(name: str) -> str:
     return clip(clean(name), 60)
 
 
-def prediction_words(reason: CaseEnded | NotRunOnCpu | Reason | None) -> str:
+def prediction_words(reason: CaseEnded | NotRunOnCpu | VerdictReason | None) -> str:
     """Return why a case is not predicted, or why CUDA did not start."""
     if isinstance(reason, NotRunOnCpu):
         return "was not run"

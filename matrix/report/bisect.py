@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from matrix._util.text import aligned, clean, clip, listed
 from matrix.attribution.bisect import BisectionOutcome, Search, SkipCode
-from matrix.catalog.candidates.steps import LineChange, Step
+from matrix.catalog.candidates.steps import LineChange, LineStep
 from matrix.record.model import Platform
 from matrix.report.attribution.sentences import symptom_words
 from matrix.report.stock import mark
@@ -27,7 +27,7 @@ def line_text(search: Search, case: str, platform: Platform, change: LineChange 
     return text + (f"in between: {change.page}\n" if change.page else "")
 
 
-def _described(step: Step) -> str:
+def _described(step: LineStep) -> str:
     """Return the day or the commit of a step, and what the commit says."""
     return f"{step.point}  {clean(step.title)}" if step.title else step.point
 
@@ -108,7 +108,7 @@ def _change_value(change: LineChange) -> dict[str, object]:
     }
 
 
-def _step_value(step: Step) -> dict[str, object]:
+def _step_value(step: LineStep) -> dict[str, object]:
     return {field.name: getattr(step, field.name) for field in fields(step)}
 
 

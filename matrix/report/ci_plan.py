@@ -29,7 +29,7 @@ class PlanFormat(StrEnum):
     BUILDKITE = "buildkite"
 
 
-class Limits(NamedTuple):
+class ServiceLimits(NamedTuple):
     """What a service takes: jobs of one plan, minutes of one job."""
 
     jobs: int
@@ -39,10 +39,10 @@ class Limits(NamedTuple):
 LIMITS = {
     # https://docs.github.com/en/actions/reference/limits: 256 jobs a matrix, six hours a job on
     # GitHub's own runners.
-    PlanFormat.GITHUB: Limits(jobs=256, minutes=360),
+    PlanFormat.GITHUB: ServiceLimits(jobs=256, minutes=360),
     # https://buildkite.com/docs/agent/v3/cli-pipeline: 500 steps a file. Only its owner limits the
     # minutes of a job; a cell ends by itself after four hours.
-    PlanFormat.BUILDKITE: Limits(jobs=500, minutes=24 * 60),
+    PlanFormat.BUILDKITE: ServiceLimits(jobs=500, minutes=24 * 60),
 }
 
 QUEUE = "cuda"

@@ -13,7 +13,7 @@ from matrix.report.facts import asked_words, facts_words
 from matrix.report.provisional import release_words
 from matrix.report.reasons import reason_words
 from matrix.rules.provisional import LastRelease
-from matrix.verdict.reasons import Reason
+from matrix.verdict.reasons import VerdictReason
 
 
 def coded(reason: Any) -> dict[str, object]:  # noqa: ANN401 - a reason of any room
@@ -29,7 +29,7 @@ def coded(reason: Any) -> dict[str, object]:  # noqa: ANN401 - a reason of any r
         if name == "code" or value is None:
             continue
         operands[name] = operand(value)
-        if name in ("detail", "pin") and isinstance(value, Reason):
+        if name in ("detail", "pin") and isinstance(value, VerdictReason):
             operands[name] = reason_words(value)
             operands |= {"because": coded(value)} if name == "detail" else {}
         elif name == "packages":

@@ -117,7 +117,7 @@ def _difference(reason: reasons.KeyDifference) -> str:
             text = f"ran on {ran}, and this machine has {' and '.join(kinds)}"
         case reasons.OtherDriver(ran=ran, here=here):
             text = f"ran with NVIDIA driver {ran}, here {here}"
-        case reasons.OtherFlags(flags=flags):
+        case reasons.RanWithOtherFlags(flags=flags):
             changes = [f"{flag.name}={flag.ran}, asked for {flag.asked}" for flag in flags]
             text = f"ran with {_some(changes)}"
     return text

@@ -44,7 +44,7 @@ _PLAIN: Mapping[reasons.ReasonCode, str] = {
 }
 
 
-def reason_words(reason: reasons.Reason | None) -> str:
+def reason_words(reason: reasons.VerdictReason | None) -> str:
     """Return why a case, a run or a rung has its verdict; "" for no reason."""
     match reason:
         case None:

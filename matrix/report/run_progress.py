@@ -12,7 +12,7 @@ from matrix._util.text import aligned, clean, clip, plural
 from matrix.run.environments import LINKED_MIB
 from matrix.run.job import HowEnded, Job, JobEnd, WhyNot
 from matrix.run.machine import Lack, Resource
-from matrix.run.run_state import Event, Happened
+from matrix.run.run_state import Happened, RunEvent
 from matrix.run.stage import Stage
 from matrix.run.task import Task, TaskKind
 from matrix.run.watcher import Working
@@ -125,7 +125,7 @@ def named(job: Job) -> str:
 
 
 def event_line(
-    event: Event, jobs: Mapping[str, Job], why: Mapping[str, str] | None = None
+    event: RunEvent, jobs: Mapping[str, Job], why: Mapping[str, str] | None = None
 ) -> str | None:
     """Return the line of an event; None for the end of a job, of which `end_line` makes one.
 
@@ -154,7 +154,7 @@ def event_line(
     return _machine_line(event)
 
 
-def _machine_line(event: Event) -> str | None:
+def _machine_line(event: RunEvent) -> str | None:
     """Return the line of what happened to a node of a cluster."""
     if event.what is Happened.LOST:
         return f"{event.machine}: is lost; what ran there runs elsewhere"
@@ -163,7 +163,7 @@ def _machine_line(event: Event) -> str | None:
     return None
 
 
-def _at(event: Event) -> str:
+def _at(event: RunEvent) -> str:
     """Return on which node of a cluster; nothing on this machine."""
     return f" on {event.machine}" if event.machine else ""
 

@@ -22,7 +22,7 @@ from matrix.report.run_progress import (
 )
 from matrix.run.job import Job, JobEnd
 from matrix.run.process import SILENCE
-from matrix.run.run_state import Event
+from matrix.run.run_state import RunEvent
 from matrix.run.task import TaskKind
 from matrix.run.watcher import Working
 
@@ -57,7 +57,7 @@ class LineWatcher:
         self._working: Sequence[Working] = ()
         self._last = time.monotonic()
 
-    def event(self, event: Event) -> None:
+    def event(self, event: RunEvent) -> None:
         """Say what happened."""
         line = event_line(event, self._jobs, self._why)
         if event.end is not None:

@@ -12,7 +12,7 @@ from matrix.rules.upstream.changes import ChangeOf, UpstreamChange
 
 if TYPE_CHECKING:
     from matrix.rules.evidence import Overrun
-    from matrix.rules.upstream.hold import Held, UpstreamContradiction, Vanished
+    from matrix.rules.upstream.hold import UpstreamComparison, UpstreamContradiction, Vanished
     from matrix.rules.upstream.model import UpstreamRelease
     from matrix.rules.upstream.sdist import UpstreamRead
 
@@ -37,7 +37,7 @@ def render_read(done: UpstreamRead, shown: str) -> str:
     return "".join(f"{line}\n" for line in [*lines, summary])
 
 
-def render_held(held: Held) -> str:
+def render_held(held: UpstreamComparison) -> str:
     """Return how many of upstream's numbers the rules agree with, in one line."""
     parts = [
         f"{held.agree:,} agree",
@@ -58,7 +58,7 @@ def render_unread(releases: Iterable[UpstreamRelease]) -> list[str]:
     ]
 
 
-def contradictions(held: Held, where: str) -> list[str]:
+def contradictions(held: UpstreamComparison, where: str) -> list[str]:
     """Return a line for each rule and counter that contradicts upstream, with what to do."""
     grouped: dict[tuple[str, ...], list[UpstreamContradiction]] = {}
     for contradiction in held.contradictions:

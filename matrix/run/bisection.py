@@ -92,10 +92,10 @@ class SeenSteps:
     details: Mapping[str, str] = field(default_factory=dict)
 
 
-Look = Callable[[Mapping[str, Cell]], SeenSteps]
+ReadSteps = Callable[[Mapping[str, Cell]], SeenSteps]
 """What the records say of these cells, by environment."""
 
-Run = Callable[[str], list[str]]
+RunEnvironment = Callable[[str], list[str]]
 """Run an environment, and return what went wrong, a line each."""
 
 
@@ -160,7 +160,11 @@ class BisectionProgress:
 
 
 def bisect_releases(
-    line: ReleaseLine, first: SeenSteps, ruled_out: Collection[str], look: Look, run: Run | None
+    line: ReleaseLine,
+    first: SeenSteps,
+    ruled_out: Collection[str],
+    look: ReadSteps,
+    run: RunEnvironment | None,
 ) -> BisectionProgress:
     """Search releases to the end, or without `run` to the next environment that has to run.
 
@@ -186,7 +190,12 @@ def bisect_releases(
 
 
 def bisect_line(
-    line: Line, look: Look, run: Run | None, ends: Ends = Ends.ANY, *, dry: bool = False
+    line: Line,
+    look: ReadSteps,
+    run: RunEnvironment | None,
+    ends: Ends = Ends.ANY,
+    *,
+    dry: bool = False,
 ) -> BisectionProgress:
     """Search a line to its end, or without `run` to the next step that has to run.
 

@@ -11,14 +11,14 @@ from matrix.run.first_fit import FirstFit, Needs, fits
 from matrix.run.job import Job
 from matrix.run.machine import Demand, Lack, Machine, lacks
 from matrix.run.slots import SERVES, Copy, Host
-from matrix.run.task import Policy, Present
+from matrix.run.task import Present, SchedulePolicy
 
 
 class ScheduleError(MatrixError):
     """Jobs or machines that cannot be told apart."""
 
 
-class Environment:
+class BoardEnvironment:
     """An environment, its jobs that wait (in their order), and the machines that have it.
 
     `build` is what its build takes. It cannot be built on the machines in `barred`. Those in `lost`
@@ -42,14 +42,14 @@ class Environment:
             )
         self.seconds = sum([job.estimate.run_seconds for job in jobs])
         self.seconds += max([job.estimate.build_seconds for job in jobs])
-        self.waiting: list[Item] = []
+        self.waiting: list[BoardJob] = []
         self.copies: dict[str, Copy] = {}
         self.building = 0
         self.barred: set[str] = set()
         self.lost: list[str] = []
 
 
-class Item:
+class BoardJob:
     """A job of the board. `place` is its place in the order of all.
 
     `waits`: it neither runs nor has ended. `fresh`: it waits, and no machine that it fits has or
@@ -63,7 +63,7 @@ class Item:
         "waits",
     )
 
-    def __init__(self, key: str, job: Job, environment: Environment, place: int) -> None:
+    def __init__(self, key: str, job: Job, environment: BoardEnvironment, place: int) -> None:
         """Take a job that waits."""
         self.job = job
         self.key = key
@@ -91,16 +91,16 @@ class Board:
     `least_cores` or more, and every environment `most_disk` or less.
     """
 
-    def __init__(self, jobs: Iterable[Job], policy: Policy) -> None:
+    def __init__(self, jobs: Iterable[Job], policy: SchedulePolicy) -> None:
         """Put the jobs in their order: the environments that take longest first."""
         self.policy = policy
-        self.environments: dict[str, Environment] = {}
+        self.environments: dict[str, BoardEnvironment] = {}
         self.items = self._in_order(jobs)
         self.fresh = FirstFit([item.needs for item in self.items])
         environments = self.environments.values()
         self.least_cores = min([found.build.cores for found in environments], default=0)
         self.most_disk = max([found.disk_mib for found in environments], default=0)
-        self.served: dict[str, Environment] = {}
+        self.served: dict[str, BoardEnvironment] = {}
         self.hosts: dict[str, Host] = {}
         self.dirty: set[str] = set()
         self.idle: dict[Needs, set[str]] = {}
@@ -144,7 +144,7 @@ class Board:
         host.idle_as = host.totals
         self.idle.setdefault(host.totals, set()).add(host.name)
 
-    def offer(self, item: Item) -> None:
+    def offer(self, item: BoardJob) -> None:
         """Look again at the idle machines that could take a job, once for each choice."""
         if item.place in self.offered:
             return
@@ -153,12 +153,12 @@ class Board:
             if names and fits(item.needs, totals):
                 self.dirty |= names
 
-    def offer_each(self, environment: Environment) -> None:
+    def offer_each(self, environment: BoardEnvironment) -> None:
         """Look again at the idle machines that could take a job of an environment."""
         for item in environment.waiting:
             self.offer(item)
 
-    def can_have(self, host: Host, item: Item) -> bool:
+    def can_have(self, host: Host, item: BoardJob) -> bool:
         """Tell whether a machine can build and run a job when nothing else goes on there."""
         return (
             fits(item.needs, host.totals)
@@ -166,7 +166,7 @@ class Board:
             and host.name not in item.environment.barred
         )
 
-    def take(self, item: Item) -> None:
+    def take(self, item: BoardJob) -> None:
         """Note that a job does not wait any more; `review` has to follow."""
         item.waits = False
         self._release(item)
@@ -175,17 +175,17 @@ class Board:
             item.fresh = False
             self.fresh.drop(item.place)
 
-    def put_back(self, item: Item) -> None:
+    def put_back(self, item: BoardJob) -> None:
         """Note that a job waits again; `review` has to follow."""
         item.waits = True
         insort(item.environment.waiting, item, key=_place)
 
-    def review(self, environment: Environment) -> None:
+    def review(self, environment: BoardEnvironment) -> None:
         """Note which machines can serve the jobs of an environment that wait, and which none."""
         name, waiting, limit = environment.name, environment.waiting, self.policy.runs_at_once
         if not waiting and name not in self.served:
             return
-        served: set[Item] = set()
+        served: set[BoardJob] = set()
         for host_name, copy in environment.copies.items():
             host = self.hosts[host_name]
             copy.needed = False
@@ -206,7 +206,7 @@ class Board:
         else:
             self.served.pop(name, None)
 
-    def _refresh(self, item: Item, *, fresh: bool) -> None:
+    def _refresh(self, item: BoardJob, *, fresh: bool) -> None:
         item.fresh = fresh
         if fresh:
             self.fresh.put(item.place)
@@ -215,12 +215,12 @@ class Board:
             self.fresh.drop(item.place)
             self._release(item)
 
-    def _release(self, item: Item) -> None:
+    def _release(self, item: BoardJob) -> None:
         """Look again at the machine that waits for a job."""
         if item.holder in self.hosts:
             self.dirty.add(item.holder)
 
-    def stranded(self) -> list[Item]:
+    def stranded(self) -> list[BoardJob]:
         """Return the jobs that wait and that no machine can have, in their order."""
         known: dict[tuple[Needs, int], bool] = {}
         found = []
@@ -238,7 +238,7 @@ class Board:
                 found.append(item)
         return found
 
-    def lacks(self, item: Item) -> tuple[Lack, ...]:
+    def lacks(self, item: BoardJob) -> tuple[Lack, ...]:
         """Return what the machine that comes nearest lacks; () where some machine lacks nothing."""
         build = item.environment.build
         demand = item.job.demand
@@ -252,7 +252,7 @@ class Board:
         every = [lacks(host.usable(), (build, run)) for host in self.hosts.values()]
         return min(every, key=_shortage, default=())
 
-    def _in_order(self, jobs: Iterable[Job]) -> tuple[Item, ...]:
+    def _in_order(self, jobs: Iterable[Job]) -> tuple[BoardJob, ...]:
         by_name: dict[str, list[Job]] = {}
         by_key: dict[str, tuple[str, Job]] = {}
         for job in jobs:
@@ -261,7 +261,7 @@ class Board:
                 raise ScheduleError(f"job {key}: it is given twice; number its rounds")
             by_key[key] = job.environment, job
             by_name.setdefault(job.environment, []).append(job)
-        of = {name: Environment(name, group) for name, group in by_name.items()}
+        of = {name: BoardEnvironment(name, group) for name, group in by_name.items()}
         order = [
             (-of[name].seconds, name, -job.estimate.run_seconds, key, job)
             for key, (name, job) in by_key.items()
@@ -269,14 +269,14 @@ class Board:
         order.sort(key=itemgetter(0, 1, 2, 3))
         items = []
         for place, (_, name, _, key, job) in enumerate(order):
-            item = Item(key, job, of[name], place)
+            item = BoardJob(key, job, of[name], place)
             of[name].waiting.append(item)
             items.append(item)
         self.environments = of
         return tuple(items)
 
 
-def _place(item: Item) -> int:
+def _place(item: BoardJob) -> int:
     return item.place
 
 

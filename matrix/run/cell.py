@@ -31,7 +31,7 @@ from matrix.record.model import (
 )
 from matrix.record.reader import read
 from matrix.record.running import begun, sweep
-from matrix.record.stock import Environment
+from matrix.record.stock import InstalledPackages
 from matrix.record.writer import write
 from matrix.run import pytest_child
 from matrix.run.conclusion import (
@@ -147,7 +147,7 @@ def run_cell(request: RunRequest) -> Path | int:
 class _Seen:
     """The packages of the environment, and where its torch and vLLM are from."""
 
-    environment: Environment
+    environment: InstalledPackages
     origins: Mapping[Project, Installed]
 
 
@@ -284,9 +284,9 @@ def _files(request: RunRequest) -> Sequence[PackageFiles]:
     return request.files
 
 
-def _given(request: RunRequest) -> Environment:
+def _given(request: RunRequest) -> InstalledPackages:
     required = request.requirements
-    return Environment(
+    return InstalledPackages(
         versions=request.installed or {}, requires=lambda name: required.get(name, ()), twice={}
     )
 

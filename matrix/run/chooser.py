@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from matrix.run.board import Board, Environment, Item
+from matrix.run.board import Board, BoardEnvironment, BoardJob
 from matrix.run.first_fit import Needs
 from matrix.run.machine import Demand
 from matrix.run.slots import SERVES, Copy, CopyState, Host
@@ -26,8 +26,8 @@ class Going:
     task: Task
     host: Host
     copy: Copy
-    environment: Environment | None
-    item: Item | None = None
+    environment: BoardEnvironment | None
+    item: BoardJob | None = None
     suspect: bool = False
 
 
@@ -130,7 +130,7 @@ class Chooser:
             return False
         return self._build_first(host, head)
 
-    def _build_first(self, host: Host, head: Item) -> bool:
+    def _build_first(self, host: Host, head: BoardJob) -> bool:
         """Build the first environment, or where it has no room another one that has."""
         if self._can_build(host, head, needed=False):
             return self._may_overtake(host) and self._build(host, head)
@@ -147,7 +147,7 @@ class Chooser:
         head.overtaken += 1
         return self._build(host, other)
 
-    def _first_fresh(self, host: Host, most: Needs, but: Item | None = None) -> Item | None:
+    def _first_fresh(self, host: Host, most: Needs, but: BoardJob | None = None) -> BoardJob | None:
         """Return the first job that no machine serves and this one could, if it had that much."""
         items, name = self._board.items, host.name
 
@@ -165,7 +165,7 @@ class Chooser:
         place = self._board.fresh.first(most, accepts)
         return None if place is None else items[place]
 
-    def _first_served(self, host: Host) -> Item | None:
+    def _first_served(self, host: Host) -> BoardJob | None:
         """Return the job whose environment is worth another build here: the one that waits longest.
 
         That is a job of which other machines have the environment, and no room or no turn for it.
@@ -186,7 +186,7 @@ class Chooser:
                     break
         return found
 
-    def _can_build(self, host: Host, item: Item, *, needed: bool) -> bool:
+    def _can_build(self, host: Host, item: BoardJob, *, needed: bool) -> bool:
         """Tell whether an environment can be built now; where disk is short, remove others first.
 
         With `needed` also those that jobs wait for, so that their jobs are built for again.
@@ -205,7 +205,7 @@ class Chooser:
                 self._remove(host, copy)
         return False
 
-    def _build(self, host: Host, item: Item) -> bool:
+    def _build(self, host: Host, item: BoardJob) -> bool:
         """Begin to build the environment of a job."""
         environment = item.environment
         copy = environment.copies.get(host.name)
@@ -233,7 +233,7 @@ class Chooser:
         self._board.review(environment)
         return True
 
-    def _run(self, host: Host, copy: Copy, item: Item) -> None:
+    def _run(self, host: Host, copy: Copy, item: BoardJob) -> None:
         """Begin to run a job in an environment that is there."""
         board, environment = self._board, item.environment
         copy.users += 1
@@ -266,8 +266,8 @@ class Chooser:
         copy: Copy,
         demand: Demand,
         *,
-        environment: Environment | None,
-        item: Item | None = None,
+        environment: BoardEnvironment | None,
+        item: BoardJob | None = None,
         suspect: bool = False,
     ) -> None:
         self._numbers += 1
@@ -287,7 +287,7 @@ class Chooser:
 
     # Whose turn it is.
 
-    def _has_room(self, host: Host, item: Item) -> bool:
+    def _has_room(self, host: Host, item: BoardJob) -> bool:
         """Tell whether a job can begin now. Two suspects never run on one machine at once."""
         return host.has_room(item.job.demand) and not (item.lost and host.suspects)
 
@@ -302,12 +302,12 @@ class Chooser:
         item.overtaken += 1
         return True
 
-    def _hold(self, host: Host, item: Item) -> None:
+    def _hold(self, host: Host, item: BoardJob) -> None:
         """Begin nothing else on a machine until this job begins."""
         host.held = item.place
         item.holder = host.name
 
-    def _held(self, host: Host) -> Item | None:
+    def _held(self, host: Host) -> BoardJob | None:
         """Return the job for which a machine is held, as long as it waits for it."""
         if host.held is None:
             return None

@@ -44,7 +44,7 @@ class ClusterError(MatrixError):
 class Node:
     """A node of the cluster: its number in Ray, what runs may take of it, and what it has built.
 
-    `linked` and `pythons` are as in `Seen`.
+    `linked` and `pythons` are as in `NodeInventory`.
     """
 
     id: str
@@ -120,7 +120,7 @@ def joined(root: Path, address: str | None, limits: Limits | None = None) -> Ite
             ray.shutdown()
 
 
-class Look:
+class NodeLook:
     """A look at nodes of a cluster: what each has. Their answers come after some seconds."""
 
     def __init__(self, cluster: Cluster, names: Collection[str] = ()) -> None:
@@ -151,7 +151,7 @@ class Look:
         for ref in ready:
             about, name = self._asked.pop(ref)
             try:
-                seen = node_work.Seen.of(ray.get(ref))
+                seen = node_work.NodeInventory.of(ray.get(ref))
             except ray.exceptions.RayError as error:
                 unfit.append(f"{name}: {short(error)}")
                 continue
@@ -169,12 +169,12 @@ class Look:
 
 def nodes_of(cluster: Cluster) -> tuple[list[Node], list[str]]:
     """Return the nodes that can run cells, and of each other that lives why it cannot."""
-    look = Look(cluster)
+    look = NodeLook(cluster)
     found, unfit = look.answers(_LOOK)
     return found, unfit + [f"{name}: does not answer for {_LOOK:.0f} s" for name in look.late()]
 
 
-def _node(about: Mapping[str, Any], seen: node_work.Seen, limits: Limits) -> Node:
+def _node(about: Mapping[str, Any], seen: node_work.NodeInventory, limits: Limits) -> Node:
     return Node(
         id=about["NodeID"],
         machine=_within(seen.machine, about["Resources"], limits),
@@ -185,7 +185,7 @@ def _node(about: Mapping[str, Any], seen: node_work.Seen, limits: Limits) -> Nod
     )
 
 
-def _why_unfit(node: Node, seen: node_work.Seen) -> str | None:
+def _why_unfit(node: Node, seen: node_work.NodeInventory) -> str | None:
     """Return why no cell can run on a node; None where one may."""
     if not seen.tox:
         return "has no tox; pip install 'torch-vllm-matrix[ray]' there"

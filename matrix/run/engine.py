@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from matrix.run.job import Job, JobEnd
 from matrix.run.process import noting_signals
-from matrix.run.run_state import Event, Happened, RunState
-from matrix.run.task import Step, Task, TaskKind, TaskSource
+from matrix.run.run_state import Happened, RunEvent, RunState
+from matrix.run.task import ScheduleStep, Task, TaskKind, TaskSource
 from matrix.run.watcher import Watcher
 
 INTERRUPT = 45.0
@@ -76,7 +76,7 @@ class Engine(ABC):
         """Begin a task."""
 
     @abstractmethod
-    def _wait(self) -> list[Step]:
+    def _wait(self) -> list[ScheduleStep]:
         """Wait a moment, show what goes on, and return what follows from what has ended."""
 
     @abstractmethod
@@ -84,10 +84,10 @@ class Engine(ABC):
         """Have all that goes on end, and write its records."""
 
     @abstractmethod
-    def _kill(self) -> list[Step]:
+    def _kill(self) -> list[ScheduleStep]:
         """Kill all that goes on; return what follows at once."""
 
-    def _stop(self, signal_name: str) -> list[Step]:
+    def _stop(self, signal_name: str) -> list[ScheduleStep]:
         """Interrupt all that goes on, or kill it the second time; return what follows."""
         if self.stopped:
             return self._kill()
@@ -96,7 +96,7 @@ class Engine(ABC):
         self._interrupt()
         return [self.schedule.stop()]
 
-    def _follow(self, step: Step) -> tuple[JobEnd, ...]:
+    def _follow(self, step: ScheduleStep) -> tuple[JobEnd, ...]:
         """Note the jobs that ended, and begin the tasks of a step."""
         for end in step.ends:
             self._note(Happened.ENDED, job=end.job, end=end)
@@ -111,7 +111,7 @@ class Engine(ABC):
         return [job for job in self.jobs.values() if job.environment == task.environment]
 
     def _note(self, what: Happened, **more: object) -> None:
-        event = Event(what=what, at=self.clock(), **more)  # type: ignore[arg-type]
+        event = RunEvent(what=what, at=self.clock(), **more)  # type: ignore[arg-type]
         self.state.note(event)
         # A terminal that is gone ends no run.
         with contextlib.suppress(OSError):

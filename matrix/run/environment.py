@@ -22,7 +22,7 @@ from matrix.catalog.projects import Project
 from matrix.catalog.release import COMPANIONS
 from matrix.catalog.releases import Releases
 from matrix.record.model import Departure, ErrorKind, Why
-from matrix.record.stock import TORCH_FAMILY, Environment, attributed, departures, prevents
+from matrix.record.stock import TORCH_FAMILY, InstalledPackages, attributed, departures, prevents
 from matrix.run.preflight import Refusal
 
 _SHOWN = 8  # packages that a refusal names
@@ -30,7 +30,7 @@ _SHOWN = 8  # packages that a refusal names
 _NOT_THEIRS = {"benchmarks", "docs", "examples", "include", "samples", "test", "tests"}
 
 
-def read_environment() -> Environment:
+def read_environment() -> InstalledPackages:
     """Return the distributions that this Python finds, by their metadata.
 
     A distribution without a readable name or version is not there. Of two of a name in different
@@ -52,7 +52,7 @@ def read_environment() -> Environment:
             required[name] = facts.get_all("Requires-Dist") or _of_an_egg(distribution)
         elif folder == folders[name] and version not in twice.get(name, (versions[name],)):
             twice[name] = (*twice.get(name, (versions[name],)), version)
-    return Environment(
+    return InstalledPackages(
         versions=dict(sorted(versions.items())),
         requires=lambda name: required.get(name, ()),
         twice=twice,
@@ -72,7 +72,7 @@ def _of_an_egg(distribution: metadata.Distribution) -> Sequence[str]:
     return (distribution.requires or ()) if distribution.read_text("requires.txt") else ()
 
 
-def look(environment: Environment, cell: Cell, releases: Releases) -> tuple[Departure, ...]:
+def look(environment: InstalledPackages, cell: Cell, releases: Releases) -> tuple[Departure, ...]:
     """Return what of the environment is not what its vLLM requires, and who made it so."""
     found = attributed(
         _with_pins(departures(environment), environment, cell, releases),
@@ -83,7 +83,7 @@ def look(environment: Environment, cell: Cell, releases: Releases) -> tuple[Depa
 
 
 def _with_pins(
-    found: tuple[Departure, ...], environment: Environment, cell: Cell, releases: Releases
+    found: tuple[Departure, ...], environment: InstalledPackages, cell: Cell, releases: Releases
 ) -> tuple[Departure, ...]:
     """Return the departures with the companions that a vLLM from sources pins and that are absent.
 
@@ -150,7 +150,7 @@ def left_out_by_bundle(prefix: Path) -> Collection[str]:
     return {canonicalize_name(name) for name in names if isinstance(name, str)}
 
 
-def _overridden(environment: Environment, cell: Cell, releases: Releases) -> Collection[str]:
+def _overridden(environment: InstalledPackages, cell: Cell, releases: Releases) -> Collection[str]:
     """Return which of torch and its companions are what this cell overrides on purpose.
 
     A companion that the overrides leave out is absent on purpose; one that they name and that is

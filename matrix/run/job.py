@@ -19,7 +19,7 @@ class JobError(MatrixError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class JobEstimate:
     """How long a job is thought to take: the build of its environment and its run, in seconds.
 
     Raises JobError for a number that no time has.
@@ -56,7 +56,7 @@ class Job:
     flags: tuple[tuple[str, str], ...] = ()
     cases_at_once: int | None = None
     round: int = 1
-    estimate: Estimate
+    estimate: JobEstimate
     demand: Demand
     build: Demand = BUILD_DEMAND
 
@@ -77,7 +77,7 @@ class Job:
         ...     environment="py311-torch210-vllm019",
         ...     platform="cpu",
         ...     round=2,
-        ...     estimate=Estimate(build_seconds=40, run_seconds=600),
+        ...     estimate=JobEstimate(build_seconds=40, run_seconds=600),
         ...     demand=Demand(cores=2),
         ... )
         >>> job.key

@@ -24,7 +24,7 @@ from matrix.run.process import end_all
 from matrix.run.rerun import Rerun, command, outer_environ, records_in
 from matrix.run.run_state import Happened
 from matrix.run.stage import Stage, stage_of
-from matrix.run.task import Finish, Step, Task, TaskKind
+from matrix.run.task import Finish, ScheduleStep, Task, TaskKind
 from matrix.run.watcher import Working
 
 _LOOK = 0.1
@@ -32,7 +32,7 @@ _DETAIL = 200  # characters of a log's last line
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RunPlace:
     """Where cells run: a checkout, how to call its tox, its environments, the folder of records.
 
     `options` are those of `matrix run --here` that every cell gets.
@@ -66,7 +66,7 @@ class LocalEngine(Engine):
     `made` are the environments that were made already, so that tox takes them as they are.
     """
 
-    place: Place
+    place: RunPlace
     made: set[str] = field(default_factory=set)
     _work: list[_Child] = field(default_factory=list)
     _finished: list[tuple[Task, Finish]] = field(default_factory=list)
@@ -91,12 +91,12 @@ class LocalEngine(Engine):
         for work in self._work:
             work.child.interrupt()
 
-    def _kill(self) -> list[Step]:
+    def _kill(self) -> list[ScheduleStep]:
         for work in self._work:
             work.child.end()
         return []
 
-    def _wait(self) -> list[Step]:
+    def _wait(self) -> list[ScheduleStep]:
         """Return what follows from the end of a task; where none ended, look and wait."""
         if self._finished:
             return [self.schedule.ended(*self._finished.pop(0))]

@@ -26,12 +26,12 @@ from matrix.record.model import StartKind
 from matrix.run.environments import Environments, uv_cache
 from matrix.run.job import Job
 from matrix.run.limits import machine_here
-from matrix.run.local_engine import LocalEngine, Place
+from matrix.run.local_engine import LocalEngine, RunPlace
 from matrix.run.machine import Demand, Gpu, Machine
 from matrix.run.rerun import tox_command
-from matrix.run.run_state import Begun, Event, RunState, job_of, plain
+from matrix.run.run_state import Begun, RunEvent, RunState, job_of, plain
 from matrix.run.stage import Stage
-from matrix.run.task import Finish, Present, Step, Task, TaskKind
+from matrix.run.task import Finish, Present, ScheduleStep, Task, TaskKind
 from matrix.run.watcher import Working
 
 Tell = Callable[[str], bool]
@@ -106,7 +106,7 @@ class Left:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class NodeInventory:
     """What a node has: for runs, and of environments; `tox` says whether it has tox.
 
     `linked` are the releases that uv links from its cache there. `pythons` are the minor releases
@@ -125,7 +125,7 @@ class Seen:
         return json.dumps({**asdict(self), "linked": sorted(self.linked), "pythons": pythons})
 
     @classmethod
-    def of(cls, text: str) -> Seen:
+    def of(cls, text: str) -> NodeInventory:
         """Return what `text` says."""
         data: dict[str, Any] = json.loads(text)
         machine = data["machine"]
@@ -141,7 +141,7 @@ class Seen:
         )
 
 
-def look(name: str) -> Seen:
+def look(name: str) -> NodeInventory:
     """Return what this node has."""
     environments = _environments()
     environments.folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def look(name: str) -> Seen:
     machine = machine_here(environments.folder, name=name)
     present = environments.present(environments.cells())
     disk = machine.disk_mib + sum(item.disk_mib for item in present)
-    return Seen(
+    return NodeInventory(
         machine=replace(machine, disk_mib=disk),
         present=present,
         tox=_has_tox(),
@@ -177,7 +177,7 @@ def carry_out(order: Order, tell: Tell, root: Path) -> Left:
         state = RunState.begin(Begun(records=str(records)), order.jobs)
         alone = _Alone(task=task)
         engine = LocalEngine(
-            place=Place(
+            place=RunPlace(
                 root=root,
                 tox=[*(order.tox or tox_command()), "--workdir", str(environments.folder)],
                 environments=environments,
@@ -245,19 +245,19 @@ class _Alone:
     task: Task
     finish: Finish | None = None
 
-    def start(self) -> Step:
+    def start(self) -> ScheduleStep:
         """Return the task."""
-        return Step(tasks=(self.task,))
+        return ScheduleStep(tasks=(self.task,))
 
-    def ended(self, task: Task, finish: Finish) -> Step:
+    def ended(self, task: Task, finish: Finish) -> ScheduleStep:
         """Keep its end."""
         del task
         self.finish = finish
-        return Step()
+        return ScheduleStep()
 
-    def stop(self) -> Step:
+    def stop(self) -> ScheduleStep:
         """Let it come to its end."""
-        return Step()
+        return ScheduleStep()
 
 
 class _Teller:
@@ -268,7 +268,7 @@ class _Teller:
         self._told = 0.0
         self._stops = False
 
-    def event(self, event: Event) -> None:
+    def event(self, event: RunEvent) -> None:
         """Show nothing: who ordered the task knows."""
 
     def tick(self, working: Sequence[Working]) -> None:

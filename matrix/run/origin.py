@@ -30,7 +30,7 @@ from matrix.catalog.releases import Releases
 from matrix.catalog.revision import VERSION_FILES, revision_of, same_revision
 from matrix.record.model import ErrorKind, Platform
 from matrix.record.origin import Origin
-from matrix.record.stock import Environment
+from matrix.record.stock import InstalledPackages
 from matrix.run.preflight import Refusal
 from matrix.run.wheel_content import (
     IndexedFile,
@@ -116,7 +116,10 @@ def named_index(index: str | None, environ: Mapping[str, str] = os.environ) -> s
 
 
 def wrong_origin(
-    cell: Cell, releases: Releases, found: Mapping[Project, Installed], environment: Environment
+    cell: Cell,
+    releases: Releases,
+    found: Mapping[Project, Installed],
+    environment: InstalledPackages,
 ) -> Refusal | None:
     """Return what of the environment is another build than the cell's, or None."""
     faults = []
@@ -156,7 +159,7 @@ def without_extensions(
     )
 
 
-def brought_by(environment: Environment, candidate: Candidate, version: str) -> str:
+def brought_by(environment: InstalledPackages, candidate: Candidate, version: str) -> str:
     """Return which packages require what is there and not the candidate; "" without any."""
     names = []
     for name in environment.versions:
@@ -291,7 +294,7 @@ def _no_release(project: Project, found: Installed, releases: Releases) -> str |
 
 
 def _no_candidate(
-    candidate: Candidate, found: Installed, cell: Cell, environment: Environment
+    candidate: Candidate, found: Installed, cell: Cell, environment: InstalledPackages
 ) -> str | None:
     """Return why what is installed is not the candidate, or None."""
     what, file = described(candidate), candidate.file(cell.python)

@@ -19,13 +19,13 @@ from typing import Any, ClassVar, TypeAlias
 from matrix._util.files import NameTakenError, create_bytes
 from matrix.errors import MatrixError
 from matrix.run import node_work
-from matrix.run.cluster import Cluster, Look, Node, short
+from matrix.run.cluster import Cluster, Node, NodeLook, short
 from matrix.run.engine import BEGINS, INTERRUPT, Engine
 from matrix.run.node_work import Left, Order
 from matrix.run.run_state import Happened
 from matrix.run.schedule import Schedule
 from matrix.run.stage import Stage
-from matrix.run.task import Finish, Step, Task, TaskKind
+from matrix.run.task import Finish, ScheduleStep, Task, TaskKind
 from matrix.run.watcher import Working
 
 Handle: TypeAlias = Any
@@ -64,7 +64,7 @@ class RayEngine(Engine):
     _work: dict[object, _Work] = field(default_factory=dict)
     _by_name: dict[str, Node] = field(default_factory=dict)
     _made: set[tuple[str, str]] = field(default_factory=set)
-    _looks: list[Look] = field(default_factory=list)
+    _looks: list[NodeLook] = field(default_factory=list)
     _desk: Handle = None
     _ticked: float = 0.0
     _counted: float = 0.0
@@ -88,7 +88,7 @@ class RayEngine(Engine):
     def _interrupt(self) -> None:
         self._desk.stop.remote()
 
-    def _wait(self) -> list[Step]:
+    def _wait(self) -> list[ScheduleStep]:
         ray = self.cluster.ray
         ready, _ = ray.wait(list(self._work), num_returns=1, timeout=_LOOK)
         steps = [step for ref in ready if ref in self._work for step in self._ended(ref)]
@@ -124,7 +124,7 @@ class RayEngine(Engine):
         ref = carry.remote(order.text(), self._desk)
         self._work[ref] = _Work(task=task, began=time.monotonic())
 
-    def _ended(self, ref: object) -> list[Step]:
+    def _ended(self, ref: object) -> list[ScheduleStep]:
         """Take the end of a task: what it left, or its node is lost, or Ray says why it failed."""
         ray = self.cluster.ray
         work = self._work.pop(ref)
@@ -214,7 +214,7 @@ class RayEngine(Engine):
         except ray.exceptions.RayError:
             return False
 
-    def _lose(self, machine: str) -> list[Step]:
+    def _lose(self, machine: str) -> list[ScheduleStep]:
         """Forget what went on on a node that is lost; return what follows."""
         if self._by_name.pop(machine, None) is None:
             return []
@@ -224,7 +224,7 @@ class RayEngine(Engine):
         self._note(Happened.LOST, machine=machine)
         return [self.schedule.lost(machine)]
 
-    def _count(self) -> list[Step]:
+    def _count(self) -> list[ScheduleStep]:
         """Look which nodes are lost, and which have joined; return what follows."""
         alive = self.cluster.alive()
         steps = []
@@ -233,7 +233,7 @@ class RayEngine(Engine):
                 steps += self._lose(name)
         new = alive - self.cluster.asked
         if new and not self.stopped:
-            self._looks.append(Look(self.cluster, new))
+            self._looks.append(NodeLook(self.cluster, new))
         for look in self._looks:
             found, unfit = look.answers()
             for why in unfit:
@@ -260,7 +260,7 @@ class RayEngine(Engine):
         with contextlib.suppress(OSError):
             self.watcher.tick(working)
 
-    def _kill(self) -> list[Step]:
+    def _kill(self) -> list[ScheduleStep]:
         """Cancel all that goes on, without its records; return what follows."""
         ray = self.cluster.ray
         steps = []

@@ -24,7 +24,7 @@ from matrix.errors import MatrixError
 from matrix.record.model import ErrorKind, RecordError
 from matrix.record.reader import read
 from matrix.record.running import is_running
-from matrix.run.job import Estimate, HowEnded, Job, JobEnd, WhyNot
+from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Lack, Resource
 from matrix.run.rerun import records_in
 
@@ -58,7 +58,7 @@ class Happened(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event:
+class RunEvent:
     """Something that happened in a run, at a time in seconds since 1970.
 
     `environment`, `job` (its key), `seconds`, `log` and `detail` are there where they mean
@@ -151,7 +151,7 @@ class RunState:
             raise RunStateError(f"{folder / JOURNAL}: cannot be written; make room on its disk")
         return state
 
-    def note(self, event: Event) -> None:
+    def note(self, event: RunEvent) -> None:
         """Add an event; what the disk refuses is counted in `lost` and stops nothing."""
         held = {key: value for key, value in plain(event).items() if value not in (None, "")}
         self.write([held])
@@ -284,7 +284,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield line
 
 
-def plain(value: Begun | Job | Event) -> dict[str, Any]:
+def plain(value: Begun | Job | RunEvent) -> dict[str, Any]:
     """Return a dataclass as JSON has it."""
     found: dict[str, Any] = dataclasses.asdict(value)
     return found
@@ -320,7 +320,7 @@ def job_of(of: Mapping[str, Any]) -> Job:
         flags=tuple((str(name), str(value)) for name, value in of["flags"]),
         cases_at_once=None if at_once is None else int(at_once),
         round=int(of["round"]),
-        estimate=Estimate(
+        estimate=JobEstimate(
             build_seconds=float(of["estimate"]["build_seconds"]),
             run_seconds=float(of["estimate"]["run_seconds"]),
         ),

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from matrix.run.board import Board, Item
+from matrix.run.board import Board, BoardJob
 from matrix.run.chooser import Chooser, Going
 from matrix.run.job import HowEnded, Job, JobEnd, WhyNot
 from matrix.run.machine import Machine
 from matrix.run.slots import SERVES, CopyState
-from matrix.run.task import Finish, Policy, Present, Step, Task, TaskKind
+from matrix.run.task import Finish, Present, SchedulePolicy, ScheduleStep, Task, TaskKind
 
 
 class Schedule:
@@ -31,11 +31,11 @@ class Schedule:
         jobs: Iterable[Job],
         machines: Iterable[Machine],
         present: Mapping[str, Iterable[Present]] | None = None,
-        policy: Policy | None = None,
+        policy: SchedulePolicy | None = None,
         lost: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         """Take the jobs and the machines; `start` says what begins."""
-        self._policy = policy or Policy()
+        self._policy = policy or SchedulePolicy()
         self._board = Board(jobs, self._policy)
         self._chooser = Chooser(self._board)
         self._going = self._chooser.going
@@ -61,7 +61,7 @@ class Schedule:
         """Return how many jobs have not ended."""
         return self._left
 
-    def start(self) -> Step:
+    def start(self) -> ScheduleStep:
         """Return what begins first, and the jobs that no machine fits."""
         for item in self._board.items:
             if len(item.lost) >= self._policy.losses:
@@ -69,14 +69,14 @@ class Schedule:
         self._end_stranded()
         return self._step()
 
-    def ended(self, task: Task, finish: Finish) -> Step:
+    def ended(self, task: Task, finish: Finish) -> ScheduleStep:
         """Take the end of a task. One that is not known any more changes nothing.
 
         Such is a task of a machine that was lost, whose end comes late.
         """
         going = self._going.pop(task.number, None)
         if going is None:
-            return Step()
+            return ScheduleStep()
         host = going.host
         host.tasks.discard(task.number)
         host.give(task.demand, task.gpus)
@@ -90,23 +90,23 @@ class Schedule:
             self._removed(going, finish)
         return self._step()
 
-    def lost(self, machine: str) -> Step:
+    def lost(self, machine: str) -> ScheduleStep:
         """Take the loss of a machine: what went on there goes on elsewhere."""
         host = self._board.hosts.get(machine)
         if host is None:
-            return Step()
+            return ScheduleStep()
         for number in sorted(host.tasks):
             self._lost(self._going.pop(number))
         self._board.remove(machine)
         self._end_stranded()
         return self._step()
 
-    def joined(self, machine: Machine, present: Iterable[Present] = ()) -> Step:
+    def joined(self, machine: Machine, present: Iterable[Present] = ()) -> ScheduleStep:
         """Take a machine that joins. Raises ScheduleError where there is one of its name."""
         self._board.add(machine, present)
         return self._step()
 
-    def stop(self) -> Step:
+    def stop(self) -> ScheduleStep:
         """Begin nothing more: the jobs that wait end now, the others with their runs."""
         self._stopped = True
         for item in self._board.items:
@@ -203,7 +203,9 @@ class Schedule:
                 why = WhyNot.FITS_NOWHERE if self._board.hosts else WhyNot.NO_MACHINE
                 self._drop(item, HowEnded.NOT_RUN, why)
 
-    def _drop(self, item: Item, how: HowEnded, why: WhyNot, finish: Finish | None = None) -> None:
+    def _drop(
+        self, item: BoardJob, how: HowEnded, why: WhyNot, finish: Finish | None = None
+    ) -> None:
         """End a job that waits."""
         self._board.take(item)
         self._end(item, how, why, finish=finish)
@@ -211,7 +213,7 @@ class Schedule:
 
     def _end(
         self,
-        item: Item,
+        item: BoardJob,
         how: HowEnded,
         why: WhyNot | None,
         *,
@@ -234,9 +236,9 @@ class Schedule:
             )
         )
 
-    def _step(self) -> Step:
+    def _step(self) -> ScheduleStep:
         if self._stopped:
             self._board.dirty.clear()
-        step = Step(tasks=self._chooser.choose(), ends=tuple(self._ends))
+        step = ScheduleStep(tasks=self._chooser.choose(), ends=tuple(self._ends))
         self._ends.clear()
         return step

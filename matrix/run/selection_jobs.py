@@ -10,7 +10,7 @@ from matrix._util.nvidia import START_MIB
 from matrix.catalog.cells import Cell
 from matrix.record.model import Platform
 from matrix.run.environments import seconds_for
-from matrix.run.job import Estimate, Job
+from matrix.run.job import Job, JobEstimate
 from matrix.run.machine import Demand, Machine
 from matrix.run.nvidia import gpu_need_mib
 from matrix.verdict.plan import Planned
@@ -56,7 +56,7 @@ def _job(item: Planned, machine: Machine, asked: Asked, usual: float) -> Job:
         platform=item.platform,
         pytest_args=asked.pytest_args,
         cases_at_once=at_once,
-        estimate=Estimate(
+        estimate=JobEstimate(
             build_seconds=seconds_for(disk),
             run_seconds=usual if item.seconds is None else item.seconds,
         ),

@@ -10,7 +10,7 @@ from matrix._util.gc import gc_paused
 from matrix.run.job import Job, JobEnd
 from matrix.run.machine import Machine
 from matrix.run.schedule import Schedule
-from matrix.run.task import Finish, Policy, Present, Step, Task, TaskKind
+from matrix.run.task import Finish, Present, SchedulePolicy, ScheduleStep, Task, TaskKind
 
 REMOVE_SECONDS = 5.0
 """How long the removal of an environment is thought to take; it has some 50,000 files."""
@@ -32,7 +32,7 @@ def simulate(
     jobs: Iterable[Job],
     machines: Iterable[Machine],
     present: Mapping[str, Iterable[Present]] | None = None,
-    policy: Policy | None = None,
+    policy: SchedulePolicy | None = None,
     seconds: Callable[[Task, Job | None], float] | None = None,
 ) -> Simulated:
     """Carry out a schedule in which every task works.
@@ -48,7 +48,7 @@ def simulate(
     ends: list[JobEnd] = []
     now, last, count = 0.0, 0.0, 0
 
-    def follow(step: Step) -> None:
+    def follow(step: ScheduleStep) -> None:
         nonlocal last, count
         count += len(step.tasks)
         for task in step.tasks:

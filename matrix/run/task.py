@@ -2,8 +2,8 @@
 
 The engine makes a `matrix.run.schedule.Schedule(jobs, machines, present, policy)` and calls
 `start()`, then `ended(task, finish)`, `lost(machine_name)`, `joined(machine, present)` and `stop()`
-as these things happen, until `is_over`. Each returns a `Step`: the tasks that begin now, and the
-jobs that ended.
+as these things happen, until `is_over`. Each returns a `ScheduleStep`: the tasks that begin now,
+and the jobs that ended.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Finish:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ScheduleStep:
     """What follows from what has happened: the tasks that begin now, and the jobs that ended."""
 
     tasks: tuple[Task, ...] = ()
@@ -80,7 +80,7 @@ class Present:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class SchedulePolicy:
     """What a schedule keeps to beside the limits of machines.
 
     `runs_at_once` is how many jobs may run in one environment on one machine: tox installs this
@@ -101,11 +101,11 @@ class Policy:
 class TaskSource(Protocol):
     """What an engine asks: a schedule of many machines, or the one task of a node."""
 
-    def start(self) -> Step:
+    def start(self) -> ScheduleStep:
         """Return what begins first."""
 
-    def ended(self, task: Task, finish: Finish) -> Step:
+    def ended(self, task: Task, finish: Finish) -> ScheduleStep:
         """Take the end of a task, and return what follows."""
 
-    def stop(self) -> Step:
+    def stop(self) -> ScheduleStep:
         """Begin nothing more, and return the jobs that end by that."""

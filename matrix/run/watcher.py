@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from matrix.run.run_state import Event
+from matrix.run.run_state import RunEvent
 from matrix.run.stage import Stage
 from matrix.run.task import Task
 
@@ -25,7 +25,7 @@ class Working:
 class Watcher(Protocol):
     """Who is shown what happens."""
 
-    def event(self, event: Event) -> None:
+    def event(self, event: RunEvent) -> None:
         """Show something that happened."""
 
     def tick(self, working: Sequence[Working]) -> None:

@@ -26,7 +26,7 @@ from matrix.store.summary import HistoryError
 
 COLUMNS = ", ".join(ROW)
 """The columns of a row, for SQL."""
-Progress = Callable[[str], None]
+OnProgress = Callable[[str], None]
 FileIdentity = tuple[int, ...]
 """A file's number, size and times: equal as long as nobody wrote it."""
 
@@ -49,7 +49,7 @@ class RecordDatabase:
     Raises HistoryError where DuckDB is missing.
     """
 
-    def __init__(self, progress: Progress, jobs: int | None = None) -> None:
+    def __init__(self, progress: OnProgress, jobs: int | None = None) -> None:
         """Make the empty table. `jobs`: how many processes read records."""
         engine = duckdb()
         if engine is None:

@@ -15,7 +15,7 @@ from matrix.rules.expectations import Expectations
 from matrix.store.stats import beyond_noise
 from matrix.store.summary import Times
 from matrix.verdict.judge import CellVerdict, judge
-from matrix.verdict.reasons import Reason
+from matrix.verdict.reasons import VerdictReason
 from matrix.verdict.states import Verdict
 
 ASPECTS = (
@@ -33,7 +33,7 @@ class ShownVerdict:
     """A verdict and its reason."""
 
     verdict: Verdict
-    reason: Reason | None
+    reason: VerdictReason | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,11 @@ INDEX = ".matrix-index.parquet"
 LARGE = 500
 """From how many record files on a folder gets an index unasked: some 4 s of reading without."""
 
-Place = Path | str
+RecordSource = Path | str
 """A folder or file of records, or the address of a folder in an object store (`s3://...`)."""
 
 
-def pays(places: Iterable[Place]) -> bool:
+def pays(places: Iterable[RecordSource]) -> bool:
     """Return whether records of these places are better read by an index than one by one.
 
     They are where one is there already, where an archive or an object store is among them, or where
@@ -44,7 +44,7 @@ def pays(places: Iterable[Place]) -> bool:
     return False
 
 
-def needs_duckdb(places: Iterable[Place]) -> bool:
+def needs_duckdb(places: Iterable[RecordSource]) -> bool:
     """Return whether some of the records cannot be read without DuckDB."""
     for place in places:
         if isinstance(place, str) or place.name.endswith(PACK):
@@ -54,7 +54,7 @@ def needs_duckdb(places: Iterable[Place]) -> bool:
     return False
 
 
-def by_index(places: Sequence[Place]) -> bool:
+def by_index(places: Sequence[RecordSource]) -> bool:
     """Return whether to read the places by an index: it pays and DuckDB is there, or is needed."""
     if not pays(places):
         return False

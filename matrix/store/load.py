@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING
 from matrix.record.model import Record
 from matrix.record.reader import read, read_many
 from matrix.record.running import split_running
-from matrix.store.layout import PACK, Place, by_index, needs_duckdb
+from matrix.store.layout import PACK, RecordSource, by_index, needs_duckdb
 from matrix.store.loaded import LoadedRecords
 from matrix.store.summary import HistoryError, Times, times
 from matrix.verdict.precedence import RunOrder, run_order
 
 if TYPE_CHECKING:
-    from matrix.store.database import Progress
+    from matrix.store.database import OnProgress
 
 
 def newest_records(
-    places: Sequence[Place], late: str | None, progress: Progress, *, repeats: int | None = 0
+    places: Sequence[RecordSource],
+    late: str | None,
+    progress: OnProgress,
+    *,
+    repeats: int | None = 0,
 ) -> LoadedRecords:
     """Return the records of which `tabulate` makes the table, as it would of all, and the errors.
 
@@ -52,7 +56,7 @@ def newest_records(
 
 
 def times_of(
-    cell: tuple[str, str], places: Sequence[Place], late: str | None, progress: Progress
+    cell: tuple[str, str], places: Sequence[RecordSource], late: str | None, progress: OnProgress
 ) -> Times:
     """Return the times of one cell on one platform, of all records of the places."""
     from matrix.store.database import duckdb
@@ -68,7 +72,7 @@ def times_of(
         return history.times(late, cell=cell)
 
 
-def one_record(name: str, progress: Progress) -> Record:
+def one_record(name: str, progress: OnProgress) -> Record:
     """Return the record in a file, a store, or an archive (`DAY.records.parquet/NAME`).
 
     Raises RecordError or HistoryError: there is none, or it is bad.

@@ -25,7 +25,7 @@ from matrix.record.content import content_hash
 from matrix.record.model import PLATFORMS, Record, RecordError
 from matrix.record.reader import RECORD_LIMIT, of_file, parse, read_many
 from matrix.record.running import is_running
-from matrix.store.layout import PACK, Place, by_index
+from matrix.store.layout import PACK, RecordSource, by_index
 
 BESIDE = (".log", ".junit.xml")
 """How the names of the files end that a run leaves with its record."""
@@ -71,7 +71,7 @@ class _Found:
     stem: Path | None
 
 
-def merge(places: Sequence[Place], into: Path, say: Callable[[str], None]) -> Merged:
+def merge(places: Sequence[RecordSource], into: Path, say: Callable[[str], None]) -> Merged:
     """Merge the records of the places into a folder, made where there is none.
 
     Of several merges into one folder one works at a time. What is wrong is in `refused`, and the
@@ -220,7 +220,7 @@ def _held(
 
 
 def _records(
-    place: Place,
+    place: RecordSource,
     refused: list[MatrixError],
     known: Callable[[str], bool],
     say: Callable[[str], None],
@@ -269,7 +269,7 @@ def _loose(path: Path) -> _Found:
 
 
 def _stored(
-    place: Place,
+    place: RecordSource,
     refused: list[MatrixError],
     known: Callable[[str], bool],
     say: Callable[[str], None],
@@ -366,7 +366,7 @@ def _no_file(path: Path | str, what: str) -> RecordError:
     return RecordError(f"{path}: is {what}, not a file; it is not merged")
 
 
-def _none_good(place: Place, errors: Sequence[MatrixError]) -> MatrixError:
+def _none_good(place: RecordSource, errors: Sequence[MatrixError]) -> MatrixError:
     """Return the one line of a place without a good record: it is not a folder of records."""
     if len(errors) == 1:
         return errors[0]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError
 from matrix.rules.expectations import Expectations
-from matrix.store.database import Progress, RecordDatabase, failure, one_line
-from matrix.store.layout import Place
+from matrix.store.database import OnProgress, RecordDatabase, failure, one_line
+from matrix.store.layout import RecordSource
 from matrix.store.loaded import LoadedRecords
 from matrix.store.precedence_sql import CELL, CONTENDERS, last_first, struct
 from matrix.store.retention import Stored
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matrix.store.protected import ProtectedRecords
 
 _STORED = "path, source, file, cell, platform, started"
-"""The columns of `matrix.store.sources.Held`."""
+"""The columns of `matrix.store.sources.RowPlace`."""
 
 
 class RunRow(NamedTuple):
@@ -96,8 +96,8 @@ class History:
 
     def __init__(
         self,
-        places: Sequence[Place],
-        progress: Progress,
+        places: Sequence[RecordSource],
+        progress: OnProgress,
         *,
         index: bool | None = None,
         jobs: int | None = None,

@@ -13,7 +13,7 @@ from matrix.verdict.precedence import RunOrder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class RetentionPolicy:
     """What may go: beyond the `keep` newest of its cell, and started before `before`.
 
     Where both are given, both must hold. `before` is a time in UTC as a record has it. Raises
@@ -56,7 +56,7 @@ class Stored:
         return self.order.started
 
 
-def prunable(stored: Iterable[Stored], policy: Policy) -> tuple[Stored, ...]:
+def prunable(stored: Iterable[Stored], policy: RetentionPolicy) -> tuple[Stored, ...]:
     """Return what the policy deletes, oldest first, the same for any order of the records.
 
     Never the newest of a cell, nor its newest whole one, nor the newest of each kind that failed,

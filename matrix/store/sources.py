@@ -12,14 +12,14 @@ from matrix.record.reader import parse, read
 from matrix.store.archive import load, texts
 from matrix.store.database import RecordDatabase
 from matrix.store.folder_index import follow, prefix
-from matrix.store.layout import PACK, Place, pays, walk
+from matrix.store.layout import PACK, RecordSource, pays, walk
 from matrix.store.s3 import load_store, loose_text
 
-Held = tuple[str, str | None, str, str, str, str]
+RowPlace = tuple[str, str | None, str, str, str, str]
 """Of a row its path, source, file, cell, platform and start."""
 
 
-def add(rows: RecordDatabase, places: Sequence[Place], *, index: bool | None) -> None:
+def add(rows: RecordDatabase, places: Sequence[RecordSource], *, index: bool | None) -> None:
     """Add the rows of all records of the places, each file once.
 
     `index`: keep one in each folder always, never, or (None) where `pays` says so.
@@ -42,7 +42,7 @@ def add(rows: RecordDatabase, places: Sequence[Place], *, index: bool | None) ->
 
 
 def records_of(
-    rows: RecordDatabase, held: Sequence[Held]
+    rows: RecordDatabase, held: Sequence[RowPlace]
 ) -> tuple[dict[str, Record], list[MatrixError]]:
     """Read the records of some rows again; return them by path, and an error for each bad one."""
     told = texts_of(rows, held)
@@ -79,7 +79,7 @@ def _fault(place: Path) -> str | None:
     return None
 
 
-def texts_of(rows: RecordDatabase, held: Sequence[Held]) -> dict[str, str]:
+def texts_of(rows: RecordDatabase, held: Sequence[RowPlace]) -> dict[str, str]:
     """Return the texts of the records inside archives and stores, by their paths."""
     sources: dict[str, list[tuple[str, str, str]]] = {}
     for path, source, file, _, _, started in held:

@@ -25,7 +25,7 @@ from matrix.verdict.stock import departures_of
 _LARGEST = 2**63 - 1  # that a column of an index holds; a record may have two such numbers
 _NOTHING = Expectations(rules=())
 
-Key = tuple[str, str, str, str]
+SeriesKey = tuple[str, str, str, str]
 """Of a series of times: cell, platform, case, start."""
 
 
@@ -91,7 +91,7 @@ class Times:
     Started is in UTC, as `2026-11-22T18:00:00Z`.
     """
 
-    series: Mapping[Key, tuple[tuple[str, float], ...]] = field(default_factory=dict)
+    series: Mapping[SeriesKey, tuple[tuple[str, float], ...]] = field(default_factory=dict)
 
     def times(
         self, cell: str, platform: str, case: str, start: str
@@ -160,7 +160,7 @@ def times(records: Iterable[Record], late: str | None = None) -> Times:
     jobs as its newest. What started after `late` comes from the future
     (`matrix.verdict.precedence.late_from`) and is left out, unless all do.
     """
-    found: dict[Key, set[tuple[str, str, int, float]]] = {}
+    found: dict[SeriesKey, set[tuple[str, str, int, float]]] = {}
     every = list(records)
     known = [record for record in every if late is None or record.started <= late] or every
     together: dict[tuple[str, str, str], list[Record]] = {}
@@ -173,9 +173,9 @@ def times(records: Iterable[Record], late: str | None = None) -> Times:
                 for start in STARTS:
                     total = _total_seconds(case, start)
                     if total is not None:
-                        key: Key = cell, platform, case.case, start
+                        key: SeriesKey = cell, platform, case.case, start
                         found.setdefault(key, set()).add((started, content, record.jobs, total))
-    series: dict[Key, tuple[tuple[str, float], ...]] = {}
+    series: dict[SeriesKey, tuple[tuple[str, float], ...]] = {}
     for key in sorted(found):
         values = sorted(found[key])
         jobs = values[-1][2]

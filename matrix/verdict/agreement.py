@@ -34,7 +34,7 @@ _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class ComparedPair:
     """A torch and a vLLM release that both platforms ran, and the two cells that are compared.
 
     `cuda_not_stock` and `cpu_not_stock` are the packages by which these two runs are not stock;
@@ -58,7 +58,7 @@ class ComparedCount(NamedTuple):
     ``why`` holds what explains a difference, and nothing where there is none.
     """
 
-    pair: Pair
+    pair: ComparedPair
     case: str
     start: StartKind
     counter: str
@@ -108,7 +108,7 @@ class Prediction:
     ``reason`` says why it is not predicted, or why CUDA did not start; None where it is predicted.
     """
 
-    pair: Pair
+    pair: ComparedPair
     case: str
     started: bool
     reason: CaseEnded | NotRunOnCpu | Recorded | Error | None
@@ -166,16 +166,18 @@ class Agreement:
     pair on the CPU: nothing was predicted there, rightly or wrongly.
     """
 
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[ComparedPair, ...] = ()
     counts: tuple[ComparedCount, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     one_sided: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
 
     @cached_property
-    def by_case(self) -> Mapping[Pair, Mapping[str, list[ComparedCount]]]:
+    def by_case(self) -> Mapping[ComparedPair, Mapping[str, list[ComparedCount]]]:
         """The counts of each pair, by case."""
-        found: dict[Pair, dict[str, list[ComparedCount]]] = {pair: {} for pair in self.pairs}
+        found: dict[ComparedPair, dict[str, list[ComparedCount]]] = {
+            pair: {} for pair in self.pairs
+        }
         for pair, counts in groupby(self.counts, attrgetter("pair")):
             cases = found[pair]
             for case, counts_of_case in groupby(counts, attrgetter("case")):
@@ -183,9 +185,9 @@ class Agreement:
         return found
 
     @cached_property
-    def figures_of(self) -> Mapping[Pair, Mapping[str, Figures]]:
+    def figures_of(self) -> Mapping[ComparedPair, Mapping[str, Figures]]:
         """The figures of each case of each pair."""
-        found: dict[Pair, dict[str, Figures]] = {pair: {} for pair in self.pairs}
+        found: dict[ComparedPair, dict[str, Figures]] = {pair: {} for pair in self.pairs}
         for pair, predictions in groupby(self.predictions, attrgetter("pair")):
             cases, counts = found[pair], self.by_case[pair]
             for prediction in predictions:
@@ -232,7 +234,7 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
         releases = _releases(record)
         if releases is not None:
             found.setdefault(releases, {"cuda": [], "cpu": []})[record.platform].append(record)
-    pairs: list[Pair] = []
+    pairs: list[ComparedPair] = []
     counts: list[ComparedCount] = []
     predictions: list[Prediction] = []
     one_sided: set[str] = set()
@@ -246,7 +248,7 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
         if not ran or not by_platform["cpu"]:
             continue
         cuda, cpu = _preferred(list(product(ran, by_platform["cpu"])))
-        pair = Pair(
+        pair = ComparedPair(
             torch=torch,
             vllm=vllm,
             cuda=cuda.cell,
@@ -378,7 +380,7 @@ def _rank(cuda: Record, cpu: Record) -> tuple[int, int, bool, str, str]:
     )
 
 
-def _prediction(pair: Pair, case: Case, other: Case | None, cpu: Record) -> Prediction:
+def _prediction(pair: ComparedPair, case: Case, other: Case | None, cpu: Record) -> Prediction:
     predicted = partial(Prediction, pair=pair, case=case.case)
     if not case.starts:
         started = StartKind.COLD if other and other.starts else None
@@ -398,7 +400,7 @@ def _ended(case: Case, platform: Platform, cpu_start: StartKind | None = None) -
 
 
 def _counts(
-    pair: Pair, case: Case, other: Case | None, explanations: Explanations
+    pair: ComparedPair, case: Case, other: Case | None, explanations: Explanations
 ) -> Iterable[ComparedCount]:
     for start in STARTS:
         seen = case.started(start)

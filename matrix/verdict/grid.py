@@ -34,7 +34,7 @@ from matrix.verdict.ladder import Progress, RunEvidence, assess, badness, eviden
 
 Resolves = Callable[[Cell, Platform], Answer | None]
 Links = Callable[[Cell], Answer | None]
-Seen = Mapping[tuple[Cell, str], RunEvidence]
+RunsSeen = Mapping[tuple[Cell, str], RunEvidence]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +207,7 @@ def survey(
     *,
     resolves: Resolves = lambda _cell, _platform: None,
     links: Links = lambda _cell: None,
-    seen: Seen | None = None,
+    seen: RunsSeen | None = None,
 ) -> Grid:
     """Return the grid of all these releases by `resolves`, `links` and the records (`seen`).
 

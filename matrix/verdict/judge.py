@@ -78,7 +78,7 @@ class CaseVerdict:
     case: str
     verdict: Verdict
     rung: Rung | None = None
-    reason: reasons.Reason | None = None
+    reason: reasons.VerdictReason | None = None
     differences: tuple[Difference, ...] = ()
     expected: Mapping[StartKind, Mapping[str, Expected]] = field(default_factory=dict)
     no_rule: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ class CellVerdict:
 
     verdict: Verdict
     rung: Rung | None = None
-    reason: reasons.Reason | None = None
+    reason: reasons.VerdictReason | None = None
     cases: tuple[CaseVerdict, ...] = ()
     departures: tuple[Departure, ...] | None = None
     provisional: Provisional | None = None
@@ -288,7 +288,7 @@ def _set_aside(
     as required and that the failure names.
     """
     fails = verdict.verdict == Verdict.INCOMPATIBLE
-    reason: reasons.Reason
+    reason: reasons.VerdictReason
     if fails and cause is not None:
         reason = reasons.PackageFails(departure=cause, reason=verdict.reason)
     elif apart and (fails or verdict.verdict == Verdict.DRIFT):
@@ -306,7 +306,7 @@ def _set_aside(
     )
 
 
-def _untested(case: str, reason: reasons.Reason) -> CaseVerdict:
+def _untested(case: str, reason: reasons.VerdictReason) -> CaseVerdict:
     return CaseVerdict(case=case, verdict=Verdict.UNTESTED, reason=reason)
 
 
@@ -381,7 +381,7 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
     no_rule = tuple(start for start in STARTS if start not in expected and start not in compared)
     if differences:
         verdict, rung = Verdict.DRIFT, "as expected"
-        why: reasons.Reason | None = _drift(differences, telling(events_of(case)))
+        why: reasons.VerdictReason | None = _drift(differences, telling(events_of(case)))
     elif no_rule or provisional is not None:
         verdict, rung = Verdict.UNTESTED, Rung.STARTS_WARM
         comparison = None if provisional is None else provisional.comparison

@@ -19,7 +19,7 @@ from matrix.checks.lookup import Answer
 from matrix.record.model import RUNGS, Departure, Platform, Record, Rung
 from matrix.rules.provisional import Provisional
 from matrix.verdict.judge import CellVerdict
-from matrix.verdict.reasons import Checked, Reason, failure_key, first_line
+from matrix.verdict.reasons import Checked, VerdictReason, failure_key, first_line
 from matrix.verdict.states import VERDICTS, StepState, Verdict
 
 CHEAP = RUNGS[:3]
@@ -53,7 +53,7 @@ class RunEvidence:
     verdict: Verdict
     passed: frozenset[Rung]
     fails: Rung | None
-    reason: Reason | None
+    reason: VerdictReason | None
     day: str
     part: Part | None = None
     not_stock: tuple[Departure, ...] = ()
@@ -81,7 +81,7 @@ class LadderStep:
 
     rung: Rung
     state: StepState
-    reason: Reason | None = None
+    reason: VerdictReason | None = None
     by_record: bool = False
     cause: tuple[AnyFact, ...] = ()
     promised: bool = False
@@ -106,7 +106,7 @@ class Contradiction(NamedTuple):
 
     code: ContradictionCode
     day: str
-    reason: Reason | None
+    reason: VerdictReason | None
     asked: str | None = None
 
 
@@ -126,7 +126,7 @@ class Progress:
     verdict: Verdict
     reached: Rung | None
     fails: Rung | None
-    reason: Reason | None
+    reason: VerdictReason | None
     off_pin: bool
     ran: RunEvidence | None = None
     contradictions: tuple[Contradiction, ...] = ()
@@ -177,7 +177,7 @@ class Progress:
         return tuple(rung for rung in self.unknown if level(rung) < top)
 
     @property
-    def cause(self) -> Reason | None:
+    def cause(self) -> VerdictReason | None:
         """The reason in the form that pairs which fail alike share; None where nothing fails."""
         if self.fails is None:
             return None
@@ -185,13 +185,13 @@ class Progress:
         return _checked(step.cause) or self.reason
 
     @property
-    def without(self) -> Reason | None:
+    def without(self) -> VerdictReason | None:
         """Which features do not link where the core does, and why; None where all do."""
         links = self.steps[RUNGS.index(Rung.LINKS)]
         return links.reason if links.state == StepState.PASSED else None
 
     @property
-    def without_cause(self) -> Reason | None:
+    def without_cause(self) -> VerdictReason | None:
         """`without` in the form that pairs which lack features for like reasons share."""
         return _checked(self.steps[RUNGS.index(Rung.LINKS)].cause) if self.without else None
 
@@ -418,7 +418,7 @@ def _contradictions(
     """Yield each cheap rung whose answer the run disproved."""
 
     def found(
-        code: ContradictionCode, reason: Reason | None, asked: str | None = None
+        code: ContradictionCode, reason: VerdictReason | None, asked: str | None = None
     ) -> Contradiction:
         return Contradiction(code=code, day=ran.day, reason=first_line(reason), asked=asked)
 

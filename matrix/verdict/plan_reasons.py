@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from matrix._util.enums import StrEnum
 from matrix.record.model import Departure, ErrorKind
-from matrix.verdict.reasons import Reason
+from matrix.verdict.reasons import VerdictReason
 
 
 class PlanCode(StrEnum):
@@ -202,7 +202,7 @@ class FlagChange(NamedTuple):
     asked: str
 
 
-class OtherFlags(NamedTuple):
+class RanWithOtherFlags(NamedTuple):
     """Its run had other values of the flags that are asked for."""
 
     flags: tuple[FlagChange, ...]
@@ -258,7 +258,7 @@ class ObservedLess(NamedTuple):
 class CannotWork(NamedTuple):
     """The static checks say that the cell cannot work."""
 
-    reason: Reason | None
+    reason: VerdictReason | None
     code: Literal[PlanCode.CANNOT_WORK] = PlanCode.CANNOT_WORK
 
 
@@ -272,7 +272,7 @@ KeyDifference = (
     | OtherMachine
     | OtherGpu
     | OtherDriver
-    | OtherFlags
+    | RanWithOtherFlags
 )
 """A part of the key of a cell in which a record differs from what would run here and now."""
 

@@ -149,7 +149,7 @@ class PackageFails(NamedTuple):
     """
 
     departure: Departure
-    reason: Reason | None
+    reason: VerdictReason | None
     code: Literal[ReasonCode.PACKAGE_FAILS] = ReasonCode.PACKAGE_FAILS
 
 
@@ -162,7 +162,7 @@ class NotStock(NamedTuple):
     departures: tuple[Departure, ...]
     verdict: Verdict
     rung: Rung | None
-    reason: Reason | None
+    reason: VerdictReason | None
     code: Literal[ReasonCode.NOT_STOCK] = ReasonCode.NOT_STOCK
 
 
@@ -173,7 +173,7 @@ class GoesOn(NamedTuple):
     """
 
     verdict: Verdict | None = None
-    reason: Reason | None = None
+    reason: VerdictReason | None = None
     code: Literal[ReasonCode.GOES_ON] = ReasonCode.GOES_ON
 
 
@@ -187,11 +187,11 @@ class OfCase(NamedTuple):
     """The reason is that of one case, which decides for the cell."""
 
     case: str
-    reason: Reason
+    reason: VerdictReason
     code: Literal[ReasonCode.OF_CASE] = ReasonCode.OF_CASE
 
 
-Reason = (
+VerdictReason = (
     Recorded
     | Checked
     | Error
@@ -229,7 +229,7 @@ def rung_reason(rung: RungResult) -> Recorded | FailedAt:
     return recorded(rung.reason) or FailedAt(rung=rung.rung)
 
 
-def failure_key(reason: Reason | None) -> str:
+def failure_key(reason: VerdictReason | None) -> str:
     """Return what stands for a reason where failures are compared, "" for none.
 
     Waivers hold signatures that are made from it, so it stays as it is when a sentence changes.
@@ -259,7 +259,7 @@ def failure_key(reason: Reason | None) -> str:
     return text or ""
 
 
-def first_line(reason: Reason | None) -> Reason | None:
+def first_line(reason: VerdictReason | None) -> VerdictReason | None:
     r"""Return a reason with the first line alone of its text; None where there is none.
 
     The facts of a check have one line in words.

@@ -282,7 +282,7 @@ def _flags(ran: Mapping[str, object], asked: Mapping[str, object]) -> Iterable[_
         if name in ran and flag_text(ran[name]) != flag_text(value)
     )
     if changes:
-        yield KeyPart.FLAGS, (reasons.OtherFlags(flags=changes),)
+        yield KeyPart.FLAGS, (reasons.RanWithOtherFlags(flags=changes),)
     if not asked.keys() <= ran.keys():
         yield KeyPart.FLAGS, None
 

@@ -19,7 +19,7 @@ from matrix.catalog.requirements import known_requirements
 from matrix.record.model import Departure, ErrorKind, Outcome, Record, Why
 from matrix.record.stock import (
     TORCH_FAMILY,
-    Environment,
+    InstalledPackages,
     attributed,
     departures,
     named_by,
@@ -109,7 +109,7 @@ def _of_line(
     Most environments have most packages in common: `benchmarks/departures.py`.
     """
     found = departures(
-        Environment(
+        InstalledPackages(
             versions={"vllm": ""} if installed is None else {"vllm": "", name: installed},
             requires=lambda package: (line,) if package == "vllm" else (),
             twice={},

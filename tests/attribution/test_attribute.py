@@ -190,7 +190,9 @@ SINCE_020, UNTIL_021 = minor("0.19.0", "0.20.0"), minor("0.20.0", "0.21.0")
         ([bad("2.11.0", at="starts cold")], Cause.UNKNOWN, reasons.NoCleanNeighbour()),
     ],
 )
-def test_the_rules(near: Sequence[Record], answer: Cause, reason: reasons.Reason) -> None:
+def test_the_rules(
+    near: Sequence[Record], answer: Cause, reason: reasons.AttributionReason
+) -> None:
     found = of("2.12.0", bad("2.12.0"), *near, platform="cpu")
     assert (found.answer, found.reason) == (answer, reason)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.attribution.observations import FAILING_RUNGS, Key, Observation, ObservationEnd
+from matrix.attribution.observations import FAILING_RUNGS, CounterKey, Observation, ObservationEnd
 from matrix.attribution.symptoms import (
     COMPARED_KEYS,
     State,
@@ -34,7 +34,7 @@ SAVED, TOTAL = "num_compiled_artifacts_saved", "aot_autograd.total"
 WARM, COLD = ("warm", SAVED), ("cold", TOTAL)
 
 
-def ran(counters: Mapping[Key, int], **more: Any) -> Observation:
+def ran(counters: Mapping[CounterKey, int], **more: Any) -> Observation:
     return Observation(
         cell=CELL,
         platform=Platform.CPU,

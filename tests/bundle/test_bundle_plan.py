@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.bundle import plan as bundle
-from matrix.bundle.manifest import BundleCell, Item, Package
+from matrix.bundle.manifest import BundleCell, BundleItem, Package
 from matrix.bundle.plan import BundlePlanError, Have
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.lock import LockFileError, Pinned, Target, parse_lock
@@ -224,10 +224,10 @@ def test_the_manifest_obeys_its_schema() -> None:
             )
         ],
         files=[
-            Item(name="wheels/vllm.whl", bytes=3, sha256="c" * 64, published="d" * 64),
-            Item(name="wheels/uv.whl", bytes=1, sha256="e" * 64),
+            BundleItem(name="wheels/vllm.whl", bytes=3, sha256="c" * 64, published="d" * 64),
+            BundleItem(name="wheels/uv.whl", bytes=1, sha256="e" * 64),
         ],
-        parts=[Item(name="part-000", bytes=5, sha256="f" * 64)],
+        parts=[BundleItem(name="part-000", bytes=5, sha256="f" * 64)],
     )
     schema = json.loads((resources.files("matrix") / "data" / "bundle.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)

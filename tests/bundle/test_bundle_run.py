@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from bundles import CELL, FILES, item, run, write_bundle
 from matrix.bundle import run as offline
-from matrix.bundle.manifest import BundleCell, BundleError, Item, Manifest, faults, read_manifest
+from matrix.bundle.manifest import (
+    BundleCell,
+    BundleError,
+    BundleItem,
+    Manifest,
+    faults,
+    read_manifest,
+)
 
 
 @pytest.mark.parametrize("size", [0, 1000, 1 << 30])
@@ -128,7 +135,7 @@ def test_parts_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", FILES, 4096)
     manifest = read_manifest(bundle)
     fewer = {name: file for name, file in manifest.files.items() if name != "project/a.py"}
-    more = {**manifest.files, "b": Item(name="b", bytes=1, sha256="")}
+    more = {**manifest.files, "b": BundleItem(name="b", bytes=1, sha256="")}
     for files, message in ((fewer, "which is not theirs"), (more, "the parts lack b")):
         changed: Manifest = dataclasses.replace(manifest, files=files)
         with pytest.raises(BundleError, match=message):

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from bundles import CELL, FILES, item, run, write_bundle
 from matrix.bundle import run as offline
-from matrix.bundle.manifest import BundleError, Item, faults, read_manifest
+from matrix.bundle.manifest import BundleError, BundleItem, faults, read_manifest
 from matrix.bundle.parts import Parts
 
 LINE = {"name": "torch", "version": "2.11.0", "wheel": "wheels/a.whl"}
@@ -106,7 +106,7 @@ def test_a_line_of_a_lock_has_its_form(
     assert "is not a manifest" in refused(bundle, tmp_path / "work", capsys)
 
 
-def _archive(folder: Path, member: tarfile.TarInfo, size: int = 1 << 20) -> list[Item]:
+def _archive(folder: Path, member: tarfile.TarInfo, size: int = 1 << 20) -> list[BundleItem]:
     """Write the parts of an archive that holds the files, and one member more."""
     pieces = Parts(folder, size, "part")
     with tarfile.open(fileobj=pieces, mode="w|") as archive:  # type: ignore[call-overload]
@@ -118,7 +118,7 @@ def _archive(folder: Path, member: tarfile.TarInfo, size: int = 1 << 20) -> list
     return pieces.done()
 
 
-def _parts(bundle: Path, parts: list[Item]) -> None:
+def _parts(bundle: Path, parts: list[BundleItem]) -> None:
     data = json.loads((bundle / "bundle.json").read_text())
     data["parts"] = [
         {"name": part.name, "bytes": part.bytes, "sha256": part.sha256} for part in parts
@@ -159,7 +159,7 @@ def test_parts_that_are_no_archive_are_one_line(content: bytes) -> None:
         bundle = write_bundle(Path(name, "b"), FILES)
         (bundle / "part-000").write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        _parts(bundle, [Item(name="part-000", bytes=len(content), sha256=digest)])
+        _parts(bundle, [BundleItem(name="part-000", bytes=len(content), sha256=digest)])
         manifest = read_manifest(bundle)
         with pytest.raises(BundleError) as caught:
             offline._untar(manifest, bundle, Path(name, "out"))

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from local_index import Served
 from matrix._util.addresses import compare_address
-from matrix.catalog.candidates.channels import Place, place_of
+from matrix.catalog.candidates.channels import ChosenIndex, place_of
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.model import Commit, OnCuda, OnIndex
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.series import Commits, CommitWheels, Nightlies, StepError
-from matrix.catalog.candidates.steps import Step, commit_steps, ends_of, nightly_steps
+from matrix.catalog.candidates.steps import LineStep, commit_steps, ends_of, nightly_steps
 from matrix.catalog.cells import Made, candidate_project
 from matrix.catalog.index import FetchError, Index, PublishedFile
 from matrix.catalog.projects import Project
@@ -30,7 +30,9 @@ from nightlies import LINUX, publish, serve_nightlies
 from vllm_tree import commit_all, write_tree
 
 DAYS = (date(2026, 11, 20), date(2026, 11, 28))
-PLACE = Place(address="https://i.example/", index="https://i.example/", channel="nightly/cu130")
+PLACE = ChosenIndex(
+    address="https://i.example/", index="https://i.example/", channel="nightly/cu130"
+)
 
 
 def quiet(_: str) -> None:
@@ -67,7 +69,7 @@ def days(*versions: str, first: date = DAYS[0], last: date = DAYS[1]) -> list[st
 def test_a_step_is_a_day_with_a_name_of_its_own() -> None:
     files = [file(f"2.16.0.dev202611{day}+cu130") for day in (28, 20, 27)]
     assert nightly_steps(Project.TORCH, PLACE, files, *DAYS) == tuple(
-        Step(
+        LineStep(
             name=f"torchnightly202611{day}",
             label=f"2.16.0.dev202611{day}+cu130",
             point=f"2026-11-{day}",
@@ -132,7 +134,7 @@ def test_an_index_without_a_line_is_one_line(versions: list[str], fault: str) ->
 def test_every_name_is_that_of_a_candidate_and_of_one_day(
     every: list[date], channel: str | None
 ) -> None:
-    place = Place(address="https://i.example/", index="https://i.example/", channel=channel)
+    place = ChosenIndex(address="https://i.example/", index="https://i.example/", channel=channel)
     files = [file(f"2.16.0.dev{day:%Y%m%d}") for day in every]
     steps = nightly_steps(Project.TORCH, place, files, min(every), max(every))
     assert [step.point for step in steps] == [day.isoformat() for day in sorted(every)]
@@ -277,7 +279,7 @@ def wheels(served: Served) -> CommitWheels:
         steps=steps,
         python="3.12",
         releases=load_releases(),
-        place_of=lambda commit: Place(
+        place_of=lambda commit: ChosenIndex(
             address=served.url, index=f"{served.url}{commit}", channel=f"commit/{commit}"
         ),
     )

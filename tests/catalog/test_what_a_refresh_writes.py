@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from matrix.catalog.index import PublishedFile
 from matrix.catalog.package_metadata import MetadataError, ReleaseMetadata
 from matrix.catalog.refresh_merge import (
-    Rows,
+    ReleaseRows,
     changes,
     complete,
     followed,
@@ -47,7 +47,7 @@ def torch(version: str, **facts: Any) -> dict[str, Any]:
     return {"version": version, "source": "wheel", **facts}
 
 
-def rows(**projects: list[dict[str, Any]]) -> Rows:
+def rows(**projects: list[dict[str, Any]]) -> ReleaseRows:
     return {
         project: {str(row["version"]): row for row in releases}
         for project, releases in projects.items()
@@ -68,8 +68,8 @@ NAMES = [
 ]
 
 
-def all_merged(names: list[str]) -> Rows:
-    found: Rows = {}
+def all_merged(names: list[str]) -> ReleaseRows:
+    found: ReleaseRows = {}
     for version, files in followed("torch", [file(name, "torch") for name in names]).items():
         found = merge(found, "torch", version, files, READ)
     return found

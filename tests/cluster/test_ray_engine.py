@@ -12,10 +12,10 @@ from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
 from matrix.catalog.releases_file import load_releases
 from matrix.record.reader import read
 from matrix.run.cluster import Cluster, joined, nodes_of
-from matrix.run.job import Estimate, HowEnded, Job, JobEnd, WhyNot
+from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand
 from matrix.run.ray_engine import RayEngine
-from matrix.run.run_state import Begun, Event, Happened, RunState
+from matrix.run.run_state import Begun, Happened, RunEvent, RunState
 from matrix.run.schedule import Schedule
 from matrix.run.watcher import Working
 from ray_nodes import Nodes
@@ -41,7 +41,7 @@ def job(name: str, round_: int = 1) -> Job:
         environment=name,
         platform="cpu",
         round=round_,
-        estimate=Estimate(build_seconds=1, run_seconds=2),
+        estimate=JobEstimate(build_seconds=1, run_seconds=2),
         demand=Demand(cores=1, memory_mib=100, disk_mib=10),
     )
 
@@ -134,7 +134,7 @@ class Joins(Seen):
         super().__init__()
         self.nodes, self.fake, self.number = nodes, fake, -1
 
-    def event(self, event: Event) -> None:
+    def event(self, event: RunEvent) -> None:
         super().event(event)
         if event.end is not None:
             (self.fake.here / "go").touch()
@@ -149,7 +149,7 @@ def test_a_node_that_joins_late_gets_work(fake_tox: FakeTox, three: Nodes) -> No
     fake_tox.told(vllm019={"run": "hangs"}, vllm016={})
     with joined(ROOT, three.address) as cluster:
         joins = Joins(three, fake_tox)
-        first = replace(job(TORCH210), estimate=Estimate(build_seconds=1, run_seconds=9))
+        first = replace(job(TORCH210), estimate=JobEstimate(build_seconds=1, run_seconds=9))
         ends, _ = carry_out(fake_tox, cluster, first, job(TORCH29), watched=joins, most=1)
     by_job = {end.job: end for end in ends}
     late = by_job[job(TORCH29).key]

@@ -8,7 +8,7 @@ from matrix.catalog.cells import Cell
 from matrix.commands.run_sites import OnRay
 from matrix.errors import MatrixError
 from matrix.run.cluster import Cluster, Node
-from matrix.run.job import Estimate, Job
+from matrix.run.job import Job, JobEstimate
 from matrix.run.machine import Demand, Gpu, Machine
 from matrix.run.task import Present
 
@@ -31,7 +31,7 @@ def job(python: str = "3.11", disk: int = 10_000) -> Job:
         cell=cell,
         environment=cell.name,
         platform="cpu",
-        estimate=Estimate(build_seconds=1, run_seconds=1),
+        estimate=JobEstimate(build_seconds=1, run_seconds=1),
         demand=Demand(cores=1, memory_mib=4096, disk_mib=disk),
     )
 

@@ -1,9 +1,9 @@
-"""How long a module and a function are, how many arguments it has, and names of loop variables."""
+"""How long a module and a function are, its arguments; names of loop variables and of types."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,37 @@ def functions(source: str) -> Iterator[tuple[str, int, int]]:
             arguments = [*node.args.posonlyargs, *node.args.args]
             count = sum(argument.arg not in {"self", "cls"} for argument in arguments)
             yield node.name, node.end_lineno - node.lineno + 1, count
+
+
+def types(source: str) -> Iterator[str]:
+    """Every class and alias of a type that a module defines for others.
+
+    An alias is what is assigned to a name of capitalised words, such as `Key = tuple[str, str]`.
+    """
+    for node in ast.parse(source).body:
+        match node:
+            case ast.ClassDef(name=name):
+                names = [name]
+            case ast.Assign(targets=targets):
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names = [name]
+            case _:
+                names = []
+        yield from (name for name in names if name[0].isupper() and not name.isupper())
+
+
+def homonyms(modules: Mapping[str, str]) -> list[str]:
+    """Return the types of one name that several modules define, a line each."""
+    homes: dict[str, list[str]] = {}
+    for module, source in modules.items():
+        for name in dict.fromkeys(types(source)):
+            homes.setdefault(name, []).append(module)
+    return [
+        f"{name}: {', '.join(sorted(places))}"
+        for name, places in sorted(homes.items())
+        if len(places) > 1
+    ]
 
 
 def test_every_folder_is_read() -> None:
@@ -115,3 +146,25 @@ def test_a_function_is_measured() -> None:
     inner = "        def g(a, /, b, *, c):\n            pass\n"
     source = f"class C:\n    @property\n    def f(self):\n{inner}"
     assert list(functions(source)) == [("f", 3, 0), ("g", 2, 2)]
+
+
+def test_a_name_of_a_type_stands_once_in_the_package() -> None:
+    """It says what it is: of two `Environment` nobody knows which one a line means."""
+    package = {name: source for name, source in MODULES.items() if name.startswith("matrix/")}
+    assert homonyms(package) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["class Key: pass", "Key = tuple[str, str]", "Key: TypeAlias = 'str | None'"]
+)
+def test_a_second_type_of_a_name_is_found(source: str) -> None:
+    found = homonyms({"a.py": source, "b.py": "class Key: pass", "c.py": "class Other: pass"})
+    assert found == ["Key: a.py, b.py"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["class _Key: pass", "KEY = 1", "class Other:\n    class Key: pass", "from a import Key"],
+)
+def test_what_others_cannot_mix_up_is_not_a_second_type(source: str) -> None:
+    assert homonyms({"a.py": source, "b.py": "class Key: pass"}) == []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from matrix.record.model import By, Departure, Why
 from matrix.record.stock import (
-    Environment,
+    InstalledPackages,
     attributed,
     departures,
     named_by,
@@ -37,7 +37,7 @@ def look(
     def required(name: str) -> Sequence[str]:
         return requires.get(name, ())
 
-    return departures(Environment(versions=versions, requires=required, twice=twice or {}))
+    return departures(InstalledPackages(versions=versions, requires=required, twice=twice or {}))
 
 
 def departed(found: tuple[Departure, ...]) -> list[tuple[str, str, str | None, str]]:

@@ -12,7 +12,7 @@ import pytest
 from answers import COUNT, FAILURE, FLAG, ONE, RERUN, SAVED, TORCH
 from attributions import FLASHINFER
 from matrix.attribution import reasons
-from matrix.attribution.model import Cause, FlagChange
+from matrix.attribution.model import Cause, FlagDifference
 from matrix.attribution.symptoms import Symptom
 from matrix.record.defaults import DefaultChange
 from matrix.record.model import DefaultValue, Platform
@@ -87,10 +87,10 @@ FAILS_ALONG = (
 
 
 def words(
-    reason: reasons.Reason,
+    reason: reasons.AttributionReason,
     answer: Cause = Cause.UNKNOWN,
     symptom: Symptom = FAILURE,
-    flags: Sequence[FlagChange] = (),
+    flags: Sequence[FlagDifference] = (),
 ) -> str:
     return sentence(
         replace(ONE, reason=reason, answer=answer, symptoms=(symptom,), flags=tuple(flags))
@@ -154,7 +154,7 @@ def test_changed_defaults_are_a_hint_with_both_values() -> None:
 
 
 def test_flags_are_named_at_the_nearest_clean_release_of_their_axis() -> None:
-    flags = [FLAG, FlagChange(flag="Y", here="a", there=None)]
+    flags = [FLAG, FlagDifference(flag="Y", here="a", there=None)]
     assert words(reasons.AxisChanges(change=VLLM), Cause.VLLM, flags=flags).endswith(
         ", with another default of VLLM_X (False at vLLM 0.21.0, True here) and Y (None at vLLM"
         " 0.21.0, a here)"

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from answers import COUNT, FAILURE, ONE, SAVED, TORCH
 from attributions import FLASHINFER
 from matrix.attribution import reasons
-from matrix.attribution.model import Cause, FlagChange
+from matrix.attribution.model import Cause, FlagDifference
 from matrix.attribution.observations import FAILING_RUNGS
 from matrix.attribution.symptoms import Symptom
 from matrix.record.model import Platform
@@ -84,10 +84,10 @@ FAILS_ALONG = (
 
 
 def words(
-    reason: reasons.Reason,
+    reason: reasons.AttributionReason,
     answer: Cause = Cause.UNKNOWN,
     symptom: Symptom = FAILURE,
-    flags: Sequence[FlagChange] = (),
+    flags: Sequence[FlagDifference] = (),
 ) -> str:
     return sentence(
         replace(ONE, reason=reason, answer=answer, symptoms=(symptom,), flags=tuple(flags))
@@ -342,7 +342,7 @@ def words(
     ],
 )
 def test_each_reason_is_a_sentence(
-    reason: reasons.Reason, answer: Cause, failure: str, count: str
+    reason: reasons.AttributionReason, answer: Cause, failure: str, count: str
 ) -> None:
     assert words(reason, answer) == failure
     assert words(reason, answer, COUNT) == count

@@ -27,7 +27,7 @@ TEXT = reasons.Recorded(text="KeyError: x")
 EVENT = StartEvent(start=StartKind.WARM, kind=EventKind.LOAD_FAILED, text="no key", count=2)
 LAST = LastRelease(vllm="0.33", torch="2.14")
 
-SENTENCES: list[tuple[reasons.Reason, str]] = [
+SENTENCES: list[tuple[reasons.VerdictReason, str]] = [
     (TEXT, "KeyError: x"),
     (reasons.Checked(facts=quoted("needs c10::f()")), "needs c10::f()"),
     (reasons.Checked(facts=quoted("no certifi"), asked="x"), "no certifi (asked on x)"),
@@ -94,12 +94,12 @@ SENTENCES: list[tuple[reasons.Reason, str]] = [
 
 
 @pytest.mark.parametrize(("reason", "sentence"), SENTENCES)
-def test_a_reason_has_its_sentence(reason: reasons.Reason, sentence: str) -> None:
+def test_a_reason_has_its_sentence(reason: reasons.VerdictReason, sentence: str) -> None:
     assert reason_words(reason) == sentence
 
 
 def test_every_reason_is_tried_and_has_a_code_of_its_own() -> None:
-    every = get_args(reasons.Reason)
+    every = get_args(reasons.VerdictReason)
     assert {type(reason) for reason, _ in SENTENCES} == {*every}
     codes = [kind._field_defaults["code"] for kind in every]
     assert sorted(codes) == sorted(reasons.ReasonCode)
@@ -107,7 +107,7 @@ def test_every_reason_is_tried_and_has_a_code_of_its_own() -> None:
 
 @pytest.mark.parametrize(("reason", "sentence"), SENTENCES)
 def test_the_json_of_a_reason_has_its_code_and_its_operands(
-    reason: reasons.Reason, sentence: str
+    reason: reasons.VerdictReason, sentence: str
 ) -> None:
     found = json.loads(json.dumps(because(reason)))
     assert found["code"] == reason.code
@@ -158,7 +158,7 @@ def test_signatures_are_made_from_what_does_not_depend_on_the_sentences() -> Non
     ],
 )
 def test_the_first_line_of_a_reason(
-    reason: reasons.Reason | None, line: reasons.Reason | None
+    reason: reasons.VerdictReason | None, line: reasons.VerdictReason | None
 ) -> None:
     assert reasons.first_line(reason) == line
 
@@ -186,7 +186,7 @@ OF_A_KEY: dict[plan_reasons.PlanReason, str] = {
     plan_reasons.OtherDriver(ran="570.86", here="580.159"): (
         "ran with NVIDIA driver 570.86, here 580.159"
     ),
-    plan_reasons.OtherFlags(flags=(plan_reasons.FlagChange("VLLM_A", "1", "0"),)): (
+    plan_reasons.RanWithOtherFlags(flags=(plan_reasons.FlagChange("VLLM_A", "1", "0"),)): (
         "ran with VLLM_A=1, asked for 0"
     ),
     plan_reasons.TooOld(days=40, most=1): "ran 40 days ago, and a record may be 1 day old",

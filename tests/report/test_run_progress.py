@@ -27,9 +27,9 @@ from matrix.report.run_progress import (
 )
 from matrix.report.run_watchers import LineWatcher, TableWatcher, table
 from matrix.run.environments import LINKED_MIB
-from matrix.run.job import Estimate, HowEnded, Job, JobEnd, WhyNot
+from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Lack, Resource
-from matrix.run.run_state import Event, Happened
+from matrix.run.run_state import Happened, RunEvent
 from matrix.run.stage import Stage
 from matrix.run.task import Task, TaskKind
 from matrix.run.watcher import Working
@@ -41,7 +41,7 @@ def job(minor: int = 19, *, disk: int = 10240, build: float = 150, run: float = 
         cell=cell,
         environment=cell.name,
         platform="cpu",
-        estimate=Estimate(build_seconds=build, run_seconds=run),
+        estimate=JobEstimate(build_seconds=build, run_seconds=run),
         demand=Demand(disk_mib=disk),
     )
 
@@ -69,9 +69,9 @@ def at_work(
     return Working(task=task(of, kind, number), began=0.0, stage=stage)
 
 
-def event(what: Happened, of: Job = A, **more: object) -> Event:
+def event(what: Happened, of: Job = A, **more: object) -> RunEvent:
     values = {"environment": of.environment, "job": of.key, **more}
-    return Event(what=what, at=0.0, **values)  # type: ignore[arg-type]
+    return RunEvent(what=what, at=0.0, **values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def event(what: Happened, of: Job = A, **more: object) -> Event:
         (event(Happened.LOST, machine="n"), "n: is lost; what ran there runs elsewhere"),
     ],
 )
-def test_each_event_has_a_line(happened: Event, line: str | None) -> None:
+def test_each_event_has_a_line(happened: RunEvent, line: str | None) -> None:
     assert event_line(happened, JOBS) == line
 
 

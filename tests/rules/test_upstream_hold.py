@@ -13,7 +13,7 @@ from matrix.report.upstream_tests import contradictions, render_held
 from matrix.rules.expectations import Expectations, PublishedCounters, Rule
 from matrix.rules.expectations_file import load_expectations
 from matrix.rules.upstream.file import load_upstream
-from matrix.rules.upstream.hold import Held, hold, our_case, torches_of
+from matrix.rules.upstream.hold import UpstreamComparison, hold, our_case, torches_of
 from matrix.rules.upstream.model import (
     FLAG,
     ByTorch,
@@ -56,12 +56,12 @@ def rule(saved: int = 4, **facts: Any) -> Rule:
     return Rule(**given | facts)
 
 
-def held(rules: Rule | tuple[Rule, ...], *releases: UpstreamRelease) -> Held:
+def held(rules: Rule | tuple[Rule, ...], *releases: UpstreamRelease) -> UpstreamComparison:
     rules = (rules,) if isinstance(rules, Rule) else rules
     return hold(Upstream(releases=releases), Expectations(rules=rules), TORCHES)
 
 
-def counts(found: Held) -> tuple[int, int, int, int, int]:
+def counts(found: UpstreamComparison) -> tuple[int, int, int, int, int]:
     """Return how many there are, agree, contradict, were measured otherwise, have no rule."""
     return (
         found.numbers,

@@ -20,7 +20,7 @@ from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.file import load_candidates
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.series import StepError
-from matrix.catalog.candidates.steps import Step
+from matrix.catalog.candidates.steps import LineStep
 from matrix.catalog.cells import Cell
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
@@ -44,26 +44,26 @@ class Nights:
     repository: str | None = "https://github.com/o/r"
 
     @property
-    def steps(self) -> Sequence[Step]:
+    def steps(self) -> Sequence[LineStep]:
         days = [f"202611{day:02}" for day in range(1, self.count + 1)]
         return [
-            Step(
+            LineStep(
                 name=f"torchnightly{day}", label=f"2.16.0.dev{day}", point=day,
                 version=f"2.16.0.dev{day}",
             )
             for day in days
         ]  # fmt: skip
 
-    def revision(self, step: Step, candidate: Candidate | None) -> str | None:
+    def revision(self, step: LineStep, candidate: Candidate | None) -> str | None:
         return None if candidate is None else f"r{step.point}"
 
-    def make(self, step: Step) -> Candidate:
+    def make(self, step: LineStep) -> Candidate:
         self.made.append(step.name)
         if int(step.point[-2:]) - 1 in self.gone:
             raise StepError("it is gone")
         return torch_candidate(step.name, step.label)
 
-    def is_of(self, step: Step, candidate: Candidate) -> bool:
+    def is_of(self, step: LineStep, candidate: Candidate) -> bool:
         return candidate.version == step.version
 
 
@@ -259,7 +259,7 @@ def test_ends_as_asked_are_searched(tmp_path: Path) -> None:
 
 def test_a_fault_of_the_whole_line_ends_it(tmp_path: Path) -> None:
     class Down(Nights):
-        def make(self, step: Step) -> Candidate:
+        def make(self, step: LineStep) -> Candidate:
             raise MatrixError(f"the index does not answer {step.name}")
 
     with pytest.raises(MatrixError, match="does not answer torchnightly20261109"):

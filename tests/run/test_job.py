@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from matrix.catalog.cells import Cell
-from matrix.run.job import Estimate, Job, JobError
+from matrix.run.job import Job, JobError, JobEstimate
 from matrix.run.machine import Demand, DemandError, Gpu, Lack, Machine, Resource, lacks
 
 _JOB = Job(
     cell=Cell("3.11", "2.10.0", "0.19.1"),
     environment="py311-torch210-vllm019",
     platform="cpu",
-    estimate=Estimate(build_seconds=40, run_seconds=600),
+    estimate=JobEstimate(build_seconds=40, run_seconds=600),
     demand=Demand(cores=2),
 )
 _GPU = Gpu(device="0", name="NVIDIA H200", total_mib=143771, free_mib=100000)
@@ -32,9 +32,9 @@ def test_each_round_and_platform_has_a_key_of_its_own() -> None:
         lambda: replace(_JOB, round=0),
         lambda: replace(_JOB, environment=""),
         lambda: replace(_JOB, platform=""),
-        lambda: Estimate(build_seconds=-1, run_seconds=0),
-        lambda: Estimate(build_seconds=0, run_seconds=math.nan),
-        lambda: Estimate(build_seconds=math.inf, run_seconds=0),
+        lambda: JobEstimate(build_seconds=-1, run_seconds=0),
+        lambda: JobEstimate(build_seconds=0, run_seconds=math.nan),
+        lambda: JobEstimate(build_seconds=math.inf, run_seconds=0),
     ],
 )
 def test_a_job_that_nothing_can_run_is_refused(made: Callable[[], object]) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
 from matrix.catalog.releases_file import load_releases
 from matrix.run.environments import Environments
-from matrix.run.job import Estimate, HowEnded, Job, JobEnd, WhyNot
-from matrix.run.local_engine import LocalEngine, Place
+from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
+from matrix.run.local_engine import LocalEngine, RunPlace
 from matrix.run.machine import Demand, Gpu, Machine
-from matrix.run.run_state import Begun, Event, Happened, RunState, read_run
+from matrix.run.run_state import Begun, Happened, RunEvent, RunState, read_run
 from matrix.run.schedule import Schedule
 from matrix.run.task import Present
 from matrix.run.watcher import Working
@@ -33,7 +33,7 @@ def job(name: str, *, platform: str = "cpu", **demand: int) -> Job:
         cell=load_releases().resolve(name),
         environment=name,
         platform=platform,
-        estimate=Estimate(build_seconds=1, run_seconds=2),
+        estimate=JobEstimate(build_seconds=1, run_seconds=2),
         demand=Demand(**takes),
     )
 
@@ -48,7 +48,7 @@ def carry_out(
     seen = seen or Seen()
     state = RunState.begin(Begun(records=str(fake.here / "records")), jobs)
     engine = LocalEngine(
-        place=Place(
+        place=RunPlace(
             root=fake.here,
             tox=fake.command,
             environments=Environments(folder=fake.here / ".tox", cache=fake.here / "uv"),
@@ -125,7 +125,7 @@ def test_a_run_that_goes_on_tells_its_case(fake_tox: FakeTox) -> None:
 
 def test_a_terminal_that_is_gone_ends_no_run(fake_tox: FakeTox) -> None:
     class Gone(Seen):
-        def event(self, event: Event) -> None:
+        def event(self, event: RunEvent) -> None:
             raise BrokenPipeError
 
         def tick(self, working: Sequence[Working]) -> None:

@@ -16,9 +16,9 @@ from matrix.record.model import StartKind
 from matrix.record.reader import read
 from matrix.run import node_work
 from matrix.run.cluster import Node, short
-from matrix.run.job import Estimate, Job
+from matrix.run.job import Job, JobEstimate
 from matrix.run.machine import Demand, Gpu, Machine
-from matrix.run.node_work import Left, Order, Seen
+from matrix.run.node_work import Left, NodeInventory, Order
 from matrix.run.ray_engine import gpu_share
 from matrix.run.stage import Stage
 from matrix.run.task import Finish, Present, Task, TaskKind
@@ -35,7 +35,7 @@ def job(name: str = TORCH210, platform: str = "cpu", **demand: int) -> Job:
         cell=load_releases().resolve(name),
         environment=name,
         platform=platform,
-        estimate=Estimate(build_seconds=1, run_seconds=2),
+        estimate=JobEstimate(build_seconds=1, run_seconds=2),
         demand=Demand(**{"cores": 1, "memory_mib": 100, "disk_mib": 10, **demand}),
     )
 
@@ -99,8 +99,8 @@ def test_what_a_node_has_is_read_as_it_was_written(
 ) -> None:
     machine = Machine(name="n", cores=cores, memory_mib=mib, disk_mib=mib, gpus=(GPU,))
     present = (Present(environment=TORCH210, disk_mib=mib, usable=usable),)
-    seen = Seen(machine=machine, present=present, tox=tox)
-    assert Seen.of(seen.text()) == seen
+    seen = NodeInventory(machine=machine, present=present, tox=tox)
+    assert NodeInventory.of(seen.text()) == seen
 
 
 @given(

@@ -16,13 +16,13 @@ from matrix.catalog.cells import Cell
 from matrix.record.model import ErrorKind, RunError
 from matrix.record.reader import read_many
 from matrix.record.writer import write
-from matrix.run.job import Estimate, HowEnded, Job, JobEnd, WhyNot
+from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Lack, Resource
 from matrix.run.run_state import (
     JOURNAL,
     Begun,
-    Event,
     Happened,
+    RunEvent,
     RunState,
     RunStateError,
     done_records,
@@ -41,7 +41,7 @@ def a_job(**more: Any) -> Job:
         "cell": CELL,
         "environment": CELL.name,
         "platform": "cpu",
-        "estimate": Estimate(build_seconds=20, run_seconds=300),
+        "estimate": JobEstimate(build_seconds=20, run_seconds=300),
         "demand": Demand(cores=1, memory_mib=4096, disk_mib=600),
     }
     return Job(**{**values, **more})
@@ -55,7 +55,7 @@ jobs = st.builds(
     flags=st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple),
     cases_at_once=st.none() | st.integers(1, 9),
     round=st.integers(1, 9),
-    estimate=st.builds(Estimate, build_seconds=NUMBERS, run_seconds=st.floats(0, 1e6)),
+    estimate=st.builds(JobEstimate, build_seconds=NUMBERS, run_seconds=st.floats(0, 1e6)),
     demand=st.builds(Demand, cores=NUMBERS, memory_mib=NUMBERS, disk_mib=NUMBERS, gpu_mib=NUMBERS),
 )
 ends = st.builds(
@@ -93,7 +93,7 @@ def test_what_was_written_is_read(
     folder = tmp_path_factory.mktemp("records")
     state = begin(folder, *every, options=options)
     for end in ended:
-        state.note(Event(what=Happened.ENDED, at=1.0, job=end.job, end=end))
+        state.note(RunEvent(what=Happened.ENDED, at=1.0, job=end.job, end=end))
     state.close()
     past = read_run(state.folder)
     assert past.begun == Begun(records=str(folder), options=options)
@@ -107,7 +107,9 @@ def test_a_journal_that_is_cut_anywhere_is_read_or_refused(
 ) -> None:
     """What a kill, a full disk or a damaged disk leaves never ends in a traceback."""
     state = begin(tmp_path_factory.mktemp("records"), a_job(), a_job(round=2))
-    state.note(Event(what=Happened.ENDED, at=1.0, job="x", end=JobEnd(job="x", how=HowEnded.DONE)))
+    state.note(
+        RunEvent(what=Happened.ENDED, at=1.0, job="x", end=JobEnd(job="x", how=HowEnded.DONE))
+    )
     state.close()
     path = state.folder / JOURNAL
     path.write_bytes(path.read_bytes()[:cut] + more)
@@ -126,7 +128,7 @@ def test_an_unfinished_line_does_not_take_the_next_with_it(tmp_path: Path) -> No
         file.write('{"what": "en')
     again = RunState(state.folder)
     end = JobEnd(job="x", how=HowEnded.DONE)
-    again.note(Event(what=Happened.ENDED, at=1.0, job="x", end=end))
+    again.note(RunEvent(what=Happened.ENDED, at=1.0, job="x", end=end))
     again.close()
     assert read_run(state.folder).ends == {"x": end}
 
@@ -198,5 +200,5 @@ def test_a_job_is_done_by_the_records_that_stand(tmp_path: Path) -> None:
 def test_a_disk_that_refuses_a_line_stops_nothing(tmp_path: Path) -> None:
     state = begin(tmp_path, a_job())
     state.close()
-    state.note(Event(what=Happened.STOPPED, at=1.0))
+    state.note(RunEvent(what=Happened.STOPPED, at=1.0))
     assert state.lost == 1

@@ -9,11 +9,11 @@ import pytest
 
 from matrix.catalog.cells import Cell
 from matrix.run.board import ScheduleError
-from matrix.run.job import Estimate, HowEnded, Job, JobEnd, WhyNot
+from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Gpu, Lack, Machine, Resource
 from matrix.run.schedule import Schedule
 from matrix.run.simulation import simulate
-from matrix.run.task import Finish, Policy, Present, Step, Task
+from matrix.run.task import Finish, Present, SchedulePolicy, ScheduleStep, Task
 
 _HERE = Machine(name="a", cores=2, memory_mib=100, disk_mib=100)
 _THERE = replace(_HERE, name="b")
@@ -25,13 +25,13 @@ def job(name: str, seconds: float = 100, *, round_: int = 1, **demand: int) -> J
         environment=name,
         platform="cuda" if "gpu_mib" in demand else "cpu",
         round=round_,
-        estimate=Estimate(build_seconds=10, run_seconds=seconds),
+        estimate=JobEstimate(build_seconds=10, run_seconds=seconds),
         demand=Demand(**demand),
         build=Demand(cores=1),
     )
 
 
-def shown(step: Step) -> list[str]:
+def shown(step: ScheduleStep) -> list[str]:
     """Return each task of a step as: what, environment or job, machine, GPUs."""
     return [
         " ".join([task.kind, task.job or task.environment, f"@{task.machine}", *task.gpus])
@@ -48,7 +48,7 @@ class Run:
         self.ends: dict[str, JobEnd] = {}
         self.first = self.take(self.schedule.start())
 
-    def take(self, step: Step) -> list[str]:
+    def take(self, step: ScheduleStep) -> list[str]:
         self.going |= dict(zip(shown(step), step.tasks, strict=True))
         self.ends |= {end.job: end for end in step.ends}
         return shown(step)
@@ -198,13 +198,15 @@ def test_a_lost_machine_s_job_runs_elsewhere_and_is_set_aside_the_second_time() 
     run.end("build e0 @a")
     late = run.going["run e0/cpu/1 @a"]
     assert run.take(run.schedule.lost("a")) == ["build e0 @b"]
-    assert run.schedule.ended(late, Finish(works=True, records={"e0/cpu/1": "late"})) == Step()
+    assert (
+        run.schedule.ended(late, Finish(works=True, records={"e0/cpu/1": "late"})) == ScheduleStep()
+    )
     run.end("build e0 @b")
     run.take(run.schedule.joined(replace(_HERE, name="c")))
     run.take(run.schedule.lost("b"))
     end = run.ends["e0/cpu/1"]
     assert (end.how, end.why, end.machines) == ("set_aside", "machines_lost", ("a", "b"))
-    assert run.schedule.lost("b") == Step()
+    assert run.schedule.lost("b") == ScheduleStep()
     assert run.schedule.is_over
 
 
@@ -231,7 +233,7 @@ def test_without_a_machine_jobs_end_or_wait_for_one() -> None:
     run = Run([job("e0")])
     run.take(run.schedule.lost("a"))
     assert run.ends["e0/cpu/1"].why is WhyNot.NO_MACHINE
-    run = Run([job("e0")], policy=Policy(waits=True))
+    run = Run([job("e0")], policy=SchedulePolicy(waits=True))
     run.take(run.schedule.lost("a"))
     assert not run.schedule.is_over
     assert run.take(run.schedule.joined(_THERE)) == ["build e0 @b"]
@@ -266,7 +268,7 @@ def test_a_machine_that_is_lost_after_a_stop_ends_its_jobs() -> None:
 
 def test_a_policy_limits_builds_and_runs_of_an_environment() -> None:
     jobs = [job("e0", 900), job("e0", 800, round_=2), job("e1")]
-    run = Run(jobs, policy=Policy(builds_at_once=1, runs_at_once=2))
+    run = Run(jobs, policy=SchedulePolicy(builds_at_once=1, runs_at_once=2))
     assert run.first == ["build e0 @a"]
     assert run.end("build e0 @a") == ["run e0/cpu/1 @a", "run e0/cpu/2 @a"]
 

@@ -8,9 +8,9 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from matrix.catalog.cells import Cell
-from matrix.run.job import Estimate, Job, WhyNot
+from matrix.run.job import Job, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Gpu, Lack, Machine, Resource
-from matrix.run.task import Policy, Present, TaskKind
+from matrix.run.task import Present, SchedulePolicy, TaskKind
 from referee import Referee
 
 _CELL = Cell("3.11", "2.10.0", "0.19.1")
@@ -22,7 +22,7 @@ class _World:
     jobs: tuple[Job, ...]
     machines: tuple[Machine, ...]
     present: Mapping[str, tuple[Present, ...]]
-    policy: Policy
+    policy: SchedulePolicy
 
 
 @st.composite
@@ -38,7 +38,7 @@ def _jobs(draw: st.DrawFn) -> tuple[Job, ...]:
                     environment=f"py311-torch2{number}",
                     platform=platform,
                     round=round_,
-                    estimate=Estimate(build_seconds=draw(_SECONDS), run_seconds=draw(_SECONDS)),
+                    estimate=JobEstimate(build_seconds=draw(_SECONDS), run_seconds=draw(_SECONDS)),
                     demand=Demand(
                         cores=draw(st.integers(0, 5)),
                         memory_mib=draw(st.integers(0, 5)),
@@ -81,7 +81,7 @@ def _worlds(draw: st.DrawFn, *, most_machines: int = 3) -> _World:
             Present(environment=name, disk_mib=draw(st.integers(0, 6)), usable=draw(st.booleans()))
             for name in sorted(there)
         )
-    policy = Policy(
+    policy = SchedulePolicy(
         runs_at_once=draw(st.sampled_from([1, 1, 2])),
         builds_at_once=draw(st.sampled_from([None, 1])),
         losses=draw(st.integers(1, 3)),
@@ -156,7 +156,7 @@ def test_a_job_that_fits_nowhere_is_named_and_changes_nothing_for_the_others(
         cell=_CELL,
         environment="py311-torch299",
         platform="cpu",
-        estimate=Estimate(build_seconds=9e9, run_seconds=9e9),
+        estimate=JobEstimate(build_seconds=9e9, run_seconds=9e9),
         demand=Demand(cores=99),
     )
     with_it = Referee((wide, *world.jobs), world.machines, world.present, world.policy)
@@ -187,7 +187,7 @@ def _one_machine(draw: st.DrawFn, *, built: bool) -> _World:
             cell=_CELL,
             environment=f"e{number:02}",
             platform="cpu",
-            estimate=Estimate(build_seconds=0, run_seconds=1000 - number),
+            estimate=JobEstimate(build_seconds=0, run_seconds=1000 - number),
             demand=Demand(
                 cores=draw(st.integers(1, 4)),
                 memory_mib=draw(st.integers(0, 4)),
@@ -202,7 +202,7 @@ def _one_machine(draw: st.DrawFn, *, built: bool) -> _World:
         jobs=tuple(jobs),
         machines=(machine,),
         present={"m": tuple(present) if built else ()},
-        policy=Policy(overtakes=draw(st.integers(0, 2))),
+        policy=SchedulePolicy(overtakes=draw(st.integers(0, 2))),
     )
 
 

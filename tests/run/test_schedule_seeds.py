@@ -11,9 +11,9 @@ from random import Random
 import pytest
 
 from matrix.catalog.cells import Cell
-from matrix.run.job import Estimate, Job
+from matrix.run.job import Job, JobEstimate
 from matrix.run.machine import Demand, Gpu, Machine
-from matrix.run.task import Policy, Present, TaskKind
+from matrix.run.task import Present, SchedulePolicy, TaskKind
 from referee import Referee
 
 _CELL = Cell("3.11", "2.10.0", "0.19.1")
@@ -33,7 +33,7 @@ def _jobs(random: Random) -> list[Job]:
                     environment=f"e{number}",
                     platform="cuda" if on_gpu else "cpu",
                     round=round_,
-                    estimate=Estimate(
+                    estimate=JobEstimate(
                         build_seconds=random.choice([0, 35]),
                         run_seconds=random.choice([0, 130, 300, 760]),
                     ),
@@ -78,7 +78,7 @@ def _carried_out(seed: int) -> Referee:
     jobs = _jobs(random)
     machines = [_machine(random, f"m{number}") for number in range(random.randint(1, 3))]
     present = {machine.name: _present(random, jobs) for machine in machines}
-    policy = Policy(
+    policy = SchedulePolicy(
         runs_at_once=random.choice([1, 1, 2]),
         builds_at_once=random.choice([None, 1]),
         losses=random.randint(1, 3),

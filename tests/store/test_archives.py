@@ -32,7 +32,7 @@ from matrix.store.archive import delete, pack
 from matrix.store.database import literal
 from matrix.store.layout import PACK
 from matrix.store.query import History
-from matrix.store.retention import Policy, Stored, prunable
+from matrix.store.retention import RetentionPolicy, Stored, prunable
 from matrix.store.summary import HistoryError
 from matrix.verdict.precedence import run_order
 
@@ -340,7 +340,8 @@ def test_pruning_changes_no_table(
             for row in history.stored()
         ]
         gone = {
-            stored_run.key for stored_run in prunable((run for run, _ in stored), Policy(keep=keep))
+            stored_run.key
+            for stored_run in prunable((run for run, _ in stored), RetentionPolicy(keep=keep))
         }
         files = [path for run, paths in stored if run.key in gone for path in paths]
         assert delete(history.rows, files, silent) == len(files)

@@ -11,7 +11,7 @@ from histories import CELLS, make
 from matrix.record.writer import write
 from matrix.store import ingest as summaries
 from matrix.store.protected import evidence_of
-from matrix.store.retention import Policy, Stored, prunable
+from matrix.store.retention import RetentionPolicy, Stored, prunable
 from matrix.store.summary import HistoryError
 from matrix.verdict.precedence import RunOrder, run_order
 
@@ -31,14 +31,16 @@ stored_lists = st.lists(
     max_size=12,
 ).map(lambda many: [replace(stored, key=str(number)) for number, stored in enumerate(many)])
 policies = st.one_of(
-    st.builds(Policy, keep=st.integers(1, 4)),
-    st.builds(Policy, before=days),
-    st.builds(Policy, keep=st.integers(1, 4), before=days),
+    st.builds(RetentionPolicy, keep=st.integers(1, 4)),
+    st.builds(RetentionPolicy, before=days),
+    st.builds(RetentionPolicy, keep=st.integers(1, 4), before=days),
 )
 
 
 @given(stored_lists, policies, st.randoms())
-def test_it_never_takes_what_must_stay(many: list[Stored], policy: Policy, random: object) -> None:
+def test_it_never_takes_what_must_stay(
+    many: list[Stored], policy: RetentionPolicy, random: object
+) -> None:
     gone = prunable(many, policy)
     kept = [run for run in many if run not in gone]
     for cell in {(run.cell, run.platform) for run in many}:
@@ -69,15 +71,17 @@ def test_both_conditions_must_hold() -> None:
         )
         for day in range(1, 6)
     ]
-    assert [run.key for run in prunable(many, Policy(keep=2))] == ["1", "2", "3"]
-    assert [run.key for run in prunable(many, Policy(before="2026-11-03"))] == ["1", "2"]
-    assert [run.key for run in prunable(many, Policy(keep=2, before="2026-11-02"))] == ["1"]
+    assert [run.key for run in prunable(many, RetentionPolicy(keep=2))] == ["1", "2", "3"]
+    assert [run.key for run in prunable(many, RetentionPolicy(before="2026-11-03"))] == ["1", "2"]
+    assert [run.key for run in prunable(many, RetentionPolicy(keep=2, before="2026-11-02"))] == [
+        "1"
+    ]
 
 
 @pytest.mark.parametrize("keep", [None, 0])
 def test_a_policy_must_say_something(keep: int | None) -> None:
     with pytest.raises(HistoryError, match="--keep"):
-        Policy(keep=keep)
+        RetentionPolicy(keep=keep)
 
 
 NAME = f"results/cpu/{CELLS[0]}.json"

@@ -65,7 +65,7 @@ CHANNELS: Mapping[Project, tuple[Channel, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ChosenIndex:
     """An index that a person asked for.
 
     `address` may hold credentials and is for asking alone; `index` is the same without them, for
@@ -85,14 +85,14 @@ def place_of(
     flavour: str | None = None,
     option: str = "--index",
     environ: Mapping[str, str] = os.environ,
-) -> Place:
+) -> ChosenIndex:
     """Return the index of `https://...`, `test`, `test/cu130`, `commit/SHA` or `commit/SHA/cu129`.
 
     `overrides` are the addresses of `candidates.toml`, `flavour` is the build of CUDA where none is
     named. Raises CandidateError, which names the channels that there are, and the option.
     """
     if "://" in asked:
-        return Place(address=asked, index=_address(asked, option), channel=None)
+        return ChosenIndex(address=asked, index=_address(asked, option), channel=None)
     name, *more = asked.strip("/").split("/")
     template, where = _template(name, project, overrides, environ, option)
     wanted: dict[str, str] = {}
@@ -113,7 +113,7 @@ def place_of(
         address = address.replace(f"{{{key}}}", value)
     address = address.rstrip("/")
     shown = "/".join(filter(None, (name, wanted.get("commit"), wanted["flavour"])))
-    return Place(address=address, index=_address(address, where), channel=shown)
+    return ChosenIndex(address=address, index=_address(address, where), channel=shown)
 
 
 def variable(project: Project, name: str) -> str:

@@ -26,12 +26,12 @@ from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.candidates.model import (
     WAYS,
     Candidate,
+    CandidateSource,
     Commit,
     File,
     OnCuda,
     OnIndex,
     Sdist,
-    Source,
     SourceKind,
     Tree,
     Wheel,
@@ -51,7 +51,7 @@ _HEAD = """\
 # file, and a person may review or edit it. Each file is installed by its address and hash.
 
 """
-_SOURCES: Mapping[SourceKind, tuple[type[Source], tuple[str, ...], tuple[str, ...]]] = {
+_SOURCES: Mapping[SourceKind, tuple[type[CandidateSource], tuple[str, ...], tuple[str, ...]]] = {
     SourceKind.INDEX: (OnIndex, ("index", "version"), ("channel",)),
     SourceKind.WHEEL: (Wheel, ("location", "sha256"), ()),
     SourceKind.COMMIT: (Commit, ("repository", "revision"), ()),
@@ -232,7 +232,7 @@ def _candidate(row: Mapping[str, object], number: int, name: str) -> Candidate:
         raise CandidatesFileError(f"{name}: {error}") from None
 
 
-def _source(value: object, where: str) -> Source:
+def _source(value: object, where: str) -> CandidateSource:
     where = f"{where}: source"
     if not isinstance(value, dict):
         raise CandidatesFileError(f"{where}: is not a table; begin it with [candidate.source]")
@@ -255,7 +255,7 @@ def _source(value: object, where: str) -> Source:
     for key, check in checks:
         if key in facts:
             _clean(facts[key], check, f"{where}: {key}")
-    source: Source = model(**facts)
+    source: CandidateSource = model(**facts)
     return source
 
 

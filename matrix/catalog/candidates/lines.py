@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from matrix._util.reported import Say
-from matrix.catalog.candidates.channels import Place, place_of
+from matrix.catalog.candidates.channels import ChosenIndex, place_of
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.series import Commits, CommitWheels, Nightlies, Series
@@ -170,7 +170,7 @@ def open_commits(
         )
     name, _, build = channel.partition("/")
 
-    def place(commit: str) -> Place:
+    def place(commit: str) -> ChosenIndex:
         asked = "/".join(filter(None, (name, commit, build)))
         return place_of(asked, Project.VLLM, releases.candidates.channels)
 

@@ -142,7 +142,7 @@ class Sdist:
     kind = SourceKind.SDIST
 
 
-Source = OnIndex | Wheel | Commit | Tree | Sdist
+CandidateSource = OnIndex | Wheel | Commit | Tree | Sdist
 
 
 WAYS: Mapping[Made, str] = {
@@ -189,7 +189,7 @@ class Candidate:
     project: Project
     name: str
     version: str
-    source: Source
+    source: CandidateSource
     files: tuple[File, ...] = ()
     companions: tuple[File, ...] = ()
     without: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from matrix._util.versions import parse_version
-from matrix.catalog.candidates.channels import Place, place_of
+from matrix.catalog.candidates.channels import ChosenIndex, place_of
 from matrix.catalog.candidates.choose import Tags, machine_tags
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import CandidateRequest, Gathered
@@ -58,8 +58,8 @@ def newer_build(candidate: Candidate, releases: Releases) -> Gathered | None:
     return gathered
 
 
-def _place(source: OnIndex, candidate: Candidate, releases: Releases) -> Place:
+def _place(source: OnIndex, candidate: Candidate, releases: Releases) -> ChosenIndex:
     """Return the index of a candidate; that of a channel may be another one by now."""
     if source.channel is None:
-        return Place(address=source.index, index=source.index, channel=None)
+        return ChosenIndex(address=source.index, index=source.index, channel=None)
     return place_of(source.channel, candidate.project, releases.candidates.channels)

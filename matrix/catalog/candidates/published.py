@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from matrix.catalog.candidates.channels import Place
+from matrix.catalog.candidates.channels import ChosenIndex
 from matrix.catalog.candidates.choose import (
     Tags,
     choose_files,
@@ -26,7 +26,7 @@ from matrix.catalog.revision import VERSION_FILES
 
 def from_index(
     wanted: CandidateRequest,
-    place: Place,
+    place: ChosenIndex,
     version: str | None,
     releases: Releases,
     *,

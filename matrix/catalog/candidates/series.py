@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from matrix._util.reported import Say
-from matrix.catalog.candidates.channels import Place
+from matrix.catalog.candidates.channels import ChosenIndex
 from matrix.catalog.candidates.choose import Tags, machine_tags
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import CandidateRequest
@@ -19,7 +19,7 @@ from matrix.catalog.candidates.model import Candidate, Commit, OnIndex
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.published import from_index
 from matrix.catalog.candidates.sources import from_commit
-from matrix.catalog.candidates.steps import Step
+from matrix.catalog.candidates.steps import LineStep
 from matrix.catalog.index import FetchError, Index, NoProjectError
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
@@ -50,20 +50,20 @@ class Series(Protocol):
         """The index or repository, without credentials."""
 
     @property
-    def steps(self) -> Sequence[Step]:
+    def steps(self) -> Sequence[LineStep]:
         """The builds, oldest first, each with a name of its own."""
 
     @property
     def repository(self) -> str | None:
         """The repository of the commits that the builds are of, without credentials, if known."""
 
-    def revision(self, step: Step, candidate: Candidate | None) -> str | None:
+    def revision(self, step: LineStep, candidate: Candidate | None) -> str | None:
         """Return the commit that a step is of, as far as its candidate or itself says so."""
 
-    def make(self, step: Step) -> Candidate:
+    def make(self, step: LineStep) -> Candidate:
         """Return the candidate of a step. Raises StepError where the step cannot be one."""
 
-    def is_of(self, step: Step, candidate: Candidate) -> bool:
+    def is_of(self, step: LineStep, candidate: Candidate) -> bool:
         """Tell whether a candidate, maybe of an older search, is of this step."""
 
 
@@ -72,8 +72,8 @@ class Nightlies:
     """The builds of an index, one a day."""
 
     project: Project
-    place: Place
-    steps: tuple[Step, ...]
+    place: ChosenIndex
+    steps: tuple[LineStep, ...]
     python: str
     releases: Releases
     tags: Tags = machine_tags
@@ -88,11 +88,11 @@ class Nightlies:
         """The project's own repository, of an index that is a channel."""
         return _REPOSITORIES[self.project] if self.place.channel is not None else None
 
-    def revision(self, step: Step, candidate: Candidate | None) -> str | None:  # noqa: ARG002
+    def revision(self, step: LineStep, candidate: Candidate | None) -> str | None:  # noqa: ARG002
         """Return the commit that a candidate's files name."""
         return None if candidate is None else _commit_of(candidate)
 
-    def make(self, step: Step) -> Candidate:
+    def make(self, step: LineStep) -> Candidate:
         """Read the index, and return the candidate of a day."""
         wanted = CandidateRequest(name=step.name, project=self.project, pythons=(self.python,))
         index = Index(self.place.address)
@@ -106,7 +106,7 @@ class Nightlies:
             index.close()
         return found.candidate
 
-    def is_of(self, step: Step, candidate: Candidate) -> bool:
+    def is_of(self, step: LineStep, candidate: Candidate) -> bool:
         """Tell whether a candidate is the version of this step, of this index."""
         return candidate.index == self.place.index and candidate.version == step.version
 
@@ -118,16 +118,16 @@ class Commits:
     address: str
     where: str
     repository: str
-    steps: tuple[Step, ...]
+    steps: tuple[LineStep, ...]
     say: Say
     ways: CudaWays | None = None
     project: Project = Project.VLLM
 
-    def revision(self, step: Step, candidate: Candidate | None) -> str | None:  # noqa: ARG002
+    def revision(self, step: LineStep, candidate: Candidate | None) -> str | None:  # noqa: ARG002
         """Return the commit."""
         return step.point
 
-    def make(self, step: Step) -> Candidate:
+    def make(self, step: LineStep) -> Candidate:
         """Fetch the commit, and return its candidate."""
         wanted = CandidateRequest(name=step.name, project=self.project)
         text = f"{self.address}@{step.point}"
@@ -136,7 +136,7 @@ class Commits:
         except (CandidateError, SourcesError, VersionError) as error:
             raise StepError(str(error)) from None
 
-    def is_of(self, step: Step, candidate: Candidate) -> bool:
+    def is_of(self, step: LineStep, candidate: Candidate) -> bool:
         """Tell whether a candidate is this commit of this repository, for the same platform."""
         same = candidate.source == Commit(repository=self.repository, revision=step.point)
         return same and (self.ways is None or candidate.on_cuda is not None)
@@ -148,18 +148,18 @@ class CommitWheels:
 
     where: str
     repository: str
-    steps: tuple[Step, ...]
+    steps: tuple[LineStep, ...]
     python: str
     releases: Releases
-    place_of: Callable[[str], Place]
+    place_of: Callable[[str], ChosenIndex]
     tags: Tags = machine_tags
     project: Project = Project.VLLM
 
-    def revision(self, step: Step, candidate: Candidate | None) -> str | None:  # noqa: ARG002
+    def revision(self, step: LineStep, candidate: Candidate | None) -> str | None:  # noqa: ARG002
         """Return the commit."""
         return step.point
 
-    def make(self, step: Step) -> Candidate:
+    def make(self, step: LineStep) -> Candidate:
         """Read the index of a commit, and return the candidate of its wheel."""
         place = self.place_of(step.point)
         wanted = CandidateRequest(name=step.name, project=self.project, pythons=(self.python,))
@@ -178,7 +178,7 @@ class CommitWheels:
             )
         return found.candidate
 
-    def is_of(self, step: Step, candidate: Candidate) -> bool:
+    def is_of(self, step: LineStep, candidate: Candidate) -> bool:
         """Tell whether a candidate is a wheel of the index of this commit."""
         place = self.place_of(step.point)
         return isinstance(candidate.source, OnIndex) and candidate.source.index == place.index

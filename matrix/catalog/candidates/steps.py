@@ -10,7 +10,7 @@ from datetime import date
 from packaging.version import Version
 
 from matrix._util.text import clip, listed
-from matrix.catalog.candidates.channels import Place
+from matrix.catalog.candidates.channels import ChosenIndex
 from matrix.catalog.candidates.choose import wheel_version
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.index import PublishedFile
@@ -25,7 +25,7 @@ _NAMED = 20  # characters of a channel in a name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class LineStep:
     """One build on a line.
 
     `name` is that of its candidate, `label` what people call it, `point` its day (2026-11-28) or
@@ -47,14 +47,14 @@ class LineChange:
     `page` shows the commits in between, where a public host has them.
     """
 
-    last: Step
-    between: tuple[Step, ...]
+    last: LineStep
+    between: tuple[LineStep, ...]
     page: str | None
 
 
 def nightly_steps(
-    project: Project, place: Place, files: Iterable[PublishedFile], first: date, last: date
-) -> tuple[Step, ...]:
+    project: Project, place: ChosenIndex, files: Iterable[PublishedFile], first: date, last: date
+) -> tuple[LineStep, ...]:
     """Return the builds of an index from one day to another, both included, oldest first.
 
     The day of a version is in it (`2.16.0.dev20261128`), else it is that of the upload. Of the
@@ -82,18 +82,18 @@ def nightly_steps(
     for day in sorted(days):
         build = _one_build(where, project, days[day])
         steps.append(
-            Step(name=f"{stem}{day:%Y%m%d}", label=build, point=day.isoformat(), version=build)
+            LineStep(name=f"{stem}{day:%Y%m%d}", label=build, point=day.isoformat(), version=build)
         )
     return tuple(steps)
 
 
-def commit_steps(line: Sequence[Logged]) -> tuple[Step, ...]:
+def commit_steps(line: Sequence[Logged]) -> tuple[LineStep, ...]:
     """Return the steps of a line of commits, named by the beginnings of their hashes."""
     digits = len(commit_mark("0" * 40)) - 1
     while len({logged.commit[:digits] for logged in line}) < len(line):
         digits += 1
     return tuple(
-        Step(
+        LineStep(
             name=f"{Project.VLLM}g{logged.commit[:digits]}",
             label=logged.commit[: max(digits, _SHOWN)],
             point=logged.commit,

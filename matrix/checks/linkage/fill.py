@@ -35,7 +35,7 @@ OLDEST = {"torch": Version("2.9"), "vllm": Version("0.14")}
 """The first releases that `fill` reads: from here on vLLM's wheel is one for all Pythons."""
 
 
-class Source(Protocol):
+class PackageSource(Protocol):
     """What a package index has; `matrix.catalog.index.Index` is one."""
 
     def files(self, project: str) -> tuple[PublishedFile, ...]:
@@ -76,7 +76,7 @@ def read_wheels(
 
 
 def fill(
-    index: Source,
+    index: PackageSource,
     folder: Path = DATA,
     report: Callable[[str], None] = print,
     *,

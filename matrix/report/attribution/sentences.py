@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from matrix._util.text import clean, clip, listed, plural
 from matrix._util.versions import minor_of
 from matrix.attribution import reasons
-from matrix.attribution.model import Attribution, Cause, FlagChange, MissingRun
+from matrix.attribution.model import Attribution, Cause, FlagDifference, MissingRun
 from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
 from matrix.record.defaults import DefaultChange
@@ -281,7 +281,7 @@ def _boundary(boundary: reasons.Boundary) -> str:
     return boundary.high
 
 
-def _flags(flags: Sequence[FlagChange], change: reasons.AxisChange) -> str:
+def _flags(flags: Sequence[FlagDifference], change: reasons.AxisChange) -> str:
     """Return the flags that differ from the nearest clean release, and whether they decide."""
     if not flags:
         return ""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 
 from matrix.attribution.model import Attribution, MissingRun
-from matrix.attribution.reasons import Reason
+from matrix.attribution.reasons import AttributionReason
 from matrix.attribution.symptoms import Symptom
 from matrix.record.model import Departure
 from matrix.report import marks, stock
@@ -71,7 +71,7 @@ def entries(attributions: Iterable[Attribution]) -> list[dict[str, object]]:
     ]
 
 
-def _reason(reason: Reason) -> dict[str, object]:
+def _reason(reason: AttributionReason) -> dict[str, object]:
     return {"code": reason.code, **_members(reason)}
 
 

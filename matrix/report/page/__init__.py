@@ -19,7 +19,7 @@ from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 from matrix.record.model import Platform, Rung
 from matrix.report.model import Report
-from matrix.report.page.data import SHOWN_RUNGS, History, first_platform, pack
+from matrix.report.page.data import SHOWN_RUNGS, SecondsOverTime, first_platform, pack
 from matrix.report.page.encoding import embedded
 from matrix.verdict.grid import Grid
 from matrix.verdict.ladder import Progress
@@ -37,7 +37,9 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(
-    report: Report, environments: Mapping[str, Cell] | None = None, history: History | None = None
+    report: Report,
+    environments: Mapping[str, Cell] | None = None,
+    history: SecondsOverTime | None = None,
 ) -> str:
     """Return the table as a page. `environments` are the cells that have a name (`verdict.grid`).
 

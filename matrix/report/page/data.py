@@ -29,7 +29,7 @@ from matrix.verdict.ladder import LadderStep, Progress
 from matrix.verdict.states import VERDICTS, StepState, Verdict
 from matrix.verdict.table import Entry, Table
 
-History = Mapping[tuple[str, str, str, str], Sequence[tuple[str, float]]]
+SecondsOverTime = Mapping[tuple[str, str, str, str], Sequence[tuple[str, float]]]
 """The total seconds of a start over time, by cell, platform, case and start, oldest first."""
 
 _STATES = (StepState.PASSED, StepState.FAILED, StepState.UNKNOWN, StepState.NOT_NEEDED)
@@ -73,7 +73,9 @@ _SHOWN_ELSEWHERE = {"command", "seconds", "started"}
 
 
 def pack(
-    report: Report, environments: Mapping[str, Cell] | None = None, history: History | None = None
+    report: Report,
+    environments: Mapping[str, Cell] | None = None,
+    history: SecondsOverTime | None = None,
 ) -> dict[str, object]:
     """Return the table as plain lists for the page.
 
@@ -92,7 +94,7 @@ def first_platform(table: Table) -> Platform:
 class _Packing:
     """One packing: the pools that it fills."""
 
-    def __init__(self, environments: Mapping[str, Cell], history: History) -> None:
+    def __init__(self, environments: Mapping[str, Cell], history: SecondsOverTime) -> None:
         self._environments, self._history = environments, history
         self._named_pairs = {(cell.torch, cell.vllm) for cell in environments.values()}
         self._texts, self._lines = Pool(), Pool()

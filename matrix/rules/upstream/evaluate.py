@@ -12,9 +12,9 @@ from matrix.rules.upstream.values import (
     Called,
     Counter,
     CounterGroup,
+    CounterSnapshot,
     Function,
     Scope,
-    Snapshot,
     Spec,
     SpecType,
     Symbol,
@@ -89,7 +89,7 @@ class Evaluator:
                 if base.path == "vllm.envs" and node.attr in self.environment:
                     return lift(lambda text: _flag(text, node), self.environment[node.attr])
                 return Symbol(path=f"{base.path}.{node.attr}")
-            if isinstance(base, Snapshot):
+            if isinstance(base, CounterSnapshot):
                 return Counter(name=node.attr)
             if isinstance(base, Spec) and node.attr in base.fields:
                 return base.fields[node.attr]
@@ -210,7 +210,7 @@ class Evaluator:
             return _spec(function, args, keywords, node)
         if isinstance(function, Counter):
             if function.name == "clone":
-                return Snapshot()
+                return CounterSnapshot()
             name = f"{_VLLM_COUNTERS}.{function.name}"
         elif isinstance(function, Symbol):
             name = function.path

@@ -40,7 +40,7 @@ class ReadFault:
 
 
 @dataclass(kw_only=True)
-class Run:
+class FollowedStart:
     """One start of a test: the environment variables and options it has, the numbers asserted."""
 
     environment: dict[str, Value]
@@ -61,7 +61,7 @@ class Follower(Evaluator):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runs: list[Run] = []
+        self.runs: list[FollowedStart] = []
         self.faults: list[ReadFault] = []
         self._depth = 0
 
@@ -106,7 +106,7 @@ class Follower(Evaluator):
         """Take note of a start, of an environment variable, of a child process."""
         last = called.name.rpartition(".")[2]
         if last in _RUNNERS:
-            self.runs.append(Run(environment=dict(self.environment), engine=called))
+            self.runs.append(FollowedStart(environment=dict(self.environment), engine=called))
         elif last == "setenv" and len(called.args) == 2 and isinstance(called.args[0], str):
             self.environment[called.args[0]] = called.args[1]
         elif last == "delenv" and called.args and isinstance(called.args[0], str):
@@ -200,7 +200,7 @@ class Follower(Evaluator):
         ended = self.execute(statement.body, scope)
         for called, node in expected:
             if len(self.runs) == before:  # a start of a part of vLLM, not of an engine
-                self.runs.append(Run(environment=environment))
+                self.runs.append(FollowedStart(environment=environment))
             if len(self.runs) > before + 1:
                 self.fault(node, "counts more than one start")
                 continue
@@ -301,7 +301,7 @@ class Follower(Evaluator):
         yield
         self.runs, self.environment, self.faults = runs, environment, faults
 
-    def _copied(self) -> list[Run]:
+    def _copied(self) -> list[FollowedStart]:
         return [replace(run, numbers=dict(run.numbers)) for run in self.runs]
 
     def _class(self, node: ast.ClassDef, scope: Scope) -> Value:

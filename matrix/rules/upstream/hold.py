@@ -48,7 +48,7 @@ class Vanished:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class UpstreamComparison:
     """What the comparison came to; each number is one of upstream's under one torch.
 
     `measured`: the rule itself says that upstream has another number, and names the record.
@@ -98,7 +98,9 @@ def torches_of(upstream: Upstream, releases: Releases) -> tuple[str, ...]:
     )
 
 
-def hold(upstream: Upstream, expectations: Expectations, torches: Sequence[str]) -> Held:
+def hold(
+    upstream: Upstream, expectations: Expectations, torches: Sequence[str]
+) -> UpstreamComparison:
     """Compare every number of every release's startup tests, under each torch, with the rules."""
     rules = {rule.id: rule for rule in expectations.rules}
     asked: dict[tuple[object, ...], Mapping[str, Expected]] = {}
@@ -137,7 +139,7 @@ def hold(upstream: Upstream, expectations: Expectations, torches: Sequence[str])
                     link=stated.link,
                 )
             )
-    return Held(
+    return UpstreamComparison(
         releases=len(upstream.releases),
         numbers=numbers,
         agree=agree,

@@ -24,7 +24,7 @@ _SKIP = "pytest.mark.skip"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ParameterRow:
     """One row of a `parametrize`, with its part of pytest's name of the case and its marks."""
 
     identity: str
@@ -37,7 +37,7 @@ class Parameter:
     """The names and the rows of one `parametrize`."""
 
     names: tuple[str, ...] = ()
-    rows: tuple[Row, ...] = ()
+    rows: tuple[ParameterRow, ...] = ()
 
 
 def parametrize(
@@ -88,7 +88,7 @@ def not_skipped(marks: Iterable[Value]) -> str:
     return kept[0] if kept else NEVER
 
 
-def _row(value: Value, names: Sequence[str], number: int) -> Row | None:
+def _row(value: Value, names: Sequence[str], number: int) -> ParameterRow | None:
     """Return one row; None where one of its values is not known (a field of one may be)."""
     cells: Value = value if len(names) > 1 else (value,)
     identity: Value = None
@@ -105,7 +105,7 @@ def _row(value: Value, names: Sequence[str], number: int) -> Row | None:
             _identity(cell, f"{name}{number}") for name, cell in zip(names, cells, strict=True)
         )
     every = marks if isinstance(marks, (list, tuple)) else (marks,)
-    return Row(identity=identity, values=tuple(cells), marks=tuple(every))
+    return ParameterRow(identity=identity, values=tuple(cells), marks=tuple(every))
 
 
 def _identity(value: Value, name: str) -> str:

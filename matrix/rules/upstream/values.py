@@ -47,7 +47,7 @@ class CounterGroup:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class CounterSnapshot:
     """What vLLM's counters were before a start."""
 
 

@@ -17,7 +17,7 @@ from matrix.catalog.candidates.file import change_candidates, load_candidates
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.place import VARIABLE
 from matrix.catalog.candidates.series import Series, StepError
-from matrix.catalog.candidates.steps import LineChange, Step
+from matrix.catalog.candidates.steps import LineChange, LineStep
 from matrix.catalog.candidates.update import Update, update
 from matrix.catalog.cells import Cell, CellError, environment_name, factor_of
 from matrix.catalog.projects import Project
@@ -80,7 +80,7 @@ class Line:
         """What people call the step of each environment, oldest first."""
         return {name: step.label for name, step in self._steps.items()}
 
-    def step(self, name: str) -> Step:
+    def step(self, name: str) -> LineStep:
         """Return the step of an environment."""
         return self._steps[name]
 
