@@ -111,10 +111,8 @@ def stage_words(stage: Stage | None) -> str:
 
 def alone_words(stage: Stage, seconds: float) -> str:
     """Return the line of a cell that runs alone, of what is known of its own run."""
-    left = ""
-    if stage.total and stage.ended:
-        rest = seconds / stage.ended * (stage.total - stage.ended)
-        left = f", about {duration(rest)} left"
+    rest = stage.left(seconds)
+    left = "" if rest is None else f", about {duration(rest)} left"
     return f"{stage_words(stage)}, {seconds:.0f} s{left}"
 
 

@@ -20,11 +20,28 @@ class Stage:
     cases: tuple[str, ...] = ()
     start: StartKind | None = None
     imported: bool = False
+    before: float = 0.0
+    taken: float = 0.0
 
     @property
     def number(self) -> int:
         """Return the number of the case at work, from 1; of several that of the first."""
         return self.ended + 1 if self.cases else self.ended
+
+    def left(self, seconds: float) -> float | None:
+        """Return how many seconds the cases still take, of a run that has run for `seconds`.
+
+        A case is taken to last as long as those that have ended did on average. None where none
+        has ended, or where the case at work lasts longer than that and is the last one.
+        """
+        if not self.total or not self.ended:
+            return None
+        each = self.taken / self.ended
+        rest = each * (self.total - self.ended)
+        if len(self.cases) > 1:
+            return rest / len(self.cases)
+        at_work = seconds - self.before - self.taken
+        return max(rest - min(at_work, each), 0.0) or None
 
 
 def stage_of(record: Record) -> Stage:
@@ -33,10 +50,14 @@ def stage_of(record: Record) -> Stage:
     start = None
     if at_work:
         start = StartKind.WARM if at_work[0].started(StartKind.COLD) else StartKind.COLD
+    ended = [case for case in record.cases if case.outcome != Outcome.RUNNING]
     return Stage(
-        ended=len(record.cases) - len(at_work),
+        ended=len(ended),
         total=record.selected,
         cases=tuple(case.case for case in at_work),
         start=start,
         imported=any(rung.rung == Rung.IMPORTS and rung.ok for rung in record.rungs),
+        before=sum(rung.seconds for rung in record.rungs)
+        + (record.jit.seconds if record.jit else 0.0),
+        taken=sum(case.seconds for case in ended),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,10 +53,31 @@ def test_a_run_without_a_record_yet_begins() -> None:
     assert stage_words(None) == "begins"
 
 
-def test_the_time_that_is_left_is_that_of_the_cases_so_far() -> None:
-    stage = Stage(ended=2, total=6, cases=("b",), start=StartKind.COLD, imported=True)
-    assert alone_words(stage, 100.0) == "[3/6] b cold, 100 s, about 3 min left"
+@pytest.mark.parametrize(
+    ("at_work", "seconds", "words"),
+    [
+        (1, 170.0, "[3/6] c cold, 170 s, about 4 min left"),  # 50 s before the cases, 60 s each
+        (1, 229.0, "[3/6] c cold, 229 s, about 3 min left"),
+        (1, 500.0, "[3/6] c cold, 500 s, about 3 min left"),
+        (2, 170.0, "[3/6] c and 1 more, 170 s, about 2 min left"),
+    ],
+)
+def test_the_time_that_is_left_is_that_of_the_cases_so_far(
+    at_work: int, seconds: float, words: str
+) -> None:
+    ended = [replace(case(name), seconds=60.0) for name in "ab"]
+    going_on = [case(name, Outcome.RUNNING) for name in "cdef"[:at_work]]
+    imported = replace(IMPORTED[0], seconds=50.0)
+    stage = stage_of(record(*ended, *going_on, rungs=(imported,), selected=6))
+    assert alone_words(stage, seconds) == words
+
+
+def test_the_time_that_is_left_is_not_guessed() -> None:
+    """No case has ended, or the last one lasts longer than the others did."""
     assert alone_words(Stage(), 31.4) == "imports torch and vLLM, 31 s"
+    ended = replace(case("a"), seconds=60.0)
+    late = stage_of(record(ended, case("b", Outcome.RUNNING), selected=2))
+    assert alone_words(late, 150.0) == "[2/2] b cold, 150 s"
 
 
 @pytest.mark.parametrize(
