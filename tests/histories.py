@@ -45,6 +45,7 @@ def make(
     started: str = "2026-10-22T18:00:00Z",
     total: float = 60.0,
     saved: int = 0,
+    *,
     jobs: int = 1,
     **more: Any,
 ) -> Record:

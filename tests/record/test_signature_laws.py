@@ -27,7 +27,7 @@ functions = st.sampled_from(["__init__", "load", "<module>", "<lambda>", "forwar
 
 
 def trace(
-    error: str, said: str, module: str, function: str, folder: str, line: int, noise: str
+    error: str, said: str, module: str, function: str, *, folder: str, line: int, noise: str = ""
 ) -> str:
     return (
         f"{noise}\nTraceback (most recent call last):\n"
@@ -48,10 +48,9 @@ def trace(
 def test_where_does_not_vary(
     error: str, said: str, module: str, function: str, one: str, other: str, line: int, more: int
 ) -> None:
-    told = signature(
-        trace(error, said, module, function, one, line, "INFO 11-23 00:13:45 [a.py:1]")
-    )
-    assert told == signature(trace(error, said, module, function, other, more, "a log: line"))
+    place, log = (error, said, module, function), "INFO 11-23 00:13:45 [a.py:1]"
+    told = signature(trace(*place, folder=one, line=line, noise=log))
+    assert told == signature(trace(*place, folder=other, line=more, noise="a log: line"))
     kind = error.rpartition(".")[2]
     assert told == (f"{kind}: {said} at <address> after <time>, pid <pid> @ {module}:{function}")
 
@@ -61,21 +60,21 @@ def test_where_does_not_vary(
 def test_another_type_message_or_frame_is_another_failure(
     one: tuple[str, str, str, str], other: tuple[str, str, str, str]
 ) -> None:
-    told = [signature(trace(*place, "x", 7, "")) for place in (one, other)]
+    told = [signature(trace(*place, folder="x", line=7)) for place in (one, other)]
     assert (told[0] == told[1]) == (one == other)
 
 
 @settings(deadline=None)
 @given(st.text(max_size=400), st.text("abc/_", min_size=1, max_size=300))
 def test_a_long_message_keeps_its_frame(said: str, module: str) -> None:
-    text = trace("ValueError", "x" * 400 + said, "vllm/a.py", "go", "x", 7, "")
+    text = trace("ValueError", "x" * 400 + said, "vllm/a.py", "go", folder="x", line=7)
     assert signature(text).endswith(" @ vllm/a.py:go")
-    long = trace("ValueError", "y", f"vllm/{module}.py", "go", "x", 7, "")
+    long = trace("ValueError", "y", f"vllm/{module}.py", "go", folder="x", line=7)
     assert len(signature(long)) <= SIGNATURE_LIMIT
     assert signature(signature(long)) == signature(long)
 
 
-def failure(address: int, folder: str, pid: int, port: int, seconds: float, line: int) -> str:
+def failure(*, address: int, folder: str, pid: int, port: int, seconds: float, line: int) -> str:
     return (
         f"(EngineCore_0 pid={pid}) ERROR 11-22 18:{pid % 60:02}:00 [core.py:{line}] Traceback\n"
         f'  File "/{folder}/vllm/core.py", line {line}, in run\n'
@@ -142,7 +141,8 @@ def test_a_reason_names_no_folder() -> None:
     assert reason("OSError: [Errno 2] no file: '/home/joe/my models/x.json'") == (
         "OSError: [Errno 2] no file: 'x.json'"
     )
-    assert "joe" not in reason(failure(1, "home/joe", 2, 3, 4, 5))
+    text = failure(address=1, folder="home/joe", pid=2, port=3, seconds=4, line=5)
+    assert "joe" not in reason(text)
 
 
 def test_a_long_line_takes_no_long_time() -> None:

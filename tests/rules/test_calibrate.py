@@ -67,6 +67,7 @@ def case(
     name: str = "moe_startup[mega_aot=1]",
     outcome: str = "passed",
     flags: Mapping[str, object] | None = None,
+    *,
     cold: Mapping[str, int] | None = None,
     warm: Mapping[str, int] | None = None,
     reason: str | None = None,
