@@ -8,7 +8,7 @@ record is the one of the last time was not asked, so its findings stay as they a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from matrix.qualify.watch import (
@@ -43,7 +43,8 @@ class WatchedTable:
     """All findings, and the digest of the record that each cell on a platform had last.
 
     A night is named by the start of its newest record. `began` is the one that was there when the
-    watch began, `last` the newest; both are "" without a record.
+    watch began, `last` the newest; both are "" without a record. A finding whose `first` is `began`
+    was there then and was never closed since: one that is reopened begins with that night.
     """
 
     findings: tuple[Followed, ...] = ()
@@ -86,7 +87,7 @@ class TableDelta:
 
     def is_from_before(self, finding: Followed) -> bool:
         """Return whether a finding was there when the watch began, and was never closed."""
-        return finding.first == self.watched.began and finding.status is not Status.REOPENED
+        return finding.first == self.watched.began
 
 
 def follow_table(before: WatchedTable | None, table: Table) -> TableDelta:
@@ -107,15 +108,25 @@ def follow_table(before: WatchedTable | None, table: Table) -> TableDelta:
         if place in digests and known.records.get(place) != digests[place]
     )
     night = max((entry.record.started for entry in asked), default=known.last)
+    began = night if before is None else known.began
     history = WatchHistory(candidate="", findings=known.findings)
     after, changes = follow(history, seen_in_table(asked, night))
     watched = WatchedTable(
-        findings=after.findings,
+        findings=tuple(_begun(finding, began) for finding in after.findings),
         records={**known.records, **digests},
-        began=night if before is None else known.began,
-        last=night,
+        began=began,
+        # A record that came late from another machine makes no newer night.
+        last=max(night, known.last),
     )
-    return TableDelta(watched=watched, changes=changes, asked=asked, before=known.last)
+    shown = tuple(change._replace(now=_begun(change.now, began)) for change in changes)
+    return TableDelta(watched=watched, changes=shown, asked=asked, before=known.last)
+
+
+def _begun(finding: Followed, began: str) -> Followed:
+    """Return a finding; one that was there at first and came back after it was closed is new."""
+    if finding.status is Status.REOPENED and finding.first == began:
+        return replace(finding, first=finding.build)
+    return finding
 
 
 def seen_in_table(entries: Iterable[Entry], night: str) -> BuildFindings:

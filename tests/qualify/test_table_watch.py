@@ -95,6 +95,23 @@ def test_what_was_there_when_the_watch_began_is_no_regression() -> None:
     assert len(back.regressed) == 1
 
 
+def test_what_came_back_after_it_was_closed_stays_open_in_the_nights_after() -> None:
+    good, bad = passed("moe[1]"), failed()
+    nights = [(night(day, case),) for day, case in enumerate([bad, good, good, bad, bad], 1)]
+    *_, back, after = follow(*nights)
+    assert statuses(after) == [("moe[1]", Status.STILL_THERE, True)]
+    assert [len(delta.open) for delta in (back, after)] == [1, 1]
+    assert [len(delta.regressed) for delta in (back, after)] == [1, 0]
+    assert after.changes[0].now.first == "2026-11-04T18:00:00Z"
+
+
+def test_a_record_that_comes_late_makes_no_newer_night() -> None:
+    newest = night(3, passed("moe[1]"))
+    began, late = follow((newest,), (newest, night(2, failed(), cell=OTHER)))
+    assert began.watched.last == late.watched.last == "2026-11-03T18:00:00Z"
+    assert len(late.regressed) == 1
+
+
 def test_without_a_record_the_watch_begins_and_all_that_comes_is_new() -> None:
     empty, first = follow((), (night(1, failed()),))
     assert empty.watched == WatchedTable()
