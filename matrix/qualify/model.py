@@ -120,10 +120,11 @@ class Failure:
 class Drift:
     """A counter of a start, as the baseline and the candidate counted it; None is not counted.
 
-    `expected` is what the candidate's expectation says, None where it says nothing; `judged` is
-    whether an expectation of either side names the counter. `alone` is whether the baseline has no
-    run to compare with. `not_stock` are the sides whose environment is not stock, where that may be
-    why the counter changed.
+    `expected` is what the candidate's expectation says, None where it says nothing, and 0 of the
+    machine code that a warm start writes; `judged` is whether an expectation of either side names
+    the counter, or it is that code. `alone` is whether the baseline has no run to compare with.
+    `not_stock` are the sides whose environment is not stock, where that may be why the counter
+    changed.
     """
 
     kind: DriftKind

@@ -7,13 +7,14 @@ sources and cached graphs alone may be written again for other reasons and are n
 
 from __future__ import annotations
 
-from matrix.qualify.model import Drift, DriftKind, Findings
-from matrix.qualify.runs import CaseState, CellRun, outcome
+from matrix.qualify.model import NOT_WAIVED, Drift, DriftKind, Findings
+from matrix.qualify.runs import CaseOutcome, CaseState, CellRun, outcome
 from matrix.record.model import CacheKind, Case, StartKind
 from matrix.rules.waivers import Finding
+from matrix.verdict.recompiles import counted_again
 
 COMPILED_AGAIN = f"caches.{CacheKind.COMPILED}.new_files"
-"""What stands for the counter where these files are meant; a record has them under this path."""
+"""What stands for a counter where these files are meant; a record has them under this path."""
 
 
 def compiled_again(case: Case) -> int | None:
@@ -26,15 +27,19 @@ def compiled_again(case: Case) -> int | None:
 
 
 def compare_warm_code(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:
-    """Add the warm starts that compile again, and do not at the baseline.
+    """Add the warm starts that compile again, and do so in no run of the baseline.
 
-    A case that does not pass on both sides is judged otherwise.
+    A case that does not pass on both sides is judged otherwise, and so is one of which the
+    candidate's own expectation says that it compiles again. Where an environment is not stock its
+    packages may be why, and the drift is not judged.
     """
+    sides = (("baseline", baseline), ("candidate", candidate))
+    apart = tuple(side for side, run in sides if run.not_stock)
     for case in candidate.record.cases:
         old, new = outcome(baseline, case.case), outcome(candidate, case.case)
-        if old.case is None or {old.state, new.state} != {CaseState.PASSED}:
+        if {old.state, new.state} != {CaseState.PASSED} or _is_expected(new):
             continue
-        before, after = compiled_again(old.case), compiled_again(case)
+        before, after = _most_of(baseline, case.case), compiled_again(case)
         if before != 0 or not after:
             continue
         finding = Finding(
@@ -47,7 +52,7 @@ def compare_warm_code(findings: Findings, baseline: CellRun, candidate: CellRun)
         )
         findings.drifts.append(
             Drift(
-                kind=DriftKind.UNEXPECTED,
+                kind=DriftKind.NOT_JUDGED if apart else DriftKind.UNEXPECTED,
                 place=candidate.place,
                 case=case.case,
                 start=StartKind.WARM,
@@ -56,6 +61,29 @@ def compare_warm_code(findings: Findings, baseline: CellRun, candidate: CellRun)
                 after=after,
                 expected=0,
                 judged=True,
-                waived=findings.waived(finding),
+                waived=NOT_WAIVED if apart else findings.waived(finding),
+                not_stock=apart,
             )
         )
+
+
+def _most_of(run: CellRun, name: str) -> int | None:
+    """Return the most that the warm start of a case wrote in the run, and in those timed like it.
+
+    None where the run that decides does not know.
+    """
+    found = [compiled_again(case) for case in run.record.cases if case.case == name]
+    if not found or found[0] is None:
+        return None
+    timed = (case for record in run.timed for case in record.cases if case.case == name)
+    return max([found[0], *(compiled_again(case) or 0 for case in timed)])
+
+
+def _is_expected(found: CaseOutcome) -> bool:
+    """Tell whether a rule that is met says of the warm start that it compiles again."""
+    assert found.case is not None and found.verdict is not None
+    cold, warm = found.case.started(StartKind.COLD), found.case.started(StartKind.WARM)
+    assert cold is not None and warm is not None
+    rules = found.verdict.expected.get(StartKind.WARM, {})
+    again = counted_again(cold.counters, warm.counters)
+    return any(name in rules and rules[name].value == count for name, count in again.items())

@@ -69,7 +69,7 @@ def recompiles(
     cold, warm = case.started(StartKind.COLD), case.started(StartKind.WARM)
     if cold is None or warm is None or not any(cold.counters.get(name, 0) > 0 for name in SAVED):
         return None
-    counted = _again(cold.counters, warm.counters)
+    counted = counted_again(cold.counters, warm.counters)
     code = written_code(case)
     if code is not None and not code.files:
         code = None
@@ -97,7 +97,7 @@ def written_code(case: Case) -> WrittenCode | None:
     )
 
 
-def _again(cold: Mapping[str, int], warm: Mapping[str, int]) -> dict[str, int]:
+def counted_again(cold: Mapping[str, int], warm: Mapping[str, int]) -> dict[str, int]:
     """Return the counters of a warm start that show that it compiled again."""
     counted = {SAVED_AGAIN: warm[SAVED_AGAIN]} if warm.get(SAVED_AGAIN, 0) > 0 else {}
     if _COLD_MISSES in cold and _COLD_SAVES in cold:

@@ -11,13 +11,18 @@ from made import make, passed
 from matrix.qualify.model import DriftKind, Qualification
 from matrix.qualify.warm_code import COMPILED_AGAIN
 from matrix.qualify.watch import seen_in
-from matrix.record.model import CacheFiles, CacheKind, Case
+from matrix.record.model import By, CacheFiles, CacheKind, Case, Departure, Why
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
+from matrix.rules.expectations_file import parse_expectations
+from matrix.verdict.recompiles import SAVED_AGAIN
 from qualifications import NEXT, OLD, ask, held
 
 WORDS = "the warm start of 1 case writes more compiled code than the baseline's is known to"
+
+
+RAY = Departure(name="ray", required="ray>=2.48", installed=None, why=Why.MISSING, by=By.BUNDLE)
 
 
 def case(new: int | None, kind: CacheKind = CacheKind.COMPILED, name: str = "moe") -> Case:
@@ -66,6 +71,73 @@ def test_a_baseline_that_wrote_no_file_of_that_kind_wrote_none() -> None:
 )
 def test_what_may_have_another_reason_is_not_judged(old: Case, new: Case) -> None:
     assert compared(old, new).drifts == ()
+
+
+@pytest.mark.parametrize("side", ["baseline", "candidate"])
+def test_between_environments_of_which_one_is_not_stock_it_is_not_judged(side: str) -> None:
+    sides = {name: (RAY,) if name == side else () for name in ("baseline", "candidate")}
+    old = make(OLD, case(0), departures=sides["baseline"])
+    found = held(old, make(NEXT, case(7), departures=sides["candidate"]))
+    [drift] = found.drifts
+    assert (drift.kind, drift.not_stock) == (DriftKind.NOT_JUDGED, (side,))
+    assert found.failing == ()
+    assert f"{WORDS}; see below" in lines(found)
+
+
+def saves_again(warm: int, again: int) -> Case:
+    """A case whose cold start saved artifacts, and whose warm start saved and wrote so many."""
+    found = case(warm)
+    cold, second = found.starts
+    return replace(
+        found,
+        starts=(
+            replace(cold, counters={**cold.counters, SAVED_AGAIN: 4}),
+            replace(second, counters={**second.counters, SAVED_AGAIN: again}),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "drifts"), [(4, {SAVED_AGAIN}), (0, {COMPILED_AGAIN, SAVED_AGAIN})]
+)
+def test_what_the_candidates_own_expectation_has_is_no_drift(
+    expected: int, drifts: set[str]
+) -> None:
+    rules = parse_expectations(
+        f"""
+        [[rule]]
+        id = "again"
+        case = "moe"
+        torch = "==2.12.*"
+        vllm = "<99"
+        start = "warm"
+        counters = {{ {SAVED_AGAIN} = {expected} }}
+        evidence = ["a record"]
+        """,
+        "rules.toml",
+    )
+    found = held(make(OLD, saves_again(0, 0)), make(NEXT, saves_again(4, 4)), rules=rules)
+    assert {drift.counter for drift in found.drifts} == drifts
+    assert {drift.kind.fails for drift in found.drifts} == {expected == 0}
+
+
+def test_what_another_run_of_the_baseline_did_too_is_not_the_candidates() -> None:
+    earlier = make(OLD, case(3), day=21, file="earlier")
+    assert held(earlier, make(OLD, case(0)), make(NEXT, case(7))).drifts == ()
+    unknown = make(OLD, case(None), day=21, file="earlier")
+    assert len(held(unknown, make(OLD, case(0)), make(NEXT, case(7))).drifts) == 1
+
+
+def test_torch_is_not_named_where_one_of_the_baselines_is_not_known() -> None:
+    other = case(None, name="dense")
+    found = held(make(OLD, case(0), other), make(NEXT, case(7), case(7, name="dense")))
+    words = WORDS.replace("1 case writes", "2 cases writes")
+    assert f"{words}; see below" in lines(found)
+
+
+def test_torch_is_not_named_where_another_patch_of_vllm_ran() -> None:
+    old, new = make(OLD, case(0), vllm="0.20.1"), make(NEXT, case(7), vllm="0.20.2")
+    assert f"{WORDS}; see below" in lines(held(old, new))
 
 
 def test_of_another_vllm_nobody_says_that_torch_changed() -> None:

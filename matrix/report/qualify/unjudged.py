@@ -50,11 +50,15 @@ def alerts(qualification: Qualification) -> list[str]:
         if _is_more(warm)
     }
     if cases:
-        again = {drift.counter for drift in qualification.drifts} & {COMPILED_AGAIN}
+        again = {
+            (drift.place, drift.case)
+            for drift in qualification.drifts
+            if drift.counter == COMPILED_AGAIN
+        }
         apart = all(_is_apart(match, qualification) for match in qualification.matches)
         lines.append(
             f"the warm start of {plural(len(cases), 'case')} writes more compiled code than the"
-            f" baseline's is known to{_TORCH if again and apart else ''}; see below"
+            f" baseline's is known to{_TORCH if cases <= again and apart else ''}; see below"
         )
     fused = [
         (change.before, change.after, case_name(change.case))
@@ -127,7 +131,8 @@ def _whose(lost: LostCache, match: Match, qualification: Qualification) -> str:
 def _is_apart(match: Match, qualification: Qualification) -> bool:
     """Return whether nothing but torch differs between the two sides, as far as is known."""
     not_stock = match.baseline.not_stock or match.candidate.not_stock
-    return not not_stock and qualification.query.project is Project.TORCH
+    same_vllm = match.baseline.vllm == match.candidate.vllm
+    return same_vllm and not not_stock and qualification.query.project is Project.TORCH
 
 
 def _is_more(warm: WarmCode) -> bool:
