@@ -128,7 +128,7 @@ class RunState:
     def begin(cls, begun: Begun, jobs: Iterable[Job], now: datetime | None = None) -> RunState:
         """Make the folder of a new run, and note what it is asked for and its jobs."""
         runs = Path(begun.records, RUNS)
-        at = (now or datetime.now(timezone.utc)).replace(microsecond=0)
+        began = at = (now or datetime.now(timezone.utc)).replace(microsecond=0)
         while True:
             folder = runs / f"{at:{_STAMP}}"
             try:
@@ -143,7 +143,7 @@ class RunState:
                 ) from None
             break
         state = cls(folder)
-        head = {"what": Happened.BEGUN, "at": at.timestamp(), "schema": SCHEMA, **plain(begun)}
+        head = {"what": Happened.BEGUN, "at": began.timestamp(), "schema": SCHEMA, **plain(begun)}
         lines = [head, *({"what": Happened.JOB, "job": plain(job)} for job in jobs)]
         state.write(lines)
         if state.lost:
@@ -202,7 +202,7 @@ def find(records: Path, named: str = "") -> Path:
         if not found:
             raise RunStateError(f"--resume {named}: no run of this name in {runs}")
         return found[0]
-    every = sorted(path.parent for path in runs.glob(f"*/{JOURNAL}"))
+    every = sorted(path.parent for path in runs.glob(f"*/{JOURNAL}") if path.is_file())
     if not every:
         raise RunStateError(f"--resume: no run in {runs}; name the folder by --records")
     return every[-1]
@@ -221,7 +221,7 @@ def read_run(folder: Path) -> Past:
             if what == Happened.BEGUN and begun is None:
                 if line.get("schema") != SCHEMA:
                     raise RunStateError(f"{path}: was written by another version; begin a new run")
-                begun, at = _begun(line), float(line["at"])
+                begun, at = _begun(line), _moment(line["at"])
             elif what == Happened.JOB:
                 jobs.append(job_of(line["job"]))
             elif what == Happened.ENDED:
@@ -229,7 +229,7 @@ def read_run(folder: Path) -> Past:
                 ends[end.job] = end
     except OSError as error:
         raise RunStateError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (KeyError, TypeError, ValueError, MatrixError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, MatrixError) as error:
         if isinstance(error, RunStateError):
             raise
         raise RunStateError(
@@ -243,8 +243,9 @@ def read_run(folder: Path) -> Past:
 def done_records(past: Past) -> dict[str, Path]:
     """Return the records that the jobs of a run left and that stand, by the jobs' keys.
 
-    A record that was interrupted, or is not finished, does not: its job is to run again. Of the
-    rounds of a cell each takes the next record.
+    A record that was interrupted, or is not finished, does not: its job is to run again. Nor does
+    one with a part of the cases, which another run left, where the job is to run all. Of the rounds
+    of a cell each takes the next record.
     """
     since = f"{datetime.fromtimestamp(past.at, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
     left: dict[tuple[str, str], list[Path]] = {}
@@ -254,20 +255,23 @@ def done_records(past: Past) -> dict[str, Path]:
         if place not in left:
             folder = Path(past.begun.records, job.platform)
             names = sorted(name for name, *_ in records_in(folder, job.environment))
-            left[place] = [folder / name for name in names if _stands(folder / name, since)]
+            whole = not (job.cases or job.pytest_args)
+            paths = (folder / name for name in names)
+            left[place] = [path for path in paths if _stands(path, since, whole=whole)]
         if left[place]:
             found[job.key] = left[place].pop(0)
     return found
 
 
-def _stands(path: Path, since: str) -> bool:
+def _stands(path: Path, since: str, *, whole: bool) -> bool:
     try:
         record = read(path)
     except RecordError:
         return False
     ended = record.finished and not is_running(path, record)
     interrupted = record.error is not None and record.error.kind == ErrorKind.INTERRUPTED
-    return ended and not interrupted and record.started >= since
+    part = whole and record.deselected > 0
+    return ended and not interrupted and not part and record.started >= since
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -327,6 +331,13 @@ def job_of(of: Mapping[str, Any]) -> Job:
         demand=_demand(of["demand"]),
         build=_demand(of["build"]),
     )
+
+
+def _moment(value: object) -> float:
+    """Return a time since 1970. Raises ValueError or OverflowError for one that no clock has."""
+    moment = float(str(value))
+    datetime.fromtimestamp(moment, timezone.utc)
+    return moment
 
 
 def _name(value: object) -> str:

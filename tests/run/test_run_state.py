@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ def test_an_unfinished_line_does_not_take_the_next_with_it(tmp_path: Path) -> No
 def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
     first, second = begin(tmp_path, a_job()), begin(tmp_path, a_job())
     assert first.folder != second.folder
+    assert read_run(first.folder).at == read_run(second.folder).at == NOW.timestamp()
     assert find(tmp_path) == second.folder and find(tmp_path, first.folder.name) == first.folder
     with pytest.raises(RunStateError, match="goes on in another process"):
         RunState(first.folder)
@@ -159,6 +161,7 @@ def test_a_run_has_no_file_that_counts_as_a_record(tmp_path: Path) -> None:
         {"environment": ""},
         {"platform": "/tmp"},
         {"round": 0},
+        {"round": 1e999},
         {"cell": {"python": "3.11"}},
         {"demand": {"cores": -1}},
         {"estimate": {"build_seconds": 1, "run_seconds": 1e999}},
@@ -175,6 +178,28 @@ def test_a_job_that_is_not_one_is_refused(tmp_path: Path, change: dict[str, Any]
     path.write_text(f"{json.dumps(head)}\n{json.dumps(line)}\n")
     with pytest.raises(RunStateError, match="is not the journal of a run"):
         read_run(state.folder)
+
+
+@pytest.mark.parametrize("change", [{"at": 1e300}, {"at": float("nan")}, {"at": []}])
+def test_a_time_that_no_clock_has_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    state = begin(tmp_path, a_job())
+    state.close()
+    path = state.folder / JOURNAL
+    head, line = map(json.loads, path.read_text().splitlines())
+    path.write_text(f"{json.dumps({**head, **change})}\n{json.dumps(line)}\n")
+    with pytest.raises(RunStateError, match="is not the journal of a run"):
+        read_run(state.folder)
+
+
+def test_a_pipe_is_not_a_journal(tmp_path: Path) -> None:
+    state = begin(tmp_path, a_job())
+    state.close()
+    later = tmp_path / "runs" / "30000101T000000Z"
+    later.mkdir()
+    os.mkfifo(later / JOURNAL)
+    assert find(tmp_path) == state.folder
+    with pytest.raises(RunStateError, match="no run of this name"):
+        find(tmp_path, later.name)
 
 
 def leave(folder: Path, minute: int, **changes: Any) -> Path:
