@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,7 +46,8 @@ _UNTESTED, _INTERRUPTED = 5, 130
 class _Selection:
     """The jobs to run, why each runs, and those of an earlier part of the run that have a record.
 
-    `begun` is what the run was asked for. `state` is the folder of a run that goes on.
+    `begun` is what the run was asked for. `folder` is that of a run that goes on. `statuses` are
+    those of the cells that do not run: their records hold, or another process runs them.
     """
 
     begun: Begun
@@ -54,6 +55,19 @@ class _Selection:
     why: Mapping[str, str] = field(default_factory=dict)
     done: Mapping[str, Path] = field(default_factory=dict)
     folder: Path | None = None
+    statuses: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chosen:
+    """The cells that are asked for: those that are named, and those that the options choose.
+
+    `named` are the names of the first. `statuses` has the exit status of each cell's record.
+    """
+
+    planned: Sequence[Planned]
+    named: frozenset[str]
+    statuses: Mapping[str, int]
 
 
 def run_selection(options: argparse.Namespace) -> int:
@@ -92,15 +106,17 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
         platform = choose_platform(options.platform)
         if (note := why_not_cuda(options.platform)) is not None:
             print_status(note)
-    planned = _planned(options, platform, elsewhere=site.elsewhere)
-    running = [item for item in planned if isinstance(item.why, Running) and not item.stale]
-    left = [item for item in planned if item not in running]
+    chosen = _chosen(options, platform, elsewhere=site.elsewhere)
+    running = [item for item in chosen.planned if isinstance(item.why, Running) and not item.stale]
+    left = [item for item in chosen.planned if item not in running]
     # A part of the cases was asked for, of which no record of all of them says anything new.
     held = [] if options.pytest_args else [item for item in left if not item.stale]
     left = [item for item in left if item not in held]
-    for items, what in ((running, "run in another process"), (held, "records hold")):
-        if items:
-            print_status(f"{what}: {_names(items)}")
+    answers = [chosen.statuses.get(item.cell.name, _UNTESTED) for item in held]
+    if running:
+        print_status(f"run in another process: {_names(running)}")
+    if held:
+        print_status(f"records hold: {_names(held)} ({totals(answers)})")
     if not left:
         again = " (--force runs also those whose records hold)" if held else ""
         print_status(f"nothing to run{again}")
@@ -119,10 +135,19 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
         jobs=jobs,
         # A record may hold where only a part of the cases is asked for.
         why={job.key: why_words(item) for job, item in zip(jobs, left, strict=True) if item.stale},
+        statuses=(
+            *(_UNTESTED for _ in running),
+            # With --stale only those are asked for whose records do not hold.
+            *(
+                status
+                for item, status in zip(held, answers, strict=True)
+                if not options.stale or item.cell.name in chosen.named
+            ),
+        ),
     )
 
 
-def _planned(options: argparse.Namespace, platform: str, *, elsewhere: bool) -> list[Planned]:
+def _chosen(options: argparse.Namespace, platform: str, *, elsewhere: bool) -> _Chosen:
     """Return the cells that are named, and those that the options choose and that can work."""
     named = [load_releases().resolve(name) for name in dict.fromkeys(options.cells)]
     filters = any(getattr(options, name) for name in _FILTERS)
@@ -131,26 +156,39 @@ def _planned(options: argparse.Namespace, platform: str, *, elsewhere: bool) -> 
     folders = [path for path in (Path("results"), options.records) if path.is_dir()]
     asked = {**vars(options), "folders": folders, "stale": False}
     found: dict[str, Planned] = {}
+    statuses: dict[str, int] = {}
+
+    def cells(wanted: Mapping[str, object]) -> tuple[Planned, ...]:
+        read = select(argparse.Namespace(**wanted), [platform], elsewhere=elsewhere)
+        statuses.update(
+            (record.cell, exit_status(verdict))
+            for record, verdict in read.table.verdicts
+            if record.platform == platform
+        )
+        return read.planned
+
     if named:
         whole = {**asked, **dict.fromkeys(("torch", "vllm", "python")), "off_pin": True}
-        whole |= {"new": [], "neighbours": []}
-        every = {
-            item.cell: item
-            for item in select(argparse.Namespace(**whole), [platform], elsewhere=elsewhere).planned
-        }
+        every = {item.cell: item for item in cells({**whole, "new": [], "neighbours": []})}
         for cell in named:
             if cell not in every:
                 raise MatrixError(f"{cell.name}: no environment of that name; tox -e {cell.name}")
             found[cell.name] = every[cell]
     if filters:
-        every_chosen = select(argparse.Namespace(**asked), [platform], elsewhere=elsewhere).planned
-        if not every_chosen:
+        chosen = cells(asked)
+        if not chosen:
             raise MatrixError("no cell is selected: the options match none; see `matrix plan`")
-        cannot = [item for item in every_chosen if not item.runs]
+        cannot = [item for item in chosen if not item.runs]
+        if len(cannot) == len(chosen) and not named:
+            raise MatrixError(f"cannot work: {_names(cannot)}; `matrix plan --all` shows why")
         if cannot:
             print_status(f"cannot work: {_names(cannot)} (`matrix plan --all` shows why)")
-        found = {**{item.cell.name: item for item in every_chosen if item.runs}, **found}
-    return list(found.values())
+        found = {**{item.cell.name: item for item in chosen if item.runs}, **found}
+    return _Chosen(
+        planned=tuple(found.values()),
+        named=frozenset(cell.name for cell in named),
+        statuses=statuses,
+    )
 
 
 def _resumed(options: argparse.Namespace) -> _Selection:
@@ -240,7 +278,9 @@ def _carry_out(
         print(f"to go on with what has no record: matrix run --resume {from_here(state.folder)}")
     if state.lost:
         print_status(f"{state.folder}: the journal lacks {state.lost} lines that the disk refused")
-    return _INTERRUPTED if engine.stopped else judged.status((*selection.done, *jobs))
+    if engine.stopped:
+        return _INTERRUPTED
+    return _worst((*judged.of((*selection.done, *jobs)), *selection.statuses))
 
 
 def _judged_already(selection: _Selection, expectations: Expectations) -> int:
@@ -248,7 +288,7 @@ def _judged_already(selection: _Selection, expectations: Expectations) -> int:
     judged = _Judged(expectations)
     for key, path in selection.done.items():
         print(judged.of_record(key, path))
-    return judged.status(selection.done)
+    return _worst((*judged.of(selection.done), *selection.statuses))
 
 
 class _Judged:
@@ -279,10 +319,14 @@ class _Judged:
         line = verdict_line(record, verdict, off_pin=pin is not None)
         return f"{line}  {from_here(path)}"
 
-    def status(self, keys: Iterable[str]) -> int:
-        """Return 0 where all are compatible, 1 where one is not, else 5."""
-        found = [self.statuses.get(key, _UNTESTED) for key in keys]
-        return 1 if 1 in found else max(found, default=0)
+    def of(self, keys: Iterable[str]) -> list[int]:
+        """Return the exit status of each of these jobs; one without a record is untested."""
+        return [self.statuses.get(key, _UNTESTED) for key in keys]
+
+
+def _worst(statuses: Collection[int]) -> int:
+    """Return 0 where all are compatible, 1 where one drifts or is incompatible, else 5."""
+    return 1 if 1 in statuses else max(statuses, default=0)
 
 
 @contextmanager
