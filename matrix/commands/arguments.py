@@ -161,6 +161,15 @@ def given_or_default(
     return list(here)
 
 
+def given_of(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Return those of these options that were given and are not the default: `--dry-run`."""
+    return [
+        f"--{name.replace('_', '-')}"
+        for name in names
+        if getattr(options, name) != options.parser.get_default(name)
+    ]
+
+
 def repeated(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
     """Return these options and the folders as they were given, to repeat a command."""
     given = ((name, getattr(options, name)) for name in names)

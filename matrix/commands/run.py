@@ -11,6 +11,12 @@ from matrix.commands import arguments
 from matrix.commands.record import print_record
 from matrix.errors import MatrixError
 
+_OF_MANY = (
+    *("torch", "vllm", "python", "stale", "max_age", "force", "off_pin", "new", "neighbours"),
+    *("dry_run", "resume", "cores", "memory", "disk", "gpus", "engine", "address"),
+)
+"""The options of runs through tox, which mean nothing with --here."""
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix run`."""
@@ -115,17 +121,15 @@ def _add_here(run: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    alone = options.here or options.bundle is not None
+    if alone and (given := arguments.given_of(options, _OF_MANY)):
+        raise MatrixError(f"--here: runs one cell in this environment; leave out {given[0]}")
     if options.bundle is not None:
         from matrix.bundle.run import main
 
         return main(options.given[1:])
     if options.work is not None:
         raise MatrixError(f"--work {options.work}: goes with --bundle DIR only; leave it out")
-    elsewhere = options.engine != "local" or options.address is not None
-    if options.here and elsewhere:
-        raise MatrixError(
-            "--here: runs one cell here, without an engine; leave out --engine and --address"
-        )
     if options.here:
         return _run_here(options)
     from matrix.commands.run_selection import run_selection

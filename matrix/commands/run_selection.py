@@ -15,6 +15,7 @@ from matrix._util.console import print_status
 from matrix._util.files import from_here
 from matrix._util.text import listed
 from matrix.catalog.releases_file import load_releases
+from matrix.commands import arguments
 from matrix.commands.run_sites import Machines, Site, Work, site_of
 from matrix.commands.selection import select
 from matrix.errors import MatrixError
@@ -32,13 +33,15 @@ from matrix.run.nvidia import why_not_cuda
 from matrix.run.preflight import choose_platform
 from matrix.run.run_state import Begun, RunState, done_records, find, read_run
 from matrix.run.selection_jobs import Asked, jobs_of
-from matrix.run.simulation import simulate
+from matrix.run.simulation import estimated_seconds, simulate
 from matrix.run.task import Task
 from matrix.verdict.judge import exit_status, judge
 from matrix.verdict.plan import Planned
 from matrix.verdict.plan_reasons import Running
 
 _FILTERS = ("stale", "off_pin", "new", "neighbours", "torch", "vllm", "python")
+_FIXED = ("force", "max_age", "jobs", "timeout", "model_source")
+"""What the cells of a run got at its begin, beside the filters."""
 _UNTESTED, _INTERRUPTED = 5, 130
 
 
@@ -89,7 +92,7 @@ def run_selection(options: argparse.Namespace) -> int:
     with site_of(options, root) as site:
         selection = _selected(options, site) if options.resume is None else _resumed(options)
         if not selection.jobs:
-            return _judged_already(selection, expectations)
+            return 0 if options.dry_run else _judged_already(selection, expectations)
         machines = site.machines(selection.jobs)
         tasks, seconds = _simulated(selection.jobs, machines)
         if options.dry_run:
@@ -193,12 +196,17 @@ def _chosen(options: argparse.Namespace, platform: str, *, elsewhere: bool) -> _
 
 def _resumed(options: argparse.Namespace) -> _Selection:
     """Return what is left of an earlier run: the jobs that have no whole record."""
-    given = [name for name in _FILTERS if getattr(options, name)]
+    given = arguments.given_of(options, (*_FILTERS, *_FIXED))
     if options.cells or given or options.pytest_args:
-        what = options.cells[:1] or [f"--{name.replace('_', '-')}" for name in given] or ["--"]
-        raise MatrixError(f"--resume goes on with the cells of that run; leave out {what[0]}")
+        what = (*options.cells, *given, "--")[0]
+        raise MatrixError(f"--resume goes on with the cells of that run; leave out {what}")
     folder = find(options.records, options.resume)
     past = read_run(folder)
+    if options.platform not in ("auto", *(job.platform for job in past.jobs)):
+        raise MatrixError(
+            f"--resume goes on with the cells of that run on {past.jobs[0].platform}; leave out"
+            f" --platform {options.platform}"
+        )
     done = done_records(past)
     print_status(f"{folder}: {len(done)} of {len(past.jobs)} have a record already")
     return _Selection(
@@ -227,11 +235,11 @@ def _simulated(jobs: Sequence[Job], machines: Machines) -> tuple[list[Task], flo
     Raises MatrixError where the limits let no job run.
     """
     order: list[Task] = []
-    builds = {job.environment: job.estimate.build_seconds for job in jobs}
+    estimated = estimated_seconds(jobs)
 
     def seconds(task: Task, job: Job | None) -> float:
         order.append(task)
-        return builds.get(task.environment, 0.0) if job is None else job.estimate.run_seconds
+        return estimated(task, job)
 
     found = simulate(jobs, machines.every, machines.present, seconds=seconds)
     unfit = [end for end in found.ends if end.why is WhyNot.FITS_NOWHERE]
@@ -268,8 +276,7 @@ def _carry_out(
             ends = engine.carry_out()
     finally:
         state.close()
-    for key, path in selection.done.items():
-        print(judged.of_record(key, path))
+    _print_done(selection, judged)
     for end in ends:
         print(end_line(end, jobs, judged(end)))
     print(f"{totals(judged.statuses.get(key) for key in (*selection.done, *jobs))}")
@@ -286,9 +293,17 @@ def _carry_out(
 def _judged_already(selection: _Selection, expectations: Expectations) -> int:
     """Return the exit status where nothing is left to run."""
     judged = _Judged(expectations)
-    for key, path in selection.done.items():
-        print(judged.of_record(key, path))
+    _print_done(selection, judged)
     return _worst((*judged.of(selection.done), *selection.statuses))
+
+
+def _print_done(selection: _Selection, judged: _Judged) -> None:
+    """Print what the jobs came to that ended in an earlier part of the run."""
+    for key, path in selection.done.items():
+        try:
+            print(judged.of_record(key, path))
+        except RecordError as error:  # somebody removed it meanwhile
+            print_status(str(error))
 
 
 class _Judged:

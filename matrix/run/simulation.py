@@ -41,7 +41,7 @@ def simulate(
     estimate.
     """
     every = tuple(jobs)
-    took = seconds or _estimated(every)
+    took = seconds or estimated_seconds(every)
     by_key = {job.key: job for job in every}
     schedule = Schedule(every, machines, present, policy)
     going: list[tuple[float, int, Task]] = []
@@ -66,7 +66,8 @@ def simulate(
     return Simulated(seconds=last, tasks=count, ends=tuple(ends))
 
 
-def _estimated(jobs: Iterable[Job]) -> Callable[[Task, Job | None], float]:
+def estimated_seconds(jobs: Iterable[Job]) -> Callable[[Task, Job | None], float]:
+    """Return what says how long a task of these jobs is thought to take, given its job if any."""
     builds: dict[str, float] = {}
     for job in jobs:
         known = builds.get(job.environment, 0.0)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,18 @@ import pytest
 
 from command import matrix
 from fake_tox import TORCH29, TORCH210, FakeTox, fake_tox
+from matrix.record.reader import read
+from matrix.record.running import marked_running
+from matrix.record.writer import write
+from matrix.run.local_engine import LocalEngine
 from waiting import alive
 
 __all__ = ["fake_tox"]
 
 
 ROOM = ("--cores", "2", "--memory", "16000")
+CANNOT = ["--torch", "2.10", "--vllm", "0.20", "--off-pin", "--platform", "cuda"]
+"""Cells whose extensions do not link."""
 
 
 def run(fake: FakeTox, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -122,6 +129,65 @@ def test_a_cell_whose_record_holds_does_not_run(fake_tox: FakeTox) -> None:
     assert "--skip-env-install" not in fake_tox.calls()[-1]["argv"]
 
 
+def test_a_record_that_holds_decides_the_exit_status(fake_tox: FakeTox) -> None:
+    """A cell that is named counts; with --stale those are asked for whose records do not hold."""
+    fake_tox.told(vllm019={"run": "drift"})
+    assert run(fake_tox, TORCH210).returncode == 1
+    again = run(fake_tox, TORCH210, TORCH29)
+    assert again.returncode == 1
+    assert f"records hold: {TORCH210} (1 drift or incompatible)" in again.stderr
+    asked = ["--torch", "2.10", "--vllm", "0.19", "--python", "3.11"]
+    assert [run(fake_tox, *asked, *more).returncode for more in ([], ["--stale"])] == [1, 0]
+    assert run(fake_tox, *asked, "--stale", TORCH210).returncode == 1
+    assert run(fake_tox, TORCH210, "--dry-run").returncode == 0
+    assert len(fake_tox.shown()) == 4
+
+
+def test_a_cell_that_another_process_runs_is_untested(fake_tox: FakeTox) -> None:
+    run(fake_tox, TORCH210)
+    (path,) = (fake_tox.here / "records/cpu").glob("*.json")
+    write(replace(read(path), finished=False), path)
+    with marked_running(path):
+        ended = run(fake_tox, TORCH210)
+    assert (ended.returncode, ended.stdout) == (5, "")
+    assert f"run in another process: {TORCH210}" in ended.stderr
+
+
+def test_a_run_goes_on_where_a_record_of_before_is_gone(
+    fake_tox: FakeTox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_tox.told(vllm019={"run": "no record"})
+    run(fake_tox, TORCH210, TORCH29)
+    (record,) = (fake_tox.here / "records/cpu").glob("*.json")
+    fake_tox.told()
+    carry_out = LocalEngine.carry_out
+
+    def removes(engine: LocalEngine) -> Any:
+        record.unlink()
+        return carry_out(engine)
+
+    monkeypatch.setattr(LocalEngine, "carry_out", removes)
+    ended = matrix(fake_tox.here, "run", "--resume")
+    assert ended.returncode == 5
+    assert "1 compatible, 1 not run" in ended.stdout
+    assert f"{record.name}: cannot be read: No such file" in ended.stderr
+
+
+def test_what_another_run_left_of_a_part_of_the_cases_does_not_end_a_job(
+    fake_tox: FakeTox,
+) -> None:
+    fake_tox.told(vllm019={"run": "no record"})
+    run(fake_tox, TORCH210)
+    fake_tox.told()
+    run(fake_tox, TORCH210, "--force")
+    (path,) = (fake_tox.here / "records/cpu").glob("*.json")
+    write(replace(read(path), deselected=7), path)
+    first = min((fake_tox.here / "records/runs").iterdir())
+    ended = matrix(fake_tox.here, "run", "--resume", first.name)
+    assert "0 of 1 have a record already" in ended.stderr
+    assert "1 compatible" in ended.stdout and len(records(fake_tox)) == 2
+
+
 def test_options_choose_cells_as_they_do_for_plan(fake_tox: FakeTox) -> None:
     asked = ["--torch", "2.10", "--vllm", "0.19", "--python", "3.11"]
     ended = run(fake_tox, *asked, "--stale", "--dry-run")
@@ -187,8 +253,15 @@ def refusals(fake: FakeTox, *arguments: str) -> str:
         (["--resume", "20261129T000000Z"], "no run of this name"),
         ([TORCH210, "--resume"], f"leave out {TORCH210}"),
         (["--stale", "--resume"], "leave out --stale"),
+        (["--resume", "--off-pin"], "leave out --off-pin"),
+        (["--resume", "--force"], "leave out --force"),
+        (["--resume", "--max-age", "3"], "leave out --max-age"),
+        (["--resume", "--timeout", "60"], "leave out --timeout"),
+        (["--resume", "--jobs", "2"], "leave out --jobs"),
+        (["--resume", "--", "-k", "moe"], "leave out --"),
         ([TORCH210, "--address", "auto"], "goes with --engine ray; add that"),
-        ([TORCH210, "--here", "--address", "auto"], "leave out --engine and --address"),
+        ([TORCH210, "--here", "--address", "auto"], "in this environment; leave out --cores"),
+        (CANNOT, "cannot work: py310-torch210-vllm020, py311-torch210-vllm020"),
     ],
 )
 def test_bad_input_is_one_line(fake_tox: FakeTox, arguments: list[str], said: str) -> None:
@@ -242,6 +315,39 @@ def test_without_tox_ini_the_line_says_what_to_do(tmp_path: Path) -> None:
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert "no tox.ini there" in line and "add --here" in line
+
+
+def test_a_run_goes_on_on_its_own_platform(fake_tox: FakeTox) -> None:
+    fake_tox.told(vllm019={"run": "no record"})
+    run(fake_tox, TORCH210)
+    ended = matrix(fake_tox.here, "run", "--resume", "--platform", "cuda")
+    assert ended.returncode == 2
+    assert "on cpu; leave out --platform cuda" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--dry-run"],
+        ["--resume"],
+        ["--resume", "x"],
+        ["--stale"],
+        ["--force"],
+        ["--new", "torch==2.15.0"],
+        ["--python", "3.11"],
+        ["--cores", "1"],
+        ["--gpus", "0"],
+        ["--engine", "ray"],
+        ["--address", "auto"],
+    ],
+)
+@pytest.mark.parametrize("how", [["--here"], ["--bundle", "."]])
+def test_what_one_cell_here_does_not_take_is_refused(
+    tmp_path: Path, given: list[str], how: list[str]
+) -> None:
+    ended = matrix(tmp_path, "run", TORCH210, *how, *given)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"runs one cell in this environment; leave out {given[0]}" in ended.stderr
 
 
 def test_here_takes_one_cell(tmp_path: Path) -> None:
