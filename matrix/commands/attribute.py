@@ -15,6 +15,7 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.attribution.model import Attribution
+    from matrix.catalog.releases import Releases
     from matrix.run.rerun import Rerun
     from matrix.verdict.ladder import Part
     from matrix.verdict.table import Table
@@ -69,14 +70,14 @@ def _attribute(options: argparse.Namespace) -> int:
         # What stands in the place of the cell is a folder: `matrix attribute --all results`.
         options.folders = [arguments.place(options.cell), *options.folders]
         options.cell = None
-    names = None
+    names, releases = None, load_releases()
     if options.cell is not None:
-        names = frozenset([_full_name(options.cell)])
+        names = frozenset([_full_name(options.cell, releases)])
     expectations = load_expectations(options.expectations)
     failures: list[str] = []
     for again in (False, True):
-        table, read, status = context.read_all(options, expectations, repeats=None)
-        grid = context.grid_of(table.verdicts)
+        table, read, status = context.read_all(options, releases, expectations, repeats=None)
+        grid = context.grid_of(table.verdicts, releases)
         known = {entry.record.cell for entry in table.entries}
         if names is not None and not names & known:
             (name,) = names
@@ -87,7 +88,7 @@ def _attribute(options: argparse.Namespace) -> int:
         judged = judge_records(read.records, read.runs, table.verdicts, expectations)
         found = attribute(
             judged,
-            load_releases(),
+            releases,
             grid,
             changes=options.changes,
             late=context.late_now(),
@@ -101,7 +102,7 @@ def _attribute(options: argparse.Namespace) -> int:
         for failure in failures:
             print_status(failure)
         options.folders = context.with_new_records(options.folders)
-    silent = unanswered(judged, load_releases(), **asked)
+    silent = unanswered(judged, releases, **asked)
     shown = to_json if options.json else lines
     print(shown(found, silent, _parts(table, names)), end="")
     if options.run_missing and not wanted:
@@ -135,9 +136,8 @@ def _reruns(found: Iterable[Attribution]) -> list[Rerun]:
     ]
 
 
-def _full_name(name: str) -> str:
+def _full_name(name: str, releases: Releases) -> str:
     """Return the full name of an environment, given either way. Raises CellError for others."""
     from matrix.catalog.cells import factors
-    from matrix.catalog.releases_file import load_releases
 
-    return name if factors(name).vllm is not None else load_releases().resolve(name).name
+    return name if factors(name).vllm is not None else releases.resolve(name).name

@@ -16,6 +16,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.catalog.candidates.lines import LineRequest
     from matrix.catalog.cells import Cell
+    from matrix.catalog.releases import Releases
     from matrix.run.bisection import BisectionProgress, RunEnvironment, SeenSteps
     from matrix.run.candidates.line import Line
     from matrix.run.rerun import Rerun
@@ -139,14 +140,15 @@ def _bisect_releases(options: argparse.Namespace) -> int:
     from matrix.run.bisection import bisect_releases, release_line
     from matrix.run.rerun import Rerun
 
-    line = release_line(options.torch, options.vllm, options.python, load_releases())
+    releases = load_releases()
+    line = release_line(options.torch, options.vllm, options.python, releases)
 
     def rerun(name: str) -> Rerun:
         return Rerun(name=name, platform=options.platform, cases=(options.case,))
 
-    records = _Records(options)
+    records = _Records(options, releases)
     table, read = records.read_table()
-    ruled_out = context.grid_of(table.verdicts).ruled_out(line.cells, options.platform)
+    ruled_out = context.grid_of(table.verdicts, releases).ruled_out(line.cells, options.platform)
     records.check(read)
     first = records.query.seen(read, line.cells, context.late_now())
     run = _runner(options, rerun)
@@ -179,7 +181,7 @@ def _bisect_line(options: argparse.Namespace) -> int:
     ends = Ends.ANY
     if options.commits is not None:
         ends = Ends.BAD_GOOD if options.fixed else Ends.GOOD_BAD
-    records = _Records(options)
+    records = _Records(options, releases)
     run = _runner(options, rerun)
     found = bisect_line(line, records.look_at_line, run, ends, dry=options.dry_run)
     return _finish(options, found, rerun, records, line)
@@ -210,12 +212,13 @@ def _runner(options: argparse.Namespace, rerun: Callable[[str], Rerun]) -> RunEn
 class _Records:
     """The records of the options, as they are at each call; `status` is 2 where a record is bad."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, releases: Releases) -> None:
         from matrix.record.model import Platform
         from matrix.rules.expectations_file import load_expectations
         from matrix.run.bisection import CaseQuery
 
         self._options = options
+        self._releases = releases
         self._looked = False
         self.status = 0
         self.query = CaseQuery(
@@ -228,7 +231,11 @@ class _Records:
         """Return the table and the records of which it is made."""
         options = self._options
         table, read, self.status = context.read_all(
-            options, self.query.expectations, empty=options.run_missing, repeats=None
+            options,
+            self._releases,
+            self.query.expectations,
+            empty=options.run_missing,
+            repeats=None,
         )
         return table, read
 

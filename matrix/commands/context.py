@@ -13,6 +13,7 @@ from matrix.commands import arguments
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
+    from matrix.catalog.releases import Releases
     from matrix.checks.lookup import Answers
     from matrix.record.model import Record
     from matrix.rules.expectations import Expectations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 def read_all(
     options: argparse.Namespace,
+    releases: Releases,
     expectations: Expectations | None = None,
     *,
     empty: bool = False,
@@ -35,7 +37,6 @@ def read_all(
     the options unless the caller has read these. `repeats` is that of `newest_records`. Raises
     MatrixError where there is no good record; with `empty` there may be none yet.
     """
-    from matrix.catalog.releases_file import load_releases
     from matrix.report.results import late_lines
     from matrix.rules.expectations_file import load_expectations
     from matrix.store.load import newest_records
@@ -51,30 +52,34 @@ def read_all(
         named = arguments.named(folders)
         raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
     table = tabulate(
-        found.records, expectations, releases=load_releases(), late=late, running=found.running
+        found.records, expectations, releases=releases, late=late, running=found.running
     )
     return table, found, 2 if found.errors else 0
 
 
 def read_table(options: argparse.Namespace) -> tuple[Table, int]:
     """Return what `read_all` does, without the sources of the table."""
-    table, _, status = read_all(options)
+    from matrix.catalog.releases_file import load_releases
+
+    table, _, status = read_all(options, load_releases())
     return table, status
 
 
-def read_some(options: argparse.Namespace) -> tuple[Table, int]:
+def read_some(options: argparse.Namespace, releases: Releases) -> tuple[Table, int]:
     """Return what `read_table` does, or an empty table where there is no record yet."""
-    table, _, status = read_if_any(options)
+    table, _, status = read_if_any(options, releases)
     return table, status
 
 
-def read_if_any(options: argparse.Namespace) -> tuple[Table, LoadedRecords | None, int]:
+def read_if_any(
+    options: argparse.Namespace, releases: Releases
+) -> tuple[Table, LoadedRecords | None, int]:
     """Return what `read_all` does, or an empty table without records where there is none yet."""
     from matrix.verdict.table import Table
 
     if not arguments.given_or_default(options.folders):
         return Table(entries=()), None, 0
-    return read_all(options, empty=True)
+    return read_all(options, releases, empty=True)
 
 
 def every_record(options: argparse.Namespace, found: LoadedRecords | None) -> Iterable[Record]:
@@ -92,16 +97,16 @@ def every_record(options: argparse.Namespace, found: LoadedRecords | None) -> It
     return [] if found is None else [record for _, record in found.records]
 
 
-def grid_of(judged: Iterable[tuple[Record, CellVerdict]], answers: Answers | None = None) -> Grid:
+def grid_of(
+    judged: Iterable[tuple[Record, CellVerdict]], releases: Releases, answers: Answers | None = None
+) -> Grid:
     """Return the grid of all known releases, with these records and their verdicts.
 
     `answers` are those of the static checks, if the caller has read them.
     """
-    from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.verdict import grid
 
-    releases = load_releases()
     answers = answers or load_answers(releases)
     found = grid.grid_of(judged, releases, answers)
     for fault in answers.faults:

@@ -152,7 +152,8 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
 
 def _chosen(options: argparse.Namespace, platform: str, *, elsewhere: bool) -> _Chosen:
     """Return the cells that are named, and those that the options choose and that can work."""
-    named = [load_releases().resolve(name) for name in dict.fromkeys(options.cells)]
+    releases = load_releases()
+    named = [releases.resolve(name) for name in dict.fromkeys(options.cells)]
     filters = any(getattr(options, name) for name in _FILTERS)
     if not named and not filters:
         raise MatrixError("no cell is selected: name one, or choose by --stale, --torch, --new ...")
@@ -162,7 +163,7 @@ def _chosen(options: argparse.Namespace, platform: str, *, elsewhere: bool) -> _
     statuses: dict[str, int] = {}
 
     def cells(wanted: Mapping[str, object]) -> tuple[Planned, ...]:
-        read = select(argparse.Namespace(**wanted), [platform], elsewhere=elsewhere)
+        read = select(argparse.Namespace(**wanted), releases, [platform], elsewhere=elsewhere)
         statuses.update(
             (record.cell, exit_status(verdict))
             for record, verdict in read.table.verdicts
@@ -312,6 +313,7 @@ class _Judged:
     def __init__(self, expectations: Expectations) -> None:
         self.statuses: dict[str, int] = {}
         self._expectations = expectations
+        self._releases = load_releases()
         self._lines: dict[str, str] = {}
 
     def __call__(self, end: JobEnd) -> str | None:
@@ -330,7 +332,7 @@ class _Judged:
         record = read(path)
         verdict = judge(record, self._expectations)
         self.statuses[key] = exit_status(verdict)
-        pin = load_releases().overridden_pin(record.cell)
+        pin = self._releases.overridden_pin(record.cell)
         line = verdict_line(record, verdict, off_pin=pin is not None)
         return f"{line}  {from_here(path)}"
 

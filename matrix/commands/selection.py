@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 
 from matrix._util.versions import chosen_specifier
 from matrix.catalog.projects import Project
-from matrix.catalog.releases_file import load_releases
+from matrix.catalog.releases import Releases
 from matrix.checks.lookup import load_answers
 from matrix.commands import context
 from matrix.record.startup_tests import StartupTests, load_startup_tests
@@ -39,6 +39,7 @@ class Selected:
 
 def select(
     options: argparse.Namespace,
+    releases: Releases,
     platforms: Sequence[str],
     *,
     flags: Mapping[str, str] | None = None,
@@ -50,12 +51,11 @@ def select(
     get. Where they run `elsewhere`, records are not held against this machine and its environments.
     Raises PlanError for an option that cannot be used.
     """
-    wanted = _wanted(options, platforms)
-    table, found, status = context.read_if_any(options)
-    tests, releases = load_startup_tests(), load_releases()
-    answers = load_answers(releases)
+    wanted = _wanted(options, platforms, releases)
+    table, found, status = context.read_if_any(options, releases)
+    tests, answers = load_startup_tests(), load_answers(releases)
     every = plan(
-        context.grid_of(table.verdicts, answers),
+        context.grid_of(table.verdicts, releases, answers),
         releases,
         [entry.record for entry in table.entries],
         tests,
@@ -78,9 +78,9 @@ def select(
     )
 
 
-def _wanted(options: argparse.Namespace, platforms: Sequence[str]) -> Wanted:
+def _wanted(options: argparse.Namespace, platforms: Sequence[str], releases: Releases) -> Wanted:
     """Return what the options ask for, with what is not stale."""
-    asked = specifiers(options, ("torch", "vllm", "python"))
+    asked = specifiers(options, ("torch", "vllm", "python"), releases)
     max_age = None
     if options.max_age is not None:
         max_age = MaxAge(days=options.max_age, now=datetime.now(timezone.utc))
@@ -97,12 +97,11 @@ def _wanted(options: argparse.Namespace, platforms: Sequence[str]) -> Wanted:
     )
 
 
-def specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
+def specifiers(
+    options: argparse.Namespace, keys: Sequence[str], releases: Releases
+) -> dict[str, SpecifierSet]:
     """Return the releases that these options ask for, by option."""
     asked = {key: text for key in keys if (text := getattr(options, key)) is not None}
-    if not asked:
-        return {}
-    releases = load_releases()
     known = {str(project): releases.versions(project) for project in Project}
     return {
         key: chosen_specifier(text, known.get(key, ()), f"--{key}") for key, text in asked.items()

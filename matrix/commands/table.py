@@ -14,12 +14,7 @@ from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from matrix.attribution.model import Attribution
-    from matrix.rules.expectations import Expectations
-    from matrix.store.loaded import LoadedRecords
-    from matrix.verdict.grid import Grid
     from matrix.verdict.plan import Planned
-    from matrix.verdict.table import Table
 
 _REPEATS = 10  # runs: enough to see what is flaky; a year of nightlies would only cost time
 
@@ -138,6 +133,8 @@ def _table(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from matrix._util.files import write_text
+    from matrix.attribution.attribute import attribute
+    from matrix.attribution.runs_index import judge_records
     from matrix.catalog.releases_file import load_releases
     from matrix.report import agreement, badges, csv_table, markdown, page, table_json
     from matrix.report.model import report_of
@@ -146,16 +143,17 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.grid import environments
 
-    expectations = load_expectations(options.expectations)
-    table, found, status = context.read_all(options, expectations, repeats=_REPEATS)
-    grid = context.grid_of(table.verdicts)
+    expectations, releases = load_expectations(options.expectations), load_releases()
+    table, found, status = context.read_all(options, releases, expectations, repeats=_REPEATS)
+    grid = context.grid_of(table.verdicts, releases)
+    judged = judge_records(found.records, found.runs, table.verdicts, expectations)
     report = replace(
         report_of(table, expectations, load_explanations()),
         grid=grid,
-        attributions=_attributed(expectations, table, grid, found),
+        attributions=attribute(judged, releases, grid, late=context.late_now()),
         notes=load_notes(),
     )
-    named = environments(load_releases())
+    named = environments(releases)
     made = badges.render(table, grid)
     for name, text in (
         ("compatibility.md", markdown.render(report)),
@@ -186,18 +184,6 @@ def _is_badge(path: Path) -> bool:
         return False
 
 
-def _attributed(
-    expectations: Expectations, table: Table, grid: Grid, read: LoadedRecords
-) -> tuple[Attribution, ...]:
-    """Return who changed what fails or drifts in the table's cells, by the runs that count."""
-    from matrix.attribution.attribute import attribute
-    from matrix.attribution.runs_index import judge_records
-    from matrix.catalog.releases_file import load_releases
-
-    judged = judge_records(read.records, read.runs, table.verdicts, expectations)
-    return attribute(judged, load_releases(), grid, late=context.late_now())
-
-
 @gc_paused()
 def _ci(options: argparse.Namespace) -> int:
     from matrix.report.ci_services import service, tell
@@ -226,15 +212,17 @@ def _predict(options: argparse.Namespace) -> int:
 
 @gc_paused()
 def _grid(options: argparse.Namespace) -> int:
+    from matrix.catalog.releases_file import load_releases
     from matrix.commands.selection import specifiers
     from matrix.record.model import PLATFORMS
     from matrix.report.grid import lines
 
-    asked = specifiers(options, ("torch", "vllm"))
-    table, status = context.read_some(options)
-    grid = context.grid_of(table.verdicts).only(asked.get("torch"), asked.get("vllm"))
-    for name, releases in (("torch", grid.torch), ("vllm", grid.vllm)):
-        if not releases:
+    releases = load_releases()
+    asked = specifiers(options, ("torch", "vllm"), releases)
+    table, status = context.read_some(options, releases)
+    grid = context.grid_of(table.verdicts, releases).only(asked.get("torch"), asked.get("vllm"))
+    for name, shown in (("torch", grid.torch), ("vllm", grid.vllm)):
+        if not shown:
             raise MatrixError(
                 f"--{name} {getattr(options, name)}: no known release is that; "
                 f"`matrix refresh` reads new ones"
@@ -245,13 +233,14 @@ def _grid(options: argparse.Namespace) -> int:
 
 @gc_paused()
 def _plan(options: argparse.Namespace) -> int:
+    from matrix.catalog.releases_file import load_releases
     from matrix.commands.selection import select
     from matrix.record.model import PLATFORMS
     from matrix.report.plan import content, lines, names, summary
 
     _check_ci_options(options)
     platforms = (options.platform,) if options.platform else PLATFORMS
-    selected = select(options, platforms, elsewhere=bool(options.format))
+    selected = select(options, load_releases(), platforms, elsewhere=bool(options.format))
     planned = selected.planned
     if options.names:
         if found := names(planned):

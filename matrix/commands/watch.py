@@ -41,13 +41,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 @gc_paused()
 def _watch(options: argparse.Namespace) -> int:
     from matrix._util.files import write_text
+    from matrix.catalog.releases_file import load_releases
     from matrix.qualify.state_files import read_table_watch, write_table_watch
     from matrix.qualify.table_watch import follow_table
     from matrix.report import ci_issue
     from matrix.report.ci_services import hand_over
 
     before = read_table_watch(options.state)
-    table, status = context.read_some(options)
+    table, status = context.read_some(options, load_releases())
     delta = follow_table(before, table)
     if options.issue is not None:
         made = ci_issue.issue(delta, table, _run_address(os.environ))

@@ -15,6 +15,7 @@ from typing import NoReturn
 from matrix._util.paths import CHECKOUT
 from matrix.catalog.cells import Cell
 from matrix.catalog.projects import Project
+from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
 from matrix.record import provenance
@@ -137,27 +138,29 @@ def run_cell(request: RunRequest) -> Path | int:
     root = request.root
     if not (root / "tests" / "startup").is_dir():
         raise MatrixError(f"{root}: no tests/startup here; run from a checkout of the project")
-    with guarded(), begun(_first_records(request)) as (path, record):
+    releases = load_releases()
+    with guarded(), begun(_first_records(request, releases)) as (path, record):
         sweep(path.parent)
-        seen = _seen(request)
+        seen = _seen(request, releases)
         return _run(request, path, _with_packages(request, record, seen), seen)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """The packages of the environment, and where its torch and vLLM are from."""
+    """The releases, the environment's packages, and where its torch and vLLM are from."""
 
+    releases: Releases
     environment: InstalledPackages
     origins: Mapping[Project, Installed]
 
 
-def _seen(request: RunRequest) -> _Seen:
+def _seen(request: RunRequest, releases: Releases) -> _Seen:
     """Look at the environment, once."""
     origins = request.origins
     if request.installed is None:
         found = look_at_origins() if origins is None else origins
-        return _Seen(environment=read_environment(), origins=found)
-    return _Seen(environment=_given(request), origins=origins or {})
+        return _Seen(releases=releases, environment=read_environment(), origins=found)
+    return _Seen(releases=releases, environment=_given(request), origins=origins or {})
 
 
 def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path | int:
@@ -258,7 +261,7 @@ def record_unstarted(
                 root,
             ),
         )
-        for path, record in _first_records(request)
+        for path, record in _first_records(request, load_releases())
     )
     with begun(tries) as (path, _):
         return path
@@ -268,12 +271,11 @@ def _with_packages(request: RunRequest, record: Record, seen: _Seen) -> Record:
     """Return the record of a run that begins with the packages of its environment."""
     installed = seen.environment.versions
     facts = {name: installed.get(name) for name in ("torch", "vllm", "triton")}
-    releases = load_releases()
     return replace(
         record,
         packages=dict(installed),
-        departures=look(seen.environment, request.cell, releases),
-        origins=origins_of(request.cell, releases, seen.origins, record.platform),
+        departures=look(seen.environment, request.cell, seen.releases),
+        origins=origins_of(request.cell, seen.releases, seen.origins, record.platform),
         provenance={**record.provenance, **facts},
     )
 
@@ -291,14 +293,14 @@ def _given(request: RunRequest) -> InstalledPackages:
     )
 
 
-def _first_records(request: RunRequest) -> Iterator[tuple[Path, Record]]:
+def _first_records(request: RunRequest, releases: Releases) -> Iterator[tuple[Path, Record]]:
     """Yield records that hold only how they were made, each a second later, and their paths."""
     platform = choose_platform(request.platform)
     folder = request.records.resolve() / platform
     cell = request.cell
     started = datetime.now(timezone.utc).replace(microsecond=0)
     facts = provenance.provenance(request.root, started, sys.argv, request.model_source)
-    origins = origins_of(cell, load_releases(), {}, platform) if cell.builds else None
+    origins = origins_of(cell, releases, {}, platform) if cell.builds else None
     record = Record(
         cell=cell.name, platform=platform, finished=False, provenance=facts, origins=origins
     )
@@ -332,7 +334,7 @@ def _unfit(
 
 def _wrong_build(request: RunRequest, seen: _Seen, platform: Platform) -> Refusal | None:
     cell, origins = request.cell, seen.origins
-    return wrong_origin(cell, load_releases(), origins, seen.environment) or without_extensions(
+    return wrong_origin(cell, seen.releases, origins, seen.environment) or without_extensions(
         cell, origins, platform
     )
 

@@ -8,6 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from command import matrix
+from matrix.catalog.releases_file import load_releases
 from matrix.commands import context
 from matrix.record.model import (
     Case,
@@ -69,13 +70,13 @@ def here(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def empty_grid() -> Grid:
-    return context.grid_of([])
+    return context.grid_of([], load_releases())
 
 
 @pytest.fixture
 def known_grid(monkeypatch: pytest.MonkeyPatch, empty_grid: Grid) -> None:
     """Spare tests of files and messages the survey of all releases, the slow part of a table."""
-    monkeypatch.setattr(context, "grid_of", lambda entries: empty_grid)
+    monkeypatch.setattr(context, "grid_of", lambda *_: empty_grid)
 
 
 def outputs(here: Path, folder: str = "docs") -> list[str]:

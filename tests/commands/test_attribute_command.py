@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from matrix.catalog.cells import Cell
+from matrix.catalog.releases_file import load_releases
 from matrix.cli import main
 from matrix.commands import context
 from matrix.record.model import (
@@ -92,12 +93,12 @@ def dead(torch: str, vllm: str) -> Record:
 @pytest.fixture(scope="module")
 def grid() -> Grid:
     """The grid as the cheap rungs have it: made once, for it is the slow part."""
-    return context.grid_of([])
+    return context.grid_of([], load_releases())
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grid: Grid) -> Path:
-    monkeypatch.setattr(context, "grid_of", lambda entries: grid)
+    monkeypatch.setattr(context, "grid_of", lambda *_: grid)
     monkeypatch.chdir(tmp_path)
     save(ran("2.12.1", "0.20.2", "KeyError: None"))
     return tmp_path

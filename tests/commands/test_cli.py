@@ -16,6 +16,7 @@ from command import matrix
 from commanded import CELL, RECORD, make, with_one_record
 from made import provenance
 from matrix import cli
+from matrix.catalog.releases_file import load_releases
 from matrix.commands import check, context
 from matrix.record.model import Case, ErrorKind, Outcome, RunError, Start, StartKind
 from matrix.record.writer import to_json, write
@@ -163,8 +164,8 @@ def test_table_is_aggregate(here: Path) -> None:
 def test_the_table_deletes_the_badges_that_it_no_longer_makes_and_no_others(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid = context.grid_of([])  # surveyed once: the slow part of a table
-    monkeypatch.setattr(context, "grid_of", lambda entries: grid)
+    grid = context.grid_of([], load_releases())  # surveyed once: the slow part of a table
+    monkeypatch.setattr(context, "grid_of", lambda *_: grid)
     other = "py311-torch29-vllm016"
     gone = here / "records" / "cpu" / f"{other}.json"
     facts = provenance("2.9.1", "0.16.0")

@@ -145,7 +145,7 @@ _RUNS = st.lists(st.one_of(_RUN, _RUN, _RUN, _RUN.map(dead)), min_size=1, max_si
 @cache
 def grid() -> Grid:
     """The grid as the cheap rungs have it: made once, for it is the slow part."""
-    return context.grid_of([])
+    return context.grid_of([], RELEASES)
 
 
 def conclusions(found: LoadedRecords) -> list[object]:

@@ -24,10 +24,10 @@ from matrix.record.model import Platform
 from matrix.record.reader import read
 from matrix.run.candidates.options import CellNotRun, NotRunError, RunCell, RunOptions
 from matrix.run.candidates.turns import TurnLog, take_turns
+from matrix.run.engine import INTERRUPT
 from matrix.run.rerun import RECORDS, Rerun, RerunError, command, outer_environ, records_of, tox_of
 
 _LOGS = "logs"
-_INTERRUPT = 45.0  # seconds for tox to end a cell, whose record is written; tox itself gives it 30
 
 
 class EvidenceReader(Protocol):
@@ -176,7 +176,7 @@ class ToxRuns:
                 environ=outer_environ(),
                 cwd=self.root,
                 every=self.every,
-                interrupt=_INTERRUPT,
+                interrupt=INTERRUPT,
             )
         except OSError as error:
             raise RerunError(f"{line[0]}: cannot be started: {error.strerror or error}") from None
