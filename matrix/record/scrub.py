@@ -41,12 +41,14 @@ _ADDRESS = re.compile(
     r"|\[[0-9a-fA-F]*:[0-9a-fA-F:.]*(?:%\w+)?\]:\d+\b"
 )
 _LOGIN = re.compile(r"(?<=://)[^\s/@'\"<>]*(?:@[^\s/@'\"<>]*)*@")
-_KEYS = r"(?:access_?|api_?|auth_?)?(?:token|key|secret|password|passwd|signature|credential)"
+_KEYS = r"(?:token|key|secret|password|passwd|signature|sig|credential)"
 _SECRETS = (
-    # The query of an address, such as that of a presigned one, and a header.
-    re.compile(rf"(?P<before>[?&](?:[\w-]*-)?{_KEYS}=)[^\s&#'\"<>]+", re.IGNORECASE),
+    # The query of an address, such as that of a presigned one, and headers.
+    re.compile(rf"(?P<before>[?&][\w.-]*{_KEYS}=)[^\s&#'\"<>]+", re.IGNORECASE),
     re.compile(
-        r"(?P<before>\bauthorization['\"]?: *['\"]?(?:basic|bearer) )[^\s'\"]+", re.IGNORECASE
+        r"(?P<before>\b(?:authorization['\"]?: *['\"]?(?:basic|bearer|token) "
+        r"|(?:x-api-key|(?:private|job)-token)['\"]?: *['\"]?))[^\s'\"<>]+",
+        re.IGNORECASE,
     ),
     # Tokens of Hugging Face, GitHub, GitLab, AWS, OpenAI, Slack and the package index.
     re.compile(
@@ -61,6 +63,7 @@ _SECRET_NAMES = re.compile(
     re.IGNORECASE,
 )
 _SHORTEST = 6  # characters of a value that could be secret
+_TOKEN = 16  # characters from which on a login without a password is one
 
 
 def scrub(text: str, root: Path, environ: Mapping[str, str] = os.environ) -> str:
@@ -101,12 +104,10 @@ def _without_secrets(text: str, environ: Mapping[str, str]) -> str:
         if _SECRET_NAMES.search(name) and not value.startswith("/")
     ]
     # The password of an address, such as that of an index, may stand alone in a text too.
-    values += [
-        password
-        for value in environ.values()
-        if "@" in value and (login := _LOGIN.search(value))
-        for password in (login[0][:-1].partition(":")[2],)
-    ]
+    for value in environ.values():
+        for login in _LOGIN.findall(value) if "@" in value else ():
+            user, _, password = login[:-1].partition(":")
+            values.append(password if password or len(user) < _TOKEN else user)
     text = _LOGIN.sub("", text)
     for value in sorted(set(values), key=len, reverse=True):
         if len(value) >= _SHORTEST:
