@@ -275,15 +275,23 @@ def _stored(
     say: Callable[[str], None],
 ) -> Iterator[_Found]:
     """Yield the records of an archive, or of the address of an object store."""
+    try:
+        yield from _searched(place, refused, known, say)
+    except MatrixError as error:  # also where it is damaged behind what a search reads of it
+        refused.append(error)
+
+
+def _searched(
+    place: RecordSource,
+    refused: list[MatrixError],
+    known: Callable[[str], bool],
+    say: Callable[[str], None],
+) -> Iterator[_Found]:
+    """Yield what `_stored` does. Raises MatrixError where not all of it can be read."""
     from matrix.store.query import History
     from matrix.store.sources import texts_of
 
-    try:
-        history = History([place], say, index=False)
-    except MatrixError as error:
-        refused.append(error)
-        return
-    with history:
+    with History([place], say, index=False) as history:
         refused += history.errors
         rows = history.rows.execute(
             "SELECT path, source, file, cell, platform, started, content FROM rows"
@@ -343,7 +351,7 @@ def _files(place: Path, refused: list[MatrixError]) -> Iterator[Path]:
 
 
 def _read_regular(path: Path, limit: int) -> bytes:
-    """Return the bytes of a file that is no link. Raises OSError, also for more than `limit`."""
+    """Return the bytes of a file that is not a link. Raises OSError, also for more than `limit`."""
     opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(opened, "rb") as file:
         if not stat.S_ISREG(os.fstat(opened).st_mode):

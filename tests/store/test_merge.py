@@ -278,6 +278,26 @@ def test_a_store_that_cannot_be_read_leaves_the_rest(tmp_path: Path) -> None:
     assert "damaged" in str(merged.refused[1])
 
 
+def test_an_archive_whose_texts_are_damaged_leaves_the_rest(tmp_path: Path) -> None:
+    broken, good = tmp_path / "a", tmp_path / "b"
+    put(broken, make(started="2026-11-01T18:00:00Z"))
+    pack_all(broken)
+    (archive,) = broken.glob("*.records.parquet")
+    content = bytearray(archive.read_bytes())
+    with duckdb.connect() as engine:
+        ((first, size),) = engine.execute(
+            "SELECT data_page_offset, total_compressed_size FROM parquet_metadata(?)"
+            " WHERE path_in_schema = 'text'",
+            [str(archive)],
+        ).fetchall()
+    content[first + size // 2 : first + size] = bytes(size - size // 2)
+    archive.write_bytes(content)
+    put(good, make(total=1.0))
+    merged = merge([broken, good], tmp_path / "into", silent)
+    assert counted(merged) == (1, 0, 0, 0, 1)
+    assert archive.name in refused(merged) and "\n" not in refused(merged)
+
+
 def test_a_full_disk_loses_nothing_and_the_next_merge_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
