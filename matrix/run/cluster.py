@@ -113,6 +113,7 @@ def joined(root: Path, address: str | None, limits: Limits | None = None) -> Ite
                 configure_logging=True,
             )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            ray.shutdown()  # one that was refused may have begun to connect
             raise ClusterError(_why_not(address, error)) from None
         try:
             yield Cluster(ray=ray, limits=limits or Limits())
