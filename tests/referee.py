@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from matrix.run.job import HowEnded, Job, JobEnd
+from matrix.run.job import HowEnded, Job, JobEnd, WhyNot
 from matrix.run.machine import Demand, Machine, lacks
 from matrix.run.schedule import Schedule
 from matrix.run.task import Finish, Present, SchedulePolicy, ScheduleStep, Task, TaskKind
@@ -112,6 +112,8 @@ class Referee:
             self.ends[end.job] = end
             if end.how == HowEnded.SET_ASIDE:
                 assert len(end.machines) >= self.policy.losses
+            if end.why == WhyNot.BUILD_FAILED:
+                self._check_tries(self.jobs[end.job])
         for task in step.tasks:
             assert task.number not in {other.number for other in self.begun}
             self.begun.append(task)
@@ -186,18 +188,28 @@ class Referee:
         busy = {task.machine for task in self.going}
         running = {task.job for task in self.going}
         built = {task.environment for task in self.going if task.kind == TaskKind.BUILD}
-        for name, machine in self.machines.items():
+        for name in self.machines:
             if name in busy or self._stopped:
                 continue
-            usable = replace(machine, disk_mib=max(0, machine.disk_mib - self._stuck[name]))
             for key, job in self.jobs.items():
                 assert (
                     key in self.ends
                     or key in running
                     or job.environment in built
-                    or (name, job.environment) in self._failed
-                    or lacks(usable, (job.demand, self.builds[job.environment]))
+                    or not self._could_take(name, job)
                 ), f"{name} has nothing to do, and {key} waits"
+
+    def _check_tries(self, job: Job) -> None:
+        """No environment is given up while a machine could build it that has not tried."""
+        tried = sum(environment == job.environment for _, environment in self._failed)
+        if tried < self.policy.tries:
+            assert not any(self._could_take(name, job) for name in self.machines)
+
+    def _could_take(self, name: str, job: Job) -> bool:
+        machine = self.machines[name]
+        usable = replace(machine, disk_mib=max(0, machine.disk_mib - self._stuck[name]))
+        demands = job.demand, self.builds[job.environment]
+        return (name, job.environment) not in self._failed and not lacks(usable, demands)
 
 
 def _build_of(job: Job, jobs: Mapping[str, Job]) -> Demand:

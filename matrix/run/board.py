@@ -11,7 +11,7 @@ from matrix.run.first_fit import FirstFit, Needs, fits
 from matrix.run.job import Job
 from matrix.run.machine import Demand, Lack, Machine, lacks
 from matrix.run.slots import SERVES, Copy, Host
-from matrix.run.task import Present, SchedulePolicy
+from matrix.run.task import Finish, Present, SchedulePolicy
 
 
 class ScheduleError(MatrixError):
@@ -21,13 +21,13 @@ class ScheduleError(MatrixError):
 class BoardEnvironment:
     """An environment, its jobs that wait (in their order), and the machines that have it.
 
-    `build` is what its build takes. It cannot be built on the machines in `barred`. Those in `lost`
-    were lost as they built it.
+    `build` is what its build takes. It cannot be built on the machines in `barred`; `failed` is the
+    last of them that tried, and how that ended. Those in `lost` were lost as they built it.
     """
 
     __slots__ = (
-        *("barred", "build", "building", "copies", "disk_mib", "lost", "name", "seconds"),
-        "waiting",
+        *("barred", "build", "building", "copies", "disk_mib", "failed", "lost", "name"),
+        *("seconds", "waiting"),
     )
 
     def __init__(self, name: str, jobs: Sequence[Job]) -> None:
@@ -46,6 +46,7 @@ class BoardEnvironment:
         self.copies: dict[str, Copy] = {}
         self.building = 0
         self.barred: set[str] = set()
+        self.failed: tuple[str, Finish] | None = None
         self.lost: list[str] = []
 
 

@@ -13,7 +13,7 @@ from matrix.run.board import Board, BoardJob
 from matrix.run.chooser import Chooser, Going
 from matrix.run.job import HowEnded, Job, JobEnd, WhyNot
 from matrix.run.machine import Machine
-from matrix.run.slots import SERVES, CopyState
+from matrix.run.slots import SERVES, CopyState, Host
 from matrix.run.task import Finish, Present, SchedulePolicy, ScheduleStep, Task, TaskKind
 
 
@@ -139,24 +139,31 @@ class Schedule:
         environment.building -= 1
         copy.state = CopyState.READY if finish.works else CopyState.LEFT
         if not finish.works:
-            served = [
-                self._board.hosts[name]
-                for name, other in environment.copies.items()
-                if other.state in SERVES
-            ]
+            environment.failed = host.name, finish
             for item in tuple(environment.waiting):
-                tried = self._board.can_have(host, item)
-                if tried and not any(self._board.can_have(other, item) for other in served):
-                    self._board.take(item)
-                    how = HowEnded.DONE if item.key in finish.records else HowEnded.NOT_RUN
-                    why = None if how == HowEnded.DONE else WhyNot.BUILD_FAILED
-                    self._end(item, how, why, machine=host.name, finish=finish)
+                if self._gives_up(item, host, finish):
+                    self._drop_unbuilt(item)
             environment.barred.add(host.name)
         self._board.review(environment)
         if not finish.works:
-            self._end_stranded(finish)
+            self._end_stranded()
         if environment.name not in host.pending:
             self._board.offer_each(environment)
+
+    def _gives_up(self, item: BoardJob, host: Host, finish: Finish) -> bool:
+        """Tell whether a job ends with a build that failed on a machine.
+
+        Without a record nobody knows whether the machine is the cause, so another one tries.
+        """
+        board, environment = self._board, item.environment
+        able = [other for other in board.hosts.values() if board.can_have(other, item)]
+        if host not in able:
+            return False
+        copies = [environment.copies.get(other.name) for other in able]
+        if any(copy is not None and copy.state in SERVES for copy in copies):
+            return False
+        is_last = len(able) == 1 or len(environment.barred) + 1 >= self._policy.tries
+        return is_last or item.key in finish.records
 
     def _removed(self, going: Going, finish: Finish) -> None:
         host, environment = going.host, going.environment
@@ -168,7 +175,8 @@ class Schedule:
         if environment is not None:
             # What could not be removed cannot be built again either.
             environment.barred.add(host.name)
-        self._end_stranded(finish)
+            environment.failed = host.name, finish
+        self._end_stranded()
 
     def _lost(self, going: Going) -> None:
         """Take a task of a machine that is lost."""
@@ -193,22 +201,30 @@ class Schedule:
                     waiting.lost += environment.lost
                     self._drop(waiting, HowEnded.SET_ASIDE, WhyNot.MACHINES_LOST)
 
-    def _end_stranded(self, finish: Finish | None = None) -> None:
+    def _end_stranded(self) -> None:
         """End the jobs that no machine can have, unless such a machine may join."""
         for item in self._board.stranded():
             found = self._board.lacks(item)
             if self._board.hosts and not found:
-                self._drop(item, HowEnded.NOT_RUN, WhyNot.BUILD_FAILED, finish)
+                self._drop_unbuilt(item)
             elif not self._policy.waits:
                 why = WhyNot.FITS_NOWHERE if self._board.hosts else WhyNot.NO_MACHINE
                 self._drop(item, HowEnded.NOT_RUN, why)
 
-    def _drop(
-        self, item: BoardJob, how: HowEnded, why: WhyNot, finish: Finish | None = None
-    ) -> None:
+    def _drop(self, item: BoardJob, how: HowEnded, why: WhyNot) -> None:
         """End a job that waits."""
         self._board.take(item)
-        self._end(item, how, why, finish=finish)
+        self._end(item, how, why)
+        self._board.review(item.environment)
+
+    def _drop_unbuilt(self, item: BoardJob) -> None:
+        """End a job that waits and whose environment cannot be built."""
+        machine, finish = item.environment.failed or (None, None)
+        has_record = finish is not None and item.key in finish.records
+        how = HowEnded.DONE if has_record else HowEnded.NOT_RUN
+        why = None if has_record else WhyNot.BUILD_FAILED
+        self._board.take(item)
+        self._end(item, how, why, machine=machine, finish=finish)
         self._board.review(item.environment)
 
     def _end(

@@ -85,7 +85,8 @@ class SchedulePolicy:
 
     `runs_at_once` is how many jobs may run in one environment on one machine: tox installs this
     project into it before each, so that one is safe. `builds_at_once` is how many environments a
-    machine builds at once; None for as many as its cores allow. A job whose run lost `losses`
+    machine builds at once; None for as many as its cores allow. On `tries` machines an environment
+    is tried that cannot be built, unless its build leaves records. A job whose run lost `losses`
     machines is set aside. `overtakes` is how often a job may see others begin before it, on a
     machine that has what it needs, until nothing else begins there. `waits`: jobs that no machine
     fits wait for one that may join; else they end.
@@ -93,6 +94,7 @@ class SchedulePolicy:
 
     runs_at_once: int = 1
     builds_at_once: int | None = None
+    tries: int = 2
     losses: int = 2
     overtakes: int = 16
     waits: bool = False

@@ -185,6 +185,44 @@ def test_a_build_that_fails_on_one_machine_leaves_jobs_to_the_other() -> None:
     assert run.end("run twice/cpu/1 @a") == ["run twice/cpu/2 @a"]
 
 
+def test_a_build_that_fails_without_a_record_is_tried_on_another_machine() -> None:
+    """A machine whose disk or network is broken takes no job with it."""
+    run = Run([job("e0", 900), job("e1")], replace(_HERE, cores=1), replace(_THERE, cores=1))
+    assert run.first == ["build e0 @a", "build e1 @b"]
+    assert run.end("build e1 @b") == ["run e1/cpu/1 @b"]
+    assert run.end("build e0 @a", works=False, detail="no space") == []
+    assert not run.ends
+    assert run.end("run e1/cpu/1 @b") == ["build e0 @b"]
+    assert run.end("build e0 @b") == ["run e0/cpu/1 @b"]
+    run.end("run e0/cpu/1 @b")
+    assert run.ends["e0/cpu/1"].how is HowEnded.DONE
+
+
+def test_a_build_that_fails_on_two_machines_ends_its_job() -> None:
+    run = Run([job("e0")], _HERE, _THERE, replace(_HERE, name="c"))
+    assert run.end("build e0 @a", works=False, detail="no space") == ["build e0 @b"]
+    assert run.end("build e0 @b", works=False, log="b.log", detail="no wheel") == []
+    end = run.ends["e0/cpu/1"]
+    assert (end.why, end.machine, end.log) == (WhyNot.BUILD_FAILED, "b", "b.log")
+    assert (end.detail, run.schedule.is_over) == ("no wheel", True)
+
+
+def test_a_build_that_fails_with_a_record_ends_its_job() -> None:
+    left = {"e0/cpu/1": "e0.json"}
+    run = Run([job("e0")], replace(_HERE, cores=1), replace(_THERE, cores=1))
+    assert run.end("build e0 @a", works=False, records=left) == []
+    assert run.ends["e0/cpu/1"].record == "e0.json"
+    assert run.schedule.is_over
+
+
+def test_where_the_machines_are_lost_that_could_try_again_the_build_has_failed() -> None:
+    run = Run([job("e0", 900), job("e1")], replace(_HERE, cores=1), replace(_THERE, cores=1))
+    run.end("build e0 @a", works=False, detail="no space")
+    run.take(run.schedule.lost("b"))
+    end = run.ends["e0/cpu/1"]
+    assert (end.why, end.machine, end.detail) == (WhyNot.BUILD_FAILED, "a", "no space")
+
+
 def test_a_run_without_a_record_is_not_run() -> None:
     run = Run([job("e0")])
     run.end("build e0 @a")

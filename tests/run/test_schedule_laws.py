@@ -84,6 +84,7 @@ def _worlds(draw: st.DrawFn, *, most_machines: int = 3) -> _World:
     policy = SchedulePolicy(
         runs_at_once=draw(st.sampled_from([1, 1, 2])),
         builds_at_once=draw(st.sampled_from([None, 1])),
+        tries=draw(st.integers(1, 3)),
         losses=draw(st.integers(1, 3)),
         overtakes=draw(st.integers(0, 3)),
     )

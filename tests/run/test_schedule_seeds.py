@@ -81,6 +81,7 @@ def _carried_out(seed: int) -> Referee:
     policy = SchedulePolicy(
         runs_at_once=random.choice([1, 1, 2]),
         builds_at_once=random.choice([None, 1]),
+        tries=random.randint(1, 3),
         losses=random.randint(1, 3),
         overtakes=random.choice([0, 1, 3]),
     )
