@@ -95,9 +95,10 @@ class RayEngine(Engine):
         if time.monotonic() - self._ticked > _TICK:
             self._ticked = time.monotonic()
             self._show()
-        if time.monotonic() - self._counted > _NODES:
+        # Not where tasks may begin by these steps: one of them could be on a node that is lost.
+        if not steps and time.monotonic() - self._counted > _NODES:
             self._counted = time.monotonic()
-            steps += self._count()
+            return self._count()
         return steps
 
     def _begin(self, task: Task) -> None:
@@ -133,7 +134,7 @@ class RayEngine(Engine):
             text, files = ray.get(ref)
         except ray.exceptions.RayError as error:
             if self._is_lost(work.task.machine):
-                return self._lose(work.task.machine)
+                return self._count()  # others may be lost with it
             finish = Finish(works=False, seconds=took, detail=short(error))
         else:
             finish = self._take(work.task, Left.of(text, files))
@@ -214,23 +215,20 @@ class RayEngine(Engine):
         except ray.exceptions.RayError:
             return False
 
-    def _lose(self, machine: str) -> list[ScheduleStep]:
-        """Forget what went on on a node that is lost; return what follows."""
-        if self._by_name.pop(machine, None) is None:
-            return []
+    def _lose(self, *machines: str) -> list[ScheduleStep]:
+        """Forget what went on on nodes that are lost; return what follows."""
+        lost = [name for name in machines if self._by_name.pop(name, None) is not None]
         for ref, work in list(self._work.items()):
-            if work.task.machine == machine:
+            if work.task.machine in lost:
                 del self._work[ref]
-        self._note(Happened.LOST, machine=machine)
-        return [self.schedule.lost(machine)]
+        for name in lost:
+            self._note(Happened.LOST, machine=name)
+        return [self.schedule.lost(*lost)] if lost else []
 
     def _count(self) -> list[ScheduleStep]:
         """Look which nodes are lost, and which have joined; return what follows."""
         alive = self.cluster.alive()
-        steps = []
-        for name, node in list(self._by_name.items()):
-            if node.id not in alive:
-                steps += self._lose(name)
+        steps = self._lose(*(name for name, node in self._by_name.items() if node.id not in alive))
         new = alive - self.cluster.asked
         if new and not self.stopped:
             self._looks.append(NodeLook(self.cluster, new))

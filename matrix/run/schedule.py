@@ -90,14 +90,19 @@ class Schedule:
             self._removed(going, finish)
         return self._step()
 
-    def lost(self, machine: str) -> ScheduleStep:
-        """Take the loss of a machine: what went on there goes on elsewhere."""
-        host = self._board.hosts.get(machine)
-        if host is None:
-            return ScheduleStep()
-        for number in sorted(host.tasks):
-            self._lost(self._going.pop(number))
-        self._board.remove(machine)
+    def lost(self, *machines: str) -> ScheduleStep:
+        """Take the loss of machines: what went on there goes on elsewhere.
+
+        Those that were lost together are to be named together, so that none of them gets the work
+        of another.
+        """
+        for name in machines:
+            host = self._board.hosts.get(name)
+            if host is None:
+                continue
+            for number in sorted(host.tasks):
+                self._lost(self._going.pop(number))
+            self._board.remove(name)
         self._end_stranded()
         return self._step()
 

@@ -248,6 +248,14 @@ def test_a_lost_machine_s_job_runs_elsewhere_and_is_set_aside_the_second_time() 
     assert run.schedule.is_over
 
 
+def test_of_machines_that_are_lost_together_none_gets_the_work_of_another() -> None:
+    run = Run([job("e0", 900)], _HERE, _THERE, replace(_HERE, name="c"))
+    assert run.take(run.schedule.lost("a", "b", "x")) == ["build e0 @c"]
+    assert run.end("build e0 @c") == ["run e0/cpu/1 @c"]
+    run.end("run e0/cpu/1 @c")
+    assert run.ends["e0/cpu/1"].machines == ()
+
+
 def test_what_was_lost_in_an_earlier_part_of_the_run_counts() -> None:
     run = Run([job("e0"), job("e1", 50)], lost={"e0/cpu/1": ["x", "y"], "e1/cpu/1": ["x"]})
     assert run.ends["e0/cpu/1"].machines == ("x", "y")
