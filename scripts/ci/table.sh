@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 status=0
-# The first night: what fails already does not count as a regression.
+# In the first night this begins the watch: what fails already does not count as a regression.
 GITHUB_OUTPUT='' matrix watch published/records --state published/watch.json || status=$?
 if [ -n "$(ls -A artifacts 2> /dev/null)" ]; then
     matrix results merge artifacts --into published/records || status=$?
@@ -13,5 +13,7 @@ fi
 matrix watch published/records --state published/watch.json --issue issue || status=$?
 matrix table published/records --out site || status=$?
 matrix ci published/records --format github || status=$?
-[ -e site/index.html ] && [ -e issue/body.md ] # without them nothing is published
+for made in site/index.html issue/body.md; do # without them nothing is published
+    [ -e "$made" ] || exit 1
+done
 echo "status=$status" >> "${GITHUB_OUTPUT:-/dev/stdout}"

@@ -240,6 +240,13 @@ def test_a_cell_without_a_record_and_a_broken_artifact_lose_no_other_record(
     assert f"records/cpu/{CELL}.{nights.mark}.json" not in held
 
 
+def test_a_night_whose_table_cannot_be_made_publishes_nothing(nights: Nights) -> None:
+    program = nights.programs / "matrix"
+    program.write_text(program.read_text().replace("    *)", "    table) exit 2 ;;\n    *)"))
+    done = nights.run(force="", MATRIX_PLAN="--torch 2.10 --vllm 0.19 --python 3.11")
+    assert (done.results["table"], done.results["publish"]) == ("failure", "skipped")
+
+
 def test_new_releases_are_a_pull_request(nights: Nights) -> None:
     data = json.loads((nights.made / "releases.json").read_text())
     (nights.made / "releases.json").write_text(json.dumps({**data, "made up": 1}))
