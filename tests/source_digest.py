@@ -18,8 +18,6 @@ from pathlib import Path
 from matrix.errors import MatrixError
 from matrix.record.startup_tests import parse_startup_tests
 
-__all__ = ["SourceDigestError", "digest_of", "statements"]
-
 _OWN_PATH = re.compile(r"matrix(\.\w+)+", re.ASCII)
 _WORDS_OF_SCHEMA = ("description", "title")
 _NOT_MEANT = ("ctx", "kind", "type_comment", "type_ignores", "type_params")

@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ACCEPT", "accepted", "guards", "problem"]
-
 ROOT = Path(__file__).resolve().parents[1]
 GUARDS = Path(__file__).with_suffix(".json")
 ACCEPT = "python tests/source_guards.py --accept"

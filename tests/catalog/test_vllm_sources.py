@@ -33,6 +33,7 @@ from matrix.catalog.vllm_sources.sources import (
 )
 from matrix.catalog.vllm_sources.version import VersionError, version_of
 from matrix.errors import MatrixError
+from programs import program
 from vllm_tree import commit_all, repository_of, write_sdist, write_tree
 
 
@@ -213,14 +214,13 @@ def test_ssh_asks_nobody_unless_the_user_has_an_ssh_of_its_own(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, own: str
 ) -> None:
     programs, said = tmp_path / "bin", tmp_path / "arguments"
-    programs.mkdir()
     for name in ("ssh", "ownssh"):
-        program = programs / name
-        program.write_text(
-            f'#!/bin/sh\necho {name} "$@" >> {said}\n'
-            "echo 'Host key verification failed.' >&2\nexit 255\n"
+        lines = (
+            f'echo {name} "$@" >> {said}',
+            "echo 'Host key verification failed.' >&2",
+            "exit 255",
         )
-        program.chmod(0o755)
+        program(programs, name, "\n".join(lines))
     config = tmp_path / "gitconfig"
     config.write_text("[core]\n sshCommand = ownssh\n" if own == "setting" else "")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
@@ -247,14 +247,13 @@ def test_a_folder_that_lacks_a_commit_fetches_it_by_no_program(tmp_path: Path, c
     tree = write_tree(tmp_path / "tree")
     first = commit_all(tree, tag="v0.33.0")
     commit_all(tree, "two")
-    ran, program = tmp_path / "ran", tmp_path / "program"
-    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
-    program.chmod(0o755)
+    ran = tmp_path / "ran"
+    touches = program(tmp_path, "program", f"touch {ran}")
     with (tree / ".git/config").open("a") as config:
         config.write(
             "[core]\n repositoryformatversion = 1\n[extensions]\n partialClone = other\n"
             f'[protocol]\n allow = always\n[remote "other"]\n url = {tree}\n promisor = true\n'
-            f" uploadpack = {program}\n"
+            f" uploadpack = {touches}\n"
         )
     (tree / ".git/objects" / first[:2] / first[2:]).unlink()
     with pytest.raises(VersionError):

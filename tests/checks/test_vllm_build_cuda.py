@@ -27,6 +27,7 @@ from matrix.checks.vllm_build.candidate import build_candidate
 from matrix.checks.vllm_build.compiler import NoCompilerError, check_torch, compiled
 from matrix.checks.vllm_build.reasons import reason_of
 from matrix.checks.vllm_build.recipe import EMPTY, Recipe, with_extensions
+from programs import program
 from small_index import leave_settings
 from vllm_tree import commit_all, write_nvcc, write_sdist, write_tree
 
@@ -258,10 +259,8 @@ def test_the_gpus_of_this_machine_say_the_architecture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = str(write_nvcc(tmp_path / "cuda"))
-    smi = tmp_path / "bin" / "nvidia-smi"
-    smi.parent.mkdir()
-    smi.write_text('#!/bin/sh\ncase "$*" in *"-i 1,0"*) echo 10.0; echo 9.0;; esac\n')
-    smi.chmod(0o755)
+    body = 'case "$*" in *"-i 1,0"*) echo 10.0; echo 9.0;; esac'
+    smi = program(tmp_path / "bin", "nvidia-smi", body)
     monkeypatch.setenv("PATH", str(smi.parent), prepend=":")
     environ = {**no_gpu(tmp_path, CUDA_HOME=home), "CUDA_VISIBLE_DEVICES": "1,0"}
     assert compiled(TORCH, environ=environ).parts["architectures"] == "9.0;10.0"

@@ -30,7 +30,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 # Cases that end in some way, each in a session of its own
 
-NO_DISK = "[Errno 28] No space left on device"
 CASES = """
 def test_full_raised():
     start("cold")

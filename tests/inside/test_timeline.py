@@ -3,8 +3,6 @@ from hypothesis import strategies as st
 
 from matrix.inside.timeline import Timeline
 
-Step = tuple[str, float]
-
 
 class Clock:
     def __init__(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ from matrix.store.query import RunRow
 from matrix.store.summary import summarise
 from qualifications import ask, judged, notes
 
-TODAY = date(2026, 11, 23)
 LATE = "2026-11-28T20:00:00Z"
 QUERY = ask()
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from histories import RAY
 from made import ONE_RULE, failed, make, passed
 from matrix.qualify.model import DriftKind, FailureKind
 from matrix.record.model import (
-    By,
     Case,
-    Departure,
     ErrorKind,
     RunError,
     Rung,
     RungResult,
-    Why,
 )
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.sections import commands
 from matrix.report.qualify.text import lines
 from qualifications import NEXT, OLD, held, notes, reasons, waiver
-
-RAY = Departure(name="ray", required="ray>=2.48", installed=None, why=Why.MISSING, by=By.BUNDLE)
 
 
 def test_what_passed_without_a_required_package_does_not_qualify() -> None:

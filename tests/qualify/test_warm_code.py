@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from histories import RAY
 from made import make, passed
 from matrix.qualify.model import DriftKind, Qualification
 from matrix.qualify.warm_code import COMPILED_AGAIN
 from matrix.qualify.watch import seen_in
-from matrix.record.model import By, CacheFiles, CacheKind, Case, Departure, Why
+from matrix.record.model import CacheFiles, CacheKind, Case
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
@@ -20,9 +21,6 @@ from matrix.verdict.recompiles import SAVED_AGAIN
 from qualifications import NEXT, OLD, ask, held
 
 WORDS = "the warm start of 1 case writes more compiled code than the baseline's is known to"
-
-
-RAY = Departure(name="ray", required="ray>=2.48", installed=None, why=Why.MISSING, by=By.BUNDLE)
 
 
 def case(new: int | None, kind: CacheKind = CacheKind.COMPILED, name: str = "moe") -> Case:

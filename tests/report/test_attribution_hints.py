@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from answers import COUNT, FAILURE, FLAG, ONE, RERUN, SAVED, TORCH
-from attributions import FLASHINFER
+from answers import (
+    COUNT,
+    FAILS_ALONG,
+    FAILURE,
+    FLAG,
+    MACHINE,
+    ONE,
+    PACKAGES,
+    RERUN,
+    SAVED,
+    TESTS,
+    TORCH,
+    VLLM,
+    words,
+)
 from matrix.attribution import reasons
 from matrix.attribution.model import Cause, FlagDifference
 from matrix.attribution.symptoms import Symptom
 from matrix.record.defaults import DefaultChange
-from matrix.record.model import DefaultValue, Platform
+from matrix.record.model import DefaultValue
 from matrix.report.attribution.sentences import (
     missing_runs,
     question_words,
@@ -24,77 +36,6 @@ from matrix.report.attribution.sentences import (
 )
 from matrix.report.attribution.values import to_json
 from matrix.verdict.reasons import Recorded
-
-ROOT = Path(__file__).parents[2]
-
-
-SCHEMA = json.loads((ROOT / "matrix/data/table.schema.json").read_text(encoding="utf-8"))
-
-
-UNTIL = reasons.Boundary(low="2.13.0", high="2.15.0", precision=reasons.Precision.RANGE)
-
-
-VLLM = reasons.AxisChange(
-    along=reasons.Along.VLLM,
-    clean=("0.21.0",),
-    shows=("0.20.0",),
-    counted=2,
-    since=None,
-    until=reasons.Boundary(low="0.20.0", high="0.21.0", precision=reasons.Precision.RELEASE),
-)
-
-
-MACHINE = reasons.Confounder(
-    kind=reasons.ConfounderKind.MACHINE,
-    changes=(reasons.EnvironmentChange(name="the system", here="Debian", there="Suse"),),
-)
-
-
-TESTS = reasons.Confounder(kind=reasons.ConfounderKind.TESTS)
-PACKAGES = reasons.Confounder(
-    kind=reasons.ConfounderKind.PACKAGES,
-    changes=tuple(reasons.EnvironmentChange(name=name, here="1", there="2") for name in "abc"),
-)
-
-
-PAIR = "vLLM 0.20.0 under torch 2.12.0"
-PLATFORM = reasons.OtherPlatformClean(platform=Platform.CUDA, counted=1)
-TWO = reasons.PythonAndAnotherDiffer(
-    differs=reasons.RunDifference.TORCH,
-    platform=Platform.CPU,
-    python="3.12",
-    torch="2.11.0",
-    vllm="0.20.0",
-    counted=0,
-)
-
-
-STOCK = reasons.StockAndAnotherDiffer(
-    differs=reasons.RunDifference.TORCH,
-    own=False,
-    not_stock=(FLASHINFER,),
-    platform=Platform.CPU,
-    python="3.11",
-    torch="2.11.0",
-    vllm="0.20.0",
-    counted=0,
-)
-
-
-FAILS_ALONG = (
-    "vLLM 0.20.0 starts warm under torch 2.11.0 and fails to start warm under 2.12.0 and 2.13.0"
-)
-
-
-def words(
-    reason: reasons.AttributionReason,
-    answer: Cause = Cause.UNKNOWN,
-    symptom: Symptom = FAILURE,
-    flags: Sequence[FlagDifference] = (),
-) -> str:
-    return sentence(
-        replace(ONE, reason=reason, answer=answer, symptoms=(symptom,), flags=tuple(flags))
-    )
 
 
 @pytest.mark.parametrize(

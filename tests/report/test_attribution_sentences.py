@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from answers import COUNT, FAILURE, ONE, SAVED, TORCH
+from answers import COUNT, FAILS_ALONG, FAILURE, MACHINE, ONE, SAVED, TESTS, TORCH, VLLM, words
 from attributions import FLASHINFER
 from matrix.attribution import reasons
-from matrix.attribution.model import Cause, FlagDifference
+from matrix.attribution.model import Cause
 from matrix.attribution.observations import FAILING_RUNGS
-from matrix.attribution.symptoms import Symptom
 from matrix.record.model import Platform
 from matrix.report.attribution.sentences import (
     sentence,
@@ -29,29 +27,6 @@ SCHEMA = json.loads((ROOT / "matrix/data/table.schema.json").read_text(encoding=
 
 
 UNTIL = reasons.Boundary(low="2.13.0", high="2.15.0", precision=reasons.Precision.RANGE)
-
-
-VLLM = reasons.AxisChange(
-    along=reasons.Along.VLLM,
-    clean=("0.21.0",),
-    shows=("0.20.0",),
-    counted=2,
-    since=None,
-    until=reasons.Boundary(low="0.20.0", high="0.21.0", precision=reasons.Precision.RELEASE),
-)
-
-
-MACHINE = reasons.Confounder(
-    kind=reasons.ConfounderKind.MACHINE,
-    changes=(reasons.EnvironmentChange(name="the system", here="Debian", there="Suse"),),
-)
-
-
-TESTS = reasons.Confounder(kind=reasons.ConfounderKind.TESTS)
-PACKAGES = reasons.Confounder(
-    kind=reasons.ConfounderKind.PACKAGES,
-    changes=tuple(reasons.EnvironmentChange(name=name, here="1", there="2") for name in "abc"),
-)
 
 
 PAIR = "vLLM 0.20.0 under torch 2.12.0"
@@ -76,22 +51,6 @@ STOCK = reasons.StockAndAnotherDiffer(
     vllm="0.20.0",
     counted=0,
 )
-
-
-FAILS_ALONG = (
-    "vLLM 0.20.0 starts warm under torch 2.11.0 and fails to start warm under 2.12.0 and 2.13.0"
-)
-
-
-def words(
-    reason: reasons.AttributionReason,
-    answer: Cause = Cause.UNKNOWN,
-    symptom: Symptom = FAILURE,
-    flags: Sequence[FlagDifference] = (),
-) -> str:
-    return sentence(
-        replace(ONE, reason=reason, answer=answer, symptoms=(symptom,), flags=tuple(flags))
-    )
 
 
 @pytest.mark.parametrize(

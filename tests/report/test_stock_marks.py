@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from histories import RAY
 from made import RELEASES, Told, failed, make, passed
 from matrix._util.paths import DATA
 from matrix.record.model import By, Departure, Platform, Why
@@ -21,7 +22,6 @@ from matrix.verdict.grid import environments, runs, survey
 from matrix.verdict.judge import judge
 from matrix.verdict.table import tabulate
 
-RAY = Departure(name="ray", required="ray>=2.48", installed=None, why=Why.MISSING, by=By.BUNDLE)
 NUMPY = Departure(
     name="numpy", required="numpy>=2", installed="1.26.4", why=Why.OTHER_VERSION, imports=("numpy",)
 )

@@ -24,9 +24,6 @@ from matrix.rules.expectations import (
 from matrix.rules.expectations_file import load_expectations, parse_expectations
 from rules import LOADED, MEGA, SAVED, TOTAL, situation, values
 
-ROOT = Path(__file__).parents[2]
-
-
 RULE = """
 [[rule]]
 id = "one"

@@ -23,6 +23,7 @@ from matrix.run.environment import read_environment
 from matrix.run.here import ThisMachine, environment_packages, listed_packages
 from matrix.verdict.run_key import Packages, RunKey, WheelFile
 from plans import record
+from programs import program
 
 CELL = Cell("3.12", "2.13.0", "0.32.0")
 INSTALLED = ("torch-2.13.0+cu130.dist-info", "vllm-0.32.0.dist-info", "Jinja2-3.1.6.dist-info")
@@ -166,13 +167,9 @@ def test_the_wheels_are_those_that_tox_noted(tmp_path: Path) -> None:
 @pytest.fixture
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A nvidia-smi that prints what is in a file, and notes its arguments in another."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    program = folder / "nvidia-smi"
-    program.write_text('#!/bin/sh\necho "$@" > "$0.asked"\ncat "$0.txt"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    return program
+    path = program(tmp_path / "bin", "nvidia-smi", 'echo "$@" > "$0.asked"\ncat "$0.txt"')
+    monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
+    return path
 
 
 def test_the_kinds_of_gpu_and_the_driver_are_those_that_nvidia_smi_names(

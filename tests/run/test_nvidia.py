@@ -12,16 +12,9 @@ from matrix.record.model import ErrorKind
 from matrix.run.nvidia import gpu_need_mib, unusable_gpu, wheel_cuda, why_not_cuda
 from matrix.run.nvidia_probe import DriverAnswer
 from matrix.run.preflight import PreflightError, choose_platform
+from programs import program
 
 LISTED = "GPU 0: NVIDIA H100 (UUID: GPU-aa11)\nGPU 1: NVIDIA H100 (UUID: GPU-bb22)\n"
-
-
-def program(folder: Path, name: str, body: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-    return path
 
 
 @pytest.fixture

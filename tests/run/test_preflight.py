@@ -6,14 +6,7 @@ import pytest
 
 from matrix.run import preflight as module
 from matrix.run.preflight import preflight
-
-
-def program(folder: Path, name: str, body: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-    return path
+from programs import program
 
 
 def test_a_good_machine_is_not_refused(tmp_path: Path) -> None:

@@ -49,8 +49,6 @@ from matrix.verdict.precedence import JudgedRecord, pick_record
 from matrix.verdict.states import VERDICTS
 from rules import ANY_CASE
 
-ROOT = Path(__file__).parents[2]
-
 
 @quick
 @given(st.lists(some_records, max_size=9), st.sampled_from((LATE, None)))

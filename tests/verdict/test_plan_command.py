@@ -16,6 +16,7 @@ from matrix.record.writer import write
 from matrix.report import plan as report
 from matrix.verdict.plan import Wanted
 from plans import COMMIT, TESTS, UNKNOWN, planned, record
+from programs import program
 
 ROOT = Path(__file__).parents[2]
 
@@ -251,9 +252,7 @@ def test_a_record_of_this_gpu_holds_beside_a_newer_one_of_another(
     now = f"{datetime.now(timezone.utc) - timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
     newer = {**made.provenance, "started": now, "gpu": {**gpu, "name": "NVIDIA H100 80GB HBM3"}}
     write(replace(made, provenance=newer), path.with_suffix(".newer.json"))
-    program = held / "nvidia-smi"
-    program.write_text('#!/bin/sh\necho "$GPU, 580.159.04"\n')
-    program.chmod(0o755)
+    program(held, "nvidia-smi", 'echo "$GPU, 580.159.04"')
     monkeypatch.setenv("PATH", f"{held}:/usr/bin:/bin")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     if index:
