@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import zipfile
 import zlib
@@ -68,6 +69,7 @@ _BAD_ZIP = (
     NotImplementedError,
     RuntimeError,
 )
+SILENCE = 8.0  # seconds without a line, after which one says what goes on
 _COMPLETE = "whole"  # the file that marks an environment whose installation came to its end
 # Another index, Python or environment must not reach the installer or the cell.
 _OURS = "MATRIX_CANDIDATES"
@@ -179,7 +181,7 @@ def _unpacked(manifest: Manifest, bundle: Path, home: Path) -> Path:
     if files.is_dir():
         print(f"matrix: unpacked already, in {files}", flush=True)
         return files
-    with timed(f"unpacking {len(manifest.files)} files, {mib(_total(manifest))}"):
+    with timed(f"unpacking {len(manifest.files)} files, {mib(_total(manifest))}", home):
         fresh = home / "files.unfinished"
         shutil.rmtree(fresh, ignore_errors=True)
         _untar(manifest, bundle, fresh)
@@ -274,7 +276,8 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
     lock = home / f"{cell.name}.txt"
     lock.write_text("".join(_line(line, manifest, files) for line in cell.lock), encoding="utf-8")
     environ = {**_environ(), **_UV, "UV_CACHE_DIR": str(home / "uv-cache")}
-    with timed(f"installing {len(cell.lock)} packages"):
+    wheels = sum(manifest.files[line.wheel].bytes for line in cell.lock)
+    with timed(f"installing {len(cell.lock)} packages, {mib(wheels)} of wheels", home):
         _call([uv, "venv", "-q", "--python", sys.executable, environment], environ)
         _call(
             [
@@ -393,25 +396,53 @@ def _environ() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    """Let one run at a time unpack and install."""
+    """Let one run at a time unpack and install; where another one does, say so and wait."""
     import fcntl
 
     with (home / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with timed(f"waiting for another run that unpacks or installs in {home}"):
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 @contextlib.contextmanager
-def timed(what: str) -> Iterator[None]:
-    """Print what begins and, at its end, how many seconds it took."""
-    began = time.monotonic()
+def timed(what: str, folder: Path | None = None) -> Iterator[None]:
+    """Print what begins and, at its end, how many seconds it took.
+
+    Meanwhile nobody waits for more than ten seconds without a line; it has what went of the disk of
+    `folder`.
+    """
+    began, free, over = time.monotonic(), _free(folder), threading.Event()
     print(f"matrix: {what} ...", end=" ", flush=True)
+    said: list[str] = []
+
+    def speak() -> None:
+        while not over.wait(SILENCE):
+            taken = max(free - _free(folder), 0)
+            so_far = f", {mib(taken)} of disk so far" if taken >= _BLOCK else ""
+            said.append(f"{time.monotonic() - began:.0f} s{so_far}")
+            print(f"\nmatrix: {what}: {said[-1]} ...", end=" ", flush=True)
+
+    thread = threading.Thread(target=speak, daemon=True)
+    thread.start()
+    took = ""
     try:
         yield
-    except BaseException:
-        print(flush=True)
-        raise
-    print(f"{time.monotonic() - began:.1f} s", flush=True)
+        took = f"{'in all ' * bool(said)}{time.monotonic() - began:.1f} s"
+    finally:
+        over.set()
+        thread.join()
+        print(took, flush=True)
+
+
+def _free(folder: Path | None) -> int:
+    """Return the bytes that are free on the disk of a folder; 0 where nobody knows."""
+    with contextlib.suppress(OSError):
+        return 0 if folder is None else shutil.disk_usage(folder).free
+    return 0
 
 
 def _cache_folder() -> Path:

@@ -1,10 +1,14 @@
 """matrix.bundle.run: reading and checking a bundle, and why a machine cannot run it."""
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -185,3 +189,60 @@ def test_the_runner_starts_where_nothing_of_this_project_is(tmp_path: Path) -> N
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("matrix: cell 'py399-torch29' is not in this bundle")
+
+
+class _Printed:
+    """What was printed so far; `wait` returns once a text is there."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.text, self._capsys = "", capsys
+
+    def wait(self, text: str) -> None:
+        until = time.monotonic() + 60
+        while text not in self.text:
+            assert time.monotonic() < until, self.text
+            self.text += self._capsys.readouterr().out
+            time.sleep(0.01)
+
+
+def test_nothing_is_silent_for_long(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline, "SILENCE", 0.02)
+    free = iter([9 << 20, *[2 << 20] * 10**6])
+    usage = SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=next(free)))
+    monkeypatch.setattr(offline, "shutil", usage)
+    printed = _Printed(capsys)
+    with offline.timed("installing 9 packages", tmp_path):
+        printed.wait("installing 9 packages: 0 s, 7.0 MiB of disk so far ...")
+    printed.wait(" s\n")
+    first, *_, last = printed.text.splitlines()
+    assert first == "matrix: installing 9 packages ... "
+    assert re.fullmatch(r"matrix: installing 9 packages: .* so far \.\.\. in all [\d.]+ s", last)
+    with pytest.raises(KeyError), offline.timed("unpacking"):
+        raise KeyError
+
+
+def test_what_is_short_takes_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with offline.timed("checking 9.0 MiB"):
+        pass
+    assert re.fullmatch(r"matrix: checking 9\.0 MiB \.\.\. [\d.]+ s\n", capsys.readouterr().out)
+
+
+def test_a_run_says_that_it_waits_for_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entered = threading.Event()
+
+    def enter() -> None:
+        with offline._locked(tmp_path):
+            entered.set()
+
+    with offline._locked(tmp_path):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        said = f"waiting for another run that unpacks or installs in {tmp_path} ..."
+        _Printed(capsys).wait(said)
+        assert not entered.is_set()
+    thread.join()
+    assert entered.is_set()
