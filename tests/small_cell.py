@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fault_table import Found
 from matrix.catalog.cells import Cell
 from matrix.record.model import Record
 from matrix.record.reader import read_many
@@ -288,16 +289,14 @@ def verdict_of(record: Record) -> Verdict:
 
 
 @dataclass(kw_only=True)
-class Fault:
-    """What a test found out: records that are lost or not whole, and what was left over."""
+class Fault(Found):
+    """What a test of a small cell found: records that are lost or not whole, what was left over."""
 
     cell: SmallCell
     earlier: Path
     seconds: float = 0.0
     """How long an undisturbed run takes here."""
     before: dict[str, bytes] = field(default_factory=dict)
-    lost: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
 
     def begin(self) -> None:
         """Have a record there already, which no fault may harm."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
+from fault_table import Found
 from matrix.catalog.releases_file import load_releases
 from matrix.record.reader import read
 from matrix.run.cluster import Cluster, joined, nodes_of
@@ -86,6 +87,14 @@ def test_each_record_comes_back_once(fake_tox: FakeTox, three: Nodes) -> None:
     assert not lost(seen)
 
 
+def unfinished(fake: FakeTox) -> list[str]:
+    """Return the records that are here and not whole, and parts of files."""
+    paths = list((fake.here / "records/cpu").glob("*"))
+    parts = [path.name for path in paths if path.name.startswith(".")]
+    records = [path for path in paths if path.suffix == ".json" and path.name not in parts]
+    return [*parts, *(path.name for path in records if not read(path).finished)]
+
+
 class Kills(Seen):
     """Kills the node that runs a cell, so often; then the cell is one that ends."""
 
@@ -105,16 +114,25 @@ class Kills(Seen):
                 self.cluster.kill(self.cluster.number(work.task.machine))
 
 
-def test_the_cells_of_a_lost_node_run_elsewhere(fake_tox: FakeTox, three: Nodes) -> None:
+@pytest.mark.fault("a node of Ray that is lost in mid-run")
+def test_the_cells_of_a_lost_node_run_elsewhere(
+    fake_tox: FakeTox, three: Nodes, found: Found
+) -> None:
     fake_tox.told(vllm019={"run": "hangs"})
     with joined(ROOT, three.address) as cluster:
         kills = Kills(three, fake_tox)
         (end,), seen = carry_out(fake_tox, cluster, job(TORCH210), watched=kills)
-    assert end.how is HowEnded.DONE and read(Path(str(end.record))).finished
+    if end.record is None or not read(Path(end.record)).finished:
+        found.lost.append(end.job)
+    found.left += unfinished(fake_tox)
+    assert end.how is HowEnded.DONE
     assert set(end.machines) == kills.done and lost(seen) == list(end.machines)
 
 
-def test_a_cell_that_kills_two_nodes_is_set_aside(fake_tox: FakeTox, three: Nodes) -> None:
+@pytest.mark.fault("two nodes of Ray that one cell kills")
+def test_a_cell_that_kills_two_nodes_is_set_aside(
+    fake_tox: FakeTox, three: Nodes, found: Found
+) -> None:
     three.add()
     fake_tox.told(vllm019={"run": "hangs"})
     with joined(ROOT, three.address) as cluster:
@@ -124,7 +142,9 @@ def test_a_cell_that_kills_two_nodes_is_set_aside(fake_tox: FakeTox, three: Node
     aside = by_job[job(TORCH210).key]
     assert (aside.how, aside.why) == (HowEnded.SET_ASIDE, WhyNot.MACHINES_LOST)
     assert set(aside.machines) == kills.done and len(kills.done) == 2
-    assert by_job[job(TORCH29).key].how is HowEnded.DONE
+    other = by_job[job(TORCH29).key]
+    found.lost += [] if other.how is HowEnded.DONE else [other.job]
+    found.left += unfinished(fake_tox)
 
 
 class Joins(Seen):

@@ -5,6 +5,7 @@ A package `tox` before the real one on the nodes' path stands for tox.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from command import matrix
 from fake_tox import ROOT, TORCH29, TORCH210, FakeTox
+from fault_table import Found
 from ray_nodes import Nodes
 from waiting import alive
 
@@ -37,9 +39,14 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> FakeTox:
 def two(fake: FakeTox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     nodes = Nodes(tmp_path_factory.mktemp("cluster"))
     for _ in range(2):
-        nodes.add(PYTHONPATH=str(fake.here / "path"), UV_PYTHON_DOWNLOADS="automatic")
+        add(nodes, fake)
     yield nodes
     nodes.close()
+
+
+def add(nodes: Nodes, fake: FakeTox) -> None:
+    """Start a node on which the stand-in is found as tox."""
+    nodes.add(PYTHONPATH=str(fake.here / "path"), UV_PYTHON_DOWNLOADS="automatic")
 
 
 @pytest.fixture(autouse=True)
@@ -110,18 +117,22 @@ def test_another_ray_is_refused(fake: FakeTox, two: Nodes, monkeypatch: pytest.M
     assert f"--address {two.address}: runs another Ray or Python" in line and "2.1.0" in line
 
 
-def started(fake: FakeTox, nodes: Nodes, records: Path) -> subprocess.Popen[str]:
-    """Start a run whose cell hangs, and wait until it does."""
-    fake.told(vllm019={"run": "hangs"})
-    options = ["--platform", "cpu", "--engine", "ray", "--address", nodes.address]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "matrix", "run", TORCH210, *options, "--records", str(records)],
+def start(fake: FakeTox, nodes: Nodes, records: Path, *words: str) -> subprocess.Popen[str]:
+    options = ["--engine", "ray", "--address", nodes.address, "--records", str(records)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "matrix", "run", *words, *options],
         cwd=fake.here,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def started(fake: FakeTox, nodes: Nodes, records: Path) -> subprocess.Popen[str]:
+    """Start a run whose cell hangs, and wait until it does."""
+    fake.told(vllm019={"run": "hangs"})
+    driver = start(fake, nodes, records, TORCH210, "--platform", "cpu")
     until = time.monotonic() + 200
     while len(fake.calls()) < 2:
         assert driver.poll() is None and time.monotonic() < until
@@ -161,10 +172,54 @@ def test_a_second_ctrl_c_does_not_wait(fake: FakeTox, two: Nodes, tmp_path: Path
     wait_for_the_end([call["pid"] for call in fake.calls()])
 
 
+@pytest.mark.fault("kill -9 of `matrix run --engine ray`")
 def test_of_a_run_that_is_killed_nothing_is_left_on_the_nodes(
-    fake: FakeTox, two: Nodes, tmp_path: Path
+    fake: FakeTox, two: Nodes, tmp_path: Path, found: Found
 ) -> None:
     driver = started(fake, two, tmp_path)
     driver.kill()
     driver.communicate(timeout=60)
     wait_for_the_end([call["pid"] for call in fake.calls()])
+    found.left += [path.name for path in tmp_path.glob("cpu/*")]
+
+
+def machines(records: Path, what: str) -> list[str]:
+    """Return the machines of the events of this kind, so far."""
+    (path,) = records.glob("runs/*/journal.jsonl")
+    lines = map(json.loads, path.read_text().splitlines())
+    return [line["machine"] for line in lines if line["what"] == what]
+
+
+def wait_for(records: Path, what: str, count: int) -> str:
+    """Wait for so many such events; return the machine of the last one."""
+    until = time.monotonic() + 200
+    while len(seen := machines(records, what)) < count:
+        assert time.monotonic() < until, seen
+        time.sleep(0.1)
+    return seen[-1]
+
+
+@pytest.mark.fault("a node of Ray before an interruption, and one after")
+def test_what_was_lost_before_an_interruption_counts(
+    fake: FakeTox, two: Nodes, tmp_path: Path, found: Found
+) -> None:
+    """The cell that kills a node, is interrupted, and kills another one is set aside."""
+    for _ in range(2):
+        add(two, fake)
+    driver = started(fake, two, tmp_path)
+    first = wait_for(tmp_path, "runs", 1)
+    two.kill(two.number(first))
+    wait_for(tmp_path, "runs", 2)
+    assert machines(tmp_path, "lost") == [first]
+    driver.kill()
+    driver.communicate(timeout=60)
+    wait_for_the_end([call["pid"] for call in fake.calls()])
+    again = start(fake, two, tmp_path, "--resume")
+    second = wait_for(tmp_path, "runs", 3)
+    two.kill(two.number(second))
+    out, _ = again.communicate(timeout=200)
+    assert again.returncode == 5, out
+    aside = f"set aside: the machines that ran it were lost ({first}, {second})"
+    assert f"{TORCH210} on cpu: {aside}" in out.splitlines()
+    wait_for_the_end([call["pid"] for call in fake.calls()])
+    found.left += [path.name for path in tmp_path.glob("cpu/*")]

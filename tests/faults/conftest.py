@@ -11,15 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import fault_table
 from small_cell import Fault, SmallCell, is_whole
 
-NOT_INJECTED = {
-    "a node of Ray that is lost": "not here: it takes a cluster",
-    "disk full while an environment is made": "needs an environment of some GB",
-}
-"""What the suite does not try yet, and where else it is tried."""
-
-_KEY = "fault"
+IN_ANOTHER_SUITE = {"a node of Ray that is lost": "tox -e ray (tests/cluster)"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,8 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "fault(name): the fault that a test injects")
-    config.pluginmanager.register(_Table(), "table of faults")
+    fault_table.register(config, IN_ANOTHER_SUITE)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -59,43 +53,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
 def fault(
     request: pytest.FixtureRequest, cell: SmallCell, undisturbed: tuple[Path, float]
 ) -> Iterator[Fault]:
-    marker = request.node.get_closest_marker("fault")
-    assert marker is not None
     earlier, seconds = undisturbed
     found = Fault(cell=cell, earlier=earlier, seconds=seconds)
     yield found
-    request.node.user_properties.append((_KEY, [marker.args[0], len(found.lost), len(found.left)]))
-
-
-class _Table:
-    """Prints the table at the end, in the one process that has all reports."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, list[int]] = {}
-        self._failed: set[str] = set()
-        self._skipped: dict[str, str] = {}
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            self._failed.add(report.nodeid)
-        if report.when != "teardown":
-            return
-        for key, value in report.user_properties:
-            if key == _KEY:
-                assert isinstance(value, list)
-                name, lost, left = value
-                row = self._rows.setdefault(name, [0, 0, 0, 0])
-                for index, number in enumerate((1, lost, left, report.nodeid in self._failed)):
-                    row[index] += int(number)
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if not self._rows:
-            return
-        write = terminalreporter.write_line
-        terminalreporter.section("faults")
-        width = max(map(len, (*self._rows, *NOT_INJECTED)))
-        write(f"{'fault':{width}}  seeds  lost  left over  failed")
-        for name, (seeds, lost, left, failed) in sorted(self._rows.items()):
-            write(f"{name:{width}}  {seeds:5}  {lost:4}  {left:9}  {failed:6}")
-        for name, why in NOT_INJECTED.items():
-            write(f"{name:{width}}  not injected: {why}")
+    fault_table.note(request.node, found)
