@@ -16,7 +16,7 @@ from matrix.catalog.releases import Releases
 from matrix.checks.lookup import load_answers
 from matrix.commands import context
 from matrix.record.startup_tests import StartupTests, load_startup_tests
-from matrix.run.here import ThisMachine
+from matrix.run.here import Hardware, ThisMachine
 from matrix.verdict.plan import Planned, Wanted, parse_release, plan
 from matrix.verdict.stale import MaxAge
 from matrix.verdict.table import Table
@@ -43,12 +43,13 @@ def select(
     platforms: Sequence[str],
     *,
     flags: Mapping[str, str] | None = None,
-    elsewhere: bool = False,
+    elsewhere: Hardware | None = None,
 ) -> Selected:
     """Return the cells that `arguments.add_selection`'s options ask for, on these platforms.
 
     Reads the records of `options.folders`. `flags` are environment variables that the cells are to
-    get. Where they run `elsewhere`, records are not held against this machine and its environments.
+    get. Where they run `elsewhere`, records are held against what that says, and not against this
+    machine and its environments.
     Raises PlanError for an option that cannot be used.
     """
     wanted = _wanted(options, platforms, releases)

@@ -237,10 +237,12 @@ def _plan(options: argparse.Namespace) -> int:
     from matrix.commands.selection import select
     from matrix.record.model import PLATFORMS
     from matrix.report.plan import content, lines, names, summary
+    from matrix.run.here import Hardware
 
     _check_ci_options(options)
     platforms = (options.platform,) if options.platform else PLATFORMS
-    selected = select(options, load_releases(), platforms, elsewhere=bool(options.format))
+    elsewhere = Hardware() if options.format else None
+    selected = select(options, load_releases(), platforms, elsewhere=elsewhere)
     planned = selected.planned
     if options.names:
         if found := names(planned):

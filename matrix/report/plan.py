@@ -112,11 +112,11 @@ def _difference(reason: reasons.KeyDifference) -> str:
             resolved = "" if day is None else f", by what was resolved on {day}"
             text = f"ran {_some(list(map(_package, packages)))}{resolved}"
         case reasons.OtherMachine(ran=ran, here=here):
-            text = f"ran on {ran}, and this machine is {here}"
+            text = f"ran on {ran}, now on {here}"
         case reasons.OtherGpu(ran=ran, here=kinds):
-            text = f"ran on {ran}, and this machine has {' and '.join(kinds)}"
+            text = f"ran on {ran}, now on {' or '.join(kinds)}"
         case reasons.OtherDriver(ran=ran, here=here):
-            text = f"ran with NVIDIA driver {ran}, here {here}"
+            text = f"ran with NVIDIA driver {ran}, now {here}"
         case reasons.RanWithOtherFlags(flags=flags):
             changes = [f"{flag.name}={flag.ran}, asked for {flag.asked}" for flag in flags]
             text = f"ran with {_some(changes)}"

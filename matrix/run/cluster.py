@@ -19,6 +19,7 @@ from matrix._util.text import clean, clip
 from matrix.errors import MatrixError
 from matrix.record import provenance
 from matrix.run import node_work
+from matrix.run.here import Hardware
 from matrix.run.limits import Limits
 from matrix.run.machine import Machine
 from matrix.run.task import Present
@@ -44,7 +45,7 @@ class ClusterError(MatrixError):
 class Node:
     """A node of the cluster: its number in Ray, what runs may take of it, and what it has built.
 
-    `linked` and `pythons` are as in `NodeInventory`.
+    `linked`, `pythons`, `processor` and `driver` are as in `NodeInventory`.
     """
 
     id: str
@@ -53,6 +54,14 @@ class Node:
     linked: frozenset[tuple[str, str]] = frozenset()
     pythons: frozenset[str] | None = None
     accelerator: str | None = None
+    processor: str | None = None
+    driver: str | None = None
+
+    @property
+    def hardware(self) -> Hardware:
+        """Return what is in the key of a record of this node."""
+        gpus = frozenset(gpu.name for gpu in self.machine.gpus)
+        return Hardware(machine=self.processor, gpus=gpus, driver=self.driver)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +192,8 @@ def _node(about: Mapping[str, Any], seen: node_work.NodeInventory, limits: Limit
         linked=seen.linked,
         pythons=seen.pythons,
         accelerator=_accelerator(about["Resources"]),
+        processor=seen.processor,
+        driver=seen.driver,
     )
 
 

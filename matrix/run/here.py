@@ -32,10 +32,15 @@ _GPU_SECONDS = 10.0  # that a plan waits for a driver; a run itself waits longer
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-class _Gpus(NamedTuple):
-    """The kinds of GPU that are visible here, and the driver's release."""
+class Hardware(NamedTuple):
+    """What is in a key of the machines on which cells run: as far as it is known.
 
-    names: frozenset[str] = frozenset()
+    `machine` is the kind of processor, `gpus` are the kinds of GPU, `driver` is the NVIDIA driver's
+    release.
+    """
+
+    machine: str | None = None
+    gpus: frozenset[str] = frozenset()
     driver: str | None = None
 
 
@@ -44,8 +49,8 @@ class ThisMachine:
 
     `answers` has what a resolver found of each cell, `records` returns every record; it is called
     only where one that does not count can matter. `flags` are those that are asked for. Where the
-    cells run `elsewhere`, nothing is known of the machine and its environments. `root` is the
-    checkout.
+    cells run `elsewhere`, that says what is known of those machines; nothing is of what is
+    installed there. `root` is the checkout.
     """
 
     def __init__(
@@ -55,7 +60,7 @@ class ThisMachine:
         records: Callable[[], Iterable[Record]],
         *,
         flags: Mapping[str, str] | None = None,
-        elsewhere: bool = False,
+        elsewhere: Hardware | None = None,
         root: Path = CHECKOUT,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
@@ -74,17 +79,24 @@ class ThisMachine:
         A machine without a visible GPU runs nothing on cuda, so nothing of it is known there.
         """
         folder, installed = self._installed(cell)
-        gpus = self._gpus if platform == Platform.CUDA else _Gpus()
-        runs_here = not self._elsewhere and (platform != Platform.CUDA or bool(gpus.names))
+        where = self._hardware(platform)
         return RunKey(
             cell=cell,
             files=self._files(cell, folder),
             packages=installed or self._resolved(cell, off_pin=off_pin),
-            machine=_MACHINE if runs_here else None,
-            gpus=gpus.names,
-            driver=gpus.driver,
+            machine=where.machine,
+            gpus=where.gpus,
+            driver=where.driver,
             flags=self._flags,
         )
+
+    def _hardware(self, platform: str) -> Hardware:
+        """Return what is known of the machines that run a cell on the platform."""
+        if platform != Platform.CUDA:
+            here = Hardware(machine=_MACHINE) if self._elsewhere is None else self._elsewhere
+            return Hardware(machine=here.machine)
+        found = self._here if self._elsewhere is None else self._elsewhere
+        return found if found.gpus else Hardware()
 
     def _installed(self, cell: Cell) -> tuple[Path | None, Packages | None]:
         """Return the environment of a cell and its packages; None without one."""
@@ -108,28 +120,19 @@ class ThisMachine:
     @property
     def _environments(self) -> Path | None:
         """The folder of tox's environments; None where no checkout is."""
-        if self._elsewhere or not (self._root / "tox.ini").is_file():
+        if self._elsewhere is not None or not (self._root / "tox.ini").is_file():
             return None
         named = self._environ.get("TOX_WORK_DIR")
         return Path(named) if named else self._root / ".tox"
 
     @cached_property
-    def _gpus(self) -> _Gpus:
-        if self._elsewhere or is_hidden(self._environ):
-            return _Gpus()
-        visible = self._environ.get(_VISIBLE, "")
-        lines = smi_query(visible, "name", "driver_version", seconds=_GPU_SECONDS)
-        # A line without both is a message.
-        found = [line.rpartition(", ") for line in lines if ", " in line]
-        drivers = {driver_release(driver) for _, _, driver in found}
-        return _Gpus(
-            names=frozenset(name for name, _, _ in found),
-            driver=drivers.pop() if len(drivers) == 1 else None,
-        )
+    def _here(self) -> Hardware:
+        return hardware_here(self._environ)
 
     def _resolved(self, cell: Cell, *, off_pin: bool) -> Packages | None:
         """Return some of the packages that an install would bring, where a resolver was asked."""
-        if _MACHINE != _ASKED_FOR:
+        elsewhere = self._elsewhere.machine if self._elsewhere is not None else None
+        if (elsewhere or _MACHINE) != _ASKED_FOR:
             return None
         found = self._answers.packages(cell, off_pin=off_pin)
         if found is None:
@@ -154,6 +157,39 @@ class ThisMachine:
                 if published is not None and project_name in PROJECTS:
                     found[project_name] = WheelFile(content=content, sha256=published.sha256)
         return found
+
+
+def hardware_here(environ: Mapping[str, str] = os.environ) -> Hardware:
+    """Return what is known of this machine, without a GPU where none is visible."""
+    if is_hidden(environ):
+        return Hardware(machine=_MACHINE)
+    lines = smi_query(environ.get(_VISIBLE, ""), "name", "driver_version", seconds=_GPU_SECONDS)
+    # A line without both is a message.
+    found = [line.rpartition(", ") for line in lines if ", " in line]
+    drivers = {driver_release(driver) for _, _, driver in found}
+    return Hardware(
+        machine=_MACHINE,
+        gpus=frozenset(name for name, _, _ in found),
+        driver=drivers.pop() if len(drivers) == 1 else None,
+    )
+
+
+def common(every: Iterable[Hardware]) -> Hardware:
+    """Return what is known where a cell may run on any of some machines: what they share.
+
+    Of GPUs every kind is known, for a record of one of them stands.
+
+    >>> common([Hardware("x86_64", frozenset({"H200"}), "580.1"), Hardware("x86_64")])
+    Hardware(machine='x86_64', gpus=frozenset({'H200'}), driver='580.1')
+    """
+    found = tuple(every)
+    machines = {one.machine for one in found}
+    drivers = {one.driver for one in found if one.gpus}
+    return Hardware(
+        machine=machines.pop() if len(machines) == 1 else None,
+        gpus=frozenset().union(*(one.gpus for one in found)),
+        driver=drivers.pop() if len(drivers) == 1 else None,
+    )
 
 
 def environment_packages(folder: Path, cell: Cell) -> Mapping[str, str] | None:

@@ -177,14 +177,12 @@ OF_A_KEY: dict[plan_reasons.PlanReason, str] = {
     plan_reasons.OtherPackages(
         changes=(plan_reasons.PackageChange("a", None, "2"),), resolved="2026-11-23"
     ): "ran without a (now 2), by what was resolved on 2026-11-23",
-    plan_reasons.OtherMachine(ran="x86_64", here="aarch64"): (
-        "ran on x86_64, and this machine is aarch64"
-    ),
+    plan_reasons.OtherMachine(ran="x86_64", here="aarch64"): ("ran on x86_64, now on aarch64"),
     plan_reasons.OtherGpu(ran="NVIDIA H200", here=("NVIDIA A100", "NVIDIA H100")): (
-        "ran on NVIDIA H200, and this machine has NVIDIA A100 and NVIDIA H100"
+        "ran on NVIDIA H200, now on NVIDIA A100 or NVIDIA H100"
     ),
     plan_reasons.OtherDriver(ran="570.86", here="580.159"): (
-        "ran with NVIDIA driver 570.86, here 580.159"
+        "ran with NVIDIA driver 570.86, now 580.159"
     ),
     plan_reasons.RanWithOtherFlags(flags=(plan_reasons.FlagChange("VLLM_A", "1", "0"),)): (
         "ran with VLLM_A=1, asked for 0"

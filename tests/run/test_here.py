@@ -20,7 +20,13 @@ from matrix.checks.resolution.cache import PLATFORM, Resolution, Resolutions
 from matrix.record.model import Record
 from matrix.run import here as module
 from matrix.run.environment import read_environment
-from matrix.run.here import ThisMachine, environment_packages, listed_packages
+from matrix.run.here import (
+    Hardware,
+    ThisMachine,
+    common,
+    environment_packages,
+    listed_packages,
+)
 from matrix.verdict.run_key import Packages, RunKey, WheelFile
 from plans import record
 from programs import program
@@ -224,13 +230,43 @@ def test_of_another_machine_only_what_is_resolved_and_asked_for_is_known(
     monkeypatch.setattr(module, "_MACHINE", "x86_64")
     smi.with_suffix(".txt").write_text("NVIDIA H200, 580.159.04\n")
     install(tmp_path)
-    machine = place(tmp_path, resolution(), environ={}, elsewhere=True, flags={"VLLM_A": "1"})
-    assert key(machine, "cuda") == RunKey(
-        cell=CELL,
-        packages=Packages({"torch": "2.13.0", "numpy": "2.2.6"}, asked="2026-11-28"),
-        flags={"VLLM_A": "1"},
-    )
+    resolved = Packages({"torch": "2.13.0", "numpy": "2.2.6"}, asked="2026-11-28")
+
+    def there(where: Hardware) -> ThisMachine:
+        return place(tmp_path, resolution(), environ={}, elsewhere=where, flags={"VLLM_A": "1"})
+
+    machine = there(Hardware())
+    flags = {"VLLM_A": "1"}
+    assert key(machine, "cuda") == RunKey(cell=CELL, packages=resolved, flags=flags)
     assert key(machine, "cpu").machine is None
+    known = there(Hardware("x86_64", frozenset({"NVIDIA A100"}), "570.86"))
+    found = key(known, "cuda")
+    assert found == RunKey(
+        cell=CELL,
+        packages=resolved,
+        machine="x86_64",
+        gpus=frozenset({"NVIDIA A100"}),
+        driver="570.86",
+        flags=flags,
+    )
+    on_cpu = key(known)
+    assert (on_cpu.machine, on_cpu.gpus, on_cpu.driver) == ("x86_64", frozenset(), None)
+    other = key(there(Hardware("aarch64", frozenset({"NVIDIA GH200"}))), "cuda")
+    assert (other.machine, other.packages) == ("aarch64", None)
+    # Nodes without a GPU run nothing on cuda, whatever they are.
+    assert key(there(Hardware("aarch64")), "cuda").machine is None
+
+
+def test_of_several_machines_that_is_known_which_they_share() -> None:
+    h200, a100 = frozenset({"H200"}), frozenset({"A100"})
+    assert common([]) == Hardware()
+    assert common([Hardware("x86_64", h200, "1"), Hardware("x86_64", a100, "1")]) == Hardware(
+        "x86_64", h200 | a100, "1"
+    )
+    assert common([Hardware("x86_64", h200, "1"), Hardware("aarch64", a100, "2")]) == Hardware(
+        None, h200 | a100, None
+    )
+    assert common([Hardware("x86_64"), Hardware("x86_64", h200, "1")]).driver == "1"
 
 
 def test_the_flags_are_those_that_are_asked_for(tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def test_a_record_of_this_gpu_holds_beside_a_newer_one_of_another(
         status, out, _ = command(capsys, *HELD)
         assert status == 0
         if held_on is None:
-            assert "ran on NVIDIA H100 80GB HBM3, and this machine has NVIDIA A100" in out
+            assert "ran on NVIDIA H100 80GB HBM3, now on NVIDIA A100" in out
             continue
         assert out.startswith("nothing to run: 1 record holds")
         _, out, _ = command(capsys, *HELD[:-1])

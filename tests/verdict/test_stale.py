@@ -61,9 +61,7 @@ H100, H200 = on("NVIDIA H100 80GB HBM3", 23), on("NVIDIA H200")
 def test_a_record_of_another_gpu_is_stale_and_says_so() -> None:
     item = planned(H100, Place("NVIDIA H200", H100))
     assert (item.stale, item.holds) == (True, False)
-    assert report.why_words(item) == (
-        "ran on NVIDIA H100 80GB HBM3, and this machine has NVIDIA H200"
-    )
+    assert report.why_words(item) == ("ran on NVIDIA H100 80GB HBM3, now on NVIDIA H200")
     assert planned(H100, None).holds
     assert planned(H100, Place(None, H100)).holds
 
@@ -105,7 +103,7 @@ def test_other_records_are_looked_for_only_where_the_machine_or_environment_diff
     assert [type(also) for also in item.also] == [reasons.OtherGpu]
     assert report.why_words(item) == (
         "startup tests changed: graphs are counted once; a case starts with images; ran on NVIDIA"
-        " H100, and this machine has NVIDIA H200"
+        " H100, now on NVIDIA H200"
     )
     same = Place("NVIDIA H200")
     assert planned(H200, same).holds
@@ -116,7 +114,7 @@ def test_every_part_that_differs_is_told_in_the_line() -> None:
     made = replace(H100, packages={"ray": "1"})
     item = planned(made, Place("NVIDIA H200", packages=Packages({"ray": "2"})))
     assert report.why_words(item) == (
-        "ran with ray 1 (now 2); ran on NVIDIA H100 80GB HBM3, and this machine has NVIDIA H200"
+        "ran with ray 1 (now 2); ran on NVIDIA H100 80GB HBM3, now on NVIDIA H200"
     )
     assert item.not_compared == (KeyPart.FILES, KeyPart.MACHINE, KeyPart.DRIVER)
 
