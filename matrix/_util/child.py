@@ -17,7 +17,8 @@ _GRACE = 5.0  # seconds to end, before the kill
 class Child:
     """A program that runs; `end` ends it, with what it started in its session.
 
-    It gets SIGINT when this process dies, so that it can end what it started elsewhere.
+    It gets SIGINT when this process dies, so that it can end what it started elsewhere. It gets the
+    descriptors in `keeps` as they are.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Child:
         *,
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        keeps: Sequence[int] = (),
     ) -> None:
         """Start it. Raises OSError where it cannot be started, or the log cannot be written."""
         with log.open("ab") as out:
@@ -38,6 +40,7 @@ class Child:
                 env=environ,
                 cwd=cwd,
                 start_new_session=True,
+                pass_fds=tuple(keeps),
                 # Its libc is loaded before the fork; threads of the caller hold no lock of it.
                 preexec_fn=_die_interrupted,  # noqa: PLW1509
             )

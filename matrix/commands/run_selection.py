@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,12 +29,14 @@ from matrix.report.terminal import verdict_line
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import load_expectations
 from matrix.run.environments import needs_mib
-from matrix.run.job import Job, JobEnd, WhyNot
+from matrix.run.here import Hardware
+from matrix.run.job import HowEnded, Job, JobEnd, WhyNot
 from matrix.run.nvidia import why_not_cuda
+from matrix.run.past_run import done_records, find, read_run, unended
 from matrix.run.preflight import choose_platform
-from matrix.run.run_state import Begun, RunState, done_records, find, read_run
+from matrix.run.run_state import Begun, RunState
 from matrix.run.selection_jobs import Asked, jobs_of
-from matrix.run.simulation import estimated_seconds, simulate
+from matrix.run.simulation import Simulated, estimated_seconds, simulate
 from matrix.run.task import Task
 from matrix.verdict.judge import exit_status, judge
 from matrix.verdict.plan import Planned
@@ -49,15 +52,17 @@ _UNTESTED, _INTERRUPTED = 5, 130
 class _Selection:
     """The jobs to run, why each runs, and those of an earlier part of the run that have a record.
 
-    `begun` is what the run was asked for. `folder` is that of a run that goes on. `statuses` are
-    those of the cells that do not run: their records hold, or another process runs them.
+    `begun` is what the run was asked for. `state` is that of a run that goes on, `lost` has the
+    machines that were lost with a job in the earlier part, by the job's key. `statuses` are those
+    of the cells that do not run: their records hold, or another process runs them.
     """
 
     begun: Begun
     jobs: tuple[Job, ...]
     why: Mapping[str, str] = field(default_factory=dict)
     done: Mapping[str, Path] = field(default_factory=dict)
-    folder: Path | None = None
+    state: RunState | None = None
+    lost: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     statuses: tuple[int, ...] = ()
 
 
@@ -89,25 +94,27 @@ def run_selection(options: argparse.Namespace) -> int:
     # argparse knows no cells that follow an option.
     options.cells += options.unknown
     expectations = load_expectations()
-    with site_of(options, root) as site:
-        selection = _selected(options, site) if options.resume is None else _resumed(options)
+    with site_of(options, root) as site, ExitStack() as stack:
+        again = options.resume is not None
+        selection = _resumed(options, stack) if again else _selected(options, site)
         if not selection.jobs:
             return 0 if options.dry_run else _judged_already(selection, expectations)
         machines = site.machines(selection.jobs)
-        tasks, seconds = _simulated(selection.jobs, machines)
+        tasks, found = _simulated(selection, machines)
         if options.dry_run:
-            print(dry_lines(tasks, selection.jobs, selection.why, seconds), end="")
+            print(dry_lines(tasks, selection.jobs, selection.why, found), end="")
             return 0
         return _carry_out(selection, site, machines, expectations)
 
 
 def _selected(options: argparse.Namespace, site: Site) -> _Selection:
     """Return the jobs of what the options select; says which cells' records hold."""
-    if site.elsewhere and options.platform == "auto":
+    if site.elsewhere is not None and options.platform == "auto":
         platform = Platform.CUDA if site.most.gpus else Platform.CPU
     else:
         platform = choose_platform(options.platform)
-        if (note := why_not_cuda(options.platform)) is not None:
+        note = why_not_cuda(options.platform) if site.elsewhere is None else None
+        if note is not None:
             print_status(note)
     chosen = _chosen(options, platform, elsewhere=site.elsewhere)
     running = [item for item in chosen.planned if isinstance(item.why, Running) and not item.stale]
@@ -150,7 +157,7 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
     )
 
 
-def _chosen(options: argparse.Namespace, platform: str, *, elsewhere: bool) -> _Chosen:
+def _chosen(options: argparse.Namespace, platform: str, *, elsewhere: Hardware | None) -> _Chosen:
     """Return the cells that are named, and those that the options choose and that can work."""
     releases = load_releases()
     named = [releases.resolve(name) for name in dict.fromkeys(options.cells)]
@@ -195,8 +202,11 @@ def _chosen(options: argparse.Namespace, platform: str, *, elsewhere: bool) -> _
     )
 
 
-def _resumed(options: argparse.Namespace) -> _Selection:
-    """Return what is left of an earlier run: the jobs that have no whole record."""
+def _resumed(options: argparse.Namespace, stack: ExitStack) -> _Selection:
+    """Return what is left of an earlier run: the jobs that have no whole record.
+
+    Nothing of it goes on any more then, and its journal has the end of each other job.
+    """
     given = arguments.given_of(options, (*_FILTERS, *_FIXED))
     if options.cells or given or options.pytest_args:
         what = (*options.cells, *given, "--")[0]
@@ -208,13 +218,21 @@ def _resumed(options: argparse.Namespace) -> _Selection:
             f"--resume goes on with the cells of that run on {past.jobs[0].platform}; leave out"
             f" --platform {options.platform}"
         )
+    state = None
+    if not options.dry_run:
+        state = stack.enter_context(closing(RunState.resume(folder, time.time())))
+        past = read_run(folder)
     done = done_records(past)
+    if state is not None:
+        for event in unended(past, done, time.time()):
+            state.note(event)
     print_status(f"{folder}: {len(done)} of {len(past.jobs)} have a record already")
     return _Selection(
         begun=past.begun,
         jobs=tuple(job for job in past.jobs if job.key not in done),
         done=done,
-        folder=folder,
+        state=state,
+        lost=past.lost,
     )
 
 
@@ -230,26 +248,27 @@ def _names(items: Sequence[Planned], most: int = 5) -> str:
     return listed(names[:most] + [f"{len(names) - most} more"] * (len(names) > most))
 
 
-def _simulated(jobs: Sequence[Job], machines: Machines) -> tuple[list[Task], float]:
-    """Return the tasks in the order in which they would begin, and the seconds in all.
+def _simulated(selection: _Selection, machines: Machines) -> tuple[list[Task], Simulated]:
+    """Return the tasks in the order in which they would begin, and what comes of them.
 
     Raises MatrixError where the limits let no job run.
     """
     order: list[Task] = []
+    jobs = selection.jobs
     estimated = estimated_seconds(jobs)
 
     def seconds(task: Task, job: Job | None) -> float:
         order.append(task)
         return estimated(task, job)
 
-    found = simulate(jobs, machines.every, machines.present, seconds=seconds)
+    found = simulate(jobs, machines.every, machines.present, seconds=seconds, lost=selection.lost)
     unfit = [end for end in found.ends if end.why is WhyNot.FITS_NOWHERE]
     if len(unfit) == len(jobs):
         raise MatrixError(
             f"{unfit[0].job.split('/')[0]} needs {lacks_words(unfit[0].lacks)}: raise the limit, or"
             " run it elsewhere"
         )
-    return order, found.seconds
+    return order, found
 
 
 def _carry_out(
@@ -259,10 +278,7 @@ def _carry_out(
     jobs = {job.key: job for job in selection.jobs}
     judged = _Judged(expectations)
     records = Path(selection.begun.records).absolute()
-    if selection.folder is None:
-        state = RunState.begin(selection.begun, selection.jobs)
-    else:
-        state = RunState(selection.folder)
+    state = selection.state or RunState.begin(selection.begun, selection.jobs)
     try:
         print_status(f"the run is kept in {from_here(state.folder)}")
         with _watching(jobs, judged, selection.why) as watcher:
@@ -272,6 +288,7 @@ def _carry_out(
                 options=selection.begun.options,
                 state=state,
                 watcher=watcher,
+                lost=selection.lost,
             )
             engine = site.engine(work, machines)
             ends = engine.carry_out()
@@ -282,7 +299,7 @@ def _carry_out(
         print(end_line(end, jobs, judged(end)))
     print(f"{totals(judged.statuses.get(key) for key in (*selection.done, *jobs))}")
     print(f"records  {from_here(records)}")
-    if engine.stopped or any(end.record is None for end in ends):
+    if any(end.how is HowEnded.NOT_RUN for end in ends) or engine.stopped:
         print(f"to go on with what has no record: matrix run --resume {from_here(state.folder)}")
     if state.lost:
         print_status(f"{state.folder}: the journal lacks {state.lost} lines that the disk refused")

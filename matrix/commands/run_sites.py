@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +15,7 @@ from matrix.errors import MatrixError
 from matrix.report.run_progress import lacks_words
 from matrix.run.engine import Engine
 from matrix.run.environments import FOLDER, Environments, uv_cache
+from matrix.run.here import Hardware, common
 from matrix.run.job import Job
 from matrix.run.limits import Limits, machine_here
 from matrix.run.local_engine import LocalEngine, RunPlace
@@ -31,18 +32,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """The jobs of a run, where its records go, the options that every cell gets, who watches."""
+    """The jobs of a run, where its records go, the options that every cell gets, who watches.
+
+    `lost` has the machines that were lost with a job in an earlier part of the run, by its key.
+    """
 
     jobs: Sequence[Job]
     records: Path
     options: tuple[str, ...]
     state: RunState
     watcher: Watcher
+    lost: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def by_key(self) -> dict[str, Job]:
         """Return the jobs by their keys."""
         return {job.key: job for job in self.jobs}
+
+    def schedule(self, machines: Machines) -> Schedule:
+        """Return the schedule of these jobs on machines."""
+        return Schedule(self.jobs, machines.every, machines.present, lost=self.lost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +63,11 @@ class Machines:
 
 
 class Site(Protocol):
-    """Where a selection runs. `elsewhere`: not on this machine."""
+    """Where a selection runs."""
 
-    elsewhere: bool
+    @property
+    def elsewhere(self) -> Hardware | None:
+        """Return what is known of the machines that run it; None for this machine."""
 
     @property
     def most(self) -> Machine:
@@ -106,7 +117,7 @@ def site_of(options: argparse.Namespace, root: Path) -> Iterator[Site]:
 class _Here:
     """This machine."""
 
-    elsewhere = False
+    elsewhere: Hardware | None = None
 
     def __init__(
         self, *, root: Path, tox: Sequence[str], limits: Limits, disk_mib: int | None
@@ -145,7 +156,7 @@ class _Here:
                 options=work.options,
             ),
             jobs=work.by_key,
-            schedule=Schedule(work.jobs, machines.every, machines.present),
+            schedule=work.schedule(machines),
             state=work.state,
             watcher=work.watcher,
         )
@@ -154,10 +165,13 @@ class _Here:
 class OnRay:
     """The nodes of a cluster."""
 
-    elsewhere = True
-
     def __init__(self, *, cluster: Cluster, nodes: Sequence[Node]) -> None:
         self._cluster, self._nodes = cluster, list(nodes)
+
+    @property
+    def elsewhere(self) -> Hardware:
+        """Return what is known of a cell that may run on any of the nodes."""
+        return common(node.hardware for node in self._nodes)
 
     @property
     def most(self) -> Machine:
@@ -205,7 +219,7 @@ class OnRay:
             records=work.records,
             options=work.options,
             jobs=work.by_key,
-            schedule=Schedule(work.jobs, machines.every, machines.present),
+            schedule=work.schedule(machines),
             state=work.state,
             watcher=work.watcher,
         )

@@ -13,6 +13,7 @@ from matrix.run.environments import LINKED_MIB
 from matrix.run.job import HowEnded, Job, JobEnd, WhyNot
 from matrix.run.machine import Lack, Resource
 from matrix.run.run_state import Happened, RunEvent
+from matrix.run.simulation import Simulated
 from matrix.run.stage import Stage
 from matrix.run.task import Task, TaskKind
 from matrix.run.watcher import Working
@@ -181,6 +182,8 @@ def end_line(end: JobEnd, jobs: Mapping[str, Job], verdict: str | None = None) -
         return f"{name}: {end.record}"
     how = "not run" if end.how is HowEnded.NOT_RUN else "set aside"
     why = "" if end.why is None else f": {_WHY[end.why]}"
+    if end.why is WhyNot.MACHINES_LOST and end.machines:
+        why += f" ({', '.join(end.machines)})"
     lacks = f"it needs {lacks_words(end.lacks)}" if end.lacks else ""
     detail = clip(clean(end.detail), 200)
     log = f" (log: {end.log})" if end.log else ""
@@ -278,11 +281,11 @@ def totals(statuses: Iterable[int | None]) -> str:
 
 
 def dry_lines(
-    tasks: Sequence[Task], jobs: Sequence[Job], why: Mapping[str, str], seconds: float
+    tasks: Sequence[Task], jobs: Sequence[Job], why: Mapping[str, str], found: Simulated
 ) -> str:
     """Return what a run would do: a line for each job in the order of their begin, and a sum.
 
-    `why` has why each job runs, by its key; `seconds` is how long it takes in all.
+    `why` has why each job runs, by its key; `found` is how the run ends, and when.
     """
     by_key = {job.key: job for job in jobs}
     order = [task.job for task in tasks if task.job is not None]
@@ -298,7 +301,7 @@ def dry_lines(
         ]
         for number, key in enumerate(order, 1)
     ]
-    unfit = [f"{named(job)}: fits nowhere here" for key, job in by_key.items() if key not in order]
+    left = [end_line(end, by_key) for end in found.ends if end.how is not HowEnded.DONE]
     head = ["", "cell", "platform", "environment", "run", "why"]
-    total = f"{plural(len(order), 'cell')}, about {duration(seconds)} in all"
-    return "\n".join([*aligned([head, *rows], right=(0,)), *unfit, total]) + "\n"
+    total = f"{plural(len(order), 'cell')}, about {duration(found.seconds)} in all"
+    return "\n".join([*aligned([head, *rows], right=(0,)), *left, total]) + "\n"

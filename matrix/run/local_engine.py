@@ -121,7 +121,13 @@ class LocalEngine(Engine):
             path.write_bytes(b"")
             folders = tuple(sorted({self.place.records / of.platform for of in self._jobs(task)}))
             before = frozenset().union(*(records_in(at, task.environment) for at in folders))
-            child = Child(line, path, environ=self._environ(task), cwd=self.place.root)
+            child = Child(
+                line,
+                path,
+                environ=self._environ(task),
+                cwd=self.place.root,
+                keeps=(self.state.held,),
+            )
         except (OSError, EnvironmentsError) as error:
             detail = str(error) if isinstance(error, EnvironmentsError) else _why(error)
             self._finished.append((task, Finish(works=False, seconds=0.0, detail=detail)))

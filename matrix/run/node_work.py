@@ -24,12 +24,14 @@ from matrix._util.text import clip
 from matrix.errors import MatrixError
 from matrix.record.model import StartKind
 from matrix.run.environments import Environments, uv_cache
+from matrix.run.here import hardware_here
 from matrix.run.job import Job
 from matrix.run.limits import machine_here
 from matrix.run.local_engine import LocalEngine, RunPlace
 from matrix.run.machine import Demand, Gpu, Machine
+from matrix.run.past_run import job_of
 from matrix.run.rerun import tox_command
-from matrix.run.run_state import Begun, RunEvent, RunState, job_of, plain
+from matrix.run.run_state import Begun, RunEvent, RunState, plain
 from matrix.run.stage import Stage
 from matrix.run.task import Finish, Present, ScheduleStep, Task, TaskKind
 from matrix.run.watcher import Working
@@ -110,7 +112,8 @@ class NodeInventory:
     """What a node has: for runs, and of environments; `tox` says whether it has tox.
 
     `linked` are the releases that uv links from its cache there. `pythons` are the minor releases
-    of Python that it has; None where that is not known, or where uv may fetch others.
+    of Python that it has; None where that is not known, or where uv may fetch others. `processor`
+    is the kind of its processor, `driver` the release of its NVIDIA driver.
     """
 
     machine: Machine
@@ -118,6 +121,8 @@ class NodeInventory:
     tox: bool
     linked: frozenset[tuple[str, str]] = frozenset()
     pythons: frozenset[str] | None = None
+    processor: str | None = None
+    driver: str | None = None
 
     def text(self) -> str:
         """Return it as JSON."""
@@ -138,6 +143,8 @@ class NodeInventory:
             tox=data["tox"],
             linked=frozenset((name, release) for name, release in data["linked"]),
             pythons=None if pythons is None else frozenset(pythons),
+            processor=data["processor"],
+            driver=data["driver"],
         )
 
 
@@ -149,12 +156,15 @@ def look(name: str) -> NodeInventory:
     machine = machine_here(environments.folder, name=name)
     present = environments.present(environments.cells())
     disk = machine.disk_mib + sum(item.disk_mib for item in present)
+    hardware = hardware_here()
     return NodeInventory(
         machine=replace(machine, disk_mib=disk),
         present=present,
         tox=_has_tox(),
         linked=environments.linked(),
         pythons=_pythons(),
+        processor=hardware.machine,
+        driver=hardware.driver,
     )
 
 

@@ -33,17 +33,19 @@ def simulate(
     machines: Iterable[Machine],
     present: Mapping[str, Iterable[Present]] | None = None,
     policy: SchedulePolicy | None = None,
+    *,
     seconds: Callable[[Task, Job | None], float] | None = None,
+    lost: Mapping[str, Iterable[str]] | None = None,
 ) -> Simulated:
     """Carry out a schedule in which every task works.
 
     `seconds` is how long a task takes, given its job where it runs one; by default what the jobs
-    estimate.
+    estimate. `lost` is as in `Schedule`.
     """
     every = tuple(jobs)
     took = seconds or estimated_seconds(every)
     by_key = {job.key: job for job in every}
-    schedule = Schedule(every, machines, present, policy)
+    schedule = Schedule(every, machines, present, policy, lost)
     going: list[tuple[float, int, Task]] = []
     ends: list[JobEnd] = []
     now, last, count = 0.0, 0.0, 0

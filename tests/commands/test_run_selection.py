@@ -28,6 +28,7 @@ __all__ = ["fake_tox"]
 ROOM = ("--cores", "2", "--memory", "16000")
 CANNOT = ["--torch", "2.10", "--vllm", "0.20", "--off-pin", "--platform", "cuda"]
 """Cells whose extensions do not link."""
+LOST = {"what": "lost", "at": 1.0}
 
 
 def run(fake: FakeTox, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -222,6 +223,32 @@ def test_an_interrupted_run_ends_its_children_and_goes_on(fake_tox: FakeTox, nam
     assert fake_tox.shown().count(f"run {TORCH29}") == 1
     once_more = matrix(fake_tox.here, "run", "--resume")
     assert once_more.returncode == 0 and "2 of 2 have a record already" in once_more.stderr
+
+
+@pytest.mark.parametrize(("machines", "runs"), [(["a"], True), (["a", "b"], False)])
+def test_a_cell_with_which_two_machines_were_lost_stays_set_aside(
+    fake_tox: FakeTox, machines: list[str], runs: bool
+) -> None:
+    """What was lost before an interruption counts, whatever engine goes on."""
+    fake_tox.told(vllm019={"run": "hangs", "signal": "SIGINT"})
+    assert run(fake_tox, TORCH210).returncode == 130
+    (path,) = (fake_tox.here / "records/runs").glob("*/journal.jsonl")
+    with path.open("a") as file:
+        for machine in machines:
+            begins = {"what": "runs", "job": f"{TORCH210}/cpu/1", "machine": machine}
+            file.writelines(
+                f"{json.dumps(line)}\n" for line in (begins, LOST | {"machine": machine})
+            )
+    fake_tox.told()
+    before = len(fake_tox.calls())
+    dry = matrix(fake_tox.here, "run", "--resume", "--dry-run")
+    ended = matrix(fake_tox.here, "run", "--resume")
+    aside = f"{TORCH210} on cpu: set aside: the machines that ran it were lost (a, b)"
+    assert (len(fake_tox.calls()) > before) is runs
+    assert ended.returncode == (0 if runs else 5), ended.stderr
+    assert (aside in ended.stdout.splitlines()) is not runs
+    assert (aside in dry.stdout.splitlines()) is not runs
+    assert "to go on with" not in ended.stdout
 
 
 def _is_about(line: str) -> bool:

@@ -51,7 +51,7 @@ from matrix.rules.platform_differences import parse_explanations
 from matrix.rules.upstream.file import parse_upstream
 from matrix.rules.upstream.tests import read_flag, read_tests
 from matrix.rules.waivers import parse_waivers
-from matrix.run.run_state import read_run
+from matrix.run.past_run import read_run
 from matrix.run.wheel_content import read_bundled, read_note
 
 ROOT = Path(__file__).resolve().parents[2]

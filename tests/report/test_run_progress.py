@@ -30,6 +30,7 @@ from matrix.run.environments import LINKED_MIB
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Lack, Resource
 from matrix.run.run_state import Happened, RunEvent
+from matrix.run.simulation import Simulated
 from matrix.run.stage import Stage
 from matrix.run.task import Task, TaskKind
 from matrix.run.watcher import Working
@@ -164,8 +165,13 @@ def test_a_cell_at_work_has_its_case_and_its_seconds() -> None:
             "not run: no machine has what it needs: it needs 1024 MiB of disk, and 9 are to be had",
         ),
         (
-            JobEnd(job=A.key, how=HowEnded.SET_ASIDE, why=WhyNot.MACHINES_LOST),
-            "set aside: the machines that ran it were lost",
+            JobEnd(
+                job=A.key,
+                how=HowEnded.SET_ASIDE,
+                why=WhyNot.MACHINES_LOST,
+                machines=("10.0.0.1-ab", "10.0.0.2-cd"),
+            ),
+            "set aside: the machines that ran it were lost (10.0.0.1-ab, 10.0.0.2-cd)",
         ),
         (JobEnd(job=A.key, how=HowEnded.DONE, record="r.json"), "r.json"),
     ],
@@ -211,12 +217,14 @@ def test_after_a_silence_one_line_has_all_that_is_at_work() -> None:
 
 def test_a_dry_run_has_the_order_and_a_sum() -> None:
     tasks = [task(B, TaskKind.BUILD), task(B), task(A)]
-    text = dry_lines(tasks, [A, B, C], {A.key: "never ran"}, 754)
+    nowhere = JobEnd(job=C.key, how=HowEnded.NOT_RUN, why=WhyNot.FITS_NOWHERE)
+    found = Simulated(seconds=754, tasks=3, ends=(nowhere,))
+    text = dry_lines(tasks, [A, B, C], {A.key: "never ran"}, found)
     head, first, second, unfit, total = text.splitlines()
     assert head.split() == ["cell", "platform", "environment", "run", "why"]
     assert first.split()[:3] == ["1", B.environment, "cpu"] and "about 10 GB" in first
     assert second.split()[:3] == ["2", A.environment, "cpu"] and "is there" in second
-    assert unfit == f"{C.environment} on cpu: fits nowhere here"
+    assert unfit == f"{C.environment} on cpu: not run: no machine has what it needs"
     assert total == "2 cells, about 13 min in all"
 
 

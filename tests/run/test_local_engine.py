@@ -12,7 +12,8 @@ from matrix.run.environments import Environments
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.local_engine import LocalEngine, RunPlace
 from matrix.run.machine import Demand, Gpu, Machine
-from matrix.run.run_state import Begun, Happened, RunEvent, RunState, read_run
+from matrix.run.past_run import read_run
+from matrix.run.run_state import Begun, Happened, RunEvent, RunState
 from matrix.run.schedule import Schedule
 from matrix.run.task import Present
 from matrix.run.watcher import Working

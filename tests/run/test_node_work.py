@@ -99,7 +99,9 @@ def test_what_a_node_has_is_read_as_it_was_written(
 ) -> None:
     machine = Machine(name="n", cores=cores, memory_mib=mib, disk_mib=mib, gpus=(GPU,))
     present = (Present(environment=TORCH210, disk_mib=mib, usable=usable),)
-    seen = NodeInventory(machine=machine, present=present, tox=tox)
+    seen = NodeInventory(
+        machine=machine, present=present, tox=tox, processor="x86_64", driver="580.1"
+    )
     assert NodeInventory.of(seen.text()) == seen
 
 

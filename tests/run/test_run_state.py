@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commanded import make
+from matrix._util.child import Child
+from matrix._util.files import DiskFullError
 from matrix.catalog.cells import Cell
 from matrix.record.model import ErrorKind, RunError
 from matrix.record.reader import read_many
 from matrix.record.writer import write
+from matrix.run import run_state
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Lack, Resource
-from matrix.run.run_state import (
-    JOURNAL,
-    Begun,
-    Happened,
-    RunEvent,
-    RunState,
-    RunStateError,
-    done_records,
-    find,
-    read_run,
-)
+from matrix.run.past_run import done_records, find, read_run, unended
+from matrix.run.run_state import JOURNAL, Begun, Happened, RunEvent, RunState, RunStateError
 
 CELL = Cell("3.11", "2.10.0", "0.19.1")
 NOW = datetime(2026, 11, 29, 1, 2, 3, tzinfo=timezone.utc)
@@ -119,7 +114,7 @@ def test_a_journal_that_is_cut_anywhere_is_read_or_refused(
     except RunStateError as error:
         assert "\n" not in str(error) and str(path) in str(error)
     else:
-        assert past.jobs and set(past.jobs) <= {a_job(), a_job(round=2)}
+        assert past.jobs == (a_job(), a_job(round=2))
 
 
 def test_an_unfinished_line_does_not_take_the_next_with_it(tmp_path: Path) -> None:
@@ -227,3 +222,101 @@ def test_a_disk_that_refuses_a_line_stops_nothing(tmp_path: Path) -> None:
     state.close()
     state.note(RunEvent(what=Happened.STOPPED, at=1.0))
     assert state.lost == 1
+
+
+def runs(state: RunState, job: Job, machine: str) -> None:
+    state.note(RunEvent(what=Happened.RUNS, at=1.0, job=job.key, machine=machine))
+
+
+def loses(state: RunState, machine: str) -> None:
+    state.note(RunEvent(what=Happened.LOST, at=1.0, machine=machine))
+
+
+def test_the_machines_that_a_job_lost_are_read(tmp_path: Path) -> None:
+    """Only those count that ran it at that moment; neither those of an earlier part that ended."""
+    one, two, three = a_job(), a_job(round=2), a_job(round=3)
+    state = begin(tmp_path, one, two, three)
+    runs(state, one, "a")
+    runs(state, two, "b")
+    state.note(RunEvent(what=Happened.ENDED, at=1.0, end=JobEnd(job=two.key, how=HowEnded.NOT_RUN)))
+    loses(state, "a")
+    loses(state, "b")
+    runs(state, one, "c")
+    runs(state, three, "d")
+    state.close()
+    again = RunState.resume(state.folder, 2.0)
+    loses(again, "c")
+    loses(again, "never seen")
+    runs(again, three, "e")
+    loses(again, "e")
+    again.close()
+    assert read_run(state.folder).lost == {one.key: ("a",), three.key: ("e",)}
+
+
+def done(job: Job, path: Path) -> RunEvent:
+    end = JobEnd(job=job.key, how=HowEnded.DONE, record=str(path))
+    return RunEvent(what=Happened.ENDED, at=1.0, job=job.key, end=end)
+
+
+def test_the_record_that_the_journal_names_counts_before_others(tmp_path: Path) -> None:
+    """A node's clock may be behind, so that its record seems older than the run."""
+    one, two = a_job(), a_job(round=2)
+    state = begin(tmp_path, one, two)
+    behind, other = leave(tmp_path, 1), leave(tmp_path, 5)
+    state.note(done(two, behind))
+    state.close()
+    past = read_run(state.folder)
+    assert done_records(past) == {one.key: other, two.key: behind}
+
+
+def test_a_record_that_is_gone_or_was_interrupted_counts_for_nothing(tmp_path: Path) -> None:
+    one, two = a_job(), a_job(round=2)
+    state = begin(tmp_path, one, two)
+    stopped = leave(tmp_path, 4, error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C"))
+    state.note(done(one, stopped))
+    state.note(done(two, tmp_path / "cpu" / "gone.json"))
+    state.note(done(a_job(round=3), tmp_path.parent / "elsewhere.json"))
+    state.close()
+    assert done_records(read_run(state.folder)) == {}
+
+
+def test_the_end_that_a_killed_run_did_not_note_is_made_up_for(tmp_path: Path) -> None:
+    one, two = a_job(), a_job(round=2)
+    state = begin(tmp_path, one, two)
+    paths = leave(tmp_path, 3), leave(tmp_path, 4)
+    state.note(done(one, paths[0]))
+    past = read_run(state.folder)
+    (event,) = unended(past, done_records(past), 9.0)
+    assert event.end == JobEnd(job=two.key, how=HowEnded.DONE, record=str(paths[1]))
+    state.note(event)
+    state.close()
+    past = read_run(state.folder)
+    assert set(past.ends) == {one.key, two.key}
+    assert unended(past, done_records(past), 9.0) == []
+
+
+def test_a_run_that_could_not_note_all_its_jobs_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise DiskFullError(f"{path}: the disk is full")
+
+    monkeypatch.setattr(run_state, "write_text", full)
+    with pytest.raises(RunStateError, match=r"journal\.jsonl: cannot be written; make room"):
+        begin(tmp_path, a_job())
+    with pytest.raises(RunStateError, match="no run in"):
+        find(tmp_path)
+
+
+def test_a_run_is_resumed_when_what_a_killed_process_left_has_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = begin(tmp_path, a_job())
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    left = Child(command, tmp_path / "log", keeps=(state.held,))
+    state.close()
+    with pytest.raises(RunStateError, match="cells of an earlier part of this run do not end"):
+        RunState.resume(state.folder, 1.0, patience=0.0)
+    assert "waits for what an earlier part of this run left at work" in capsys.readouterr().err
+    left.end()
+    RunState.resume(state.folder, 1.0, patience=0.0).close()

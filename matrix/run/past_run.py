@@ -1,0 +1,290 @@
+"""What the journal of a run of many cells says: its jobs, how they ended, and what is left to run.
+
+`matrix.run.run_state` writes it. What a killed run did not finish to write is left out; a journal
+that is damaged is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from matrix.catalog.cells import Cell
+from matrix.errors import MatrixError
+from matrix.record.model import ErrorKind, RecordError
+from matrix.record.reader import read
+from matrix.record.running import is_running
+from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
+from matrix.run.machine import Demand, Lack, Resource
+from matrix.run.rerun import records_in
+from matrix.run.run_state import JOURNAL, RUNS, SCHEMA, Begun, Happened, RunEvent, RunStateError
+
+_MOST_BYTES = 256 << 20  # of a journal: 100,000 jobs are some 60 MiB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """What the journal of a run holds: its jobs in order, and how those ended that did.
+
+    `lost` has the machines that were lost while they ran a job, by the job's key.
+    """
+
+    begun: Begun
+    at: float
+    jobs: tuple[Job, ...]
+    ends: Mapping[str, JobEnd]
+    lost: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def find(records: Path, named: str = "") -> Path:
+    """Return the folder of a run: the one of that name, or without a name the newest.
+
+    Raises RunStateError where there is none.
+    """
+    runs = records / RUNS
+    if named:
+        found = [path for path in (Path(named), runs / named) if (path / JOURNAL).is_file()]
+        if not found:
+            raise RunStateError(f"--resume {named}: no run of this name in {runs}")
+        return found[0]
+    every = sorted(path.parent for path in runs.glob(f"*/{JOURNAL}") if path.is_file())
+    if not every:
+        raise RunStateError(f"--resume: no run in {runs}; name the folder by --records")
+    return every[-1]
+
+
+def read_run(folder: Path) -> Past:
+    """Read the journal of a run. Raises RunStateError where it is not one of ours."""
+    path = folder / JOURNAL
+    found = _Reading(path)
+    try:
+        for line in _lines(path):
+            found.take(line)
+    except OSError as error:
+        raise RunStateError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (KeyError, TypeError, ValueError, OverflowError, MatrixError) as error:
+        if isinstance(error, RunStateError):
+            raise
+        raise RunStateError(
+            f"{path}: is not the journal of a run ({error!r}); begin a new run"
+        ) from None
+    return found.past()
+
+
+class _Reading:
+    """What the lines of a journal say that were read so far."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._begun: Begun | None = None
+        self._count = 0
+        self._at = 0.0
+        self._jobs: list[Job] = []
+        self._ends: dict[str, JobEnd] = {}
+        self._runs_on: dict[str, str] = {}
+        self._lost: dict[str, tuple[str, ...]] = {}
+
+    def take(self, line: Mapping[str, Any]) -> None:
+        """Take a line. Raises what a line of a wrong form raises."""
+        what = line.get("what")
+        if what == Happened.BEGUN and self._begun is None:
+            if line.get("schema") != SCHEMA:
+                raise RunStateError(
+                    f"{self._path}: was written by another version; begin a new run"
+                )
+            self._begun, self._at = _begun(line), _moment(line["at"])
+            self._count = int(line.get("jobs", 0))
+        elif what == Happened.JOB:
+            self._jobs.append(job_of(line["job"]))
+        elif what == Happened.RESUMED:
+            self._runs_on.clear()  # what ran when the earlier part was killed ended with it
+        elif what == Happened.RUNS:
+            self._runs_on[str(line["job"])] = str(line.get("machine"))
+        elif what == Happened.LOST:
+            self._lose(str(line["machine"]))
+        elif what == Happened.ENDED:
+            end = _end(line["end"])
+            self._ends[end.job] = end
+            self._runs_on.pop(end.job, None)
+
+    def _lose(self, machine: str) -> None:
+        for job in [job for job, on in self._runs_on.items() if on == machine]:
+            del self._runs_on[job]
+            self._lost[job] = (*self._lost.get(job, ()), machine)
+
+    def past(self) -> Past:
+        """Return what the journal holds. Raises RunStateError where it has no jobs."""
+        if self._begun is None or not self._jobs:
+            raise RunStateError(f"{self._path}: has no jobs; begin a new run")
+        if len(self._jobs) < self._count:
+            what = f"is damaged: it has {len(self._jobs)} of {self._count} jobs"
+            raise RunStateError(f"{self._path}: {what}; begin a new run")
+        return Past(
+            begun=self._begun,
+            at=self._at,
+            jobs=tuple(self._jobs),
+            ends=self._ends,
+            lost=self._lost,
+        )
+
+
+def done_records(past: Past) -> dict[str, Path]:
+    """Return the records that the jobs of a run left and that stand, by the jobs' keys.
+
+    A record that was interrupted, or is not finished, does not: its job is to run again. Nor does
+    one with a part of the cases, which another run left, where the job is to run all. A run that
+    was killed may lack the end of a job in its journal: then it is the cell's next record of those
+    that began since, whichever round of the cell it is.
+    """
+    since = f"{datetime.fromtimestamp(past.at, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    records = Path(past.begun.records)
+    found = {}
+    for job in past.jobs:
+        end = past.ends.get(job.key)
+        if end is not None and end.record is not None:
+            path = records / job.platform / Path(end.record).name
+            if _stands(
+                path, whole=_is_whole(job)
+            ):  # a node's clock may be behind, so its time does not count
+                found[job.key] = path
+    taken = set(found.values())
+    left: dict[tuple[str, str], list[Path]] = {}
+    for job in sorted(past.jobs, key=lambda job: job.round):
+        place = (job.platform, job.environment)
+        if job.key in found:
+            continue
+        if place not in left:
+            folder = records / job.platform
+            names = sorted(name for name, *_ in records_in(folder, job.environment))
+            left[place] = [
+                path
+                for name in names
+                if (path := folder / name) not in taken
+                and _stands(path, since, whole=_is_whole(job))
+            ]
+        if left[place]:
+            found[job.key] = left[place].pop(0)
+    return found
+
+
+def unended(past: Past, done: Mapping[str, Path], at: float) -> list[RunEvent]:
+    """Return the ends that the journal of a killed run lacks of jobs whose records stand."""
+    return [
+        RunEvent(
+            what=Happened.ENDED,
+            at=at,
+            job=key,
+            end=JobEnd(job=key, how=HowEnded.DONE, record=str(path.absolute())),
+        )
+        for key, path in done.items()
+        if (end := past.ends.get(key)) is None or end.record is None
+    ]
+
+
+def _is_whole(job: Job) -> bool:
+    """Return whether a job runs all cases of its cell."""
+    return not (job.cases or job.pytest_args)
+
+
+def _stands(path: Path, since: str = "", *, whole: bool) -> bool:
+    try:
+        record = read(path)
+    except RecordError:
+        return False
+    ended = record.finished and not is_running(path, record)
+    interrupted = record.error is not None and record.error.kind == ErrorKind.INTERRUPTED
+    part = whole and record.deselected > 0
+    return ended and not interrupted and not part and record.started >= since
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines that are whole; raises ValueError for a file too large to be a journal."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError("too large")
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for text in file:
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                continue  # a killed run left it unfinished
+            if isinstance(line, dict):
+                yield line
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{value!r} is not a list")
+    return tuple(map(str, value))
+
+
+def _begun(line: Mapping[str, Any]) -> Begun:
+    return Begun(
+        records=str(line["records"]),
+        options=_texts(line["options"]),
+        selection=_texts(line["selection"]),
+    )
+
+
+def _demand(of: Mapping[str, Any]) -> Demand:
+    return Demand(**{item.name: int(of[item.name]) for item in dataclasses.fields(Demand)})
+
+
+def job_of(of: Mapping[str, Any]) -> Job:
+    """Return the job of `plain`. Raises KeyError, TypeError, ValueError or MatrixError."""
+    at_once = of["cases_at_once"]
+    return Job(
+        cell=Cell(**{name: str(of["cell"][name]) for name in ("python", "torch", "vllm")}),
+        environment=_name(of["environment"]),
+        platform=_name(of["platform"]),
+        cases=_texts(of["cases"]),
+        pytest_args=_texts(of["pytest_args"]),
+        flags=tuple((str(name), str(value)) for name, value in of["flags"]),
+        cases_at_once=None if at_once is None else int(at_once),
+        round=int(of["round"]),
+        estimate=JobEstimate(
+            build_seconds=float(of["estimate"]["build_seconds"]),
+            run_seconds=float(of["estimate"]["run_seconds"]),
+        ),
+        demand=_demand(of["demand"]),
+        build=_demand(of["build"]),
+    )
+
+
+def _moment(value: object) -> float:
+    """Return a time since 1970. Raises ValueError or OverflowError for one that no clock has."""
+    moment = float(str(value))
+    datetime.fromtimestamp(moment, timezone.utc)
+    return moment
+
+
+def _name(value: object) -> str:
+    """Return the name of an environment or of a platform, which becomes a part of paths."""
+    text = str(value)
+    if not (text.isascii() and text.replace("-", "").isalnum()):
+        raise ValueError(f"{text!r} is not a name")
+    return text
+
+
+def _end(of: Mapping[str, Any]) -> JobEnd:
+    why = of["why"]
+    return JobEnd(
+        job=str(of["job"]),
+        how=HowEnded(of["how"]),
+        why=None if why is None else WhyNot(why),
+        record=None if of["record"] is None else str(of["record"]),
+        machine=None if of["machine"] is None else str(of["machine"]),
+        seconds=None if of["seconds"] is None else float(of["seconds"]),
+        log=None if of["log"] is None else str(of["log"]),
+        detail=str(of["detail"]),
+        machines=_texts(of["machines"]),
+        lacks=tuple(map(_lack, of["lacks"])),
+    )
+
+
+def _lack(of: Mapping[str, Any]) -> Lack:
+    return Lack(resource=Resource(of["resource"]), needs=int(of["needs"]), has=int(of["has"]))
