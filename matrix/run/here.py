@@ -183,11 +183,11 @@ def common(every: Iterable[Hardware]) -> Hardware:
     Hardware(machine='x86_64', gpus=frozenset({'H200'}), driver='580.1')
     """
     found = tuple(every)
-    machines = {one.machine for one in found}
-    drivers = {one.driver for one in found if one.gpus}
+    machines = {node.machine for node in found}
+    drivers = {node.driver for node in found if node.gpus}
     return Hardware(
         machine=machines.pop() if len(machines) == 1 else None,
-        gpus=frozenset().union(*(one.gpus for one in found)),
+        gpus=frozenset().union(*(node.gpus for node in found)),
         driver=drivers.pop() if len(drivers) == 1 else None,
     )
 
