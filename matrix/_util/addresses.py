@@ -10,7 +10,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from matrix.errors import MatrixError
 
-_LOGIN = re.compile(r"(?<=://)[^\s/]*@|(?<![\w.%+-])[\w.%+-]+:[^\s/@]+@(?=\w)")
+_LOGIN = re.compile(
+    r"(?<=://)[^\s/]*@|(?<![\w.%+-])[\w.%+-]+:[^\s/@]+@(?=\w)"
+    # A password with a slash that nobody escaped; a port is not one.
+    r"|(?<=://)[^\s/@:\[]+:(?!\d{1,5}(?![^\s/?#]))[^\s@]{1,200}@"
+)
 
 
 class AddressError(MatrixError):

@@ -40,7 +40,11 @@ _ADDRESS = re.compile(
     rf"|(?<![\w.])(?:192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.{_OCTET}){{2}}(?!\.?\w)"
     r"|\[[0-9a-fA-F]*:[0-9a-fA-F:.]*(?:%\w+)?\]:\d+\b"
 )
-_LOGIN = re.compile(r"(?<=://)[^\s/@'\"<>]*(?:@[^\s/@'\"<>]*)*@")
+_LOGIN = re.compile(
+    r"(?<=://)[^\s/@'\"<>]*(?:@[^\s/@'\"<>]*)*@"
+    # A password with a slash that nobody escaped; a port is not one.
+    r"|(?<=://)[^\s/@:'\"<>\[]+:(?!\d{1,5}(?![^\s/?#'\"<>]))[^\s@'\"<>]{1,200}@"
+)
 _KEYS = r"(?:token|key|secret|password|passwd|signature|sig|credential)"
 _SECRETS = (
     # The query of an address, such as that of a presigned one, and headers.

@@ -195,6 +195,8 @@ SECRETS = {
         ("with correct horse or p4ssw0rd", "with <secret> or <secret>"),
         ("https://me:p4ssw0rd@index.example/simple/x", "https://index.example/simple/x"),
         ("https://x:a@b@host/simple", "https://host/simple"),
+        ("https://x:a/b@host/simple", "https://host/simple"),
+        ("https://host:8080/simple@1", None),
         ("git+https://oauth2:tok@host/x.git@main", "git+https://host/x.git@main"),
         (
             "https://s3.example/a?X-Amz-Signature=ab12&X-Amz-Expires=60",
