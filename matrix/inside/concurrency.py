@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from matrix._util.nvidia import START_MIB
@@ -53,10 +52,3 @@ def jobs_for(
     if asked == _AUTO and platform == "cuda" and min(most, cases) > 1:
         most = min(most, (free_mib() or 0) // START_MIB)
     return max(1, min(most, cases))
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType, ModuleType
 from typing import Any
 
+from matrix._util.cores import available_cores
 from matrix._util.memory import available_memory_mib
-from matrix.inside.concurrency import available_cores
 from matrix.inside.spans import Hook, Hooks
 from matrix.record.signature import reason as reason_of
 

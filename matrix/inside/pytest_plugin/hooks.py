@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+from matrix._util.cores import available_cores
 from matrix.inside import gpus
-from matrix.inside.concurrency import available_cores, jobs_for
+from matrix.inside.concurrency import jobs_for
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.inside.pytest_plugin.cases import CaseRunner
 from matrix.inside.pytest_plugin.imports import import_for_session
