@@ -21,6 +21,7 @@ MEMORY_MIB = 4096
 RUN_SECONDS = 600.0
 """How long a run is thought to take where none of the selection ever ran."""
 
+_CPU_CORES = 2  # of a case that runs beside others on the CPU, as in `matrix.inside.concurrency`
 _AT_ONCE = 4  # cases of a cell on a GPU: two cells of four are as fast as one of eight
 
 
@@ -34,6 +35,11 @@ class Asked:
     disk_mib: Callable[[Cell], int]
     pytest_args: tuple[str, ...] = ()
     cases_at_once: int | None = None
+
+
+def cases_by_cores(machine: Machine) -> int:
+    """Return what `--jobs auto` means on the CPU: as many cases as have their cores and memory."""
+    return max(1, min(machine.cores // _CPU_CORES, machine.memory_mib // MEMORY_MIB))
 
 
 def jobs_of(planned: Iterable[Planned], machine: Machine, asked: Asked) -> tuple[Job, ...]:

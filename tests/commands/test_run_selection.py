@@ -80,6 +80,14 @@ def test_what_is_for_cells_and_for_pytest_is_handed_on(fake_tox: FakeTox) -> Non
     ]
 
 
+def test_auto_is_a_number_of_cases_that_the_schedule_knows(fake_tox: FakeTox) -> None:
+    """On the CPU a cell runs one case at a time where nobody says otherwise."""
+    ended = run(fake_tox, TORCH210, "--jobs", "auto", "--cores", "2")
+    assert ended.returncode == 0, ended.stderr
+    argv = fake_tox.calls()[-1]["argv"]
+    assert argv[argv.index("--jobs") + 1] == "1"
+
+
 def test_records_may_lie_outside_of_the_checkout(
     fake_tox: FakeTox, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

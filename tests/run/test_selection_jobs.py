@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ from matrix.catalog.cells import Cell
 from matrix.run.environments import LINKED_MIB, WHOLE_MIB
 from matrix.run.machine import Gpu, Machine, lacks
 from matrix.run.nvidia import gpu_need_mib
-from matrix.run.selection_jobs import MEMORY_MIB, RUN_SECONDS, Asked, jobs_of
+from matrix.run.selection_jobs import MEMORY_MIB, RUN_SECONDS, Asked, cases_by_cores, jobs_of
 from matrix.verdict.plan import Wanted
 from plans import planned, record
 
@@ -61,6 +63,11 @@ def test_a_cell_on_the_cpu_takes_a_core_for_each_case_at_once() -> None:
     assert job.pytest_args == ("-k", "moe") and job.demand.disk_mib == LINKED_MIB
     assert job.estimate.build_seconds < jobs(here=machine())[0].estimate.build_seconds
     assert jobs(here=machine(cores=2), cases_at_once=4)[0].demand.cores == 2
+
+
+@pytest.mark.parametrize(("cores", "memory", "cases"), [(8, 64000, 4), (8, 9000, 2), (1, 9, 1)])
+def test_as_many_cases_as_have_their_cores_and_memory(cores: int, memory: int, cases: int) -> None:
+    assert cases_by_cores(replace(machine(cores=cores), memory_mib=memory)) == cases
 
 
 def test_several_cells_fit_a_large_gpu_and_one_case_a_small_one() -> None:
