@@ -282,8 +282,12 @@ def test_a_wheel_by_its_address_is_a_candidate(served: Served, run: Command) -> 
 @pytest.mark.parametrize(
     ("companion", "fault"),
     [
-        ("torchvision==9.9", "your own index has no torchvision 9.9; its newest: 0.29.1"),
-        ("torchaudio==2.11.0", "your own index has no torchaudio; name a wheel"),
+        ("torchvision==9.9", "your own index has no torchvision 9.9; its newest: 0.30.0+cu130"),
+        (
+            "torchvision==0.30.0",
+            "0.30.0 as 0.30.0+cpu and 0.30.0+cu130; name one: --companion torchvision==0.30.0+",
+        ),
+        ("torchaudio==2.11.0", "your own index has no wheel of torchaudio; name a wheel"),
         ("torchvision-0.29.1-cp312-cp312-win_amd64.whl", "0.29.1 is for win_amd64 alone, not for"),
         (f"torchvision-0.29.1-cp310-cp310-{LINUX}.whl", "has no wheel for Python 3.12, only for"),
     ],
@@ -293,9 +297,22 @@ def test_a_companion_that_cannot_be_installed_is_one_line(
 ) -> None:
     publish(served, "torch", "2.15.1rc1")
     publish(served, "torchvision", "0.29.1")
+    for build in ("cpu", "cu130"):
+        publish(served, "torchvision", f"0.30.0+{build}")
+    served.add("torchaudio", "torchaudio-2.11.0.tar.gz", b"")
     (tmp_path / companion).write_bytes(served.wheel(wheel("torchvision", "0.29.1")))
     path = served.projects["torch"][0]["url"]
     add = ("add", "torchmine", "--wheel", path, "--companion", companion)
+    refused(run(*add, UV_DEFAULT_INDEX=served.url), fault, candidates)
+
+
+def test_a_companion_that_the_own_index_does_not_list_is_one_line(
+    served: Served, run: Command, candidates: Path
+) -> None:
+    publish(served, "torch", "2.15.1rc1")
+    path = served.projects["torch"][0]["url"]
+    add = ("add", "torchmine", "--wheel", path, "--companion", "torchaudio==2.11.0")
+    fault = "your own index has no torchaudio; name a wheel"
     refused(run(*add, UV_DEFAULT_INDEX=served.url), fault, candidates)
 
 

@@ -46,12 +46,19 @@ def machine_tags(python: str) -> tuple[Tag, ...]:
 
 
 def choose_version(
-    project: str, files: Iterable[PublishedFile], asked: str | None, where: str
+    project: str,
+    files: Iterable[PublishedFile],
+    asked: str | None,
+    where: str,
+    *,
+    another: str = "name another: --index",
+    build: str = "name one: --version",
 ) -> list[PublishedFile]:
     """Return the wheels of the version that was asked for, without one of the newest.
 
     A version without a local part means the only one of that public version. `where` calls the
-    index. Raises CandidateError, one line, which names what there is instead.
+    index; `another` and `build` say what to do where it has none, and where it has several builds.
+    Raises CandidateError, one line, which names what there is instead.
     """
     wheels: dict[Version, list[PublishedFile]] = {}
     for file in files:
@@ -59,7 +66,7 @@ def choose_version(
         if version is not None and (file.yanked is None or asked is not None):
             wheels.setdefault(version, []).append(file)
     if not wheels:
-        raise CandidateError(f"{where} has no wheel of {project}; name another: --index")
+        raise CandidateError(f"{where} has no wheel of {project}; {another}")
     if asked is None:
         return wheels[max(wheels)]
     wanted = parse_version(asked)
@@ -71,7 +78,7 @@ def choose_version(
         )
     if len(found) > 1:
         names = listed([str(version) for version in sorted(found)])
-        raise CandidateError(f"{where} has {project} {asked} as {names}; name one: --version")
+        raise CandidateError(f"{where} has {project} {asked} as {names}; {build}")
     return wheels[found[0]]
 
 

@@ -106,7 +106,14 @@ def _check_releases(
     for name, version in chosen.items():
         where = f"--companion {name}=={version}: your own index"
         try:
-            files = choose_version(name, index.files(name), version, where)
+            files = choose_version(
+                name,
+                index.files(name),
+                version,
+                where,
+                another="name a wheel",
+                build=f"name one: --companion {name}=={version}+...",
+            )
         except NoProjectError:
             raise CandidateError(f"{where} has no {name}; name a wheel") from None
         except FetchError:
