@@ -24,12 +24,13 @@ def alone(
     lock: Path,
     waits: Callable[[], None] = lambda: None,
     refusal: str = "cannot be locked to write there",
+    fix: str = "let this user write there",
 ) -> Iterator[None]:
     """Hold this lock for the block, after whoever holds it now.
 
     `waits` is called before that. The file is there only meanwhile, and its folder is made. Nobody
-    waits where the disk has no locks. Raises LockError, `refusal` of the folder with the reason,
-    where the disk refuses; MatrixError where the extra that has filelock is not installed.
+    waits where the disk has no locks. Raises LockError, `refusal` of the folder with the reason and
+    the `fix`, where the disk refuses; MatrixError where the extra with filelock is not installed.
     """
     try:
         from filelock import FileLock, Timeout
@@ -49,7 +50,7 @@ def alone(
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             why = error.strerror or error
-            raise LockError(f"{lock.parent}: {refusal} ({why})") from None
+            raise LockError(f"{lock.parent}: {refusal} ({why}); {fix}") from None
     try:
         yield
     finally:

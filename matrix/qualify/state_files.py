@@ -85,7 +85,7 @@ def history_path(folder: Path, candidate: str) -> Path:
 def read_history(folder: Path, candidate: str) -> WatchHistory:
     """Return what became of a candidate's findings; an empty history where the file does not exist.
 
-    Raises StateError for a file that is damaged, or is of another candidate.
+    Raises StateFileError for a file that is damaged, or is of another candidate.
     """
     path = history_path(folder, candidate)
     data = _read(path)
@@ -151,7 +151,7 @@ def findings_of(value: JsonValue) -> tuple[Followed, ...]:
 def read_table_watch(path: Path) -> WatchedTable | None:
     """Return what became of the findings of a table; None where the file does not exist.
 
-    Raises StateError for a file that is damaged.
+    Raises StateFileError for a file that is damaged.
     """
     data = _read(path)
     return None if data is None else _checked(path, lambda: _table(JsonValue(str(path), data)))
@@ -175,7 +175,7 @@ def write_table_watch(path: Path, watched: WatchedTable) -> None:
 def read_runs(folder: Path) -> tuple[MadeRun, ...]:
     """Return the runs that qualifications made, oldest first; none without a file.
 
-    Raises StateError for a file that is damaged.
+    Raises StateFileError for a file that is damaged.
     """
     path = folder / _RUNS
     data = _read(path)
@@ -185,8 +185,8 @@ def read_runs(folder: Path) -> tuple[MadeRun, ...]:
 def add_run(folder: Path, run: MadeRun) -> None:
     """Note one more run; the oldest go where there are too many.
 
-    Of two commands that do so at once both are noted. Raises StateError, and FileError where the
-    disk refuses.
+    Of two commands that do so at once both are noted. Raises StateFileError, and FileError where
+    the disk refuses.
     """
     with _changing(folder):
         rows = [asdict(row) for row in (*read_runs(folder), run)[-_MOST_RUNS:]]
@@ -196,7 +196,7 @@ def add_run(folder: Path, run: MadeRun) -> None:
 def read_rounds(folder: Path) -> tuple[MadeRound, ...]:
     """Return the rounds of timings that qualifications made, oldest first; none without a file.
 
-    Raises StateError for a file that is damaged.
+    Raises StateFileError for a file that is damaged.
     """
     path = folder / _ROUNDS
     data = _read(path)

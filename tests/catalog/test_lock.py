@@ -48,8 +48,8 @@ def test_who_comes_after_a_failure_does_not_wait(tmp_path: Path) -> None:
 def test_what_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with (
-        pytest.raises(LockError, match=r"/file: cannot be locked to test \(.*\)$"),
-        alone(tmp_path / "file" / ".lock", refusal="cannot be locked to test"),
+        pytest.raises(LockError, match=r"/file: cannot be locked to test \(.*\); move$"),
+        alone(tmp_path / "file" / ".lock", refusal="cannot be locked to test", fix="move"),
     ):
         raise AssertionError
 

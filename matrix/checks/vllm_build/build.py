@@ -430,5 +430,6 @@ def _alone(cache: Path, say: Say, name: str = _LOCK) -> AbstractContextManager[N
     return alone(
         cache / name,
         lambda: say(f"{cache}: waits for another build of vLLM"),
-        "cannot be locked for a build; set MATRIX_CACHE",
+        "cannot be locked for a build",
+        "name another folder by MATRIX_CACHE",
     )
