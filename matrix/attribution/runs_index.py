@@ -17,7 +17,7 @@ from matrix.attribution.flaky import representative
 from matrix.attribution.observations import WHOLE_RUN, Observation, ObservationEnd, Runs, observe
 from matrix.attribution.reasons import Along
 from matrix.catalog.cells import Cell
-from matrix.record.model import Platform, Record
+from matrix.record.model import ErrorKind, Platform, Record
 from matrix.rules.expectations import Expectations
 from matrix.verdict.grid import ran_cell
 from matrix.verdict.judge import CellVerdict, judge
@@ -167,7 +167,7 @@ def _observations(
     late: str | None,
 ) -> Iterator[Observation]:
     for record, verdict, runs in (Judged(*item) for item in judged):
-        if record.error is not None and record.error.kind == "wrong_cell":
+        if record.error is not None and record.error.kind == ErrorKind.WRONG_CELL:
             continue
         cell = ran_cell(record) or environments.get(record.cell)
         if cell is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from matrix._util.text import clean, clean_lines, clip, code, plural, tabular
 from matrix._util.text import markdown as escape
-from matrix.record.model import Case, Rung
+from matrix.record.model import Case, ErrorKind, Outcome, Rung
 from matrix.record.signature import signature
 from matrix.report import markdown
 from matrix.report.marks import others
@@ -340,8 +340,8 @@ def _ended(entry: Entry, case: Case | None) -> bool:
     """Tell whether it came to its end: an interrupted one must not look like a pass."""
     error = entry.record.error
     if case is not None:
-        return case.outcome not in ("interrupted", "running")
-    return entry.record.finished and (error is None or error.kind != "interrupted")
+        return case.outcome not in (Outcome.INTERRUPTED, Outcome.RUNNING)
+    return entry.record.finished and (error is None or error.kind != ErrorKind.INTERRUPTED)
 
 
 def _failure_lines(case: Case | None, judged: CaseVerdict) -> Iterable[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
-from matrix.record.model import STARTS, Case, Record, Rung, Start
+from matrix.record.model import STARTS, Case, Record, Rung, Start, StartKind
 from matrix.record.origin import Origin
 from matrix.report import marks, stock
 from matrix.report.origin import made_words
@@ -146,7 +146,7 @@ def _seconds(record: Record) -> list[str]:
     rows = [["seconds", "start", "total", *head]]
     for case in record.cases:
         for seen in filter(None, map(case.started, STARTS)):
-            shares = ratio(warm_over_cold(case)) if seen.start == "warm" else ""
+            shares = ratio(warm_over_cold(case)) if seen.start == StartKind.WARM else ""
             parts = [seconds(seen.seconds.get(part)) for part in ("total", *PARTS)]
             name = clip(clean(case.case), 60)
             parts += [seconds(other_steps(seen)), seconds(unnamed(seen))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from matrix._util.text import seconds
-from matrix.record.model import Case, Record, Start
+from matrix.record.model import Case, Record, Rung, Start
 
 PARTS = ("import", "inspect", "load", "jit", "dynamo", "inductor")
 """The parts of a start with a column of their own; `save` and `artifacts_load` share one."""
@@ -27,7 +27,9 @@ def warm_over_cold(case: Case) -> float | None:
 
 def import_seconds(record: Record) -> float | None:
     """Return the seconds that the run's one import of torch and vLLM took, or None."""
-    return next((rung.seconds for rung in record.rungs if rung.rung == "imports" and rung.ok), None)
+    return next(
+        (rung.seconds for rung in record.rungs if rung.rung == Rung.IMPORTS and rung.ok), None
+    )
 
 
 def is_split(start: Start) -> bool:

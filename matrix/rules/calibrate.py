@@ -79,7 +79,7 @@ def calibrate(
     parts: list[Proposal | NotPassed | NewRule] = [*found]
     series = {rule.id for rule in expectations.rules if not rule.of_one_cell}
     for case in record.cases:
-        if case.outcome != "passed":
+        if case.outcome != Outcome.PASSED:
             parts.append(NotPassed(case=case.case, outcome=case.outcome, reason=case.reason))
             continue
         situation = Situation(

@@ -119,7 +119,7 @@ def _cases(before: Record, after: Record, verdicts: tuple[CellVerdict, ...]) -> 
             case.case: ShownCase(
                 verdict=judged.verdict,
                 outcome=case.outcome,
-                why=case.signature or case.reason if case.outcome != "passed" else None,
+                why=case.signature or case.reason if case.outcome != Outcome.PASSED else None,
             )
             for case, judged in zip(record.cases, verdict.cases, strict=True)
         }

@@ -196,7 +196,7 @@ def judge_running(record: Record, expectations: Expects) -> CellVerdict:
     judged = judge(record, expectations)
     cases = tuple(
         _untested(verdict.case, reasons.CaseRuns())
-        if case.outcome == "running"
+        if case.outcome == Outcome.RUNNING
         else _so_far(verdict)
         for case, verdict in zip(record.cases, judged.cases, strict=True)
     )
@@ -319,10 +319,10 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
     known = reasons.recorded(case.reason)
     shows = _of(case)
     untested = partial(shows, verdict=Verdict.UNTESTED)
-    if case.outcome == "not_applicable":
+    if case.outcome == Outcome.NOT_APPLICABLE:
         return shows(verdict=Verdict.NOT_APPLICABLE, reason=known)
     error = record.error
-    if error is not None and error.kind == "wrong_cell":
+    if error is not None and error.kind == ErrorKind.WRONG_CELL:
         return untested(reason=reasons.error_reason(error))
     if case.outcome in _UNFINISHED:
         return untested(reason=known or reasons.EndedWithoutText(outcome=case.outcome))
@@ -380,14 +380,14 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
     compared = () if provisional is None else provisional.nearest
     no_rule = tuple(start for start in STARTS if start not in expected and start not in compared)
     if differences:
-        verdict, rung = Verdict.DRIFT, "as expected"
+        verdict, rung = Verdict.DRIFT, Rung.AS_EXPECTED
         why: reasons.VerdictReason | None = _drift(differences, telling(events_of(case)))
     elif no_rule or provisional is not None:
         verdict, rung = Verdict.UNTESTED, Rung.STARTS_WARM
         comparison = None if provisional is None else provisional.comparison
         why = reasons.NotJudged(no_rule=no_rule, comparison=comparison)
     else:
-        verdict, rung, why = Verdict.COMPATIBLE, "as expected", None
+        verdict, rung, why = Verdict.COMPATIBLE, Rung.AS_EXPECTED, None
     return shows(
         verdict=verdict,
         rung=rung,

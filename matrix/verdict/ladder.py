@@ -16,7 +16,7 @@ from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.facts import AnyFact
 from matrix.checks.lookup import Answer
-from matrix.record.model import RUNGS, Departure, Platform, Record, Rung
+from matrix.record.model import RUNGS, Departure, ErrorKind, Platform, Record, Rung
 from matrix.rules.provisional import Provisional
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.reasons import Checked, VerdictReason, failure_key, first_line
@@ -274,7 +274,7 @@ def badness(
 
 def _passed_untested(record: Record, verdict: CellVerdict) -> frozenset[Rung]:
     """Return the rungs reached by a run that shows nothing of the pair, such as a full disk."""
-    if record.error is not None and record.error.kind == "wrong_cell":
+    if record.error is not None and record.error.kind == ErrorKind.WRONG_CELL:
         return frozenset()
     tops = [verdict.rung, *(rung.rung for rung in record.rungs if rung.ok)]
     top = max(map(level, tops), default=0)
@@ -369,7 +369,7 @@ def _resolves(answer: Answer | None, ran: RunEvidence | None) -> LadderStep:
 
 
 def _links(answer: Answer | None, platform: Platform, ran: RunEvidence | None) -> LadderStep:
-    if platform == "cpu":
+    if platform == Platform.CPU:
         if answer is None:
             return _NOT_NEEDED
         reason = _checked(answer.facts)
@@ -431,7 +431,7 @@ def _contradictions(
         yield found(ContradictionCode.INSTALLED, _checked(resolves.facts))
     if resolves is not None and resolves.ok and ran.fails == Rung.RESOLVES:
         yield found(ContradictionCode.NOT_INSTALLED, ran.reason, resolves.asked)
-    if platform == "cpu" or links is None or links.unknown:
+    if platform == Platform.CPU or links is None or links.unknown:
         return
     if not links.ok and Rung.IMPORTS in ran.passed:
         yield found(ContradictionCode.IMPORTED, _checked(links.facts))

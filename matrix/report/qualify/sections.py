@@ -22,7 +22,7 @@ from matrix.qualify.model import (
     Unknown,
 )
 from matrix.qualify.static_checks import RungChange, RungComparison, Standing
-from matrix.record.model import STARTS, CellRef, Departure
+from matrix.record.model import STARTS, CellRef, Departure, Rung
 from matrix.report.qualify.sentences import (
     caveat_sentence,
     no_times_sentence,
@@ -142,7 +142,7 @@ def obstacles(qualification: Qualification) -> list[str]:
         lines.append(f"{plural(qualification.unread, 'record')} could not be read, and may decide")
     if not_enough and qualification.blocking and qualification.compared:
         lines.append("what has an answer on one side alone is too little; see what is not known")
-    if any(unknown.rung == "links" for unknown in qualification.blocking):
+    if any(unknown.rung == Rung.LINKS for unknown in qualification.blocking):
         lines.append(
             "what cannot be asked with these wheels has no answer until one is built for that"
             " torch; --under asks without it, and a waiver of its signature accepts that"

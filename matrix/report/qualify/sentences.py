@@ -9,7 +9,7 @@ from matrix.qualify import caveats, reasons
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.model import Failure, Unknown
 from matrix.qualify.runs import CaseState, MissingAnswer, MissingCode, Variant
-from matrix.record.model import Departure
+from matrix.record.model import Departure, Rung
 from matrix.report.provisional import release_words
 from matrix.report.reasons import reason_words
 from matrix.report.stock import described
@@ -136,7 +136,7 @@ def _not_run(reason: reasons.NotRun) -> str:
 
 def _not_testable(reason: reasons.NotTestable) -> str:
     detail = reason_words(reason.detail) or "no reason given"
-    if reason.rung != "links":
+    if reason.rung != Rung.LINKS:
         return f"cannot be asked: {detail}"
     pin = reason_words(reason.pin) or f"vLLM {reason.vllm} pins another torch"
     return (
