@@ -52,9 +52,6 @@ def test_a_damaged_table_is_named_and_the_others_are_read(
     assert "1 pairs: 1 link" in out
 
 
-# The command.
-
-
 def test_one_pair_is_told_by_extension(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pair = ["linkage", "--tables", str(folder), "--vllm", "0.19.1", "--torch", "2.10.0"]
     assert main(pair) == 0
@@ -188,6 +185,3 @@ def test_nothing_of_a_wheel_reaches_the_terminal_raw() -> None:
     assert "\x1b" not in one(found)
     assert "\x1b" not in grid([found], {}, "3.12")
     assert "\x1b" not in to_json([found], extensions=True)
-
-
-# The package's own tables.
