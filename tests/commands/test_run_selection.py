@@ -233,6 +233,29 @@ def test_an_interrupted_run_ends_its_children_and_goes_on(fake_tox: FakeTox, nam
     assert once_more.returncode == 0 and "2 of 2 have a record already" in once_more.stderr
 
 
+def test_ctrl_c_ends_all_cells_at_work_and_says_where_their_records_are(
+    fake_tox: FakeTox,
+) -> None:
+    first = {"run": "hangs", "signal": "SIGINT", "cells": 2}
+    fake_tox.told(vllm019=first, vllm016={"run": "hangs"})
+    ended = run(fake_tox, TORCH210, TORCH29)
+    assert ended.returncode == 130, ended.stderr
+    assert not any(alive(call["pid"]) for call in fake_tox.calls())
+    lines = ended.stdout.splitlines()
+    for name in (TORCH210, TORCH29):
+        (path,) = (fake_tox.here / "records/cpu").glob(f"{name}.*.json")
+        made = read(path)
+        assert made.finished and made.error is not None and "SIGINT" in str(made.error.reason)
+        (line,) = (line for line in lines if line.startswith(f"{name} on cpu: untested"))
+        assert line.endswith(f"  records/cpu/{path.name}")
+    assert lines[-3:-1] == ["2 untested", "records  records"]
+    fake_tox.told()
+    resumed = matrix(fake_tox.here, *lines[-1].rpartition(": matrix ")[2].split())
+    assert resumed.returncode == 0, resumed.stderr
+    assert "2 compatible" in resumed.stdout
+    assert len(records(fake_tox)) == 4
+
+
 @pytest.mark.parametrize(("machines", "runs"), [(["a"], True), (["a", "b"], False)])
 def test_a_cell_with_which_two_machines_were_lost_stays_set_aside(
     fake_tox: FakeTox, machines: list[str], runs: bool
