@@ -50,7 +50,8 @@ def read_all(
         print_status(line)
     if not (found.records or found.running) and not (empty and not found.errors):
         named = arguments.named(folders)
-        raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
+        what = "`matrix run CELL` makes one" if not found.errors else "name another folder"
+        raise MatrixError(f"no good record in {named}; {what}")
     table = tabulate(
         found.records, expectations, releases=releases, late=late, running=found.running
     )

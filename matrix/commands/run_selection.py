@@ -39,6 +39,7 @@ from matrix.run.run_state import Begun, RunState
 from matrix.run.selection_jobs import Asked, cases_by_cores, jobs_of
 from matrix.run.simulation import Simulated, estimated_seconds, simulate
 from matrix.run.task import Task
+from matrix.store.merge import check_target
 from matrix.verdict.judge import exit_status, judge
 from matrix.verdict.plan import Planned
 from matrix.verdict.plan_reasons import Running
@@ -95,6 +96,8 @@ def run_selection(options: argparse.Namespace) -> int:
     # argparse knows no cells that follow an option.
     options.cells += options.unknown
     expectations = load_expectations()
+    if options.resume is None:
+        check_target(options.records)
     with site_of(options, root) as site, ExitStack() as stack:
         again = options.resume is not None
         selection = _resumed(options, stack) if again else _selected(options, site)

@@ -22,7 +22,8 @@ from matrix.record.running import is_running
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Lack, Resource
 from matrix.run.rerun import records_in
-from matrix.run.run_state import JOURNAL, RUNS, SCHEMA, Begun, Happened, RunEvent, RunStateError
+from matrix.run.run_state import JOURNAL, SCHEMA, Begun, Happened, RunEvent, RunStateError
+from matrix.store.layout import RUNS
 
 _MOST_BYTES = 256 << 20  # of a journal: 100,000 jobs are some 60 MiB
 

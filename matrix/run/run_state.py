@@ -24,9 +24,7 @@ from matrix._util.enums import StrEnum
 from matrix._util.files import FileError, write_text
 from matrix.errors import MatrixError
 from matrix.run.job import Job, JobEnd
-
-RUNS = "runs"
-"""The folder of runs, below that of records."""
+from matrix.store.layout import RUNS
 
 JOURNAL = "journal.jsonl"
 SCHEMA = 1

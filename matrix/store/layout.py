@@ -12,6 +12,9 @@ from pathlib import Path
 from matrix.errors import MatrixError
 from matrix.record.model import RecordError
 
+RUNS = "runs"
+"""The folder of runs of many cells, below that of records."""
+
 PACK = ".records.parquet"
 """How the name of an archive of records ends."""
 

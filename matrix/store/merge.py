@@ -25,7 +25,7 @@ from matrix.record.content import content_hash
 from matrix.record.model import PLATFORMS, Record, RecordError
 from matrix.record.reader import RECORD_LIMIT, of_file, parse, read_many
 from matrix.record.running import is_running
-from matrix.store.layout import PACK, RecordSource, by_index
+from matrix.store.layout import PACK, RUNS, RecordSource, by_index
 
 BESIDE = (".log", ".junit.xml")
 """How the names of the files end that a run leaves with its record."""
@@ -78,7 +78,7 @@ def merge(places: Sequence[RecordSource], into: Path, say: Callable[[str], None]
     rest is merged. Raises MergeError where the folder is none of records, LockError and FileError
     where the disk refuses; what was merged before is whole.
     """
-    _check_target(into)
+    check_target(into)
     merged = Merged()
     with alone(into / _LOCK, lambda: say(f"{into}: waits for another merge into it")):
         target = _Target(into, merged, say)
@@ -177,8 +177,8 @@ class _Target:
         raise MergeError(f"{path}: no free name is left for its {ending}; merge it elsewhere")
 
 
-def _check_target(into: Path) -> None:
-    """Raise MergeError where records do not belong: a file, or a folder of other things."""
+def check_target(into: Path) -> None:
+    """Raise MergeError where new records do not belong: a file, or a folder of other things."""
     if not os.path.lexists(into):
         return
     if not into.is_dir():
@@ -190,7 +190,7 @@ def _check_target(into: Path) -> None:
     other = [
         entry.name
         for entry in entries
-        if entry.name not in PLATFORMS
+        if entry.name not in (*PLATFORMS, RUNS)
         and not entry.name.endswith((".json", PACK, *BESIDE))
         and not entry.name.startswith("README")
     ]

@@ -320,3 +320,9 @@ def test_a_run_is_resumed_when_what_a_killed_process_left_has_ended(
     assert "waits for what an earlier part of this run left at work" in capsys.readouterr().err
     left.end()
     RunState.resume(state.folder, 1.0, patience=0.0).close()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunStateError, match="file/runs: cannot be written: Not a directory"):
+        begin(tmp_path / "file", a_job())
