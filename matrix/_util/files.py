@@ -115,10 +115,16 @@ def create_bytes(path: Path, content: bytes) -> None:
             os.close(opened)
 
 
-def remove_partial_files(folder: Path) -> None:
-    """Remove the temporary files of killed processes in a folder; those of living ones stay."""
-    for partial in folder.glob(f".*{_PARTIAL}"):
-        remove_unlocked(partial)
+def remove_partial_files(folder: Path, *endings: str) -> None:
+    """Remove the temporary files of killed processes in a folder; those of living ones stay.
+
+    `endings` are those of other hidden files that processes lock. The folder may have a million
+    files: their names are listed once.
+    """
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if name[0] == "." and name.endswith((_PARTIAL, *endings)):
+                remove_unlocked(folder / name)
 
 
 def remove_unlocked(path: Path) -> None:

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from matrix._util.files import open_locked, remove_partial_files, remove_unlocked
+from matrix._util.files import open_locked, remove_partial_files
 from matrix.record.model import Record, RecordError
 from matrix.record.reader import read
 from matrix.record.writer import MARK, RecordTakenError, create, keep_reserve, mark_of
@@ -71,9 +71,7 @@ def marked_running(path: Path) -> Iterator[None]:
 
 def sweep(folder: Path) -> None:
     """Remove what killed runs left in a folder of records: marks, and parts of files."""
-    for mark in folder.glob(f".*.json{MARK}"):
-        remove_unlocked(mark)
-    remove_partial_files(folder)
+    remove_partial_files(folder, f".json{MARK}")
 
 
 def is_running(path: Path, record: Record) -> bool:

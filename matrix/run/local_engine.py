@@ -28,6 +28,8 @@ from matrix.run.task import Finish, ScheduleStep, Task, TaskKind
 from matrix.run.watcher import Working
 
 _LOOK = 0.1
+_STAGE = 1.0  # seconds between two looks at the record of a run, or more:
+_SHARE = 20  # of the time one look in so many, where a folder has a million records
 _DETAIL = 200  # characters of a log's last line
 
 
@@ -56,7 +58,7 @@ class _Child:
     before: frozenset[tuple[str, int, int]]
     seen: tuple[Path, int] | None = None
     stage: Stage | None = None
-    looked: float = 0.0
+    looks_at: float = 0.0
 
 
 @dataclass(kw_only=True)
@@ -202,9 +204,11 @@ class LocalEngine(Engine):
     def _look(self) -> None:
         """Look where the runs stand, and let the watcher show it."""
         for work in self._work:
-            if work.task.kind is TaskKind.RUN and time.monotonic() - work.looked > 1.0:
-                work.looked = time.monotonic()
+            began = time.monotonic()
+            if work.task.kind is TaskKind.RUN and began > work.looks_at:
                 self._look_at(work)
+                took = time.monotonic() - began
+                work.looks_at = began + max(_STAGE, _SHARE * took)
         working = [
             Working(task=work.task, began=work.began, log=work.child.log, stage=work.stage)
             for work in self._work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import importlib.util
 import os
 import shlex
@@ -118,14 +118,17 @@ def records_of(run: Rerun, root: Path) -> set[tuple[str, int, int]]:
 
 
 def records_in(folder: Path, name: str) -> set[tuple[str, int, int]]:
-    """Return the records of an environment in the folder of a platform, as `records_of` does."""
-    found = set()
-    for path in folder.glob(f"{glob.escape(name)}.*.json"):
-        try:
-            status = path.stat()
-        except OSError:  # pruned meanwhile
-            continue
-        found.add((path.name, status.st_mtime_ns, status.st_size))
+    """Return the records of an environment in the folder of a platform, as `records_of` does.
+
+    The folder may have a million files: they are listed by name, and those of others not looked at.
+    """
+    found: set[tuple[str, int, int]] = set()
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(f"{name}.") and entry.name.endswith(".json"):
+                with contextlib.suppress(OSError):  # pruned meanwhile
+                    status = entry.stat()
+                    found.add((entry.name, status.st_mtime_ns, status.st_size))
     return found
 
 
