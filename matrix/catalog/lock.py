@@ -24,7 +24,7 @@ def alone(
     lock: Path,
     waits: Callable[[], None] = lambda: None,
     refusal: str = "cannot be locked to write there",
-    fix: str = "let this user write there",
+    fix: str = "name a folder that this user may write",
 ) -> Iterator[None]:
     """Hold this lock for the block, after whoever holds it now.
 
