@@ -32,7 +32,9 @@ platform = argv[argv.index("--platform") + 1]
 records = Path(argv[argv.index("--records") + 1], platform)
 here = Path({here!r})
 with (here / "calls.jsonl").open("a") as file:
-    call = dict(argv=argv, gpus=os.environ.get("CUDA_VISIBLE_DEVICES"), pid=os.getpid())
+    seen = dict(gpus="CUDA_VISIBLE_DEVICES", order="CUDA_DEVICE_ORDER")
+    call = {{key: os.environ.get(name) for key, name in seen.items()}}
+    call |= dict(argv=argv, pid=os.getpid())
     file.write(json.dumps(call) + "\\n")
 told = json.loads((here / "told.json").read_text()).get(name, {{}})
 build, run = told.get("build", "good"), told.get("run", "good")

@@ -27,6 +27,7 @@ from matrix.record.model import (
     JitModule,
     Outcome,
     Platform,
+    Rank,
     Record,
     RunError,
     Rung,
@@ -121,8 +122,18 @@ defaults = st.dictionaries(
     st.dictionaries(texts, scalars | st.lists(scalars, max_size=3), max_size=3),
     max_size=3,
 )
+ranks = st.builds(
+    Rank,
+    rank=counts,
+    seconds=st.dictionaries(texts, numbers, max_size=3),
+    counters=st.dictionaries(texts, counts, max_size=3),
+    events=st.none() | st.lists(events, max_size=2).map(tuple),
+    metrics=st.none() | st.dictionaries(texts, counts, max_size=3),
+)
 starts = st.builds(
     Start,
+    ranks=st.none()
+    | st.lists(ranks, min_size=1, max_size=3, unique_by=lambda rank: rank.rank).map(tuple),
     metrics=st.none() | st.dictionaries(texts, counts, max_size=3),
     caches=st.none() | st.dictionaries(st.sampled_from(CacheKind), cache_files, max_size=3),
     start=st.sampled_from(STARTS),

@@ -173,6 +173,9 @@ class Referee:
             assert sum(task.demand.cores for task in tasks) <= machine.cores
             assert sum(task.demand.memory_mib for task in tasks) <= machine.memory_mib
             taken: Counter[str] = Counter()
+            alone = [device for task in tasks if task.demand.whole_gpus for device in task.gpus]
+            every = [device for task in tasks for device in task.gpus]
+            assert all(every.count(device) == 1 for device in alone), "nobody else has these GPUs"
             for task in tasks:
                 assert len(set(task.gpus)) == (task.demand.gpus if task.demand.gpu_mib else 0)
                 for device in task.gpus:

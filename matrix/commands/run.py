@@ -85,6 +85,13 @@ def _add_selection(run: argparse.ArgumentParser) -> None:
     )
     arguments.add_limits(how)
     how.add_argument(
+        "--cell-gpus",
+        type=int,
+        choices=(1, 2),
+        help="GPUs that a cell on cuda sees: with 2 also its cases that need two run (default: 2"
+        " where this machine has two, else 1; 1 with --engine ray, which gives no share of two)",
+    )
+    how.add_argument(
         "--engine",
         choices=("local", "ray"),
         default="local",

@@ -36,7 +36,7 @@ from matrix.run.nvidia import why_not_cuda
 from matrix.run.past_run import done_records, find, read_run, unended
 from matrix.run.preflight import choose_platform
 from matrix.run.run_state import Begun, RunState
-from matrix.run.selection_jobs import Asked, cases_by_cores, jobs_of
+from matrix.run.selection_jobs import Asked, cases_by_cores, gpus_of_a_cell, jobs_of
 from matrix.run.simulation import Simulated, estimated_seconds, simulate
 from matrix.run.task import Task
 from matrix.store.merge import check_target
@@ -136,6 +136,8 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
         print_status(f"nothing to run{again}")
     asked = Asked(
         disk_mib=partial(needs_mib, linked=site.linked()),
+        gpus=options.cell_gpus or (1 if site.elsewhere else gpus_of_a_cell(site.most)),
+        whole_gpus=site.elsewhere,
         pytest_args=tuple(options.pytest_args),
         cases_at_once=_cases_at_once(options.jobs, platform, site.most),
     )

@@ -69,6 +69,10 @@ class Events:
             event = {"kind": kind.value, "text": _text(record), "count": 1}
             self._found[kind, record.msg] = event
 
+    def forget(self) -> None:
+        """Forget the events so far."""
+        self._found.clear()
+
     def found(self) -> list[dict[str, Any]]:
         """Return the events in the order of their first times, as JSON."""
         return list(self._found.values())

@@ -5,9 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 
-from matrix._util.nvidia import smi_query
+from matrix._util.nvidia import smi_query, visible_gpus
+
+CPU_RANKS = "MATRIX_CPU_RANKS"
+"""The variable that says how many ranks a start may have on the CPU platform: for tests of this
+project, which rehearse there what needs several GPUs."""
 
 _NVML = "libnvidia-ml.so.1"
+_SLICE = "MIG-"
+_COUNTED = {0: "none is", 1: "one is", 2: "two are"}
 
 
 def first_gpu() -> dict[str, object] | None:
@@ -25,10 +31,32 @@ def first_gpu() -> dict[str, object] | None:
         return None
 
 
-def free_mib() -> int | None:
-    """Return the MiB free on the GPU that CUDA will name device 0; None where it is unknown."""
-    text = _of_first("memory.free")
-    return int(text) if text.isdecimal() else None
+def free_mib(count: int = 1) -> int | None:
+    """Return the MiB free on each of the first GPUs that CUDA may use; None where it is unknown."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[:count]
+    lines = smi_query(",".join(map(str.strip, chosen)), "memory.free")[:count]
+    known = [int(text) for text in lines if text.isdecimal()]
+    return min(known) if known and len(known) == len(lines) else None
+
+
+def too_few(wanted: int, platform: str) -> str | None:
+    """Return why a start cannot have so many GPUs to itself here, or None.
+
+    CUDA sees one slice of a GPU at most.
+    """
+    if wanted < 2:
+        return None
+    if platform == "cuda":
+        names = set(visible_gpus(os.environ))
+        sliced = any(name.startswith(_SLICE) for name in names)
+        visible = min(len(names), 1) if sliced else len(names)
+    else:
+        asked = os.environ.get(CPU_RANKS, "")
+        visible = int(asked) if asked.isdecimal() else 0
+    if visible >= wanted:
+        return None
+    needed = "two" if wanted == 2 else str(wanted)
+    return f"needs {needed} GPUs; {_COUNTED.get(visible, f'{visible} are')} visible"
 
 
 def buses() -> list[str]:

@@ -10,7 +10,7 @@ that came before. `fold` makes the record's case from the journal.
 | `starting`       | `start`: cold or warm                                       |
 | `started`        | `start`, `seconds` (part -> seconds), `counters`, `events`, |
 |                  | `jit`: the modules that it built, `metrics`, `caches`, as a |
-|                  | record has them                                             |
+|                  | record has them; `ranks`, of a start on several GPUs        |
 | `failed`         | `start`, `failure`; may add `outcome`, `reason`, `signature`|
 | `differs`        | `differences`: lines; a failure that follows is of counts   |
 | `not_applicable` | `reason`                                                    |
@@ -35,6 +35,7 @@ from matrix.record.model import (
     Event,
     EventKind,
     Outcome,
+    Rank,
     Start,
     clip_failure,
 )
@@ -213,7 +214,18 @@ def _start(event: Mapping[str, Any]) -> Start:
         events=_events(event.get("events")),
         metrics=event.get("metrics"),
         caches=_caches(event.get("caches")),
+        ranks=_ranks(event.get("ranks")),
     )
+
+
+def _ranks(found: object) -> tuple[Rank, ...] | None:
+    """Return what each rank observed; None where the journal does not say so in its form."""
+    if not isinstance(found, list) or not found:
+        return None
+    try:
+        return tuple(Rank(**{**rank, "events": _events(rank.get("events"))}) for rank in found)
+    except (AttributeError, TypeError):
+        return None
 
 
 def _caches(found: object) -> dict[CacheKind, CacheFiles] | None:

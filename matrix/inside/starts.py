@@ -3,20 +3,22 @@
 import contextlib
 import gc
 import os
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from matrix._util.nvidia import GPU_SHARE, START_MIB
-from matrix.inside import cache_files, flashinfer_jit, timings, torch_internals, vllm_compat
-from matrix.inside.events import Events
+from matrix.inside import cache_files, gpus, vllm_compat
 from matrix.inside.models import Model, overrides
-from matrix.inside.spans import following
+from matrix.inside.observing import observing
 from matrix.inside.stub_image_processor import use_plain_image_processor
-from matrix.inside.timeline import Timeline
+from matrix.record.model import EVENTS_LIMIT
 
+_SOCKETS = "VLLM_RPC_BASE_PATH"
+_SOCKET_FOLDER = 107 - 37
 _KV_CACHE_BLOCKS = 64
 _KV_CACHE_BYTES = 1 << 30
 _LEAST_CAPABILITY = {
@@ -41,7 +43,10 @@ class StateError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Startup:
-    """How a case starts vLLM: the model, where its files come from, further engine arguments."""
+    """How a case starts vLLM: the model, where its files come from, further engine arguments.
+
+    `ranks` is on how many GPUs, by tensor parallelism, with a process for each beyond one.
+    """
 
     model: Model
     platform: str
@@ -49,6 +54,7 @@ class Startup:
     trust_remote_code: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
     allreduce_fusion: bool = True
+    ranks: int = 1
 
 
 def prepare_environment(source: str) -> None:
@@ -67,8 +73,12 @@ def prepare_environment(source: str) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def cannot_run(model: Model, platform: str) -> str | None:
-    """Return why this release on this machine cannot run the model at all, or None."""
+def cannot_run(model: Model, platform: str, ranks: int = 1) -> str | None:
+    """Return why this release on this machine cannot run the model on so many ranks, or None."""
+    if (reason := gpus.too_few(ranks, platform)) is not None:
+        return reason
+    if ranks > 1 and not vllm_compat.ranks_can_be_asked():
+        return "this vLLM has no worker_extension_cls, by which its ranks are asked"
     if model.architecture not in vllm_compat.architectures():
         return f"this vLLM has no {model.architecture}"
     for need in model.needs:
@@ -102,13 +112,33 @@ def engine(startup: Startup) -> Iterator[Any]:
     from vllm.distributed import cleanup_dist_env_and_memory
 
     llm = None
-    try:
-        llm = LLM(**_arguments(startup))
-        yield llm
-    finally:
-        llm = None
-        gc.collect()
-        cleanup_dist_env_and_memory()
+    with _short_sockets() if startup.ranks > 1 else contextlib.nullcontext():
+        try:
+            llm = LLM(**_arguments(startup))
+            yield llm
+        finally:
+            if llm is not None and startup.ranks > 1:
+                vllm_compat.shut_down(llm)
+            llm = None
+            gc.collect()
+            cleanup_dist_env_and_memory()
+
+
+@contextlib.contextmanager
+def _short_sockets() -> Iterator[None]:
+    """Let ranks have sockets in a folder whose path is short enough, whatever TMPDIR is.
+
+    Linux takes a path of 107 bytes, and vLLM adds 37 to that of the folder.
+    """
+    if _SOCKETS in os.environ or len(os.fsencode(tempfile.gettempdir())) <= _SOCKET_FOLDER:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="matrix-", dir="/tmp") as folder:
+        os.environ[_SOCKETS] = folder
+        try:
+            yield
+        finally:
+            del os.environ[_SOCKETS]
 
 
 def _arguments(startup: Startup) -> dict[str, Any]:
@@ -133,6 +163,8 @@ def _arguments(startup: Startup) -> dict[str, Any]:
         arguments["gpu_memory_utilization"] = min(GPU_SHARE, share)
         if "kv_cache_memory_bytes" in vllm_compat.engine_arguments():
             arguments["kv_cache_memory_bytes"] = _KV_CACHE_BYTES
+    if startup.ranks > 1:
+        arguments |= vllm_compat.on_ranks(startup.ranks)
     if startup.source == "hub" and model.repository is not None:
         arguments["model"] = model.repository
         arguments["trust_remote_code"] = startup.trust_remote_code
@@ -149,16 +181,18 @@ def _arguments(startup: Startup) -> dict[str, Any]:
 def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
     """Start vLLM once in this process by `runner`; return what was observed of it, as JSON.
 
-    That is `seconds`, `counters`, `events`, `jit`, `metrics` and `caches`.
+    That is `seconds`, `counters`, `events`, `jit`, `metrics` and `caches`; with several ranks also
+    `ranks`, what each observed, and `counters` and `metrics` are then those of the first.
 
     `seconds["total"]` is the whole start, from arguments to a ready engine; `compilation` is
-    what vLLM itself sums up for Dynamo and Inductor; `shutdown`, after the start, is the freeing
-    of the engine; the others are `timings.Timings.parts`, and `unnamed` is the rest of the total.
+    what vLLM itself sums up for Dynamo and Inductor, of the rank that took longest; `shutdown`,
+    after the start, is the freeing of the engine; the others are `timings.Timings.parts` of this
+    process, and `unnamed` is the rest of the total.
     `events` are those of `events.Events.found`, `jit` those of `flashinfer_jit.watching`, `metrics`
     those of `torch_internals.metrics`, `caches` what `cache_files.held` says once the engine is
     ready.
-    Raises StateError if this process has compiled before or was forked from one that touched CUDA,
-    and whatever vLLM raises.
+    Raises StateError if this process or a rank has compiled before, or if this process was forked
+    from one that touched CUDA, and whatever vLLM raises.
     """
     dirty = vllm_compat.clean_state()
     if dirty is not None:
@@ -167,21 +201,17 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
         raise StateError("CUDA was touched before the fork, so this start cannot use it")
     folders = cache_files.caches()
     found_before = cache_files.look(folders)
-    events = Events()
-    modules: list[dict[str, Any]] = []
-    steps = {
-        **vllm_compat.startup_steps(),
-        flashinfer_jit.MODULE: (flashinfer_jit.watching(modules),),
-    }
     began = time.perf_counter()
-    timeline = Timeline(kept=("jit",))
-    with timings.watch(timeline, events) as heard:
-        with following(timeline, steps), runner(startup) as llm:
+    with observing() as observed:
+        with observed.following(), runner(startup) as llm:
             total = time.perf_counter() - began
-            compilation = llm.llm_engine.vllm_config.compilation_config.compilation_time
-            counted = vllm_compat.counters()
-            parts = heard.parts(vllm_compat.compiler_seconds())
-            metrics = torch_internals.metrics()
+            parts = observed.parts()
+            if startup.ranks > 1:
+                seen, compilation = _of_ranks(vllm_compat.ask_ranks(llm), observed.seen())
+            else:
+                seen = observed.seen()
+                config = llm.llm_engine.vllm_config.compilation_config
+                compilation = float(config.compilation_time)
             kept = cache_files.held(found_before, cache_files.look(folders))
             ending = time.perf_counter()
             del llm  # or the runner could not free the engine
@@ -189,16 +219,38 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
     unnamed = max(0.0, total - sum(parts.values()))
     seconds = {
         "total": total,
-        "compilation": float(compilation),
+        "compilation": compilation,
         **parts,
         "unnamed": unnamed,
         "shutdown": shutdown,
     }
     return {
         "seconds": {part: round(value, 3) for part, value in seconds.items()},
-        "counters": counted,
-        "events": events.found(),
-        "jit": modules,
-        "metrics": metrics,
+        **seen,
         "caches": kept,
     }
+
+
+def _of_ranks(
+    ranks: Sequence[Mapping[str, Any]], here: Mapping[str, Any]
+) -> tuple[dict[str, Any], float]:
+    """Return what a start on several ranks observed, and the seconds of compilation.
+
+    `here` is what the process of the start observed itself: it compiles nothing.
+    """
+    for rank in ranks:
+        if rank["compiled_before"] is not None:
+            raise StateError(
+                f"rank {rank['rank']} has compiled before the start: {rank['compiled_before']}"
+            )
+    first = ranks[0]
+    built = {module["name"]: module for of in (here, *ranks) for module in of["jit"]}
+    kept = ("rank", "seconds", "counters", "events", "metrics")
+    seen = {
+        "counters": first["counters"],
+        "events": [*here["events"], *first["events"]][:EVENTS_LIMIT],
+        "jit": list(built.values()),
+        "metrics": first["metrics"],
+        "ranks": [{name: rank[name] for name in kept if rank[name] is not None} for rank in ranks],
+    }
+    return seen, max(rank["seconds"]["compilation"] for rank in ranks)

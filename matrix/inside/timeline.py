@@ -66,6 +66,15 @@ class Timeline:
         self._segments = segments
         return max(0.0, seconds - kept)
 
+    def forget(self) -> None:
+        """Forget the seconds so far, in a process that was forked; the innermost part goes on.
+
+        The parts around it are open in the process that it was forked from, and are nobody's here.
+        """
+        self._segments = []
+        self._since = self._clock()
+        self._open[:-1] = [_NAMELESS] * len(self._open[:-1])
+
     def parts(self) -> dict[str, float]:
         """Return the seconds of each part so far; claimed and nameless ones are left out."""
         self._turn()

@@ -138,6 +138,10 @@ class Timings:
             _raise(parts, name, seconds)
         return parts
 
+    def forget(self) -> None:
+        """Forget what was reported so far."""
+        self._parts, self._open, self._traced = {}, {}, True
+
     def _close(self, whole: float | None) -> None:
         """Settle what was reported of one model's compilation; it took `whole` if that is known."""
         if not self._traced and whole is not None:
@@ -166,6 +170,13 @@ def watch(timeline: Timeline | None = None, events: Events | None = None) -> Ite
     What is reported is claimed from the timeline.
     """
     timings = Timings(timeline=timeline)
+    with hearing(timings, events):
+        yield timings
+
+
+@contextlib.contextmanager
+def hearing(timings: Timings, events: Events | None = None) -> Iterator[None]:
+    """Listen for these times and events, as `watch` does."""
 
     def hear(record: logging.LogRecord) -> None:
         if record.name.startswith(_LOGGER):
@@ -174,4 +185,4 @@ def watch(timeline: Timeline | None = None, events: Events | None = None) -> Ite
             events.add(record)
 
     with listen(hear):
-        yield timings
+        yield

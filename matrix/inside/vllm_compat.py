@@ -23,6 +23,8 @@ _FLAGS = (
     "VLLM_DISABLE_COMPILE_CACHE",
     "VLLM_USE_V2_MODEL_RUNNER",
 )
+_RANK_EXTENSION = "matrix.inside.rank_extension.RankExtension"
+_OBSERVED = "matrix_observed"
 _SPARSE_MLA = "DeepseekV32ForCausalLM"
 # What every start imports on its way, though `vllm` does not: hundreds of modules, none of which
 # calls CUDA or imports FlashInfer (which does) at its top.
@@ -177,6 +179,31 @@ def without_allreduce_fusion(compilation: Any) -> Any:
         if name in {option.name for option in fields(passes)}:
             setattr(passes, name, False)
     return compilation
+
+
+def ranks_can_be_asked() -> bool:
+    """Return whether this release lets a worker have methods of ours (vLLM 0.14 to 0.33 do)."""
+    return "worker_extension_cls" in engine_arguments()
+
+
+def on_ranks(ranks: int) -> dict[str, Any]:
+    """Return the arguments that start a model on so many ranks, a process of this machine each."""
+    return {
+        "tensor_parallel_size": ranks,
+        "distributed_executor_backend": "mp",
+        "worker_extension_cls": _RANK_EXTENSION,
+    }
+
+
+def ask_ranks(llm: Any) -> list[dict[str, Any]]:
+    """Return what each rank observed, the first one first (`RankExtension.matrix_observed`)."""
+    found = llm.collective_rpc(_OBSERVED)
+    return sorted(found, key=lambda rank: int(rank["rank"]))
+
+
+def shut_down(llm: Any) -> None:
+    """End the workers of an engine: those of several ranks live on where it is only let go of."""
+    llm.llm_engine.engine_core.shutdown()
 
 
 def learn_model_type(model_type: str) -> None:

@@ -36,7 +36,7 @@ from matrix.record.model import (
     Rung,
 )
 from matrix.record.signature import signature, signature_of
-from matrix.record.startup_tests import load_startup_tests
+from matrix.record.startup_tests import applies_by_gpus, load_startup_tests
 from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS
 from matrix.verdict.judge import CaseVerdict, blames_pair
@@ -321,6 +321,7 @@ class MissingCode(StrEnum):
     """Why a run has no answer of a case, or is incomplete."""
 
     NOT_APPLICABLE = "not applicable"
+    TOO_FEW_GPUS = "too few GPUs"
     NO_ANSWER = "no answer"
     NOT_SELECTED = "not selected"
     NOT_IN_RECORD = "not in record"
@@ -362,6 +363,9 @@ def outcome(run: CellRun, name: str | None) -> CaseOutcome:
     for case, verdict in zip(record.cases, run.entry.verdict.cases, strict=True):
         if case.case == name:
             return replace(_case_outcome(case, verdict), flags={**record.flags, **case.flags})
+    if name is not None and not applies_by_gpus(record, name):
+        missing = MissingAnswer(code=MissingCode.TOO_FEW_GPUS)
+        return CaseOutcome(state=CaseState.NOT_APPLICABLE, missing=missing)
     whole_run = run_outcome(run)
     if whole_run.state is CaseState.FAILED:
         return whole_run

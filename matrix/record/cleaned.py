@@ -20,6 +20,7 @@ from matrix.record.model import (
     Record,
     RunError,
     RungResult,
+    Start,
     clip_failure,
 )
 from matrix.record.scrub import scrub
@@ -49,7 +50,7 @@ def clean_case(case: Case, root: Path) -> Case:
         reason=_text(case.reason, root),
         signature=_text(case.signature, root),
         failure=case.failure and clip_failure(scrub(case.failure, root)),
-        starts=tuple(replace(start, events=_events(start.events, root)) for start in case.starts),
+        starts=tuple(_start(start, root) for start in case.starts),
     )
 
 
@@ -81,6 +82,13 @@ def clean_defaults(defaults: Defaults | None, root: Path) -> Defaults | None:
         module: {name: value for name, value in named.items() if is_clean(value)}
         for module, named in defaults.items()
     }
+
+
+def _start(start: Start, root: Path) -> Start:
+    ranks = start.ranks and tuple(
+        replace(rank, events=_events(rank.events, root)) for rank in start.ranks
+    )
+    return replace(start, events=_events(start.events, root), ranks=ranks)
 
 
 def _text(text: str | None, root: Path) -> str | None:

@@ -25,6 +25,7 @@ LEFT_OUT = frozenset(
         "made",
         "metrics",
         "origins",
+        "ranks",
         "selected",
     }
 )
@@ -37,6 +38,8 @@ EVENTS_LIMIT = 32
 """The most events that a record keeps of one start."""
 METRICS_LIMIT = 64
 """The most numbers of Inductor's own that a record keeps of one start."""
+RANKS_LIMIT = 64
+"""The most ranks that a record keeps of one start."""
 DEFAULTS_LIMIT = 4000
 """The most defaults of one config that a record keeps."""
 DEFAULT_TEXT_LIMIT = 200
@@ -252,6 +255,20 @@ CacheCheck = Mapping[CheckedCompile, Mapping[str, int]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Rank:
+    """What one rank of a start counted, logged and took: one of the processes with a GPU each.
+
+    `seconds` are by part, as those of a start, without its total. The others are as in `Start`.
+    """
+
+    rank: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
+    events: tuple[Event, ...] | None = None
+    metrics: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
     """What one start counted, and its seconds by part (`total` and others).
 
@@ -259,6 +276,9 @@ class Start:
     before the key), and empty where nothing of these kinds was logged. `metrics` are Inductor's own
     numbers, such as `generated_kernel_count`, and `caches` is what the compile caches hold after
     the start, by kind; each is None where it is not known.
+    `ranks` are the ranks of a start on several GPUs, the first one first; None where the start is
+    one process. `counters`, `metrics` and `events` of such a start are those of its first rank, and
+    `caches` holds the files of all.
     """
 
     start: StartKind
@@ -267,6 +287,14 @@ class Start:
     events: tuple[Event, ...] | None = None
     metrics: Mapping[str, int] | None = None
     caches: Mapping[CacheKind, CacheFiles] | None = None
+    ranks: tuple[Rank, ...] | None = None
+
+    @property
+    def counted(self) -> Mapping[int | None, Mapping[str, int]]:
+        """What each rank counted, by its number; by None where the start is one process."""
+        if self.ranks is None:
+            return {None: self.counters}
+        return {rank.rank: rank.counters for rank in self.ranks}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

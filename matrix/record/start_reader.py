@@ -23,6 +23,7 @@ from matrix.record.model import (
     EVENT_LIMIT,
     EVENTS_LIMIT,
     METRICS_LIMIT,
+    RANKS_LIMIT,
     CacheCheck,
     CacheFiles,
     CacheKind,
@@ -31,11 +32,13 @@ from matrix.record.model import (
     DefaultValue,
     Event,
     EventKind,
+    Rank,
     Start,
     StartKind,
 )
 
 _START_KEYS = dict.fromkeys(field.name for field in dataclasses.fields(Start))
+_RANK_KEYS = dict.fromkeys(field.name for field in dataclasses.fields(Rank))
 _EVENT_KEYS = dict.fromkeys(field.name for field in dataclasses.fields(Event))
 _CACHE_KEYS = dict.fromkeys(field.name for field in dataclasses.fields(CacheFiles))
 _CONFIGS_LIMIT = 8
@@ -48,7 +51,7 @@ _DEFAULT = (
 def start_of(value: JsonValue) -> Start:
     """Return the start that this object is. Raises RecordError."""
     # Records from before these keys say nothing of them, which is not that there was nothing.
-    value.has_keys(_START_KEYS, ["events", "metrics", "caches"])
+    value.has_keys(_START_KEYS, ["events", "metrics", "caches", "ranks"])
     return Start(
         start=value.one_of("start", StartKind),
         seconds=value.all_seconds("seconds"),
@@ -56,6 +59,31 @@ def start_of(value: JsonValue) -> Start:
         events=_events(value) if "events" in value.data else None,
         metrics=_metrics(value) if "metrics" in value.data else None,
         caches=_caches(value.member("caches")) if "caches" in value.data else None,
+        ranks=_ranks(value) if "ranks" in value.data else None,
+    )
+
+
+def _ranks(value: JsonValue) -> tuple[Rank, ...]:
+    items = list(value.items("ranks"))
+    found = value.member("ranks")
+    if not items:
+        found.fail("is empty; a start of one process is without the key")
+    _limit(found, len(items), RANKS_LIMIT)
+    ranks = tuple(map(_rank, items))
+    for item, rank in zip(items, ranks, strict=True):
+        if sum(other.rank == rank.rank for other in ranks) > 1:
+            item.fail(f"is the second rank {rank.rank} of one start")
+    return ranks
+
+
+def _rank(value: JsonValue) -> Rank:
+    value.has_keys(_RANK_KEYS, ["events", "metrics"])
+    return Rank(
+        rank=value.count("rank"),
+        seconds=value.all_seconds("seconds"),
+        counters=value.counts("counters"),
+        events=_events(value) if "events" in value.data else None,
+        metrics=_metrics(value) if "metrics" in value.data else None,
     )
 
 

@@ -29,6 +29,11 @@ STARTUP_TESTS_VERSION = 23
 does, counts or records something else, and add its row to `matrix/data/startup_tests.toml`. The row
 names the platforms where that is so: records of others stay current (`TestsChange.affects`)."""
 
+GPUS_NEEDED: Mapping[str, int] = {"tensor_parallel_startup": 2}
+"""How many GPUs a case needs, by its name without parameters; every other one needs one or none.
+
+A run where fewer are visible is whole without such a case, and so is a record from before it."""
+
 _DATA = DATA / "startup_tests.toml"
 _NEEDED = ("number", "changed")
 _KEYS = (*_NEEDED, "platforms", "torch", "vllm", "cases", "failed_at", "fingerprints")
@@ -155,6 +160,13 @@ class StartupTests:
             if older < change.number <= newer
             for record in (one, other)
         )
+
+
+def applies_by_gpus(record: Record, case: str) -> bool:
+    """Return False for a case that a whole run lacks because it saw too few GPUs for it."""
+    needed = GPUS_NEEDED.get(case.partition("[")[0], 1)
+    is_held = any(held.case == case for held in record.cases)
+    return needed < 2 or is_held or not record.is_complete
 
 
 def version_of_tests(record: Record) -> int | None:

@@ -18,6 +18,7 @@ from matrix.record.model import Case, ErrorKind, Outcome, Rung
 from matrix.record.signature import signature
 from matrix.report import markdown
 from matrix.report.marks import others
+from matrix.report.provisional import of_rank
 from matrix.report.reasons import reason_words, recompiles_words
 from matrix.report.stock import NOT_STOCK, mark, standing
 from matrix.verdict.judge import CaseVerdict, worst
@@ -347,7 +348,8 @@ def _ended(entry: Entry, case: Case | None) -> bool:
 def _failure_lines(case: Case | None, judged: CaseVerdict) -> Iterable[str]:
     for difference in judged.differences:
         yield (
-            f"{difference.start} {difference.counter}: expected {difference.expected},"
+            f"{difference.start} {difference.counter}{of_rank(difference)}:"
+            f" expected {difference.expected},"
             f" observed {difference.observed} (rule {difference.rule})"
         )
     if case and case.failure and not judged.differences:

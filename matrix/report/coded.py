@@ -10,8 +10,9 @@ from typing import Any
 from matrix.record.model import Departure
 from matrix.report import stock
 from matrix.report.facts import asked_words, facts_words
-from matrix.report.provisional import release_words
+from matrix.report.provisional import difference, release_words
 from matrix.report.reasons import reason_words
+from matrix.rules.expectations import Difference
 from matrix.rules.provisional import LastRelease
 from matrix.verdict.reasons import VerdictReason
 
@@ -53,8 +54,8 @@ def operand(value: Any) -> object:  # noqa: ANN401 - an operand of any type
     """Return an operand as a JSON value."""
     if value is None or isinstance(value, (str, int, float)):  # most are
         return value
-    if isinstance(value, Departure):
-        return stock.values(value)
+    if isinstance(value, (Departure, Difference)):
+        return stock.values(value) if isinstance(value, Departure) else difference(value)
     if isinstance(value, LastRelease):
         return release_words(value)
     if isinstance(value, PurePath):

@@ -279,7 +279,8 @@ def _why(verdict: CaseVerdict) -> str:
             [*([markdown(reason_words(verdict.reason))] if verdict.reason else []), *logged]
         )
     shown = [
-        f"{difference.start} {code(difference.counter)}: expected {difference.expected}, observed "
+        f"{difference.start} {code(difference.counter)}{provisional.of_rank(difference)}:"
+        f" expected {difference.expected}, observed "
         f"{'nothing' if difference.observed is None else difference.observed}"
         for difference in verdict.differences[:_MOST_DIFFERENCES]
     ]

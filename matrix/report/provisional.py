@@ -48,6 +48,11 @@ def values(found: Provisional | None) -> dict[str, object] | None:
     }
 
 
+def of_rank(difference: Difference) -> str:
+    """Return which rank counted a counter that differs; "" where the start is one process."""
+    return "" if difference.rank is None else f" of rank {difference.rank}"
+
+
 def difference(found: Difference) -> dict[str, object]:
     """Return a counter that differs as JSON values."""
     return {
@@ -56,4 +61,5 @@ def difference(found: Difference) -> dict[str, object]:
         "expected": found.expected,
         "observed": found.observed,
         "rule": found.rule,
+        **({} if found.rank is None else {"rank": found.rank}),
     }

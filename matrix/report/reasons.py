@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from matrix._util.text import plural
 from matrix.record.model import EventKind, Outcome
 from matrix.report.facts import NO_REASON, asked_words, facts_words
-from matrix.report.provisional import PROVISIONAL, comparison_words
+from matrix.report.provisional import PROVISIONAL, comparison_words, of_rank
 from matrix.report.stock import described, mark
 from matrix.verdict import reasons
 from matrix.verdict.events import StartEvent
@@ -87,7 +87,8 @@ def _of_counters(reason: reasons.Drifts | reasons.NotJudged | reasons.NoStart) -
             more = f", and {reason.more} more" if reason.more else ""
             logged = "" if reason.event is None else f"; {event_words(reason.event)}"
             return (
-                f"{first.start} {first.counter} {observed}, expected {first.expected}{more}{logged}"
+                f"{first.start} {first.counter}{of_rank(first)} {observed}, expected"
+                f" {first.expected}{more}{logged}"
             )
         case reasons.NotJudged(no_rule=no_rule, comparison=comparison):
             why = [] if comparison is None else [f"{PROVISIONAL}: {comparison_words(comparison)}"]

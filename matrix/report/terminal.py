@@ -9,7 +9,7 @@ from matrix.record.model import STARTS, Case, Record, Rung, Start, StartKind
 from matrix.record.origin import Origin
 from matrix.report import marks, stock
 from matrix.report.origin import made_words
-from matrix.report.provisional import PROVISIONAL, mark, release_words
+from matrix.report.provisional import PROVISIONAL, mark, of_rank, release_words
 from matrix.report.reasons import event_words, reason_words, recompiles_words
 from matrix.report.stock import NOT_STOCK, described
 from matrix.report.timings import (
@@ -197,8 +197,10 @@ def _counted(seen: Start, judged: CaseVerdict, *, every: bool) -> list[str]:
     differing = {
         difference.counter
         for known in (expected, near)
-        for difference in compare(known, seen.counters, seen.start)
+        for counters in seen.counted.values()
+        for difference in compare(known, counters, seen.start)
     }
+    of_ranks = [found for found in judged.differences if found.start == seen.start and found.rank]
     if expected:
         agree = [name for name in expected if name not in differing]
         head = f"{len(agree)} of {len(expected)} as expected"
@@ -218,7 +220,15 @@ def _counted(seen: Start, judged: CaseVerdict, *, every: bool) -> list[str]:
         listed += sorted(set(seen.counters) - set(listed))
     shown = {name: clip(clean(name), 60) for name in listed}
     width = max((len(name) for name in shown.values()), default=0)
+    if seen.ranks is not None and not of_ranks:
+        head += f" (each of {len(seen.ranks)} ranks)"
     lines = [head]
+    lines += [
+        f"! {clip(clean(found.counter), 60)}{of_rank(found)}"
+        f"  observed {'none' if found.observed is None else found.observed:>4}"
+        f"  expected {found.expected:>4}"
+        for found in of_ranks
+    ]
     for name in listed:
         observed = seen.counters.get(name)
         line = f"{'!' if name in differing else ' '} {shown[name]:<{width}}"

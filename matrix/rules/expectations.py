@@ -17,9 +17,14 @@ from packaging.version import InvalidVersion
 from matrix._util.versions import Base, VersionRange, base_of, parse_version
 from matrix.errors import MatrixError
 from matrix.record.model import STARTS, Platform, StartKind
+from matrix.rules.counters import COUNTERS
 
 UPSTREAM = re.compile(r"https://github\.com/(vllm-project|pytorch)/[\w.-]+/[\w./#=-]+", re.ASCII)
 """A link into one of the two projects, which is all that may stand for what upstream says."""
+
+
+RANKS_ALIKE = "ranks-alike"
+"""The rule of a counter of which nothing else is expected: each rank counts what the first does."""
 
 
 class ExpectationsError(MatrixError):
@@ -58,13 +63,17 @@ class Nearest(Expected):
 
 
 class Difference(NamedTuple):
-    """A counter that is not as expected; ``observed`` is None where it was not counted at all."""
+    """A counter that is not as expected; ``observed`` is None where it was not counted at all.
+
+    ``rank`` is the rank that counted it; None where the start is one process.
+    """
 
     start: StartKind
     counter: str
     expected: int
     observed: int | None
     rule: str
+    rank: int | None = None
 
 
 class PublishedCounters(NamedTuple):
@@ -288,9 +297,36 @@ def compare(
     )
 
 
+def compare_ranks(
+    expected: Mapping[str, Expected],
+    counted: Mapping[int | None, Mapping[str, int]],
+    start: StartKind,
+) -> tuple[Difference, ...]:
+    """List the counters of each rank that are not as expected, by rank and name.
+
+    `counted` is what each rank counted, the first one first (`Start.counted`). A counter that a
+    rule may expect, and none does here, is to be what it is on the first rank.
+    """
+    found: list[Difference] = []
+    first: Mapping[str, int] = next(iter(counted.values()), {})
+    for rank, counters in counted.items():
+        found += [
+            difference._replace(rank=rank) for difference in compare(expected, counters, start)
+        ]
+        for counter in sorted(COUNTERS & (first.keys() | counters.keys()) - expected.keys()):
+            wanted, observed = first.get(counter, 0), counters.get(counter, 0)
+            if wanted != observed:
+                found.append(Difference(start, counter, wanted, observed, RANKS_ALIKE, rank))
+    return tuple(found)
+
+
 def in_order(differences: Iterable[Difference]) -> tuple[Difference, ...]:
-    """Return differences by start, the cold one first, and counter."""
-    return tuple(sorted(differences, key=lambda one: (STARTS.index(one.start), one.counter)))
+    """Return differences by start, the cold one first, counter and rank."""
+
+    def place(one: Difference) -> tuple[int, str, int]:
+        return STARTS.index(one.start), one.counter, one.rank or 0
+
+    return tuple(sorted(differences, key=place))
 
 
 def _releases(situation: Situation) -> tuple[Base, Base]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from matrix._util.paths import CHECKOUT
 from matrix._util.process import Process, below, processes
 from matrix._util.scratch import sweep
+from matrix._util.shared_memory import sweep_shared
 
 GRACE = 10.0
 """Seconds that pytest has, after the run has died, to end its cases and write their ends."""
@@ -74,6 +75,7 @@ def main(run: int, token: str, others: Sequence[str]) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    since = time.time()
     known: dict[tuple[int, int], Process] = {}
     apart = {os.getpid(), *map(int, others)}
     tick, longest = _TICKS
@@ -93,6 +95,7 @@ def main(run: int, token: str, others: Sequence[str]) -> None:
                 os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.05)
     sweep()
+    sweep_shared(since)
 
 
 def _note(run: int, known: dict[tuple[int, int], Process], apart: Collection[int]) -> None:

@@ -20,7 +20,7 @@ from matrix.run.machine import Gpu, Machine
 from matrix.run.nvidia import ask_driver
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_FIELDS = ("uuid", "name", "memory.total", "memory.free")
+_FIELDS = ("index", "name", "memory.total", "memory.free")
 
 
 class LimitError(MatrixError):
@@ -76,8 +76,9 @@ def machine_here(
 def visible(environ: Mapping[str, str] = os.environ) -> tuple[Gpu, ...]:
     """Return the GPUs that CUDA would use, with their memory; without those that do not answer.
 
-    The device of a GPU is its UUID: an index means another GPU where CUDA_DEVICE_ORDER differs, or
-    where a container shows some only.
+    The device of a GPU is its number in the order of the PCI bus, which is nvidia-smi's and, with
+    CUDA_DEVICE_ORDER=PCI_BUS_ID, CUDA's. A UUID would be the same in any order, but vLLM 0.14 to
+    0.19 take nothing but a number (`device_id_to_physical_device_id` of their platforms).
     """
     if is_hidden(environ):
         return ()
@@ -94,8 +95,8 @@ def _gpu(line: str) -> Gpu | None:
     parts = [part.strip() for part in line.split(",")]
     if len(parts) != len(_FIELDS) or not (parts[2].isdecimal() and parts[3].isdecimal()):
         return None
-    uuid, name, total, free = parts
-    return Gpu(device=uuid, name=name, total_mib=int(total), free_mib=int(free))
+    index, name, total, free = parts
+    return Gpu(device=index, name=name, total_mib=int(total), free_mib=int(free))
 
 
 def _slice(name: str) -> Iterator[Gpu]:

@@ -258,6 +258,7 @@ class LocalEngine(Engine):
         environ = outer_environ()
         if task.job is not None and self.jobs[task.job].platform == Platform.CUDA:
             environ["CUDA_VISIBLE_DEVICES"] = ",".join(task.gpus)
+            environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         return environ
 
     def _last(self, log: Path) -> str:

@@ -232,7 +232,9 @@ def _begun(line: Mapping[str, Any]) -> Begun:
 
 
 def _demand(of: Mapping[str, Any]) -> Demand:
-    return Demand(**{item.name: int(of[item.name]) for item in dataclasses.fields(Demand)})
+    names = {item.name for item in dataclasses.fields(Demand)} - {"whole_gpus"}
+    whole = of.get("whole_gpus", False) is True  # runs from before it lack it
+    return Demand(**{name: int(of[name]) for name in names}, whole_gpus=whole)
 
 
 def job_of(of: Mapping[str, Any]) -> Job:

@@ -29,10 +29,13 @@ _AT_ONCE = 4  # cases of a cell on a GPU: two cells of four are as fast as one o
 class Asked:
     """How the cells of a selection are to run: what goes to pytest, and how many cases at once.
 
-    `disk_mib` is what the environment of a cell takes where it is not there, in MiB.
+    `disk_mib` is what the environment of a cell takes where it is not there, in MiB. `gpus` is how
+    many GPUs a cell on cuda sees; with `whole_gpus` several are its own.
     """
 
     disk_mib: Callable[[Cell], int]
+    gpus: int = 1
+    whole_gpus: bool = False
     pytest_args: tuple[str, ...] = ()
     cases_at_once: int | None = None
 
@@ -53,8 +56,10 @@ def jobs_of(planned: Iterable[Planned], machine: Machine, asked: Asked) -> tuple
 def _job(item: Planned, machine: Machine, asked: Asked, usual: float) -> Job:
     disk = asked.disk_mib(item.cell)
     at_once = asked.cases_at_once
-    if item.platform == Platform.CUDA and at_once is None:
-        at_once = _at_once_on_gpu(machine)
+    on_gpu = item.platform == Platform.CUDA
+    gpus = asked.gpus if on_gpu else 1
+    if on_gpu and at_once is None:
+        at_once = _at_once_on_gpu(machine, gpus)
     cases = at_once or 1
     return Job(
         cell=item.cell,
@@ -68,16 +73,30 @@ def _job(item: Planned, machine: Machine, asked: Asked, usual: float) -> Job:
         ),
         demand=Demand(
             cores=max(min(cases, machine.cores), 1),
-            memory_mib=MEMORY_MIB * cases,
+            memory_mib=MEMORY_MIB * max(cases, gpus),
             disk_mib=disk,
-            gpu_mib=_gpu_mib(machine) * cases if item.platform == Platform.CUDA else 0,
+            gpu_mib=_gpu_mib(machine) * cases if on_gpu else 0,
+            gpus=gpus,
+            whole_gpus=asked.whole_gpus and gpus > 1,
         ),
     )
 
 
-def _at_once_on_gpu(machine: Machine) -> int:
-    """Return how many cases of a cell run on a GPU at once: as many as fit the freest one."""
-    free = max((gpu.free_mib for gpu in machine.gpus), default=0)
+def gpus_of_a_cell(machine: Machine) -> int:
+    """Return how many GPUs a cell sees on this machine where nobody says: two if it has them.
+
+    Some cases need two (`tensor_parallel_startup`), which are of one kind, since a start takes the
+    same share of each, and have the memory of a start.
+    """
+    alike = len({(gpu.name, gpu.total_mib) for gpu in machine.gpus}) == 1
+    able = sum(gpu.free_mib >= _gpu_mib(machine) for gpu in machine.gpus)
+    return 2 if alike and able >= 2 else 1
+
+
+def _at_once_on_gpu(machine: Machine, gpus: int) -> int:
+    """Return how many cases of a cell run at once: as many as fit each of its GPUs, the freest."""
+    every = sorted((gpu.free_mib for gpu in machine.gpus), reverse=True)
+    free = every[gpus - 1] if len(every) >= gpus else 0
     return max(min(_AT_ONCE, free // _gpu_mib(machine), machine.cores), 1)
 
 

@@ -61,6 +61,7 @@ class Host:
         self.coming_mib = 0
         self._stuck_mib = 0
         self.free_gpus = {gpu.device: gpu.free_mib for gpu in machine.gpus}
+        self._all_gpus = dict(self.free_gpus)
         most_gpu = max(self.free_gpus.values(), default=0)
         self.copies: dict[str, Copy] = {}
         self.pending: set[str] = set()
@@ -120,7 +121,7 @@ class Host:
             return ()
         devices = self._gpus_for(demand)
         for device in devices:
-            self.free_gpus[device] -= demand.gpu_mib
+            self.free_gpus[device] -= self._of_gpu(demand, device)
         return devices
 
     def give(self, demand: Demand, devices: Iterable[str]) -> None:
@@ -128,7 +129,7 @@ class Host:
         self.free_cores += demand.cores
         self.free_memory += demand.memory_mib
         for device in devices:
-            self.free_gpus[device] += demand.gpu_mib
+            self.free_gpus[device] += self._of_gpu(demand, device)
 
     def at_once(self, demand: Demand) -> int:
         """Return how many such runs fit here at once, at least 1.
@@ -141,8 +142,13 @@ class Host:
         if demand.memory_mib:
             most = min(most, machine.memory_mib // demand.memory_mib)
         if demand.gpu_mib:
-            each = sum([gpu.free_mib // demand.gpu_mib for gpu in machine.gpus])
-            most = min(most, each // demand.gpus)
+            each = [gpu.free_mib // demand.gpu_mib for gpu in machine.gpus]
+            if demand.whole_gpus:
+                each = [min(number, 1) for number in each]
+            most = min(most, sum(each) // demand.gpus)
+            # None has two places on one GPU.
+            while most > 1 and sum([min(number, most) for number in each]) < most * demand.gpus:
+                most -= 1
         return max(1, most)
 
     def add(self, copy: Copy) -> None:
@@ -206,9 +212,15 @@ class Host:
             return (copy for copy in idle if not copy.needed)
         return iter(sorted(idle, key=lambda copy: copy.needed))
 
+    def _of_gpu(self, demand: Demand, device: str) -> int:
+        """Return what is taken of a GPU."""
+        return self._all_gpus[device] if demand.whole_gpus else demand.gpu_mib
+
     def _gpus_for(self, demand: Demand) -> tuple[str, ...]:
         free = self.free_gpus
         fit = [device for device, mib in free.items() if mib >= demand.gpu_mib]
+        if demand.whole_gpus:
+            fit = [device for device in fit if free[device] == self._all_gpus[device]]
         # The sort keeps the machine's order among equals.
         fit.sort(key=lambda device: -free[device])
         return tuple(fit[: demand.gpus])

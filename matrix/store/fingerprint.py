@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from matrix.record.content import content_hash
 from matrix.record.environment import environment_of
-from matrix.record.model import Case, Record
+from matrix.record.model import Case, Record, Start
 from matrix.record.signature import signature, signature_of
 from matrix.record.startup_tests import identity_of_tests
 from matrix.record.stock import not_stock
@@ -55,12 +55,18 @@ def verdict_key(record: Record) -> str:
                     case.case,
                     case.outcome,
                     case.flags,
-                    [[start.start, start.counters] for start in case.starts],
+                    [_counted(start) for start in case.starts],
                 ]
                 for case in record.cases
             ],
         ]
     )
+
+
+def _counted(start: Start) -> list[object]:
+    """Return what a start counted, and each rank of it where there are several."""
+    ranks = [[rank.rank, rank.counters] for rank in start.ranks or ()]
+    return [start.start, start.counters, *([ranks] if ranks else [])]
 
 
 def _signed(case: Case) -> str | None:

@@ -34,7 +34,7 @@ from matrix.rules.expectations import (
     Expected,
     Nearest,
     Situation,
-    compare,
+    compare_ranks,
     in_order,
 )
 from matrix.rules.provisional import Provisional, provisional_of
@@ -440,10 +440,8 @@ def _differences(
     case: Case, expected: Mapping[StartKind, Mapping[str, Expected]]
 ) -> tuple[Difference, ...]:
     found: list[Difference] = []
-    for start, rules in expected.items():
-        seen = case.started(start)
-        if seen is not None:
-            found += compare(rules, seen.counters, start)
+    for seen in case.starts:
+        found += compare_ranks(expected.get(seen.start, {}), seen.counted, seen.start)
     return in_order(found)
 
 

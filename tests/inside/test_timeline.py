@@ -51,6 +51,23 @@ def test_a_claim_goes_back_no_further_than_the_beginning() -> None:
     assert timeline.parts() == {"jit": 3}
 
 
+def test_a_forked_process_has_no_seconds_of_its_parent() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    with timeline.span("engine"):
+        clock.now += 1
+        with timeline.span("device"):
+            clock.now += 2
+            timeline.forget()
+            clock.now += 4
+        clock.now += 8
+        with timeline.span("load"):
+            clock.now += 16
+    assert timeline.parts() == {"device": 4, "load": 16}
+    timeline.forget()
+    assert timeline.parts() == {}
+
+
 steps = st.lists(
     st.tuples(st.sampled_from(["enter", "leave", "pass", "claim"]), st.integers(0, 9)), max_size=30
 )

@@ -356,3 +356,24 @@ def test_a_run_of_the_baseline_tells_of_a_failure_only_where_the_case_applies() 
     for cases, cell in (((), "py311-torch211-vllm020"), ((gone,), None)):
         found = held(make(OLD, passed(), *cases), make(NEXT, passed(), failed("b")))
         assert [unknown.decides for unknown in found.unknown] == [cell]
+
+
+TWO = "tensor_parallel_startup[dense]"
+
+
+def test_a_case_of_two_gpus_is_not_missing_where_a_run_saw_one() -> None:
+    alone, both = passed(), passed(TWO)
+    found = held(make(OLD, alone), make(NEXT, alone, both))
+    assert reasons(found) == []
+    found = held(make(OLD, alone), make(NEXT, alone, failed(TWO)))
+    (why,) = reasons(found)
+    assert why.endswith("needs more GPUs than its run saw"), why
+    # What was known is lost, and that is said.
+    found = held(make(OLD, alone, both), make(NEXT, alone))
+    (why,) = reasons(found)
+    assert "needs more GPUs than its run saw" in why
+
+
+def test_a_case_of_two_gpus_that_was_not_asked_for_is_missing() -> None:
+    found = held(make(OLD, passed(), passed(TWO)), make(NEXT, passed(), deselected=1))
+    assert "was not asked for" in " ".join(reasons(found))

@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import re
@@ -16,9 +17,11 @@ from made import provenance
 from matrix.record.model import SCHEMA, Case, Outcome, Record, RecordError, Rung, RungResult
 from matrix.record.reader import parse, read
 from matrix.record.startup_tests import (
+    GPUS_NEEDED,
     STARTUP_TESTS_VERSION,
     StartupTests,
     StartupTestsError,
+    applies_by_gpus,
     identity_of_tests,
     load_startup_tests,
     parse_startup_tests,
@@ -220,3 +223,28 @@ def test_an_installed_copy_and_the_checkout_plan_alike(tmp_path: Path) -> None:
     content = json.loads(answers[0])
     assert content["tests_version"] == STARTUP_TESTS_VERSION
     assert not any("does not know" in cell["why"] for cell in content["cells"])
+
+
+def test_the_cases_that_need_several_gpus_are_those_that_are_marked_so() -> None:
+    marked: dict[str, int] = {}
+    for path in (ROOT / "tests/startup").glob("test_*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for mark in getattr(node, "decorator_list", ()):
+                if ast.unparse(mark).startswith("pytest.mark.gpus("):
+                    assert isinstance(node, ast.FunctionDef)
+                    marked[node.name.removeprefix("test_")] = ast.literal_eval(mark.args[0])
+    assert marked == GPUS_NEEDED
+
+
+def test_a_whole_record_lacks_a_case_of_several_gpus_because_it_saw_fewer() -> None:
+    two = "tensor_parallel_startup[moe]"
+    whole = record({"version": 23})
+    assert not applies_by_gpus(whole, two)
+    assert applies_by_gpus(whole, "small") and applies_by_gpus(replace(whole, deselected=1), two)
+    held = replace(whole, cases=(*whole.cases, Case(case=two, outcome=Outcome.PASSED)))
+    assert applies_by_gpus(held, two)
+
+
+def test_no_published_record_is_stale_for_the_cases_of_several_gpus() -> None:
+    tests = load_startup_tests()
+    assert not any(GPUS_NEEDED.keys() & {*change.cases} for change in tests.changes)

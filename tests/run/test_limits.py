@@ -14,15 +14,15 @@ from matrix.run.nvidia_probe import DriverAnswer
 _MEMINFO = "MemTotal: 16384000 kB\nMemAvailable: 8192000 kB\n"
 _SMI = """
 case "$*" in
-  *"-i 1"*) echo "GPU-bb22, NVIDIA H100, 81559, 80000" ;;
+  *"-i 1"*) echo "1, NVIDIA H100, 81559, 80000" ;;
   *"-i 7"*) echo "No devices were found"; exit 6 ;;
-  *) echo "GPU-aa11, NVIDIA H100, 81559, 1234"
-     echo "GPU-bb22, NVIDIA H100, 81559, 80000"
-     echo "GPU-cc33, NVIDIA GRID, [N/A], [N/A]" ;;
+  *) echo "0, NVIDIA H100, 81559, 1234"
+     echo "1, NVIDIA H100, 81559, 80000"
+     echo "2, NVIDIA GRID, [N/A], [N/A]" ;;
 esac
 """
-_AA = Gpu(device="GPU-aa11", name="NVIDIA H100", total_mib=81559, free_mib=1234)
-_BB = Gpu(device="GPU-bb22", name="NVIDIA H100", total_mib=81559, free_mib=80000)
+_AA = Gpu(device="0", name="NVIDIA H100", total_mib=81559, free_mib=1234)
+_BB = Gpu(device="1", name="NVIDIA H100", total_mib=81559, free_mib=80000)
 
 
 @pytest.fixture

@@ -52,7 +52,14 @@ jobs = st.builds(
     cases_at_once=st.none() | st.integers(1, 9),
     round=st.integers(1, 9),
     estimate=st.builds(JobEstimate, build_seconds=NUMBERS, run_seconds=st.floats(0, 1e6)),
-    demand=st.builds(Demand, cores=NUMBERS, memory_mib=NUMBERS, disk_mib=NUMBERS, gpu_mib=NUMBERS),
+    demand=st.builds(
+        Demand,
+        cores=NUMBERS,
+        memory_mib=NUMBERS,
+        disk_mib=NUMBERS,
+        gpu_mib=NUMBERS,
+        whole_gpus=st.booleans(),
+    ),
 )
 ends = st.builds(
     JobEnd,

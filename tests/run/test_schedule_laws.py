@@ -45,6 +45,7 @@ def _jobs(draw: st.DrawFn) -> tuple[Job, ...]:
                         disk_mib=draw(st.integers(0, 5)),
                         gpu_mib=draw(st.integers(1, 5)) if on_gpu else 0,
                         gpus=draw(st.sampled_from([1, 1, 2])),
+                        whole_gpus=draw(st.booleans()),
                     ),
                     build=Demand(cores=draw(st.integers(0, 2)), memory_mib=draw(st.integers(0, 3))),
                 )

@@ -13,7 +13,14 @@ from matrix.catalog.cells import Cell
 from matrix.run.environments import LINKED_MIB, WHOLE_MIB
 from matrix.run.machine import Gpu, Machine, lacks
 from matrix.run.nvidia import gpu_need_mib
-from matrix.run.selection_jobs import MEMORY_MIB, RUN_SECONDS, Asked, cases_by_cores, jobs_of
+from matrix.run.selection_jobs import (
+    MEMORY_MIB,
+    RUN_SECONDS,
+    Asked,
+    cases_by_cores,
+    gpus_of_a_cell,
+    jobs_of,
+)
 from matrix.verdict.plan import Wanted
 from plans import planned, record
 
@@ -78,6 +85,25 @@ def test_several_cells_fit_a_large_gpu_and_one_case_a_small_one() -> None:
     assert job.cases_at_once == 3
     assert jobs(here=machine(H200, cores=2), platform="cuda")[0].cases_at_once == 2
     assert jobs(here=machine(H200), platform="cuda", cases_at_once=8)[0].cases_at_once == 8
+
+
+def test_a_cell_on_two_gpus_takes_the_memory_of_its_cases_on_each() -> None:
+    two = machine(H200, H200)
+    full = replace(two, gpus=(two.gpus[0], replace(two.gpus[1], free_mib=900)))
+    for here in (machine(), machine(H200), machine(H200, T4), full):
+        assert gpus_of_a_cell(here) == 1
+    assert gpus_of_a_cell(two) == 2
+    (job, *_) = jobs(here=two, platform="cuda", gpus=2)
+    assert job.demand == replace(
+        jobs(here=two, platform="cuda")[0].demand, gpus=2, memory_mib=4 * MEMORY_MIB
+    )
+    (job, *_) = jobs(here=machine(H200, T4), platform="cuda", gpus=2)
+    assert (job.cases_at_once, job.demand.memory_mib) == (1, 2 * MEMORY_MIB)
+    (job, *_) = jobs(here=two, platform="cuda", gpus=2, whole_gpus=True)
+    assert job.demand.whole_gpus
+    for platform, gpus in (("cuda", 1), ("cpu", 2)):
+        (job, *_) = jobs(here=two, platform=platform, gpus=gpus, whole_gpus=True)
+        assert (job.demand.gpus, job.demand.whole_gpus) == (1, False)
 
 
 @given(gpus=st.lists(st.integers(2_500, 200_000), min_size=1, max_size=3), cores=st.integers(1, 64))

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from matrix.inside.isolation import run_forked
 from matrix.inside.journal import VARIABLE, Journal
 from matrix.inside.models import MODELS
 from matrix.inside.pytest_plugin import case_name
-from matrix.rules.expectations import Situation, compare
+from matrix.record.model import StartKind
+from matrix.rules.expectations import Difference, Situation, compare_ranks
 from matrix.rules.expectations_file import load_expectations
 from matrix.rules.provisional import DiffersFrom, LastRelease, SameAs, provisional_of
 
@@ -71,13 +72,13 @@ def startup(
     platform = os.environ["MATRIX_PLATFORM"]
     journal = Journal(os.environ.get(VARIABLE, fresh_vllm_cache / "journal"))
 
-    def run(name: str, **options: Any) -> None:
+    def run(name: str, *, ranks: int = 1, **options: Any) -> None:
         model = MODELS[name]
         source = config.getoption("--model-source")
         flags = vllm_compat.effective_flags()
         journal.write("model", model=name)
         journal.write("flags", flags=flags)
-        reason = starts.cannot_run(model, platform)
+        reason = starts.cannot_run(model, platform, ranks)
         if reason is not None:
             journal.write("not_applicable", reason=reason)
             pytest.skip(reason)
@@ -86,11 +87,12 @@ def startup(
             platform=platform,
             source=source,
             trust_remote_code=config.getoption("--trust-remote-code"),
+            ranks=ranks,
             **options,
         )
         observed = {
-            "cold": _cold(asked, vllm_runner, journal),
-            "warm": _warm(asked, vllm_runner, journal),
+            StartKind.COLD: _cold(asked, vllm_runner, journal),
+            StartKind.WARM: _warm(asked, vllm_runner, journal),
         }
         torch, vllm = vllm_compat.versions()
         _judge(
@@ -108,7 +110,11 @@ def startup(
     return run
 
 
-def _cold(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> dict[str, int]:
+_Counted = Mapping[int | None, Mapping[str, int]]
+"""What each rank of a start counted, by its number; by None where the start is one process."""
+
+
+def _cold(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> _Counted:
     journal.write("starting", start="cold")
     ended = run_forked(
         lambda: starts.observe(asked, runner),
@@ -120,11 +126,10 @@ def _cold(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> dic
         journal.failed("cold", ended)
         pytest.fail(f"the cold start {ended.reason}\n{ended.error or ''}", pytrace=False)
     journal.write("started", start="cold", **ended.value)
-    counted: dict[str, int] = ended.value["counters"]
-    return counted
+    return _counted(ended.value)
 
 
-def _warm(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> dict[str, int]:
+def _warm(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> _Counted:
     journal.write("starting", start="warm")
     try:
         value = starts.observe(asked, runner)
@@ -132,29 +137,35 @@ def _warm(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> dic
         journal.write("failed", start="warm", failure=traceback.format_exc())
         raise
     journal.write("started", start="warm", **value)
-    counted: dict[str, int] = value["counters"]
-    return counted
+    return _counted(value)
 
 
-def _judge(situation: Situation, observed: dict[str, dict[str, int]], journal: Journal) -> None:
+def _counted(value: Mapping[str, Any]) -> _Counted:
+    if "ranks" not in value:
+        return {None: value["counters"]}
+    return {rank["rank"]: rank["counters"] for rank in value["ranks"]}
+
+
+def _judge(situation: Situation, observed: dict[StartKind, _Counted], journal: Journal) -> None:
     expectations = load_expectations()
     expected = {start: expectations.expect(situation, start) for start in observed}
     nearest = {start: expectations.nearest(situation, start) for start in observed}
     differences = [
         difference
         for start, counted in observed.items()
-        for difference in compare(expected[start], counted, start)
+        for difference in compare_ranks(expected[start], counted, start)
     ]
     if differences:
         lines = [
-            f"{difference.start} {difference.counter}: expected {difference.expected},"
-            f" observed {difference.observed} (rule {difference.rule})"
+            f"{difference.start} {difference.counter}{_of_rank(difference)}: expected"
+            f" {difference.expected}, observed {difference.observed} (rule {difference.rule})"
             for difference in differences
         ]
         journal.write("differs", differences=lines)
         pytest.fail("counts differ\n" + "\n".join(lines), pytrace=False)
     reasons = []
-    if provisional := provisional_of(nearest, observed):
+    first = {start: next(iter(counted.values())) for start, counted in observed.items()}
+    if provisional := provisional_of(nearest, first):
         reasons.append(f"provisional: {_compared(provisional.comparison)}")
     missing = [start for start in observed if not expected[start] and not nearest[start]]
     if missing:
@@ -163,6 +174,10 @@ def _judge(situation: Situation, observed: dict[str, dict[str, int]], journal: J
         reason = "; ".join(reasons)
         journal.write("untested", reason=reason)
         pytest.skip(f"untested: {reason}")
+
+
+def _of_rank(difference: Difference) -> str:
+    return "" if difference.rank is None else f" of rank {difference.rank}"
 
 
 def _compared(found: SameAs | DiffersFrom) -> str:

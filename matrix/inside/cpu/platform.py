@@ -100,19 +100,19 @@ class CompilingCpuPlatform(Platform):
 
     @classmethod
     def get_device_communicator_cls(cls) -> str:
-        """Name the base communicator: a cell has one rank and sends nothing."""
+        """Name the base communicator, which sends over gloo what several ranks have to send."""
         return (
             "vllm.distributed.device_communicators.base_device_communicator.DeviceCommunicatorBase"
         )
 
     @classmethod
     def check_and_update_config(cls, vllm_config: "VllmConfig") -> None:
-        """Fit the configuration to one process on a CPU; the compilation mode stays as asked."""
+        """Fit the configuration to a process a rank on a CPU; the compilation mode stays."""
         install_opaque_operators()
         parallel = vllm_config.parallel_config
         if parallel.worker_cls == "auto":
             parallel.worker_cls = "matrix.inside.cpu.worker.CpuWorker"
-        parallel.distributed_executor_backend = "uni"
+        parallel.distributed_executor_backend = "mp" if parallel.world_size > 1 else "uni"
         parallel.disable_custom_all_reduce = True
         if vllm_config.model_config is not None:
             vllm_config.model_config.disable_cascade_attn = True

@@ -1,4 +1,4 @@
-"""The worker and the model runner: one process, gloo, no memory profiling, no CUDA operators."""
+"""The worker and the model runner: gloo, no memory profiling, no CUDA operators."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -43,7 +43,7 @@ class CpuWorker(Worker):
     """Loads the model and runs vLLM's own profile run once, which is what compiles the model."""
 
     def init_device(self) -> None:
-        """Join a group of one over gloo and build the model runner."""
+        """Join the group of the ranks over gloo and build the model runner."""
         self.device = torch.device("cpu")
         os.environ["VLLM_DIST_IDENT"] = self.distributed_init_method.split(":")[-1]
         init_worker_distributed_environment(

@@ -65,6 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and the hooks of the session."""
     config.addinivalue_line("markers", "isolated: run this test in a forked child")
+    config.addinivalue_line("markers", "gpus(count): this case needs so many GPUs")
     if config.getoption("usepdb"):
         raise pytest.UsageError("--pdb cannot reach into a forked child; use breakpoints and logs")
     if config.getoption("setuponly", default=False) or config.getoption("setupplan", default=False):

@@ -10,6 +10,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Generator, Sequence
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -28,6 +29,7 @@ from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.inside.pytest_plugin.selection import (
     NamedTests,
     case_name,
+    gpus_of,
     is_isolated,
     startup_folder,
 )
@@ -58,6 +60,8 @@ class SessionHooks:
         self._begun: set[pytest.Item] = set()
         self._sigterm: Any = None
         self._named: list[NamedTests] = []
+        self._left_out: list[pytest.Item] = []
+        self._too_few: dict[int, str | None] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionstart(self) -> Generator[None, Any, Any]:
@@ -95,13 +99,25 @@ class SessionHooks:
             self._named = named
             self._config.args = [str(folder)]
 
-    @pytest.hookimpl(tryfirst=True)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
         self, session: pytest.Session, items: list[pytest.Item]
-    ) -> None:
-        """Deselect what the command line did not name."""
-        if not self._named:
-            return
+    ) -> Generator[None, Any, Any]:
+        """Deselect what the command line did not name, and leave out what needs more GPUs.
+
+        A run that is asked for nothing else has those cases, and its record says why they do not
+        apply. Other runs are whole without them.
+        """
+        if self._named:
+            self._deselect_unnamed(session, items)
+        result = yield
+        kept = [item for item in items if self._too_few_gpus(item) is None]
+        if any(map(is_isolated, kept)):
+            self._left_out = [item for item in items if item not in kept]
+            items[:] = kept
+        return result
+
+    def _deselect_unnamed(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         for tests in self._named:
             if not session.testsfailed and not any(map(tests.holds, items)):
                 raise pytest.UsageError(f"not found: {tests.text}")
@@ -111,9 +127,17 @@ class SessionHooks:
             self._config.hook.pytest_deselected(items=others)
             items[:] = kept
 
+    def _too_few_gpus(self, item: pytest.Item) -> str | None:
+        """Return why the test cannot have its GPUs here, or None."""
+        wanted = gpus_of(item)
+        if wanted not in self._too_few:
+            self._too_few[wanted] = gpus.too_few(wanted, self._platform)
+        return self._too_few[wanted]
+
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        """Count the cases that are not to run."""
-        self._record.deselect(sum(map(is_isolated, items)))
+        """Count the cases that are not to run, but for those that could not."""
+        apply = [item for item in items if self._too_few_gpus(item) is None]
+        self._record.deselect(sum(map(is_isolated, apply)))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Refuse two cases of one name, and decide how many run side by side."""
@@ -127,11 +151,14 @@ class SessionHooks:
             names[name] = item.nodeid
         self._progress.width = min(40, max(map(len, names), default=0))
         if names and not self._config.getoption("collectonly"):
-            self._jobs = self._jobs_for(len(names))
+            self._jobs = self._jobs_for(len(names), max(map(gpus_of, session.items)))
             self._record.select(len(names))
             self._record.add_provenance({"jobs": self._jobs})
+        for item in self._left_out:
+            name, why = case_name(item.name), self._too_few_gpus(item)
+            self._progress.line(f"{name}  not applicable: {why}")
 
-    def _jobs_for(self, cases: int) -> int:
+    def _jobs_for(self, cases: int, gpu_count: int) -> int:
         asked, on_gpu = self._config.getoption("--jobs"), self._platform == "cuda"
         bounded = True
         if on_gpu and asked != 1:
@@ -143,7 +170,7 @@ class SessionHooks:
             cases,
             cores=available_cores(),
             bounded=bounded,
-            free_mib=gpus.free_mib,
+            free_mib=partial(gpus.free_mib, gpu_count),
         )
 
     @pytest.hookimpl(wrapper=True)

@@ -24,6 +24,12 @@ def is_isolated(item: pytest.Item) -> bool:
     return inside or item.get_closest_marker("isolated") is not None
 
 
+def gpus_of(item: pytest.Item) -> int:
+    """Return how many GPUs the test needs: what its mark `gpus` says, else 1."""
+    mark = item.get_closest_marker("gpus")
+    return 1 if mark is None else int(mark.args[0])
+
+
 def startup_folder(path: Path) -> Path | None:
     """Return the folder tests/startup that holds the path, or is it."""
     folders = (path, *path.parents)

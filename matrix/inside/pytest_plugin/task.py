@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from matrix._util.shared_memory import sweep_shared
 from matrix.inside import journal
 from matrix.inside.ended import Ended, read_tail, tail
 from matrix.inside.machine_faults import KernelLog
@@ -19,7 +20,7 @@ from matrix.inside.ports import CasePorts
 from matrix.inside.pytest_plugin.progress import ProgressLine
 from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.inside.pytest_plugin.reports import run_and_report
-from matrix.inside.pytest_plugin.selection import case_name
+from matrix.inside.pytest_plugin.selection import case_name, gpus_of
 
 
 class CaseTask:
@@ -40,6 +41,7 @@ class CaseTask:
         self.line = line
         self.kernel = kernel
         self.began = time.monotonic()
+        self._since = time.time() - 1.0  # of files, whose times are rounded
         self._record = record
         self._ports = CasePorts()
         self._temporary = tempfile.TemporaryDirectory(prefix="matrix-", ignore_cleanup_errors=True)
@@ -99,9 +101,11 @@ class CaseTask:
         return replace(ended, output=output)
 
     def close(self) -> None:
-        """Remove the folder and give the ports back."""
+        """Remove the folder, and what ranks that were killed left; give the ports back."""
         self._ports.close()
         self._temporary.cleanup()
+        if gpus_of(self.item) > 1:
+            sweep_shared(self._since)
 
 
 def _make_base_temp(config: pytest.Config) -> None:

@@ -153,8 +153,18 @@ def _more(count: int) -> str:
     return f" and {count} more" if count else ""
 
 
+_PLAIN_MISSING = {
+    MissingCode.TOO_FEW_GPUS: "needs more GPUs than its run saw",
+    MissingCode.NOT_IN_RECORD: "is not a case of the record",
+    MissingCode.NOT_FINISHED: "did not finish",
+    MissingCode.NO_CASES: "holds no case",
+}
+
+
 def missing_phrase(missing: MissingAnswer) -> str:
     """Return why a run has no answer, to stand after the name of its side."""
+    if (plain := _PLAIN_MISSING.get(missing.code)) is not None:
+        return plain
     match missing.code:
         case MissingCode.NOT_APPLICABLE:
             return f"does not apply: {reason_words(missing.detail)}"
@@ -162,15 +172,9 @@ def missing_phrase(missing: MissingAnswer) -> str:
             return f"has no answer: {reason_words(missing.detail)}"
         case MissingCode.NOT_SELECTED:
             return f"was not asked for: the record holds {_held(missing)}"
-        case MissingCode.NOT_IN_RECORD:
-            return "is not a case of the record"
         case MissingCode.ENDED_EARLY:
             return f"ended early: {reason_words(missing.detail)}"
-        case MissingCode.NOT_FINISHED:
-            return "did not finish"
-        case MissingCode.NO_CASES:
-            return "holds no case"
-        case MissingCode.PARTIAL:
+        case _:
             return f"holds {_held(missing)}"
 
 
