@@ -40,9 +40,10 @@ def free_mib(count: int = 1) -> int | None:
 
 
 def too_few(wanted: int, platform: str) -> str | None:
-    """Return why a start cannot have so many GPUs to itself here, or None.
+    """Return why a start cannot be on so many GPUs here, or None.
 
-    CUDA sees one slice of a GPU at most.
+    CUDA sees one slice of a GPU at most. A start takes the same share of each of its GPUs, so they
+    are to be of one kind.
     """
     if wanted < 2:
         return None
@@ -53,9 +54,13 @@ def too_few(wanted: int, platform: str) -> str | None:
     else:
         asked = os.environ.get(CPU_RANKS, "")
         visible = int(asked) if asked.isdecimal() else 0
-    if visible >= wanted:
-        return None
     needed = "two" if wanted == 2 else str(wanted)
+    if visible >= wanted:
+        chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        kinds = smi_query(chosen, "name", "memory.total") if platform == "cuda" else []
+        if len(set(kinds)) < 2:
+            return None
+        return f"needs {needed} GPUs of one kind; those that are visible are of several"
     return f"needs {needed} GPUs; {_COUNTED.get(visible, f'{visible} are')} visible"
 
 

@@ -154,7 +154,25 @@ def test_what_a_case_of_two_gpus_needs(
     if isinstance(visible, str):
         monkeypatch.setenv(gpus.CPU_RANKS, visible)
     monkeypatch.setattr(gpus, "visible_gpus", lambda _: visible)
+    monkeypatch.setattr(gpus, "smi_query", lambda *_: ["NVIDIA H200, 143771"] * 2)
     assert gpus.too_few(wanted, platform) == why
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (["NVIDIA H200, 143771", "Tesla T4, 15360"], "of one kind; those that are visible are of"),
+        (["NVIDIA A100, 40960", "NVIDIA A100, 81920"], "of one kind; those that are visible are"),
+        ([], None),
+    ],
+)
+def test_gpus_of_several_kinds_are_not_two(
+    monkeypatch: pytest.MonkeyPatch, said: list[str], why: str | None
+) -> None:
+    monkeypatch.setattr(gpus, "visible_gpus", lambda _: ("GPU 0", "GPU 1"))
+    monkeypatch.setattr(gpus, "smi_query", lambda *_: said)
+    found = gpus.too_few(2, "cuda")
+    assert found is why if why is None else why in str(found)
 
 
 def test_a_release_whose_workers_cannot_be_asked_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
