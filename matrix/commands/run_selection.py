@@ -137,7 +137,7 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
     asked = Asked(
         disk_mib=partial(needs_mib, linked=site.linked()),
         gpus=options.cell_gpus or (1 if site.elsewhere else gpus_of_a_cell(site.most)),
-        whole_gpus=site.elsewhere,
+        whole_gpus=site.elsewhere is not None,
         pytest_args=tuple(options.pytest_args),
         cases_at_once=_cases_at_once(options.jobs, platform, site.most),
     )

@@ -364,8 +364,8 @@ def outcome(run: CellRun, name: str | None) -> CaseOutcome:
         if case.case == name:
             return replace(_case_outcome(case, verdict), flags={**record.flags, **case.flags})
     if name is not None and not applies_by_gpus(record, name):
-        missing = MissingAnswer(code=MissingCode.TOO_FEW_GPUS)
-        return CaseOutcome(state=CaseState.NOT_APPLICABLE, missing=missing)
+        too_few = MissingAnswer(code=MissingCode.TOO_FEW_GPUS)
+        return CaseOutcome(state=CaseState.NOT_APPLICABLE, missing=too_few)
     whole_run = run_outcome(run)
     if whole_run.state is CaseState.FAILED:
         return whole_run

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,10 +61,8 @@ class Engine:
         assert method == "matrix_observed"
         found = []
         for rank, saved in reversed(list(enumerate(self._saved))):
-            ended = run_forked(
-                lambda rank=rank, saved=saved: worker(rank, saved, compiled_before=self._before),
-                timeout=60,
-            )
+            asked = partial(worker, rank, saved, compiled_before=self._before)
+            ended = run_forked(asked, timeout=60)
             assert ended.kind == "returned", ended
             found.append(ended.value)
         return found

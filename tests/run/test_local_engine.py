@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
 from matrix.catalog.releases_file import load_releases
@@ -28,8 +29,8 @@ GPUS = tuple(
 HERE = Machine(name="here", cores=8, memory_mib=64_000, disk_mib=1000, gpus=GPUS)
 
 
-def job(name: str, *, platform: str = "cpu", **demand: int) -> Job:
-    takes = {"cores": 1, "memory_mib": 100, "disk_mib": 400, **demand}
+def job(name: str, *, platform: str = "cpu", **demand: Any) -> Job:
+    takes: dict[str, Any] = {"cores": 1, "memory_mib": 100, "disk_mib": 400, **demand}
     return Job(
         cell=load_releases().resolve(name),
         environment=name,

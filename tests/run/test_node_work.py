@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ NUMBERS = st.integers(0, 10**6)
 GPU = Gpu(device="GPU-1", name="NVIDIA H200", total_mib=143_000, free_mib=140_000)
 
 
-def job(name: str = TORCH210, platform: str = "cpu", **demand: int) -> Job:
+def job(name: str = TORCH210, platform: str = "cpu", **demand: Any) -> Job:
     return Job(
         cell=load_releases().resolve(name),
         environment=name,

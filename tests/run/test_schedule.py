@@ -19,7 +19,7 @@ _HERE = Machine(name="a", cores=2, memory_mib=100, disk_mib=100)
 _THERE = replace(_HERE, name="b")
 
 
-def job(name: str, seconds: float = 100, *, round_: int = 1, **demand: int) -> Job:
+def job(name: str, seconds: float = 100, *, round_: int = 1, **demand: Any) -> Job:
     return Job(
         cell=Cell("3.11", "2.10.0", "0.19.1"),
         environment=name,
