@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matrix._util.gc import gc_paused
 from matrix.commands import arguments, context
+from matrix.errors import MatrixError
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix watch`."""
     watch = commands.add_parser(
         "watch",
-        help="say what fails or drifts newly, still, or no longer since the last time",
+        help="say which failures and drifts are new, still there or gone since the last time",
         epilog="The first time notes what is there; only what comes after it is a regression."
         " GitHub: also the outputs regressed, open and asked of the step. Exit status: 0, or 2"
         " where a record, a folder or the state is bad.",
@@ -47,6 +48,7 @@ def _watch(options: argparse.Namespace) -> int:
     from matrix.report import ci_issue
     from matrix.report.ci_services import hand_over
 
+    _check_state(options.state, options.folders or map(Path, arguments.DEFAULT_FOLDERS))
     before = read_table_watch(options.state)
     table, status = context.read_some(options, load_releases())
     delta = follow_table(before, table)
@@ -62,6 +64,13 @@ def _watch(options: argparse.Namespace) -> int:
     print(ci_issue.line(delta), end="")
     hand_over(ci_issue.outputs(delta), os.environ)
     return status
+
+
+def _check_state(state: Path, places: Iterable[Path | str]) -> None:
+    """Raise MatrixError for a state that every reader of records would take for one."""
+    for place in places:
+        if isinstance(place, Path) and state.resolve().is_relative_to(place.resolve()):
+            raise MatrixError(f"--state {state}: is in {place}, among records; keep it outside")
 
 
 def _run_address(environ: Mapping[str, str]) -> str | None:

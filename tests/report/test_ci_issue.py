@@ -205,3 +205,12 @@ def test_a_damaged_state_ends_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "table.json").unlink()
     os.mkfifo(tmp_path / "table.json")
     assert matrix(tmp_path, "watch", "--state", "table.json").returncode == 2
+
+
+@pytest.mark.parametrize("named", [(), ("records",), ("elsewhere", "records/cpu/../cpu")])
+def test_a_state_among_the_records_is_refused(tmp_path: Path, named: tuple[str, ...]) -> None:
+    """It would be a bad record for whoever reads that folder next."""
+    (tmp_path / "records" / "cpu").mkdir(parents=True)
+    ended = matrix(tmp_path, "watch", *named, "--state", "records/cpu/table.json")
+    assert ended.returncode == 2 and "among records; keep it outside" in ended.stderr
+    assert not (tmp_path / "records" / "cpu" / "table.json").exists()
