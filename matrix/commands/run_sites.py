@@ -14,7 +14,7 @@ from matrix._util.text import listed, plural
 from matrix.errors import MatrixError
 from matrix.report.run_progress import lacks_words
 from matrix.run.engine import Engine
-from matrix.run.environments import FOLDER, Environments, uv_cache
+from matrix.run.environments import Environments, tox_folder, uv_cache
 from matrix.run.here import Hardware, common
 from matrix.run.job import Job
 from matrix.run.limits import Limits, machine_here
@@ -123,8 +123,8 @@ class _Here:
         self, *, root: Path, tox: Sequence[str], limits: Limits, disk_mib: int | None
     ) -> None:
         self._root, self._tox, self._disk = root, tox, disk_mib
-        self._environments = Environments(folder=root / FOLDER, cache=uv_cache())
-        self.most = machine_here(root / FOLDER, limits)
+        self._environments = Environments(folder=tox_folder(root), cache=uv_cache(), root=root)
+        self.most = machine_here(self._environments.folder, limits)
 
     def linked(self) -> frozenset[tuple[str, str]]:
         return self._environments.linked()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from matrix._util.process import processes
 from matrix.catalog.cells import Cell, CellError, factors
 from matrix.errors import MatrixError
+from matrix.run.rerun import WORK_DIR, outer_environ
 from matrix.run.task import Present
 
 FOLDER = ".tox"
@@ -35,10 +36,14 @@ class EnvironmentsError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class Environments:
-    """The environments in a folder of tox, and the cache from which uv links their files."""
+    """The environments in a folder of tox, and the cache from which uv links their files.
+
+    `root` is the checkout whose they are; None where the folder lies in it.
+    """
 
     folder: Path
     cache: Path
+    root: Path | None = None
 
     def cells(self) -> frozenset[str]:
         """Return the names of the environments of cells that are there."""
@@ -107,13 +112,19 @@ class Environments:
         """Return the environments that a process of this machine works in, or makes."""
         head = f"{self.folder}{os.sep}"
         found = set()
-        home = self.folder.parent.resolve()
+        home = (self.root or self.folder.parent).resolve()
         for words, at in _command_lines():
             inside = (word[len(head) :] for word in words if word.startswith(head))
             found |= {word.partition(os.sep)[0] for word in inside}
-            if at == home and any(Path(word).name == "tox" for word in words):
+            makes = at == home or str(self.folder) in words  # the value of --workdir
+            if makes and any(Path(word).name == "tox" for word in words):
                 found |= {name for word in words for name in word.split(",")}
         return frozenset(found)
+
+
+def tox_folder(root: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where tox makes the environments of a checkout when this process starts it."""
+    return root / outer_environ(environ).get(WORK_DIR, FOLDER)
 
 
 def uv_cache() -> Path:

@@ -22,6 +22,7 @@ from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answers
 from matrix.record.model import Platform, Record
+from matrix.run.rerun import WORK_DIR
 from matrix.verdict.run_key import Packages, RunKey, WheelFile, driver_release
 
 _DISTRIBUTION = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(?:-py[0-9.]+)?\.(?:dist|egg)-info")
@@ -122,7 +123,7 @@ class ThisMachine:
         """The folder of tox's environments; None where no checkout is."""
         if self._elsewhere is not None or not (self._root / "tox.ini").is_file():
             return None
-        named = self._environ.get("TOX_WORK_DIR")
+        named = self._environ.get(WORK_DIR)
         return Path(named) if named else self._root / ".tox"
 
     @cached_property

@@ -22,6 +22,10 @@ RECORDS = "records"
 """The folder in which a run leaves its record, below that of tox.ini."""
 
 
+WORK_DIR = "TOX_WORK_DIR"
+"""The environment variable with the folder of tox's environments, in the place of `.tox`."""
+
+
 class RerunError(MatrixError):
     """Runs that cannot be started: tox or tox.ini is missing."""
 
@@ -132,12 +136,15 @@ def records_in(folder: Path, name: str) -> set[tuple[str, int, int]]:
     return found
 
 
-def outer_environ() -> dict[str, str]:
-    """Return the environment variables without those of tox.
+def outer_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment variables without those of tox, but for a person's own TOX_WORK_DIR.
 
     Within an environment of tox they name that one, and the inner tox would take them over.
     """
-    return {key: value for key, value in os.environ.items() if not key.startswith("TOX_")}
+    kept = () if "TOX_ENV_NAME" in environ else (WORK_DIR,)
+    return {
+        key: value for key, value in environ.items() if not key.startswith("TOX_") or key in kept
+    }
 
 
 def _status(line: Sequence[str], root: Path, own: Mapping[str, str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from matrix.run.environments import (
     Environments,
     EnvironmentsError,
     needs_mib,
+    tox_folder,
 )
 from matrix.run.installing import Installing
+from matrix.run.rerun import outer_environ
 from matrix.run.task import Present
 from waiting import wait_for
 
@@ -86,6 +89,45 @@ def test_an_environment_in_use_stays(found: Environments, tmp_path: Path, by_tox
         user.kill()
     assert folder.is_dir()
     found.remove(NAME)
+
+
+def test_an_environment_that_tox_makes_in_a_folder_that_it_is_given_stays(
+    found: Environments, tmp_path: Path
+) -> None:
+    """On a node tox works in a copy of the checkout; with TOX_WORK_DIR in the checkout itself."""
+    make(found)
+    (tmp_path / "script").mkdir()
+    script = tmp_path / "script/tox"
+    script.write_text("import time; print('up', flush=True); time.sleep(60)")
+    line = [sys.executable, str(script), "-e", NAME]
+    checkout = replace(found, root=tmp_path / "script")
+    for more, at, seen in (
+        (["--workdir", str(found.folder)], tmp_path / "uv", found),
+        ([], tmp_path / "script", checkout),
+    ):
+        at.mkdir(exist_ok=True)
+        with subprocess.Popen([*line, *more], stdout=subprocess.PIPE, cwd=at) as user:
+            assert user.stdout is not None and user.stdout.readline()
+            assert seen.in_use(NAME)
+            user.kill()
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({}, ".tox"),
+        ({"TOX_WORK_DIR": "work"}, "work"),
+        ({"TOX_WORK_DIR": "/large/work", "TOX_SKIP_ENV": "x"}, "/large/work"),
+        ({"TOX_WORK_DIR": "/large/work", "TOX_ENV_NAME": "unit"}, ".tox"),
+    ],
+)
+def test_environments_are_where_a_person_has_tox_make_them(
+    tmp_path: Path, environ: dict[str, str], folder: str
+) -> None:
+    """Within an environment of tox the variable is that environment's."""
+    assert tox_folder(tmp_path, environ) == tmp_path / folder
+    kept = {"A": "1", **({"TOX_WORK_DIR": folder} if folder != ".tox" else {})}
+    assert outer_environ({"A": "1", **environ}) == kept
 
 
 def test_one_that_cannot_be_removed_is_named(found: Environments) -> None:

@@ -25,6 +25,7 @@ from matrix.record.reader import read
 from matrix.run.candidates.options import CellNotRun, NotRunError, RunCell, RunOptions
 from matrix.run.candidates.turns import TurnLog, take_turns
 from matrix.run.engine import INTERRUPT
+from matrix.run.environments import tox_folder
 from matrix.run.rerun import RECORDS, Rerun, RerunError, command, outer_environ, records_of, tox_of
 
 _LOGS = "logs"
@@ -194,7 +195,7 @@ class ToxRuns:
 
     def has_environment(self, name: str) -> bool:
         """Return whether the environment of that name was made already."""
-        return (self.root / ".tox" / name).is_dir()
+        return (tox_folder(self.root) / name).is_dir()
 
     def add_round(self, platform: Platform, baseline: Path, candidate: Path) -> None:
         """Note that these two records are a round."""
