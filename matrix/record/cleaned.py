@@ -38,6 +38,11 @@ def clean_record(record: Record, root: Path) -> Record:
         rungs=tuple(clean_rung(rung, root) for rung in record.rungs),
         cases=tuple(clean_case(case, root) for case in record.cases),
         jit=record.jit and clean_jit(record.jit, root),
+        departures=record.departures
+        and tuple(
+            replace(departure, required=scrub(departure.required, root))
+            for departure in record.departures
+        ),
         origins=origins,
         defaults=clean_defaults(record.defaults, root),
     )
