@@ -40,6 +40,7 @@ Tell = Callable[[str], bool]
 """Takes a stage as text, and returns whether the run is to stop."""
 
 _EVERY = 1.0  # seconds between two stages that are told
+_ENDS = 60.0  # seconds for what a killed run left at work: tox gives a cell 30
 _LOG_LIMIT = 4 << 20  # bytes of a log that go back
 _FILE_LIMIT = 64 << 20
 _UV = 30.0  # seconds for uv to look for Pythons
@@ -182,6 +183,8 @@ def carry_out(order: Order, tell: Tell, root: Path) -> Left:
     if task.gpus and os.environ.get(_GPUS):
         task = replace(task, gpus=tuple(os.environ[_GPUS].split(",")))
     environments = _environments()
+    if not _is_free(environments, task.environment, tell):
+        return Left(finish=Finish(works=False, detail="its environment is in use there"), files={})
     with Scratch("node") as folder:
         records = folder / "records"
         state = RunState.begin(Begun(records=str(records)), order.jobs)
@@ -205,6 +208,20 @@ def carry_out(order: Order, tell: Tell, root: Path) -> Left:
         finally:
             state.close()
         return _left(alone.finish or Finish(works=False), records)
+
+
+def _is_free(environments: Environments, name: str, tell: Tell) -> bool:
+    """Wait until nobody uses an environment here; False where the run is to stop before that.
+
+    A run that was killed may be at its end there. What still goes on after `_ENDS` seconds does not
+    hinder: it is a run in an environment that is whole.
+    """
+    until = time.monotonic() + _ENDS
+    while environments.in_use(name) and time.monotonic() < until:
+        if tell(stage_text(None)):
+            return False
+        time.sleep(_EVERY)
+    return True
 
 
 def _environments() -> Environments:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from matrix.record.model import StartKind
 from matrix.record.reader import read
 from matrix.run import node_work
 from matrix.run.cluster import Node, short
+from matrix.run.environments import Environments
 from matrix.run.job import Job, JobEstimate
 from matrix.run.machine import Demand, Gpu, Machine
 from matrix.run.node_work import Left, NodeInventory, Order
@@ -160,14 +162,12 @@ def test_two_gpus_are_whole_ones() -> None:
     assert gpu_share(task(both, gpus=("GPU-1", "GPU-2")), node(GPU)) == {"num_gpus": 2}
 
 
-def carried_out(fake: FakeTox, kind: TaskKind, stops: bool = False) -> Left:
+def carried_out(
+    fake: FakeTox, kind: TaskKind, stops: Callable[[Stage | None], bool] = lambda _: False
+) -> Left:
     of = job()
     order = Order(task=task(of, kind), jobs=(of,), tox=tuple(fake.command))
-
-    def tell(stage: str) -> bool:
-        return stops and node_work.stage_from(stage) is not None
-
-    return node_work.carry_out(order, tell, fake.here)
+    return node_work.carry_out(order, lambda text: stops(node_work.stage_from(text)), fake.here)
 
 
 def test_a_node_makes_an_environment_and_leaves_a_record(fake_tox: FakeTox) -> None:
@@ -184,9 +184,26 @@ def test_a_node_makes_an_environment_and_leaves_a_record(fake_tox: FakeTox) -> N
 
 def test_a_run_that_is_to_stop_leaves_the_record_of_its_cell(fake_tox: FakeTox) -> None:
     fake_tox.told(vllm019={"run": "hangs"})
-    left = carried_out(fake_tox, TaskKind.RUN, stops=True)
+    left = carried_out(fake_tox, TaskKind.RUN, lambda stage: stage is not None)
     (name,) = left.finish.records.values()
     assert b"stopped by SIGINT" in left.files[name]
+
+
+def test_what_a_killed_run_left_in_an_environment_ends_before(
+    fake_tox: FakeTox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else two of tox would make one environment."""
+    monkeypatch.setattr(node_work, "_EVERY", 0.0)
+    answers = [True, True, False]
+    monkeypatch.setattr(Environments, "in_use", lambda *_: answers.pop(0))
+    assert carried_out(fake_tox, TaskKind.BUILD).finish.works
+    assert answers == [] and fake_tox.shown() == [f"make {TORCH210}"]
+    monkeypatch.setattr(Environments, "in_use", lambda *_: True)
+    left = carried_out(fake_tox, TaskKind.BUILD, lambda stage: True)
+    assert left.finish.detail == "its environment is in use there" and not left.finish.works
+    assert fake_tox.shown() == [f"make {TORCH210}"]
+    monkeypatch.setattr(node_work, "_ENDS", 0.0)
+    assert carried_out(fake_tox, TaskKind.BUILD).finish.works
 
 
 def test_ray_is_imported_only_by_who_has_a_cluster() -> None:
