@@ -6,8 +6,10 @@ that is damaged is refused.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -21,7 +23,6 @@ from matrix.record.reader import read
 from matrix.record.running import is_running
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Lack, Resource
-from matrix.run.rerun import records_in
 from matrix.run.run_state import JOURNAL, SCHEMA, Begun, Happened, RunEvent, RunStateError
 from matrix.store.layout import RUNS
 
@@ -149,27 +150,30 @@ def done_records(past: Past) -> dict[str, Path]:
         end = past.ends.get(job.key)
         if end is not None and end.record is not None:
             path = records / job.platform / Path(end.record).name
-            if _stands(
-                path, whole=_is_whole(job)
-            ):  # a node's clock may be behind, so its time does not count
+            # The clock of a node may be behind, so the time of the record does not count.
+            if _stands(path, whole=_is_whole(job)):
                 found[job.key] = path
     taken = set(found.values())
-    left: dict[tuple[str, str], list[Path]] = {}
+    platforms = {job.platform for job in past.jobs}
+    left = {platform: _by_cell(records / platform) for platform in platforms}
     for job in sorted(past.jobs, key=lambda job: job.round):
-        place = (job.platform, job.environment)
-        if job.key in found:
-            continue
-        if place not in left:
-            folder = records / job.platform
-            names = sorted(name for name, *_ in records_in(folder, job.environment))
-            left[place] = [
-                path
-                for name in names
-                if (path := folder / name) not in taken
-                and _stands(path, since, whole=_is_whole(job))
-            ]
-        if left[place]:
-            found[job.key] = left[place].pop(0)
+        paths = left[job.platform].get(job.environment, [])
+        while job.key not in found and paths:
+            path = paths.pop(0)
+            if path not in taken and _stands(path, since, whole=_is_whole(job)):
+                found[job.key] = path
+    return found
+
+
+def _by_cell(folder: Path) -> dict[str, list[Path]]:
+    """Return the records of a folder by their cells, oldest first; none where there is no folder.
+
+    It may have a million, so it is listed once.
+    """
+    found: dict[str, list[Path]] = {}
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for name in sorted(entry.name for entry in entries if entry.name.endswith(".json")):
+            found.setdefault(name.partition(".")[0], []).append(folder / name)
     return found
 
 
