@@ -21,6 +21,7 @@ from pathlib import Path
 
 from fake_tox import ROOT, TORCH210, FakeTox
 from matrix.catalog.releases_file import load_releases
+from matrix.record.model import Platform
 from matrix.run.cluster import joined, nodes_of
 from matrix.run.engine import Engine
 from matrix.run.environments import Environments
@@ -44,7 +45,7 @@ def jobs_of(count: int) -> list[Job]:
     job = Job(
         cell=load_releases().resolve(TORCH210),
         environment=TORCH210,
-        platform="cpu",
+        platform=Platform.CPU,
         estimate=JobEstimate(build_seconds=1, run_seconds=1),
         demand=Demand(cores=1, memory_mib=10, disk_mib=10),
     )

@@ -7,7 +7,7 @@ from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, FlagDifference, MissingRun
 from matrix.attribution.symptoms import Symptom, SymptomKind
 from matrix.catalog.cells import Cell
-from matrix.record.model import Platform, Rung
+from matrix.record.model import Platform, Rung, StartKind
 from matrix.report.attribution.sentences import sentence
 from matrix.verdict.reasons import Recorded
 
@@ -18,7 +18,7 @@ FAILURE = Symptom(
     signature="KeyError: None",
     reason=Recorded(text="KeyError: None"),
 )
-COUNT = Symptom(kind=SymptomKind.DRIFTS, key=("warm", SAVED), observed=3, wanted=0)
+COUNT = Symptom(kind=SymptomKind.DRIFTS, key=(StartKind.WARM, SAVED), observed=3, wanted=0)
 SINCE = reasons.Boundary(low="2.11.0", high="2.12.0", precision=reasons.Precision.MINOR)
 TORCH = reasons.AxisChange(
     along=reasons.Along.TORCH,

@@ -103,7 +103,7 @@ def journal() -> bytes:
     job = Job(
         cell=CELL,
         environment=CELL.name,
-        platform="cpu",
+        platform=Platform.CPU,
         pytest_args=("-k", "dense"),
         flags=(("VLLM_X", "1"),),
         cases_at_once=2,

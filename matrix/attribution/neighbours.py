@@ -17,7 +17,7 @@ from matrix.attribution.reasons import Along, RunDifference
 from matrix.attribution.runs_index import Point, ReleasePair, RunsIndex
 from matrix.attribution.symptoms import State, Symptom, state_of
 from matrix.catalog.cells import Cell
-from matrix.record.model import PLATFORMS
+from matrix.record.model import PLATFORMS, Platform
 
 _DIFFERENCES = {Along.TORCH: RunDifference.TORCH, Along.VLLM: RunDifference.VLLM}
 
@@ -113,7 +113,7 @@ class Neighbourhood:
     same: Runs
     axes: Mapping[Along, Sequence[Point]]
     sides: Mapping[Along, _Sides]
-    platforms: Mapping[str, Runs]
+    platforms: Mapping[Platform, Runs]
 
     @classmethod
     def of(cls, own: Observation, index: RunsIndex) -> Neighbourhood:

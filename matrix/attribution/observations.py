@@ -17,7 +17,17 @@ from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.record.environment import environment_of
-from matrix.record.model import STARTS, Case, Defaults, Departure, Outcome, Platform, Record, Rung
+from matrix.record.model import (
+    STARTS,
+    Case,
+    Defaults,
+    Departure,
+    Outcome,
+    Platform,
+    Record,
+    Rung,
+    StartKind,
+)
 from matrix.record.signature import signature
 from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.events import StartEvent, telling
@@ -48,7 +58,7 @@ FAILING_RUNGS = (
 )
 """The rungs at which a run can fail."""
 
-CounterKey = tuple[str, str]
+CounterKey = tuple[StartKind, str]
 """A start and a counter."""
 
 MACHINE_KEY_PREFIX = "the "

@@ -60,7 +60,7 @@ class Symptom:
         return self.kind is SymptomKind.FAILS
 
     @property
-    def start(self) -> str | None:
+    def start(self) -> StartKind | None:
         """Return the start of a counter."""
         return None if self.key is None else self.key[0]
 
@@ -146,9 +146,9 @@ def counter_changes(
             )
 
 
-def _explaining(seen: Observation, start: str) -> StartEvent | None:
+def _explaining(seen: Observation, start: StartKind) -> StartEvent | None:
     """Return the likeliest event that may explain a counter of the start: of it, or before it."""
-    before = STARTS[: STARTS.index(StartKind(start)) + 1]
+    before = STARTS[: STARTS.index(start) + 1]
     return next((event for event in seen.logged if event.start in before), None)
 
 

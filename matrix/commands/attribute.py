@@ -16,6 +16,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.attribution.model import Attribution
     from matrix.catalog.releases import Releases
+    from matrix.record.model import Platform
     from matrix.run.rerun import Rerun
     from matrix.verdict.ladder import Part
     from matrix.verdict.table import Table
@@ -59,6 +60,7 @@ def _attribute(options: argparse.Namespace) -> int:
     from matrix.attribution.attribute import attribute, unanswered
     from matrix.attribution.runs_index import judge_records
     from matrix.catalog.releases_file import load_releases
+    from matrix.record.model import Platform
     from matrix.report.attribution.text import lines
     from matrix.report.attribution.values import to_json
     from matrix.rules.expectations_file import load_expectations
@@ -71,6 +73,7 @@ def _attribute(options: argparse.Namespace) -> int:
         options.folders = [arguments.place(options.cell), *options.folders]
         options.cell = None
     names, releases = None, load_releases()
+    platform = Platform(options.platform) if options.platform else None
     if options.cell is not None:
         names = frozenset([_full_name(options.cell, releases)])
     expectations = load_expectations(options.expectations)
@@ -83,8 +86,8 @@ def _attribute(options: argparse.Namespace) -> int:
             (name,) = names
             raise MatrixError(f"{name}: never ran, so there is nothing to attribute; tox -e {name}")
         records = [record for _, record in read.records if names is None or record.cell in names]
-        context.must_have_run(records, options.platform, options.case)
-        asked = {"names": names, "platform": options.platform, "case": options.case}
+        context.must_have_run(records, platform, options.case)
+        asked = {"names": names, "platform": platform, "case": options.case}
         judged = judge_records(read.records, read.runs, table.verdicts, expectations)
         found = attribute(
             judged,
@@ -125,7 +128,7 @@ def _reruns(found: Iterable[Attribution]) -> list[Rerun]:
     """Return the missing runs of these attributions, each environment once with all its cases."""
     from matrix.run.rerun import Rerun
 
-    wanted: dict[tuple[str, str, tuple[tuple[str, str], ...]], dict[str, None]] = {}
+    wanted: dict[tuple[str, Platform, tuple[tuple[str, str], ...]], dict[str, None]] = {}
     for attribution in found:
         for missing in attribution.missing:
             key = missing.name, missing.platform, missing.flags

@@ -143,12 +143,14 @@ def _bisect_releases(options: argparse.Namespace) -> int:
     releases = load_releases()
     line = release_line(options.torch, options.vllm, options.python, releases)
 
-    def rerun(name: str) -> Rerun:
-        return Rerun(name=name, platform=options.platform, cases=(options.case,))
-
     records = _Records(options, releases)
+    platform = records.query.platform
+
+    def rerun(name: str) -> Rerun:
+        return Rerun(name=name, platform=platform, cases=(options.case,))
+
     table, read = records.read_table()
-    ruled_out = context.grid_of(table.verdicts, releases).ruled_out(line.cells, options.platform)
+    ruled_out = context.grid_of(table.verdicts, releases).ruled_out(line.cells, platform)
     records.check(read)
     first = records.query.seen(read, line.cells, context.late_now())
     run = _runner(options, rerun)
@@ -175,13 +177,14 @@ def _bisect_line(options: argparse.Namespace) -> int:
         shared=options.candidates is not None,
     )
 
+    records = _Records(options, releases)
+
     def rerun(name: str) -> Rerun:
-        return line.rerun(name, options.platform, options.case)
+        return line.rerun(name, records.query.platform, options.case)
 
     ends = Ends.ANY
     if options.commits is not None:
         ends = Ends.BAD_GOOD if options.fixed else Ends.GOOD_BAD
-    records = _Records(options, releases)
     run = _runner(options, rerun)
     found = bisect_line(line, records.look_at_line, run, ends, dry=options.dry_run)
     return _finish(options, found, rerun, records, line)
@@ -278,7 +281,7 @@ def _finish(
     from matrix.run.candidates.line import change_of
     from matrix.run.rerun import shown
 
-    search, asked = found.search, (options.case, options.platform)
+    search, asked = found.search, (options.case, records.query.platform)
     following = search.bisection.next
     command = None if following is None else shown(rerun(following))
     if options.dry_run and command is not None:

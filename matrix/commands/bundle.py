@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matrix.catalog.candidates.model import File
     from matrix.catalog.cells import Cell
     from matrix.catalog.releases import Releases
+    from matrix.record.model import Platform
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -96,6 +97,7 @@ def _bundle(options: argparse.Namespace) -> int:
     from matrix.bundle.plan import one_python, parse_have, parse_size
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.resolution.lock import Target
+    from matrix.record.model import Platform
 
     if options.refresh:
         refresh_bundle(options.out)
@@ -113,13 +115,13 @@ def _bundle(options: argparse.Namespace) -> int:
         split=parse_size(options.split) if options.split else None,
         repack=options.repack,
         reuse=options.reuse,
-        built=_built(cells, releases, options.platform),
+        built=_built(cells, releases, Platform(options.platform)),
     )
     make_bundle(wanted, releases, options.out)
     return 0
 
 
-def _built(cells: Iterable[Cell], releases: Releases, platform: str) -> dict[str, File]:
+def _built(cells: Iterable[Cell], releases: Releases, platform: Platform) -> dict[str, File]:
     """Return the wheels of the vLLM from sources by cell; builds those that are not there.
 
     Raises MatrixError where it is not had on that platform, or has to be compiled.
@@ -130,6 +132,7 @@ def _built(cells: Iterable[Cell], releases: Releases, platform: str) -> dict[str
     from matrix.catalog.projects import Project
     from matrix.checks.vllm_build.build import built_before
     from matrix.checks.vllm_build.candidate import build_candidate
+    from matrix.record.model import Platform
     from matrix.run.built import built_requirements, check_sources
 
     found = {}
@@ -139,12 +142,12 @@ def _built(cells: Iterable[Cell], releases: Releases, platform: str) -> dict[str
             continue
         check_sources(candidate)
         way = candidate.on_cuda.way if candidate.on_cuda is not None else None
-        if platform == "cuda" and way is Made.COMPILED:
+        if platform is Platform.CUDA and way is Made.COMPILED:
             raise CandidateError(
                 f"candidate {candidate.name!r}: is compiled where it runs, so no bundle holds it"
                 " for cuda; add it again without --build: matrix candidate add"
             )
-        before = built_before(candidate, cell.python) if platform == "cpu" else None
+        before = built_before(candidate, cell.python) if platform is Platform.CPU else None
         requirement = before.requirement if before is not None else None
         if requirement is None:
             lines = built_requirements(

@@ -15,7 +15,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.catalog.releases import Releases
     from matrix.checks.lookup import Answers
-    from matrix.record.model import Record
+    from matrix.record.model import Platform, Record
     from matrix.rules.expectations import Expectations
     from matrix.store.loaded import LoadedRecords
     from matrix.verdict.grid import Grid
@@ -115,6 +115,13 @@ def grid_of(
     return found
 
 
+def chosen_platforms(options: argparse.Namespace) -> tuple[Platform, ...]:
+    """Return the platform that the options name; all where they name none."""
+    from matrix.record.model import PLATFORMS, Platform
+
+    return PLATFORMS if options.platform is None else (Platform(options.platform),)
+
+
 def today() -> date:
     """Return the day, in UTC, by which a waiver holds or has expired."""
     return datetime.now(timezone.utc).date()
@@ -128,7 +135,7 @@ def late_now() -> str:
 
 
 def must_have_run(
-    records: Sequence[Record], platform: str | None, case: str | None, *, whole: bool = False
+    records: Sequence[Record], platform: Platform | None, case: str | None, *, whole: bool = False
 ) -> None:
     """Raise MatrixError if no record, of those given, ran on the platform or has the case.
 

@@ -192,7 +192,7 @@ def _query(options: argparse.Namespace, releases: Releases) -> Query:
     from matrix._util.versions import parse_specifier
     from matrix.catalog.projects import Project
     from matrix.qualify.query import Query
-    from matrix.record.model import PLATFORMS
+    from matrix.record.model import PLATFORMS, Platform
 
     project = Project.VLLM if options.torch is None else Project.TORCH
     known = releases.versions(project)
@@ -200,7 +200,7 @@ def _query(options: argparse.Namespace, releases: Releases) -> Query:
         project=project,
         candidate=_release(getattr(options, project), f"--{project}", known),
         baseline=_release(options.baseline, "--baseline", known),
-        platforms=PLATFORMS if options.platform == "all" else (options.platform,),
+        platforms=PLATFORMS if options.platform == "all" else (Platform(options.platform),),
         pythons=tuple(options.python),
         under=parse_specifier(options.under, "--under") if options.under else None,
     )

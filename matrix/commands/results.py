@@ -22,7 +22,7 @@ from matrix.commands.arguments import (
 )
 from matrix.commands.record import show_record
 from matrix.errors import MatrixError
-from matrix.verdict.states import VERDICTS
+from matrix.verdict.states import VERDICTS, Verdict
 
 if TYPE_CHECKING:
     from matrix.rules.expectations import Expectations
@@ -156,6 +156,7 @@ def _add_prune(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def _list(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
+    from matrix.record.model import Platform
     from matrix.report.results import late_lines, listed_json, listed_lines
     from matrix.rules.expectations_file import load_expectations
     from matrix.store.listing import RecordFilter, find
@@ -165,9 +166,10 @@ def _list(options: argparse.Namespace) -> int:
     asked = RecordFilter(
         **{
             key: getattr(options, key)
-            for key in ("cell", "torch", "vllm", "python", "platform", "verdict", "since", "until")
+            for key in ("cell", "torch", "vllm", "python", "since", "until", "case")
         },
-        case=options.case,
+        platform=Platform(options.platform) if options.platform else None,
+        verdict=Verdict(options.verdict) if options.verdict else None,
     )
     known = load_releases().published
     with History(_places(options.folders), print_status) as history:
@@ -207,7 +209,7 @@ def _index(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from matrix.report.diff import diff_json, diff_lines
     from matrix.rules.expectations_file import load_expectations
-    from matrix.store.diff import differences
+    from matrix.store.diff import Aspect, differences
     from matrix.store.load import one_record, times_of
 
     expectations = load_expectations(options.expectations)
@@ -222,7 +224,7 @@ def _diff(options: argparse.Namespace) -> int:
     print(
         diff_json(diff, names) if options.json else diff_lines(diff, names, history=known), end=""
     )
-    telling = ("verdict", "case", "counter", "seconds")
+    telling = {Aspect.VERDICT, Aspect.CASE, Aspect.COUNTER, Aspect.SECONDS}
     return int(any(change.notable and change.aspect in telling for change in diff.changes))
 
 

@@ -163,7 +163,9 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
     )
 
 
-def _chosen(options: argparse.Namespace, platform: str, *, elsewhere: Hardware | None) -> _Chosen:
+def _chosen(
+    options: argparse.Namespace, platform: Platform, *, elsewhere: Hardware | None
+) -> _Chosen:
     """Return the cells that are named, and those that the options choose and that can work."""
     releases = load_releases()
     named = [releases.resolve(name) for name in dict.fromkeys(options.cells)]
@@ -242,7 +244,7 @@ def _resumed(options: argparse.Namespace, stack: ExitStack) -> _Selection:
     )
 
 
-def _cases_at_once(jobs: str | None, platform: str, machine: Machine) -> int | None:
+def _cases_at_once(jobs: str | None, platform: Platform, machine: Machine) -> int | None:
     """Return how many cases of a cell run side by side; None for what the platform has by itself.
 
     On cuda that is `auto` already.

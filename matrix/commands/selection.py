@@ -15,6 +15,7 @@ from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import load_answers
 from matrix.commands import context
+from matrix.record.model import Platform
 from matrix.record.startup_tests import StartupTests, load_startup_tests
 from matrix.run.here import Hardware, ThisMachine
 from matrix.verdict.plan import Planned, Wanted, parse_release, plan
@@ -40,7 +41,7 @@ class Selected:
 def select(
     options: argparse.Namespace,
     releases: Releases,
-    platforms: Sequence[str],
+    platforms: Sequence[Platform],
     *,
     flags: Mapping[str, str] | None = None,
     elsewhere: Hardware | None = None,
@@ -79,7 +80,9 @@ def select(
     )
 
 
-def _wanted(options: argparse.Namespace, platforms: Sequence[str], releases: Releases) -> Wanted:
+def _wanted(
+    options: argparse.Namespace, platforms: Sequence[Platform], releases: Releases
+) -> Wanted:
     """Return what the options ask for, with what is not stale."""
     asked = specifiers(options, ("torch", "vllm", "python"), releases)
     max_age = None

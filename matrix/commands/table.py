@@ -214,7 +214,6 @@ def _predict(options: argparse.Namespace) -> int:
 def _grid(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.commands.selection import specifiers
-    from matrix.record.model import PLATFORMS
     from matrix.report.grid import lines
 
     releases = load_releases()
@@ -227,7 +226,7 @@ def _grid(options: argparse.Namespace) -> int:
                 f"--{name} {getattr(options, name)}: no known release is that; "
                 f"`matrix refresh` reads new ones"
             )
-    print(lines(grid, (options.platform,) if options.platform else PLATFORMS), end="")
+    print(lines(grid, context.chosen_platforms(options)), end="")
     return status
 
 
@@ -235,12 +234,11 @@ def _grid(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.commands.selection import select
-    from matrix.record.model import PLATFORMS
     from matrix.report.plan import content, lines, names, summary
     from matrix.run.here import Hardware
 
     _check_ci_options(options)
-    platforms = (options.platform,) if options.platform else PLATFORMS
+    platforms = context.chosen_platforms(options)
     elsewhere = Hardware() if options.format else None
     selected = select(options, load_releases(), platforms, elsewhere=elsewhere)
     planned = selected.planned

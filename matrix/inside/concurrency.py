@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from matrix._util.nvidia import START_MIB
+from matrix.record.model import Platform
 
 _AUTO = 0
-_CORES_A_CASE = {"cuda": 1.5, "cpu": 2.0}
+_CORES_A_CASE = {Platform.CUDA: 1.5, Platform.CPU: 2.0}
 """Cores for a case. vLLM lets Inductor compile in one thread and a start is one process: eight
 cases at once used 4.9 of 16 cores of a machine with an H200 (vLLM 0.26.0). Kernels that are built
 just in time have all cores in a step before the cases. On the CPU a start also runs its kernels."""
@@ -29,7 +30,7 @@ def parse_jobs(text: str) -> int:
 
 def jobs_for(
     asked: int | None,
-    platform: str,
+    platform: Platform,
     cases: int,
     *,
     cores: int,
@@ -44,11 +45,11 @@ def jobs_for(
     takes a fixed size for the KV cache. One that does not measures the GPU's free memory while it
     starts, and its neighbours would spoil that: then one at a time.
     """
-    if platform == "cuda" and not bounded:
+    if platform is Platform.CUDA and not bounded:
         return 1
     if asked is None:
-        asked = _AUTO if platform == "cuda" else 1
+        asked = _AUTO if platform is Platform.CUDA else 1
     most = asked or int(cores / _CORES_A_CASE[platform])
-    if asked == _AUTO and platform == "cuda" and min(most, cases) > 1:
+    if asked == _AUTO and platform is Platform.CUDA and min(most, cases) > 1:
         most = min(most, (free_mib() or 0) // START_MIB)
     return max(1, min(most, cases))

@@ -6,6 +6,7 @@ import ctypes
 import os
 
 from matrix._util.nvidia import smi_query, visible_gpus
+from matrix.record.model import Platform
 
 CPU_RANKS = "MATRIX_CPU_RANKS"
 """The variable that says how many ranks a start may have on the CPU platform: for tests of this
@@ -39,7 +40,7 @@ def free_mib(count: int = 1) -> int | None:
     return min(known) if known and len(known) == len(lines) else None
 
 
-def too_few(wanted: int, platform: str) -> str | None:
+def too_few(wanted: int, platform: Platform) -> str | None:
     """Return why a start cannot be on so many GPUs here, or None.
 
     CUDA sees one slice of a GPU at most. A start takes the same share of each of its GPUs, so they
@@ -47,7 +48,7 @@ def too_few(wanted: int, platform: str) -> str | None:
     """
     if wanted < 2:
         return None
-    if platform == "cuda":
+    if platform is Platform.CUDA:
         names = set(visible_gpus(os.environ))
         sliced = any(name.startswith(_SLICE) for name in names)
         visible = min(len(names), 1) if sliced else len(names)
@@ -57,7 +58,7 @@ def too_few(wanted: int, platform: str) -> str | None:
     needed = "two" if wanted == 2 else str(wanted)
     if visible >= wanted:
         chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        kinds = smi_query(chosen, "name", "memory.total") if platform == "cuda" else []
+        kinds = smi_query(chosen, "name", "memory.total") if platform is Platform.CUDA else []
         if len(set(kinds)) < 2:
             return None
         return f"needs {needed} GPUs of one kind; those that are visible are of several"

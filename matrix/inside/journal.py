@@ -37,6 +37,7 @@ from matrix.record.model import (
     Outcome,
     Rank,
     Start,
+    StartKind,
     clip_failure,
 )
 from matrix.record.signature import reason as reason_of
@@ -70,7 +71,7 @@ class Journal:
         finally:
             os.close(descriptor)
 
-    def failed(self, start: str, ended: Ended) -> None:
+    def failed(self, start: StartKind, ended: Ended) -> None:
         """Append `failed` for a start whose own forked child ended badly."""
         self.write(
             "failed",
@@ -118,11 +119,12 @@ def fold(
     `passed` here, since a record holds nothing of what the counts should be.
     """
     found: dict[str, Mapping[str, Any]] = {}
-    starts: dict[str, Start] = {}
+    starts: dict[StartKind, Start] = {}
     for event in events:
         found[event["event"]] = event
         if event["event"] == "started" and event.get("start") in STARTS:
-            starts[event["start"]] = _start(event)
+            start = StartKind(event["start"])
+            starts[start] = _start(start, event)
     both = len(starts) == len(STARTS)
     if both and "differs" in found:
         failure = None
@@ -203,12 +205,12 @@ def _journalled_failure(event: Mapping[str, Any]) -> _End:
     )
 
 
-def _start(event: Mapping[str, Any]) -> Start:
+def _start(start: StartKind, event: Mapping[str, Any]) -> Start:
     seconds = event.get("seconds") or {}
     if not isinstance(seconds, Mapping):
         seconds = {"total": seconds}
     return Start(
-        start=event["start"],
+        start=start,
         seconds=seconds,
         counters=event.get("counters") or {},
         events=_events(event.get("events")),

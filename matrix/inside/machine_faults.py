@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from matrix.record.machine_marks import machine_fault
-from matrix.record.model import Case
+from matrix.record.model import Case, ErrorKind, Outcome
 
 HARDWARE_XIDS = {
     48: "an uncorrectable ECC error",
@@ -31,6 +31,7 @@ From NVIDIA's catalogue, https://docs.nvidia.com/deploy/xid-errors/analyzing-xid
 a program can cause (13, 31, 43, 45 and others) is not here.
 """
 
+_EXPLAINED = {Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY}
 _OF_CUDA = re.compile(
     r"\bCUDA error\b|\bCUDA driver error\b|AcceleratorError|CU(?:BLAS|DNN)_STATUS|NCCL error"
     r"|\[CUDA\]|\bNVML"
@@ -52,20 +53,20 @@ class Xid:
     bus: str
 
 
-def explained(case: Case, found: Sequence[int]) -> tuple[Case, str | None]:
+def explained(case: Case, found: Sequence[int]) -> tuple[Case, ErrorKind | None]:
     """Return the case with the Xids of its time in its reason, and the kind of error that it shows.
 
     An Xid explains a crash, a hang and a CUDA error, but no other failure. The signature stays:
     not every machine lets its kernel's log be read.
     """
-    if case.outcome not in ("failed", "crashed", "timed_out", "out_of_memory"):
+    if case.outcome not in _EXPLAINED:
         return case, None
     failure = case.failure or ""
     # What a test wrote before it hung may name an error that it survived.
-    kind = None if case.outcome == "timed_out" else machine_fault(failure)
-    if case.outcome == "out_of_memory" and kind != "gpu_full":
+    kind = None if case.outcome is Outcome.TIMED_OUT else machine_fault(failure)
+    if case.outcome is Outcome.OUT_OF_MEMORY and kind is not ErrorKind.GPU_FULL:
         kind = None
-    of_the_gpu = case.outcome in ("crashed", "timed_out") or _OF_CUDA.search(failure)
+    of_the_gpu = case.outcome in (Outcome.CRASHED, Outcome.TIMED_OUT) or _OF_CUDA.search(failure)
     if not found or not of_the_gpu:
         return case, kind
     logged = ", ".join(
@@ -73,7 +74,7 @@ def explained(case: Case, found: Sequence[int]) -> tuple[Case, str | None]:
         for number in dict.fromkeys(found)
     )
     case = replace(case, reason=f"{case.reason or case.outcome}; the kernel logged {logged}")
-    return case, "gpu_fault" if not HARDWARE_XIDS.keys().isdisjoint(found) else kind
+    return case, kind if HARDWARE_XIDS.keys().isdisjoint(found) else ErrorKind.GPU_FAULT
 
 
 def xids(log: str) -> tuple[Xid, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix._util.paths import DATA
+from matrix.record.model import Platform
 
 _FOLDER = DATA / "models"
 
@@ -115,12 +116,12 @@ MODELS: Mapping[str, Model] = {
 }
 
 
-def overrides(model: Model, platform: str) -> dict[str, Any] | Callable[[Any], Any]:
-    """Return the `hf_overrides` of a model on a platform (`cpu` or `cuda`)."""
+def overrides(model: Model, platform: Platform) -> dict[str, Any] | Callable[[Any], Any]:
+    """Return the `hf_overrides` of a model on a platform."""
     asked = dict(model.overrides)
-    if platform == "cpu":
+    if platform is Platform.CPU:
         asked |= model.cpu_overrides
-    if platform != "cpu" or not model.cpu_without:
+    if platform is not Platform.CPU or not model.cpu_without:
         return asked
 
     def change(config: Any) -> Any:

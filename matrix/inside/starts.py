@@ -15,7 +15,7 @@ from matrix.inside import cache_files, gpus, vllm_compat
 from matrix.inside.models import Model, overrides
 from matrix.inside.observing import observing
 from matrix.inside.stub_image_processor import use_plain_image_processor
-from matrix.record.model import EVENTS_LIMIT
+from matrix.record.model import EVENTS_LIMIT, Platform
 
 _SOCKETS = "VLLM_RPC_BASE_PATH"
 _SOCKET_FOLDER = 107 - 37
@@ -49,7 +49,7 @@ class Startup:
     """
 
     model: Model
-    platform: str
+    platform: Platform
     source: str = "data"
     trust_remote_code: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -73,7 +73,7 @@ def prepare_environment(source: str) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def cannot_run(model: Model, platform: str, ranks: int = 1) -> str | None:
+def cannot_run(model: Model, platform: Platform, ranks: int = 1) -> str | None:
     """Return why this release on this machine cannot run the model on so many ranks, or None."""
     if (reason := gpus.too_few(ranks, platform)) is not None:
         return reason
@@ -88,15 +88,15 @@ def cannot_run(model: Model, platform: str, ranks: int = 1) -> str | None:
     return None
 
 
-def _unmet(need: str, platform: str) -> str | None:
-    if platform == "cuda" and need in _LEAST_CAPABILITY:
+def _unmet(need: str, platform: Platform) -> str | None:
+    if platform is Platform.CUDA and need in _LEAST_CAPABILITY:
         what, least = _LEAST_CAPABILITY[need]
         capability = vllm_compat.compute_capability()
         if capability is not None and capability < least:
             return f"{what} compute capability {_dotted(least)}, this GPU has {_dotted(capability)}"
         if need == "sparse_mla" and vllm_compat.lacks_deep_gemm():
             return "sparse MLA needs DeepGEMM, which is not installed here for this Python"
-    if platform == "cpu" and need == "sparse_mla" and not vllm_compat.compiles_sparse_mla():
+    if platform is Platform.CPU and need == "sparse_mla" and not vllm_compat.compiles_sparse_mla():
         return "this release has a model of its own for sparse MLA on CUDA, which is not compiled"
     return None
 
@@ -155,7 +155,7 @@ def _arguments(startup: Startup) -> dict[str, Any]:
         "compilation_config": compilation,
         **startup.arguments,
     }
-    if startup.platform == "cuda":
+    if startup.platform is Platform.CUDA:
         # A fixed share and a fixed KV cache: starts side by side on one GPU do not measure each
         # other, and a GPU that somebody else half fills still serves. vLLM refuses to start where
         # less than the share is free, so on a large GPU it is no more than a start may take.
@@ -197,7 +197,7 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
     dirty = vllm_compat.clean_state()
     if dirty is not None:
         raise StateError(f"this process has compiled before the start: {dirty}")
-    if startup.platform == "cuda" and vllm_compat.cuda_spoilt_by_fork():
+    if startup.platform is Platform.CUDA and vllm_compat.cuda_spoilt_by_fork():
         raise StateError("CUDA was touched before the fork, so this start cannot use it")
     folders = cache_files.caches()
     found_before = cache_files.look(folders)

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from matrix.inside.spans import Hook, Hooks
+from matrix.record.model import Platform
 
 _FLAGS = (
     "VLLM_USE_AOT_COMPILE",
@@ -249,7 +250,7 @@ def lacks_deep_gemm() -> bool:
     return importlib.machinery.PathFinder.find_spec("_C", places) is None
 
 
-def preload(platform: str) -> None:
+def preload(platform: Platform) -> None:
     """Import what every start needs, once, for all the forked children to inherit.
 
     On the CPU also ask Inductor which vector instructions this machine has: it finds out by
@@ -259,7 +260,7 @@ def preload(platform: str) -> None:
     """
     importlib.import_module("torch._inductor.compile_fx")
     importlib.import_module(importlib.import_module("vllm").LLM.__module__)
-    if platform == "cpu":
+    if platform is Platform.CPU:
         for name in _STARTED:
             importlib.import_module(name)
         importlib.import_module("torch._inductor.cpu_vec_isa").valid_vec_isa_list()

@@ -32,6 +32,7 @@ from matrix.record.model import Departure, Platform, Record
 from matrix.record.startup_tests import load_startup_tests
 from matrix.record.writer import to_json
 from matrix.rules.provisional import LastRelease
+from matrix.verdict.states import Verdict
 
 
 class CaveatCode(StrEnum):
@@ -125,7 +126,7 @@ class OtherCellName(NamedTuple):
     platform: Platform
     other: Path
     name: str
-    verdict: str
+    verdict: Verdict
     code: Literal[CaveatCode.OTHER_CELL_NAME] = CaveatCode.OTHER_CELL_NAME
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 
+from matrix.record.model import ErrorKind
+
 _MARKS = (
-    (r"No space left on device", "no_space"),
-    (r"Free memory on device .* is less than desired", "gpu_full"),
-    (r"Available memory on node .* is less than desired CPU", "no_memory"),
-    (r"failed to map segment from shared object|^MemoryError", "no_memory"),
+    (r"No space left on device", ErrorKind.NO_SPACE),
+    (r"Free memory on device .* is less than desired", ErrorKind.GPU_FULL),
+    (r"Available memory on node .* is less than desired CPU", ErrorKind.NO_MEMORY),
+    (r"failed to map segment from shared object|^MemoryError", ErrorKind.NO_MEMORY),
     (
         (
             r"The NVIDIA driver on your system is too old"
@@ -24,7 +26,7 @@ _MARKS = (
             # other libraries.
             r"|undefined symbol: cu[A-Z]\w*"
         ),
-        "driver_too_old",
+        ErrorKind.DRIVER_TOO_OLD,
     ),
     (
         (
@@ -32,24 +34,27 @@ _MARKS = (
             r"|NVMLError_(?:DriverNotLoaded|LibraryNotFound|LibRmVersionMismatch)\b"
             r"|unsupported display driver / cuda driver combination|CUDA error: system not yet init"
         ),
-        "no_driver",
+        ErrorKind.NO_DRIVER,
     ),
-    (r"No CUDA GPUs are available|no CUDA-capable device is detected", "no_gpu"),
-    (r"no kernel image is available for execution on the device", "gpu_unsupported"),
+    (r"No CUDA GPUs are available|no CUDA-capable device is detected", ErrorKind.NO_GPU),
+    (r"no kernel image is available for execution on the device", ErrorKind.GPU_UNSUPPORTED),
     (
         (
             r"uncorrectable (?:ECC|NVLink) error|CUDA error: unknown error"
             r"|CUDA-capable device\(s\) is/are busy or unavailable"
             r"|\bGPU is lost\b|Unable to determine the device handle|NVMLError_GpuIsLost\b"
         ),
-        "gpu_fault",
+        ErrorKind.GPU_FAULT,
     ),
     # Another process took the port between the moment when a start chose it and when it listened.
     # torch's TCPStore says it so, as seen with two runs on one machine (vLLM 0.19.1 with torch
     # 2.10.0), and so does Python's own socket.
-    (r"\bEADDRINUSE\b|\b(?i:address already in use)\b", "port_taken"),
-    (r"couldn't connect to|Max retries exceeded with url|LocalEntryNotFoundError", "internal"),
-    (r"\b(?:IsolationError|StateError): ", "internal"),
+    (r"\bEADDRINUSE\b|\b(?i:address already in use)\b", ErrorKind.PORT_TAKEN),
+    (
+        r"couldn't connect to|Max retries exceeded with url|LocalEntryNotFoundError",
+        ErrorKind.INTERNAL,
+    ),
+    (r"\b(?:IsolationError|StateError): ", ErrorKind.INTERNAL),
 )
 _SIZE = r"(\d+(?:\.\d+)?) ([KMG]i)?(?:B|bytes)\b"
 _EXHAUSTED = re.compile(
@@ -60,19 +65,19 @@ _EXHAUSTED = re.compile(
 _UNITS = {None: 1.0, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 
 
-def machine_fault(failure: str) -> str | None:
+def machine_fault(failure: str) -> ErrorKind | None:
     """Return the record's kind of error for a failure of the machine or the harness; None else.
 
     CUDA out of memory is one where an empty GPU would have had the memory: others held it.
 
-    >>> machine_fault("torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered")
-    'gpu_fault'
+    >>> print(machine_fault("torch.AcceleratorError: CUDA error: uncorrectable ECC error"))
+    gpu_fault
     >>> machine_fault("torch.AcceleratorError: CUDA error: an illegal memory access was ...")
     """
     for mark, kind in _MARKS:
         if re.search(mark, failure):
             return kind
-    return "gpu_full" if _held_by_others(failure) else None
+    return ErrorKind.GPU_FULL if _held_by_others(failure) else None
 
 
 def _held_by_others(failure: str) -> bool:

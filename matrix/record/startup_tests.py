@@ -22,7 +22,7 @@ from matrix._util.toml_rows import check_keys, read_text, rows, version_range
 from matrix._util.versions import VersionRange, parse_version
 from matrix.catalog.cells import factors, is_candidate
 from matrix.errors import MatrixError
-from matrix.record.model import PLATFORMS, RUNGS, Record
+from matrix.record.model import PLATFORMS, RUNGS, Platform, Record, Rung
 
 STARTUP_TESTS_VERSION = 23
 """The version of what the startup tests of this checkout measure. Raise it by one when a start
@@ -55,11 +55,11 @@ class TestsChange:
 
     number: int
     changed: str
-    platforms: tuple[str, ...] = ()
+    platforms: tuple[Platform, ...] = ()
     torch: VersionRange = field(default_factory=VersionRange)
     vllm: VersionRange = field(default_factory=VersionRange)
     cases: tuple[str, ...] = ()
-    failed_at: str | None = None
+    failed_at: Rung | None = None
     fingerprints: tuple[str, ...] = ()
 
     def affects(self, record: Record, case: str | None = None) -> bool:
@@ -233,11 +233,11 @@ def _change(row: Mapping[str, Any], where: str) -> TestsChange:
     return TestsChange(
         number=row["number"],
         changed=changed,
-        platforms=platforms,
+        platforms=tuple(map(Platform, platforms)),
         torch=version_range(row, "torch", where, StartupTestsError),
         vllm=version_range(row, "vllm", where, StartupTestsError),
         cases=_texts(row, "cases", where),
-        failed_at=failed_at,
+        failed_at=None if failed_at is None else Rung(failed_at),
         fingerprints=_texts(row, "fingerprints", where),
     )
 

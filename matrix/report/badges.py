@@ -95,7 +95,7 @@ def render(table: Table, grid: Grid | None = None) -> Mapping[str, str]:
 
 
 def badge(
-    label: str, verdict: str, title: str = "", platform: Platform | None = None, apart: str = ""
+    label: str, verdict: Verdict, title: str = "", platform: Platform | None = None, apart: str = ""
 ) -> str:
     """Return one badge: a label (`torch 2.10 | vLLM 0.19`), its verdict and, if given, a platform.
 

@@ -9,20 +9,20 @@ from matrix._util.text import aligned, clean, clip, plural
 from matrix.record.model import Record
 from matrix.report.coded import coded
 from matrix.report.reasons import reason_words
-from matrix.store.diff import Diff, ShownCase, ShownVerdict
+from matrix.store.diff import Aspect, Diff, ShownCase, ShownVerdict
 from matrix.store.stats import LEAST
 from matrix.verdict.judge import CellVerdict
 
 _TITLES = {
-    "verdict": "verdict",
-    "case": "cases",
-    "counter": "counters",
-    "metric": "numbers of Inductor",
-    "seconds": "seconds",
-    "package": "packages",
-    "flag": "flags",
-    "default": "defaults of torch",
-    "provenance": "provenance",
+    Aspect.VERDICT: "verdict",
+    Aspect.CASE: "cases",
+    Aspect.COUNTER: "counters",
+    Aspect.METRIC: "numbers of Inductor",
+    Aspect.SECONDS: "seconds",
+    Aspect.PACKAGE: "packages",
+    Aspect.FLAG: "flags",
+    Aspect.DEFAULT: "defaults of torch",
+    Aspect.PROVENANCE: "provenance",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.record.model import RUNGS, Platform, Rung
@@ -41,11 +42,15 @@ where the pair ran, the worst.
 """
 
 
+_FailsAt = Rung | Literal[Verdict.UNTESTED]
+"""Where a pair fails; untested is one that ran and shows nothing of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Cause:
     """One reason for which pairs fail, and the pairs, as places of the shown rows and columns."""
 
-    rung: str
+    rung: _FailsAt
     reason: str
     python: str
     places: tuple[tuple[int, int], ...]
@@ -287,7 +292,7 @@ def _causes(
     grid: Grid, platform: Platform
 ) -> tuple[list[_Cause], dict[tuple[int, int], list[int]]]:
     """Return the reasons of the platform, each once, and their numbers by place in the grid."""
-    places: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
+    places: dict[tuple[_FailsAt, str, str], list[tuple[int, int]]] = {}
     for row in range(len(grid.rows)):
         for column, square in _row(grid, platform, row):
             for key in _reasons(square):
@@ -303,21 +308,21 @@ def _causes(
     return causes, numbers
 
 
-def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
+def _reasons(square: Square) -> Iterable[tuple[_FailsAt, str, str]]:
     """Yield why the pair fails, and why on some Pythons only: rung, reason, those Pythons."""
     shown = square.shown
     if shown.ran is not None and shown.fails is None and shown.verdict == Verdict.UNTESTED:
-        yield "untested", reason_words(shown.ran.reason), ""
+        yield Verdict.UNTESTED, reason_words(shown.ran.reason), ""
     if shown.fails is not None:
         yield shown.fails, reason_words(shown.cause), ""
     elif shown.without is not None:
-        yield "links", reason_words(shown.without_cause or shown.without), ""
-    if all(cell.fails in (None, "declared") for cell in square.cells):
+        yield Rung.LINKS, reason_words(shown.without_cause or shown.without), ""
+    if all(cell.fails in (None, Rung.DECLARED) for cell in square.cells):
         return
     for group in square.groups:
         first = group[0]
         # A Python that a release does not support shows nothing about the pair.
-        if first.fails in (None, "declared"):
+        if first.fails is None or first.fails is Rung.DECLARED:
             continue
         if (first.fails, cause := reason_words(first.cause)) == (
             shown.fails,
@@ -325,7 +330,7 @@ def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
         ):
             continue
         yield (
-            str(first.fails),
+            first.fails,
             cause,
             listed([progress.cell.python for progress in group]),
         )

@@ -44,7 +44,7 @@ def why_words(item: Planned) -> str:
     why = "; ".join(map(plan_words, (item.why, *(item.also if item.runs else ()))))
     if item.brought is None or not item.runs:
         return why
-    name = "vLLM" if item.brought.project == "vllm" else item.brought.project
+    name = item.brought.project.label
     return f"{item.brought.code} {name} {item.brought.version}; {why}"
 
 

@@ -83,7 +83,7 @@ def beyond(overruns: Iterable[Overrun], where: str) -> list[str]:
 
 
 def _overrun(overrun: Overrun, where: str) -> str:
-    project = {"vllm": "vLLM", "torch": "torch"}[overrun.project]
+    project = overrun.project.label
     if overrun.carried is None:
         end = f" is of no release of {project}; name a record or a link to a tag's test"
     else:

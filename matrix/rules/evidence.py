@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from matrix._util.versions import VersionRange, minor_of, next_minor, parse_version
 from matrix.catalog.cells import CellError, factors
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.record.model import Platform
 from matrix.rules.expectations import Expectations, Rule
@@ -27,9 +28,9 @@ class Minors:
     vllm: frozenset[str]
     torch: frozenset[str]
 
-    def newest(self, project: str) -> str | None:
-        """Return the newest minor release of `vllm` or of `torch`; None without evidence."""
-        found = self.vllm if project == "vllm" else self.torch
+    def newest(self, project: Project) -> str | None:
+        """Return the newest minor release of a project; None without evidence."""
+        found = self.vllm if project is Project.VLLM else self.torch
         return max(found, key=parse_version, default=None)
 
 
@@ -37,13 +38,13 @@ class Minors:
 class Overrun:
     """A rule that goes beyond its evidence on a platform.
 
-    `project` is `vllm` or `torch`, `versions` what the rule says of it, and `carried` the newest
-    minor release of which there is evidence; None where there is none of that platform.
+    `versions` is what the rule says of the project, and `carried` the newest minor release of which
+    there is evidence; None where there is none of that platform.
     """
 
     rule: str
     platform: Platform
-    project: str
+    project: Project
     versions: str
     carried: str | None
 
@@ -127,7 +128,7 @@ def overruns(expectations: Expectations, evidence: UpstreamEvidence) -> Iterator
     for rule in expectations.rules:
         for platform in Platform if rule.platform is None else (rule.platform,):
             found = evidence.of(rule, platform)
-            for project, versions in (("vllm", rule.vllm), ("torch", rule.torch)):
+            for project, versions in ((Project.VLLM, rule.vllm), (Project.TORCH, rule.torch)):
                 carried = found.newest(project)
                 if carried is None or _goes_beyond(versions, carried):
                     yield Overrun(

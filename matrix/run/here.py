@@ -74,7 +74,7 @@ class ThisMachine:
         self._root = root
         self._environ = environ
 
-    def key(self, cell: Cell, platform: str, *, off_pin: bool) -> RunKey:
+    def key(self, cell: Cell, platform: Platform, *, off_pin: bool) -> RunKey:
         """Return the key of a run of the cell on the platform, if it began now.
 
         A machine without a visible GPU runs nothing on cuda, so nothing of it is known there.
@@ -91,7 +91,7 @@ class ThisMachine:
             flags=self._flags,
         )
 
-    def _hardware(self, platform: str) -> Hardware:
+    def _hardware(self, platform: Platform) -> Hardware:
         """Return what is known of the machines that run a cell on the platform."""
         if platform != Platform.CUDA:
             here = Hardware(machine=_MACHINE) if self._elsewhere is None else self._elsewhere
@@ -107,7 +107,7 @@ class ThisMachine:
         found = environment_packages(folder, cell)
         return (None, None) if found is None else (folder, Packages(versions=found))
 
-    def others(self, cell: str, platform: str) -> Iterator[Record]:
+    def others(self, cell: str, platform: Platform) -> Iterator[Record]:
         """Yield the records of a cell on a platform, also those that do not count."""
         yield from self._by_cell.get((cell, platform), ())
 

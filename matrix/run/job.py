@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from matrix._util.enums import StrEnum
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
+from matrix.record.model import Platform
 from matrix.run.machine import Demand, Lack
 
 BUILD_DEMAND = Demand(cores=1, memory_mib=1024)
@@ -39,7 +40,7 @@ class JobEstimate:
 class Job:
     """One run of a cell. Jobs of one `environment` share it, wherever it is built.
 
-    `environment` is the name of a tox environment, `platform` is cpu or cuda (never auto). `cases`
+    `environment` is the name of a tox environment, `cases`
     are the startup tests that run; all where it is empty. `flags` are environment variables of the
     cell. `cases_at_once` is how many cases run side by side; None leaves it to `matrix run --here`.
     `round` tells runs of one cell on one platform apart. `demand` is what the run takes; its
@@ -50,7 +51,7 @@ class Job:
 
     cell: Cell
     environment: str
-    platform: str
+    platform: Platform
     cases: tuple[str, ...] = ()
     pytest_args: tuple[str, ...] = ()
     flags: tuple[tuple[str, str], ...] = ()
@@ -62,8 +63,8 @@ class Job:
 
     def __post_init__(self) -> None:
         """Refuse a job without a name."""
-        if not self.environment or not self.platform:
-            raise JobError("job: it has no environment or no platform; give both")
+        if not self.environment:
+            raise JobError("job: it has no environment; name one")
         if self.round < 1:
             raise JobError(f"job {self.environment}: round {self.round}; count from 1")
 
@@ -75,7 +76,7 @@ class Job:
         >>> job = Job(
         ...     cell=Cell("3.11", "2.10.0", "0.19.1"),
         ...     environment="py311-torch210-vllm019",
-        ...     platform="cpu",
+        ...     platform=Platform.CPU,
         ...     round=2,
         ...     estimate=JobEstimate(build_seconds=40, run_seconds=600),
         ...     demand=Demand(cores=2),

@@ -66,7 +66,7 @@ _DRIVER_ERRORS = {
 
 
 def unusable_gpu(
-    platform: str,
+    platform: Platform,
     packages: Mapping[str, str],
     *,
     environ: Mapping[str, str] = os.environ,

@@ -18,7 +18,7 @@ from typing import Any
 
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
-from matrix.record.model import ErrorKind, RecordError
+from matrix.record.model import ErrorKind, Platform, RecordError
 from matrix.record.reader import read
 from matrix.record.running import is_running
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
@@ -247,7 +247,7 @@ def job_of(of: Mapping[str, Any]) -> Job:
     return Job(
         cell=Cell(**{name: str(of["cell"][name]) for name in ("python", "torch", "vllm")}),
         environment=_name(of["environment"]),
-        platform=_name(of["platform"]),
+        platform=Platform(of["platform"]),
         cases=_texts(of["cases"]),
         pytest_args=_texts(of["pytest_args"]),
         flags=tuple((str(name), str(value)) for name, value in of["flags"]),
@@ -270,7 +270,7 @@ def _moment(value: object) -> float:
 
 
 def _name(value: object) -> str:
-    """Return the name of an environment or of a platform, which becomes a part of paths."""
+    """Return the name of an environment, which becomes a part of paths."""
     text = str(value)
     if not (text.isascii() and text.replace("-", "").isalnum()):
         raise ValueError(f"{text!r} is not a name")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from matrix._util.files import FileError, write_text
 from matrix._util.scratch import Scratch
+from matrix.record.model import Platform
 from matrix.run.process import ProcessEnd, watch
 
 CASE_TIMEOUT = 900.0
@@ -26,7 +27,7 @@ class PytestChild:
     """
 
     record: Path
-    platform: str
+    platform: Platform
     root: Path
     python: Sequence[str]
     arguments: Sequence[str]
@@ -102,7 +103,7 @@ def run(
     return ended, in_import
 
 
-def _environment(platform: str, temporary: str, importing: Path) -> dict[str, str]:
+def _environment(platform: Platform, temporary: str, importing: Path) -> dict[str, str]:
     """Return the child's environment; what cases leave in the temporary folder goes with it.
 
     The file `importing` exists while the child imports vLLM.
@@ -115,7 +116,7 @@ def _environment(platform: str, temporary: str, importing: Path) -> dict[str, st
         "TMPDIR": temporary,
         "COLUMNS": str(shutil.get_terminal_size((100, 24)).columns),
     }
-    if platform == "cpu":
+    if platform is Platform.CPU:
         environ["CUDA_VISIBLE_DEVICES"] = ""
     return environ
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from matrix._util.console import print_status
 from matrix._util.text import clean
 from matrix.errors import MatrixError
+from matrix.record.model import Platform
 
 RECORDS = "records"
 """The folder in which a run leaves its record, below that of tox.ini."""
@@ -41,7 +42,7 @@ class Rerun:
     """
 
     name: str
-    platform: str
+    platform: Platform
     cases: tuple[str, ...] = ()
     flags: tuple[tuple[str, str], ...] = ()
     fresh: bool = False
@@ -56,7 +57,8 @@ class Rerun:
 def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
     """Return the command line of a run.
 
-    >>> run = Rerun(name="py311-torch212-vllm020", platform="cpu", cases=("small_startup[dense]",))
+    >>> asked = {"platform": Platform.CPU, "cases": ("small_startup[dense]",)}
+    >>> run = Rerun(name="py311-torch212-vllm020", **asked)
     >>> print(*command(run))
     tox -e py311-torch212-vllm020 -- --platform cpu -k small_startup[dense]
     """

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from matrix._util.enums import StrEnum
 from matrix.record.model import STARTS, Case, CheckedCompile, Defaults, Outcome, Record, StartKind
 from matrix.rules.expectations import Expectations
 from matrix.store.stats import beyond_noise
@@ -18,11 +19,20 @@ from matrix.verdict.judge import CellVerdict, judge
 from matrix.verdict.reasons import VerdictReason
 from matrix.verdict.states import Verdict
 
-ASPECTS = (
-    *("verdict", "case", "counter", "metric", "seconds", "package", "flag", "default"),
-    "provenance",
-)
-"""The kinds of change, in the order in which they are reported."""
+
+class Aspect(StrEnum):
+    """The kinds of change, in the order in which they are reported."""
+
+    VERDICT = "verdict"
+    CASE = "case"
+    COUNTER = "counter"
+    METRIC = "metric"
+    SECONDS = "seconds"
+    PACKAGE = "package"
+    FLAG = "flag"
+    DEFAULT = "default"
+    PROVENANCE = "provenance"
+
 
 # What no two runs share says nothing of what changed.
 _OF_THE_RUN = frozenset({"started", "seconds", "command"})
@@ -52,7 +62,7 @@ class RecordChange:
     `where` is a case, with its start, or empty. `notable` is false for seconds that may be noise.
     """
 
-    aspect: str
+    aspect: Aspect
     where: str
     what: str
     before: str | ShownVerdict | ShownCase | None
@@ -75,9 +85,9 @@ class Diff:
         before, after = self.before, self.after
         return (before.cell, before.platform) == (after.cell, after.platform)
 
-    def of(self, aspect: str) -> tuple[RecordChange, ...]:
-        """Return the changes of one of ASPECTS."""
-        return tuple(change for change in self.changes if change.aspect == aspect)
+    def of(self, aspect: Aspect) -> tuple[RecordChange, ...]:
+        """Return the changes of one kind."""
+        return tuple(change for change in self.changes if change.aspect is aspect)
 
 
 def differences(
@@ -96,11 +106,11 @@ def differences(
     one_kind = [(record.cell, record.platform, record.jobs) for record in (before, after)]
     noise = times if times is not None and one_kind[0] == one_kind[1] else Times()
     changes += _seconds(before, after, noise)
-    changes += _mappings("package", "", before.packages, after.packages)
+    changes += _mappings(Aspect.PACKAGE, "", before.packages, after.packages)
     changes += _flags(before, after)
     if before.defaults is not None and after.defaults is not None:
-        changes += _mappings("default", "", *map(_by_name, (before.defaults, after.defaults)))
-    changes += _mappings("provenance", "", _flat(before), _flat(after))
+        changes += _mappings(Aspect.DEFAULT, "", *map(_by_name, (before.defaults, after.defaults)))
+    changes += _mappings(Aspect.PROVENANCE, "", _flat(before), _flat(after))
     return Diff(before=before, after=after, verdicts=verdicts, changes=tuple(changes))
 
 
@@ -110,7 +120,7 @@ def _verdict(before: CellVerdict, after: CellVerdict) -> list[RecordChange]:
     )
     if old == new:
         return []
-    return [RecordChange(aspect="verdict", where="", what="cell", before=old, after=new)]
+    return [RecordChange(aspect=Aspect.VERDICT, where="", what="cell", before=old, after=new)]
 
 
 def _cases(before: Record, after: Record, verdicts: tuple[CellVerdict, ...]) -> list[RecordChange]:
@@ -125,7 +135,7 @@ def _cases(before: Record, after: Record, verdicts: tuple[CellVerdict, ...]) -> 
         }
         for record, verdict in zip((before, after), verdicts, strict=True)
     )
-    return _mappings("case", "", old, new)
+    return _mappings(Aspect.CASE, "", old, new)
 
 
 def _counters(before: Record, after: Record) -> list[RecordChange]:
@@ -133,13 +143,13 @@ def _counters(before: Record, after: Record) -> list[RecordChange]:
     for (name, start), *cases in _pairs(before, after):
         old, new = (case.started(start) for case in cases)
         if old is not None and new is not None:
-            changes += _mappings("counter", f"{name} {start}", old.counters, new.counters)
+            changes += _mappings(Aspect.COUNTER, f"{name} {start}", old.counters, new.counters)
             if old.metrics is not None and new.metrics is not None:
-                changes += _mappings("metric", f"{name} {start}", old.metrics, new.metrics)
+                changes += _mappings(Aspect.METRIC, f"{name} {start}", old.metrics, new.metrics)
     if before.cache_check is not None and after.cache_check is not None:
         for compiled in CheckedCompile:
             checks = before.cache_check[compiled], after.cache_check[compiled]
-            changes += _mappings("counter", f"cache_check {compiled}", *checks)
+            changes += _mappings(Aspect.COUNTER, f"cache_check {compiled}", *checks)
     return changes
 
 
@@ -166,7 +176,7 @@ def _seconds(before: Record, after: Record, times: Times) -> list[RecordChange]:
         said = [f"{value:.1f}" for value in totals if value is not None]
         changes.append(
             RecordChange(
-                aspect="seconds",
+                aspect=Aspect.SECONDS,
                 where=f"{name} {start}",
                 what="total",
                 before=said[0],
@@ -188,11 +198,11 @@ def _pairs(before: Record, after: Record) -> list[tuple[tuple[str, StartKind], C
 
 
 def _flags(before: Record, after: Record) -> list[RecordChange]:
-    changes = _mappings("flag", "", before.flags, after.flags)
+    changes = _mappings(Aspect.FLAG, "", before.flags, after.flags)
     others = {case.case: case for case in after.cases}
     for case in sorted(before.cases, key=attrgetter("case")):
         if case.case in others:
-            changes += _mappings("flag", case.case, case.flags, others[case.case].flags)
+            changes += _mappings(Aspect.FLAG, case.case, case.flags, others[case.case].flags)
     return changes
 
 
@@ -210,7 +220,7 @@ def _flat(record: Record) -> dict[str, object]:
 
 
 def _mappings(
-    aspect: str, where: str, before: Mapping[str, object], after: Mapping[str, object]
+    aspect: Aspect, where: str, before: Mapping[str, object], after: Mapping[str, object]
 ) -> list[RecordChange]:
     return [
         RecordChange(

@@ -10,6 +10,7 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import chosen_specifier
+from matrix.record.model import Platform
 from matrix.rules.expectations import Expectations
 from matrix.store.query import History
 from matrix.verdict.states import Verdict
@@ -28,8 +29,8 @@ class RecordFilter:
     torch: str | None = None
     vllm: str | None = None
     python: str | None = None
-    platform: str | None = None
-    verdict: str | None = None
+    platform: Platform | None = None
+    verdict: Verdict | None = None
     since: str | None = None
     until: str | None = None
     case: str | None = None
@@ -37,7 +38,10 @@ class RecordFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """One record of a list. `paths` are all the files that hold it, the shown one first."""
+    """One record of a list. `paths` are all the files that hold it, the shown one first.
+
+    All but the verdict is as the row has it, which an index or an archive may hold wrongly.
+    """
 
     paths: tuple[str, ...]
     cell: str
@@ -89,7 +93,7 @@ def find(
             " ELSE verdict_key IN (SELECT unnest($of_verdict)) END"
         )
         values["of_verdict"] = [key for key, word in verdicts.items() if word == wanted.verdict]
-        values["verdict"], values["untested"] = wanted.verdict, str(Verdict.UNTESTED)
+        values["verdict"], values["untested"] = str(wanted.verdict), str(Verdict.UNTESTED)
     cursor = history.rows.execute(
         f"""
         SELECT list(path ORDER BY string_split(path, '/')[-1] DESC, path) AS paths,

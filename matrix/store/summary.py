@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
 from matrix.record.content import content_hash
-from matrix.record.model import STARTS, Case, Record, StartKind
+from matrix.record.model import STARTS, Case, ErrorKind, Outcome, Platform, Record, StartKind
 from matrix.record.signature import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.record.stock import not_stock
@@ -26,7 +26,7 @@ _LARGEST = 2**63 - 1  # that a column of an index holds; a record may have two s
 _NOTHING = Expectations(rules=())
 
 SeriesKey = tuple[str, str, str, str]
-"""Of a series of times: cell, platform, case, start."""
+"""Of a series of times: cell, platform, case and start, as a row may have them."""
 
 
 class HistoryError(MatrixError):
@@ -41,7 +41,7 @@ class SummaryCase:
     """
 
     case: str
-    outcome: str
+    outcome: Outcome
     signature: str | None
     cold: float | None
     warm: float | None
@@ -61,14 +61,14 @@ class Summary:
     """
 
     cell: str
-    platform: str
+    platform: Platform
     started: str
     finished: bool
     complete: bool
     evidence: int
     deselected: int
     total_cases: int
-    error: str | None
+    error: ErrorKind | None
     torch: str
     vllm: str
     builds: str
@@ -94,7 +94,7 @@ class Times:
     series: Mapping[SeriesKey, tuple[tuple[str, float], ...]] = field(default_factory=dict)
 
     def times(
-        self, cell: str, platform: str, case: str, start: str
+        self, cell: str, platform: Platform, case: str, start: StartKind
     ) -> tuple[tuple[str, float], ...]:
         """Return the series of one start of a case, oldest first; empty where it never ran."""
         return self.series.get((cell, platform, case, start), ())

@@ -14,9 +14,10 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import distance, minor_of, neighbours, parse_version
 from matrix.catalog.cells import Cell, is_meant
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
-from matrix.record.model import PLATFORMS, Record
+from matrix.record.model import PLATFORMS, Platform, Record
 from matrix.record.startup_tests import StartupTests
 from matrix.verdict import plan_reasons as reasons
 from matrix.verdict.grid import Grid, environments, ran_cell
@@ -41,11 +42,11 @@ class Wanted:
     torch: SpecifierSet | None = None
     vllm: SpecifierSet | None = None
     python: SpecifierSet | None = None
-    platforms: tuple[str, ...] = PLATFORMS
+    platforms: tuple[Platform, ...] = PLATFORMS
     stale: bool = False
     off_pin: bool = False
-    new: tuple[tuple[str, str], ...] = ()
-    neighbours: tuple[tuple[str, str], ...] = ()
+    new: tuple[tuple[Project, str], ...] = ()
+    neighbours: tuple[tuple[Project, str], ...] = ()
     max_age: MaxAge | None = None
     force: bool = False
 
@@ -63,7 +64,7 @@ class Planned:
     """
 
     cell: Cell
-    platform: str
+    platform: Platform
     runs: bool
     stale: bool
     why: reasons.PlanReason
@@ -177,7 +178,7 @@ class _Runs:
     wanted: Wanted
     here: Here | None
 
-    def staleness(self, cell: Cell, platform: str, *, off_pin: bool) -> _Found:
+    def staleness(self, cell: Cell, platform: Platform, *, off_pin: bool) -> _Found:
         """Return whether the cell would run as it did, and measure the same."""
         name = self.names[cell]
         record, running = self.newest.get((name, platform)), self.running.get((name, platform))
@@ -198,7 +199,7 @@ class _Runs:
                 record, found = other, staleness(other, now, self.tests)
         return self._by_age(record, found)
 
-    def _key(self, cell: Cell, platform: str, *, off_pin: bool) -> RunKey:
+    def _key(self, cell: Cell, platform: Platform, *, off_pin: bool) -> RunKey:
         if self.here is None:
             return RunKey(cell=cell)
         return self.here.key(cell, platform, off_pin=off_pin)
@@ -218,7 +219,7 @@ class _Runs:
             not_compared=found.not_compared,
         )
 
-    def seconds(self, cell: Cell, platform: str) -> tuple[float | None, str | None]:
+    def seconds(self, cell: Cell, platform: Platform) -> tuple[float | None, str | None]:
         """Return how long the last run of the cell took, and its environment.
 
         If it has none, those of its pair on the newest Python that has one.
@@ -227,7 +228,7 @@ class _Runs:
         return _seconds(self.newest.get((name, platform)) for name in (self.names[cell], *of_pair))
 
 
-def parse_release(text: str, option: str) -> tuple[str, str]:
+def parse_release(text: str, option: str) -> tuple[Project, str]:
     """Return the project and the version of `torch==2.15.0`; a minor release is enough.
 
     Raises PlanError, which names the option.
@@ -238,9 +239,9 @@ def parse_release(text: str, option: str) -> tuple[str, str]:
         parsed = parse_version(version)
     except InvalidVersion:
         parsed = None
-    if not equals or name not in ("torch", "vllm") or parsed is None:
+    if not equals or name not in tuple(Project) or parsed is None:
         raise PlanError(f"{option} {text!r}: is not a release; write it as torch==2.15.0")
-    return name, parsed.public
+    return Project(name), parsed.public
 
 
 def _chosen(
@@ -309,14 +310,14 @@ class _Pairs:
         pins = {release.version: release.torch for release in releases.vllm}
         self.pinned = {minors for minors, (torch, vllm) in self.at.items() if pins[vllm] == torch}
 
-    def of(self, name: str, version: str) -> list[tuple[str, str]]:
+    def of(self, name: Project, version: str) -> list[tuple[str, str]]:
         """Return the pairs of a release: a vLLM with its pin, a torch under each vLLM that pins it.
 
         A torch without such a vLLM is paired with the nearest vLLM on either side.
         """
         return [self.at[minors] for minors in self._minors(name, version)]
 
-    def beside(self, name: str, version: str) -> list[tuple[str, str]]:
+    def beside(self, name: Project, version: str) -> list[tuple[str, str]]:
         """Return the adjacent pairs: the same vLLM under the next torch, and the other way."""
         own = self._minors(name, version)
         near = [
@@ -329,8 +330,8 @@ class _Pairs:
         ]
         return [self.at[pair] for pair in near if pair in self.at and pair not in own]
 
-    def _minors(self, name: str, version: str) -> list[tuple[str, str]]:
-        known, place = (self.torch, 0) if name == "torch" else (self.vllm, 1)
+    def _minors(self, name: Project, version: str) -> list[tuple[str, str]]:
+        known, place = (self.torch, 0) if name is Project.TORCH else (self.vllm, 1)
         minor = minor_of(version)
         runs = {pair[place] for minors, pair in self.at.items() if minors[place] == minor}
         if minor not in known or (version not in runs and version != minor):

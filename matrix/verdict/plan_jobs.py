@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from matrix.record.model import Platform
 from matrix.verdict.plan import PlanError, Planned
 
 ENVIRONMENT_SECONDS = 600.0
@@ -21,7 +22,7 @@ UNKNOWN_SECONDS = 1800.0
 _LEAST_MINUTES = 60
 _ROOM = 2  # a time limit is so many times what is expected: a runner may be slow
 
-_Group = tuple[str, str]
+_Group = tuple[Platform, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class CiJob:
     """
 
     cells: tuple[str, ...]
-    platform: str
+    platform: Platform
     python: str
     seconds: float
     unknown: int = 0
@@ -41,7 +42,8 @@ class CiJob:
     def name(self) -> str:
         """A name that no other job of the plan has, made of its first cell's.
 
-        >>> CiJob(cells=("py312-torch214-vllm033",), platform="cpu", python="3.12", seconds=1).name
+        >>> of_cpu = {"platform": Platform.CPU, "python": "3.12"}
+        >>> CiJob(cells=("py312-torch214-vllm033",), seconds=1, **of_cpu).name
         'py312-torch214-vllm033-cpu'
         """
         more = len(self.cells) - 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from matrix._util.enums import StrEnum
+from matrix.catalog.projects import Project
 from matrix.record.model import Departure, ErrorKind
 from matrix.verdict.reasons import VerdictReason
 
@@ -145,7 +146,7 @@ class OtherFile(NamedTuple):
     The version is the same.
     """
 
-    project: str
+    project: Project
     ran: str
     here: str
     code: Literal[PlanCode.OTHER_FILE] = PlanCode.OTHER_FILE
@@ -307,5 +308,5 @@ class Brought:
     """What brought a pair into a plan: it is of that release, or beside a pair of it."""
 
     code: BroughtCode
-    project: str
+    project: Project
     version: str

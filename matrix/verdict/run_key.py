@@ -17,6 +17,7 @@ from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import PROJECTS, Cell, build_of
+from matrix.catalog.projects import Project
 from matrix.record.environment import OWN_PACKAGES
 from matrix.record.model import Platform, Record
 from matrix.record.startup_tests import StartupTests
@@ -70,11 +71,11 @@ class RunKey:
 class Here(Protocol):
     """What would run here, and what ran besides the records that count."""
 
-    def key(self, cell: Cell, platform: str, *, off_pin: bool) -> RunKey:
+    def key(self, cell: Cell, platform: Platform, *, off_pin: bool) -> RunKey:
         """Return the key of a run of the cell on the platform, if it began now."""
         ...
 
-    def others(self, cell: str, platform: str) -> Iterable[Record]:
+    def others(self, cell: str, platform: Platform) -> Iterable[Record]:
         """Return the records of a cell on a platform, also those that do not count."""
         ...
 
@@ -218,7 +219,7 @@ def _files(ran: Mapping[str, WheelFile], now: Mapping[str, WheelFile]) -> Iterab
     Two files that hold the same are the same file, whatever an index made of it.
     """
     unknown = False
-    for project in PROJECTS:
+    for project in Project:
         before, after = ran.get(project, WheelFile()), now.get(project, WheelFile())
         for digest, other in zip(before, after, strict=True):
             if digest is not None and other is not None:

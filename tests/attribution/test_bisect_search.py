@@ -26,14 +26,14 @@ from matrix.attribution.bisect import (
 )
 from matrix.attribution.observations import WHOLE_RUN, Observation, ObservationEnd
 from matrix.catalog.cells import Cell
-from matrix.record.model import Platform, Rung
+from matrix.record.model import Platform, Rung, StartKind
 from matrix.report.bisect import lines
 
 LINE = {
     cell.name: cell for cell in (Cell("3.11", f"2.{minor}.0", "0.20.0") for minor in range(9, 25))
 }
 NAMES = list(LINE)
-SAVED = ("warm", "num_compiled_artifacts_saved")
+SAVED = (StartKind.WARM, "num_compiled_artifacts_saved")
 
 
 def search(moving: str, line: Mapping[str, Cell], *more: Any, **options: Any) -> Search:

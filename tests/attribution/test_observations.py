@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from attributions import FLASHINFER
 from matrix.attribution.observations import Observation, ObservationEnd, Runs, own_runs
 from matrix.catalog.cells import Cell
-from matrix.record.model import Platform
+from matrix.record.model import Platform, StartKind
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")
 ON, OFF = {"VLLM_X": True}, {"VLLM_X": False}
@@ -120,7 +120,7 @@ _some_runs = st.lists(
         future_dated=st.booleans(),
         runs=st.integers(1, 3),
         tests=st.sampled_from((None, "sha256:1")),
-        counters=st.sampled_from(({}, {("cold", "x"): 1}, {("cold", "x"): 2})),
+        counters=st.sampled_from(({}, {(StartKind.COLD, "x"): 1}, {(StartKind.COLD, "x"): 2})),
     ),
 )
 

@@ -31,7 +31,7 @@ from matrix.verdict.reasons import Recorded
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")
 SAVED, TOTAL = "num_compiled_artifacts_saved", "aot_autograd.total"
-WARM, COLD = ("warm", SAVED), ("cold", TOTAL)
+WARM, COLD = (StartKind.WARM, SAVED), (StartKind.COLD, TOTAL)
 
 
 def ran(counters: Mapping[CounterKey, int], **more: Any) -> Observation:
@@ -84,13 +84,19 @@ def test_what_tells_is_each_start_of_each_counter_in_the_order_of_telling() -> N
 
 
 def test_counters_are_told_by_start_then_the_telling_ones_then_by_name() -> None:
-    keys = [("warm", SAVED), ("cold", "b"), ("cold", "a"), ("cold", TOTAL), ("cold", SAVED)]
+    keys = [
+        (StartKind.WARM, SAVED),
+        (StartKind.COLD, "b"),
+        (StartKind.COLD, "a"),
+        (StartKind.COLD, TOTAL),
+        (StartKind.COLD, SAVED),
+    ]
     assert sorted(keys, key=key_order) == [
-        ("cold", SAVED),
-        ("cold", TOTAL),
-        ("cold", "a"),
-        ("cold", "b"),
-        ("warm", SAVED),
+        (StartKind.COLD, SAVED),
+        (StartKind.COLD, TOTAL),
+        (StartKind.COLD, "a"),
+        (StartKind.COLD, "b"),
+        (StartKind.WARM, SAVED),
     ]
 
 
@@ -109,7 +115,7 @@ def test_counters_are_told_by_start_then_the_telling_ones_then_by_name() -> None
         (DRIFT, ran({WARM: 0}), State.CLEAN),
         (DRIFT, ran({WARM: 2}), State.SILENT),
         (DRIFT, ran({}), State.SILENT),
-        (DRIFT, ran({("cold", SAVED): 3}), State.SILENT),
+        (DRIFT, ran({(StartKind.COLD, SAVED): 3}), State.SILENT),
         (replace(DRIFT, observed=None), ran({}), State.SHOWS),
         # Where another number is as it should be, it is clean; but of what only changed, who knows?
         (DRIFT, ran({WARM: 2}, expected={WARM: 2}), State.CLEAN),
@@ -177,7 +183,7 @@ def test_who_climbs_higher_is_clean_of_what_failed_below(
 
 
 def test_only_the_counters_that_are_asked_for_are_compared_and_in_that_order() -> None:
-    bad, good = ran({WARM: 3, COLD: 9, ("cold", "a"): 1}), ran({WARM: 0, COLD: 3})
+    bad, good = ran({WARM: 3, COLD: 9, (StartKind.COLD, "a"): 1}), ran({WARM: 0, COLD: 3})
     told = [
         (change.key, change.observed, change.wanted)
         for change in counter_changes(bad, good, [WARM, COLD])
@@ -190,8 +196,8 @@ def test_only_the_counters_that_are_asked_for_are_compared_and_in_that_order() -
     assert told == [(COLD, 3, 9), (WARM, 0, 3)]
     assert [change.key for change in counter_changes(bad, good, [COLD])] == [COLD]
     # One that the other did not count is no change, though 0 is a count.
-    assert list(counter_changes(bad, good, [("cold", "a")])) == []
-    assert list(counter_changes(good, bad, [("cold", "a")])) == []
+    assert list(counter_changes(bad, good, [(StartKind.COLD, "a")])) == []
+    assert list(counter_changes(good, bad, [(StartKind.COLD, "a")])) == []
 
 
 def test_a_counter_names_what_its_start_or_an_earlier_one_logged() -> None:

@@ -11,6 +11,7 @@ import pytest
 from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
 from fault_table import Found
 from matrix.catalog.releases_file import load_releases
+from matrix.record.model import Platform
 from matrix.record.reader import read
 from matrix.run.cluster import Cluster, joined, nodes_of
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
@@ -40,7 +41,7 @@ def job(name: str, round_: int = 1) -> Job:
     return Job(
         cell=load_releases().resolve(name),
         environment=name,
-        platform="cpu",
+        platform=Platform.CPU,
         round=round_,
         estimate=JobEstimate(build_seconds=1, run_seconds=2),
         demand=Demand(cores=1, memory_mib=100, disk_mib=10),

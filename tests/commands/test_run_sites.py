@@ -7,6 +7,7 @@ import pytest
 from matrix.catalog.cells import Cell
 from matrix.commands.run_sites import OnRay
 from matrix.errors import MatrixError
+from matrix.record.model import Platform
 from matrix.run.cluster import Cluster, Node
 from matrix.run.job import Job, JobEstimate
 from matrix.run.machine import Demand, Gpu, Machine
@@ -30,7 +31,7 @@ def job(python: str = "3.11", disk: int = 10_000) -> Job:
     return Job(
         cell=cell,
         environment=cell.name,
-        platform="cpu",
+        platform=Platform.CPU,
         estimate=JobEstimate(build_seconds=1, run_seconds=1),
         demand=Demand(cores=1, memory_mib=4096, disk_mib=disk),
     )

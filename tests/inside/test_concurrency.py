@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from matrix._util.nvidia import START_MIB
 from matrix.inside.concurrency import jobs_for, parse_jobs
+from matrix.record.model import Platform
 
 H100_MIB = 81000
 H200_MIB = 143000
@@ -16,26 +17,32 @@ H200_MIB = 143000
 @pytest.mark.parametrize(
     ("asked", "platform", "cases", "cores", "free", "expected"),
     [
-        (None, "cpu", 7, 64, None, 1),
-        (None, "cuda", 7, 16, H100_MIB, 7),
-        (0, "cuda", 7, 16, H100_MIB, 7),
-        (0, "cuda", 7, 8, H100_MIB, 5),
-        (None, "cuda", 9, 16, H200_MIB, 9),
-        (None, "cuda", 9, 13, H200_MIB, 8),
-        (None, "cuda", 9, 16, H100_MIB, 7),
-        (0, "cuda", 2, 16, H100_MIB, 2),
-        (0, "cuda", 7, 16, 24000, 2),
-        (0, "cuda", 7, 16, 100, 1),
-        (0, "cuda", 7, 16, None, 1),
-        (0, "cuda", 7, 1, H100_MIB, 1),
-        (0, "cpu", 7, 8, None, 4),
-        (3, "cuda", 7, 1, 100, 3),
-        (3, "cpu", 7, 1, None, 3),
-        (9, "cpu", 7, 1, None, 7),
+        (None, Platform.CPU, 7, 64, None, 1),
+        (None, Platform.CUDA, 7, 16, H100_MIB, 7),
+        (0, Platform.CUDA, 7, 16, H100_MIB, 7),
+        (0, Platform.CUDA, 7, 8, H100_MIB, 5),
+        (None, Platform.CUDA, 9, 16, H200_MIB, 9),
+        (None, Platform.CUDA, 9, 13, H200_MIB, 8),
+        (None, Platform.CUDA, 9, 16, H100_MIB, 7),
+        (0, Platform.CUDA, 2, 16, H100_MIB, 2),
+        (0, Platform.CUDA, 7, 16, 24000, 2),
+        (0, Platform.CUDA, 7, 16, 100, 1),
+        (0, Platform.CUDA, 7, 16, None, 1),
+        (0, Platform.CUDA, 7, 1, H100_MIB, 1),
+        (0, Platform.CPU, 7, 8, None, 4),
+        (3, Platform.CUDA, 7, 1, 100, 3),
+        (3, Platform.CPU, 7, 1, None, 3),
+        (9, Platform.CPU, 7, 1, None, 7),
     ],
 )
 def test_jobs(
-    *, asked: int | None, platform: str, cases: int, cores: int, free: int | None, expected: int
+    *,
+    asked: int | None,
+    platform: Platform,
+    cases: int,
+    cores: int,
+    free: int | None,
+    expected: int,
 ) -> None:
     found = jobs_for(asked, platform, cases, cores=cores, bounded=True, free_mib=lambda: free)
     assert found == expected
@@ -43,17 +50,17 @@ def test_jobs(
 
 @given(
     asked=st.none() | st.integers(0, 20),
-    platform=st.sampled_from(["cpu", "cuda"]),
+    platform=st.sampled_from(Platform),
     cases=st.integers(1, 20),
     cores=st.integers(1, 256),
     free=st.none() | st.integers(0, 200_000),
 )
 def test_at_least_one_never_more_than_cases_and_all_fit(
-    asked: int | None, platform: str, cases: int, cores: int, free: int | None
+    asked: int | None, platform: Platform, cases: int, cores: int, free: int | None
 ) -> None:
     found = jobs_for(asked, platform, cases, cores=cores, bounded=True, free_mib=lambda: free)
     assert 1 <= found <= cases
-    if platform == "cuda" and not asked and found > 1:
+    if platform is Platform.CUDA and not asked and found > 1:
         assert found * START_MIB <= (free or 0)
 
 
@@ -62,7 +69,7 @@ def test_starts_that_measure_the_gpu_run_one_at_a_time() -> None:
         raise AssertionError
 
     for number in (None, 0, 7):
-        assert jobs_for(number, "cuda", 7, cores=64, bounded=False, free_mib=never) == 1
+        assert jobs_for(number, Platform.CUDA, 7, cores=64, bounded=False, free_mib=never) == 1
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "many"])

@@ -11,7 +11,7 @@ import pytest
 from matrix.inside import journal
 from matrix.inside.ended import Ended
 from matrix.inside.isolation import run_forked
-from matrix.record.model import CacheFiles, CacheKind, Event, EventKind
+from matrix.record.model import CacheFiles, CacheKind, Event, EventKind, StartKind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -108,7 +108,7 @@ def test_fold_names_survivors() -> None:
 def test_fold_a_failed_start_of_its_own_child(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     ended = run_forked(lambda: ctypes.string_at(0), timeout=5, output=tmp_path / "output")
-    journal.Journal(path).failed("cold", ended)
+    journal.Journal(path).failed(StartKind.COLD, ended)
     case = journal.fold("x", journal.read(path), ended=RETURNED, failure="Failed: the cold start")
     assert (case.outcome, case.reason) == ("crashed", "killed by SIGSEGV in the cold start")
     assert case.signature == "killed by SIGSEGV"

@@ -21,8 +21,9 @@ from matrix.inside.journal import fold
 from matrix.inside.models import MODELS
 from matrix.inside.observing import inherited, observing
 from matrix.inside.starts import Startup, StateError, cannot_run, observe
+from matrix.record.model import Platform
 
-TWO = Startup(model=MODELS["small-dense"], platform="cpu", ranks=2)
+TWO = Startup(model=MODELS["small-dense"], platform=Platform.CPU, ranks=2)
 EXTENSION = "matrix.inside.rank_extension"
 
 
@@ -127,24 +128,24 @@ def test_what_is_followed_ends_with_the_start(clean: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("platform", "visible", "wanted", "why"),
     [
-        ("cuda", ("GPU 0", "GPU 1"), 2, None),
-        ("cuda", ("GPU 0",), 2, "needs two GPUs; one is visible"),
-        ("cuda", ("GPU 0", "GPU 0"), 2, "needs two GPUs; one is visible"),
-        ("cuda", (), 2, "needs two GPUs; none is visible"),
-        ("cuda", ("GPU 0",), 1, None),
-        ("cuda", ("GPU 0", "GPU 1"), 4, "needs 4 GPUs; two are visible"),
-        ("cuda", ("GPU 0", "GPU 1", "GPU 2"), 4, "needs 4 GPUs; 3 are visible"),
-        ("cuda", ("MIG-a", "MIG-b"), 2, "needs two GPUs; one is visible"),
-        ("cpu", ("GPU 0", "GPU 1"), 2, "needs two GPUs; none is visible"),
-        ("cpu", "2", 2, None),
-        ("cpu", "1", 2, "needs two GPUs; one is visible"),
-        ("cpu", "many", 2, "needs two GPUs; none is visible"),
+        (Platform.CUDA, ("GPU 0", "GPU 1"), 2, None),
+        (Platform.CUDA, ("GPU 0",), 2, "needs two GPUs; one is visible"),
+        (Platform.CUDA, ("GPU 0", "GPU 0"), 2, "needs two GPUs; one is visible"),
+        (Platform.CUDA, (), 2, "needs two GPUs; none is visible"),
+        (Platform.CUDA, ("GPU 0",), 1, None),
+        (Platform.CUDA, ("GPU 0", "GPU 1"), 4, "needs 4 GPUs; two are visible"),
+        (Platform.CUDA, ("GPU 0", "GPU 1", "GPU 2"), 4, "needs 4 GPUs; 3 are visible"),
+        (Platform.CUDA, ("MIG-a", "MIG-b"), 2, "needs two GPUs; one is visible"),
+        (Platform.CPU, ("GPU 0", "GPU 1"), 2, "needs two GPUs; none is visible"),
+        (Platform.CPU, "2", 2, None),
+        (Platform.CPU, "1", 2, "needs two GPUs; one is visible"),
+        (Platform.CPU, "many", 2, "needs two GPUs; none is visible"),
     ],
 )
 def test_what_a_case_of_two_gpus_needs(
     monkeypatch: pytest.MonkeyPatch,
     *,
-    platform: str,
+    platform: Platform,
     visible: tuple[str, ...] | str,
     wanted: int,
     why: str | None,
@@ -170,7 +171,7 @@ def test_gpus_of_several_kinds_are_not_two(
 ) -> None:
     monkeypatch.setattr(gpus, "visible_gpus", lambda _: ("GPU 0", "GPU 1"))
     monkeypatch.setattr(gpus, "smi_query", lambda *_: said)
-    found = gpus.too_few(2, "cuda")
+    found = gpus.too_few(2, Platform.CUDA)
     assert found is why if why is None else why in str(found)
 
 
@@ -181,10 +182,12 @@ def test_a_release_whose_workers_cannot_be_asked_says_so(monkeypatch: pytest.Mon
     monkeypatch.setattr(
         vllm_compat, "engine_arguments", lambda: frozenset({"worker_extension_cls"})
     )
-    assert cannot_run(TWO.model, "cpu", 2) is None
+    assert cannot_run(TWO.model, Platform.CPU, 2) is None
     monkeypatch.setattr(vllm_compat, "engine_arguments", frozenset)
-    assert str(cannot_run(TWO.model, "cpu", 2)).startswith("this vLLM has no worker_extension_cls")
-    assert cannot_run(TWO.model, "cpu") is None
+    assert str(cannot_run(TWO.model, Platform.CPU, 2)).startswith(
+        "this vLLM has no worker_extension_cls"
+    )
+    assert cannot_run(TWO.model, Platform.CPU) is None
 
 
 def test_several_ranks_get_their_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +197,7 @@ def test_several_ranks_get_their_arguments(monkeypatch: pytest.MonkeyPatch) -> N
     assert arguments["tensor_parallel_size"] == 2
     module, _, name = arguments["worker_extension_cls"].rpartition(".")
     assert (module, name) == (EXTENSION, "RankExtension")
-    alone = starts._arguments(Startup(model=TWO.model, platform="cpu"))
+    alone = starts._arguments(Startup(model=TWO.model, platform=Platform.CPU))
     assert alone.keys() == arguments.keys() - vllm_compat.on_ranks(2).keys()
 
 

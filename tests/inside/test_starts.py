@@ -12,9 +12,10 @@ from matrix._util.nvidia import START_MIB
 from matrix.inside import starts, torch_internals, vllm_compat
 from matrix.inside.models import MODELS, overrides
 from matrix.inside.starts import Startup, StateError, cannot_run, observe
+from matrix.record.model import Platform
 
 COUNTED = {"num_compiled_artifacts_saved": 3, "aot_autograd.total": 5}
-SMALL = Startup(model=MODELS["small-dense"], platform="cpu")
+SMALL = Startup(model=MODELS["small-dense"], platform=Platform.CPU)
 
 
 class Engine:
@@ -118,7 +119,7 @@ def test_a_start_on_a_gpu_is_not_observed_after_a_fork_that_spoilt_it(
     clean.setattr(vllm_compat, "cuda_spoilt_by_fork", lambda: True)
     assert observe(SMALL, runner)["counters"] == COUNTED
     with pytest.raises(StateError, match="CUDA was touched before the fork"):
-        observe(Startup(model=MODELS["small-dense"], platform="cuda"), runner)
+        observe(Startup(model=MODELS["small-dense"], platform=Platform.CUDA), runner)
 
 
 def test_the_engine_can_be_freed_when_the_runner_ends(clean: pytest.MonkeyPatch) -> None:
@@ -145,30 +146,36 @@ def test_the_engine_can_be_freed_when_the_runner_ends(clean: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("model", "platform", "capability", "complete", "reason"),
     [
-        ("small-dense", "cpu", None, False, None),
-        ("gpt-oss-120b", "cpu", None, False, None),
-        ("gpt-oss-120b", "cuda", (8, 0), False, None),
-        ("gpt-oss-120b", "cuda", (7, 5), False, "mxfp4 weights need compute capability 8.0"),
-        ("minimax-m2.5", "cuda", (7, 0), False, "fp8 weights need compute capability 7.5"),
-        ("minimax-m2.5", "cuda", (7, 5), False, None),
-        ("minimax-m2.5", "cpu", None, False, None),
-        ("deepseek-v3.2", "cpu", None, True, None),
-        ("deepseek-v3.2", "cpu", None, False, "this release has a model of its own for sparse"),
-        ("deepseek-v3.2", "cuda", (8, 9), True, "sparse MLA needs compute capability 9.0"),
-        ("deepseek-v3.2", "cuda", (9, 0), True, None),
-        ("deepseek-v3.2", "cuda", None, True, None),
-        ("deepseek-v3.2", "cuda", (9, 0), False, "sparse MLA needs DeepGEMM"),
-        ("kimi-k2.5", "cuda", (7, 0), False, None),
-        ("kimi-k2.5", "cuda", (9, 0), False, None),
-        ("kimi-k2.5", "cpu", None, True, None),
-        ("kimi-k2.5", "cpu", None, False, None),
+        ("small-dense", Platform.CPU, None, False, None),
+        ("gpt-oss-120b", Platform.CPU, None, False, None),
+        ("gpt-oss-120b", Platform.CUDA, (8, 0), False, None),
+        ("gpt-oss-120b", Platform.CUDA, (7, 5), False, "mxfp4 weights need compute capability 8.0"),
+        ("minimax-m2.5", Platform.CUDA, (7, 0), False, "fp8 weights need compute capability 7.5"),
+        ("minimax-m2.5", Platform.CUDA, (7, 5), False, None),
+        ("minimax-m2.5", Platform.CPU, None, False, None),
+        ("deepseek-v3.2", Platform.CPU, None, True, None),
+        (
+            "deepseek-v3.2",
+            Platform.CPU,
+            None,
+            False,
+            "this release has a model of its own for sparse",
+        ),
+        ("deepseek-v3.2", Platform.CUDA, (8, 9), True, "sparse MLA needs compute capability 9.0"),
+        ("deepseek-v3.2", Platform.CUDA, (9, 0), True, None),
+        ("deepseek-v3.2", Platform.CUDA, None, True, None),
+        ("deepseek-v3.2", Platform.CUDA, (9, 0), False, "sparse MLA needs DeepGEMM"),
+        ("kimi-k2.5", Platform.CUDA, (7, 0), False, None),
+        ("kimi-k2.5", Platform.CUDA, (9, 0), False, None),
+        ("kimi-k2.5", Platform.CPU, None, True, None),
+        ("kimi-k2.5", Platform.CPU, None, False, None),
     ],
 )
 def test_what_a_machine_cannot_run_has_its_reason(
     monkeypatch: pytest.MonkeyPatch,
     *,
     model: str,
-    platform: str,
+    platform: Platform,
     capability: tuple[int, int] | None,
     complete: bool,
     reason: str | None,
@@ -185,7 +192,7 @@ def test_what_a_machine_cannot_run_has_its_reason(
 
 def test_a_release_without_the_architecture_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm_compat, "architectures", lambda: frozenset({"LlamaForCausalLM"}))
-    assert cannot_run(MODELS["small-moe"], "cpu") == "this vLLM has no MixtralForCausalLM"
+    assert cannot_run(MODELS["small-moe"], Platform.CPU) == "this vLLM has no MixtralForCausalLM"
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].images])
@@ -209,12 +216,12 @@ def test_every_model_has_its_configuration(name: str) -> None:
 
 
 def test_overrides_go_where_the_model_reads_them() -> None:
-    assert overrides(MODELS["small-dense"], "cpu") == {}
-    assert overrides(MODELS["phi-tiny-moe"], "cuda") == {}
-    on_cpu = overrides(MODELS["phi-tiny-moe"], "cpu")
+    assert overrides(MODELS["small-dense"], Platform.CPU) == {}
+    assert overrides(MODELS["phi-tiny-moe"], Platform.CUDA) == {}
+    on_cpu = overrides(MODELS["phi-tiny-moe"], Platform.CPU)
     assert isinstance(on_cpu, dict) and on_cpu["hidden_size"] == 256
     assert "num_hidden_layers" not in on_cpu
-    kimi = overrides(MODELS["kimi-k2.5"], "cuda")
+    kimi = overrides(MODELS["kimi-k2.5"], Platform.CUDA)
     assert isinstance(kimi, dict) and list(kimi) == ["text_config"]
 
 
@@ -227,8 +234,8 @@ class Config(SimpleNamespace):
 
 def test_on_the_cpu_a_model_goes_without_its_quantization() -> None:
     model = MODELS["minimax-m2.5"]
-    assert isinstance(overrides(model, "cuda"), dict)
-    change = overrides(model, "cpu")
+    assert isinstance(overrides(model, Platform.CUDA), dict)
+    change = overrides(model, Platform.CPU)
     assert callable(change)
     config = change(Config(hidden_size=3072, quantization_config={"quant_method": "fp8"}))
     assert config.hidden_size == 256 and not hasattr(config, "quantization_config")
@@ -245,14 +252,14 @@ def test_a_start_asks_for_no_more_of_the_gpu_than_it_may_take(
     monkeypatch.setattr(vllm_compat, "learn_model_type", lambda name: None)
     monkeypatch.setattr(vllm_compat, "device_memory_mib", lambda: memory)
     monkeypatch.setattr(vllm_compat, "engine_arguments", lambda: known)
-    arguments = starts._arguments(Startup(model=MODELS["small-dense"], platform="cuda"))
+    arguments = starts._arguments(Startup(model=MODELS["small-dense"], platform=Platform.CUDA))
     assert arguments["gpu_memory_utilization"] == pytest.approx(share)
     assert arguments["kv_cache_memory_bytes"] == 1 << 30
     assert "gpu_memory_utilization" not in starts._arguments(SMALL)
 
 
 def test_on_the_cpu_overrides_reach_the_parts_of_a_configuration() -> None:
-    change = overrides(MODELS["kimi-k2.5"], "cpu")
+    change = overrides(MODELS["kimi-k2.5"], Platform.CPU)
     assert callable(change)
     quantized = {"quant_method": "compressed-tensors"}
     text = Config(hidden_size=7168, kv_lora_rank=512, quantization_config=quantized)

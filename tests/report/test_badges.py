@@ -8,7 +8,7 @@ import pytest
 from matrix.record.model import Case, ErrorKind, Outcome, Platform, Record, RunError
 from matrix.report import badges
 from matrix.rules.expectations import Expectations
-from matrix.verdict.states import VERDICTS
+from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import tabulate
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_nothing_ran() -> None:
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
-def test_what_it_says_is_escaped(verdict: str) -> None:
+def test_what_it_says_is_escaped(verdict: Verdict) -> None:
     label = "<script>\"&'</script>"
     root = ET.fromstring(badges.badge(label, verdict, label))
     assert root.get("aria-label") == f"{label}: {verdict}"

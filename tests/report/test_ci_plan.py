@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from command import matrix
+from matrix.record.model import Platform
 from matrix.report.ci_plan import (
     LIMITS,
     CiPlanError,
@@ -23,9 +24,13 @@ from matrix.verdict.plan_jobs import CiJob
 
 ROOT = Path(__file__).parents[2]
 CELL = "py312-torch214-vllm033"
-CPU = CiJob(cells=(CELL,), platform="cpu", python="3.12", seconds=1200.0)
+CPU = CiJob(cells=(CELL,), platform=Platform.CPU, python="3.12", seconds=1200.0)
 CUDA = CiJob(
-    cells=("py311-torch29-vllm016", CELL), platform="cuda", python="3.11", seconds=5000.0, unknown=1
+    cells=("py311-torch29-vllm016", CELL),
+    platform=Platform.CUDA,
+    python="3.11",
+    seconds=5000.0,
+    unknown=1,
 )
 
 
@@ -90,7 +95,7 @@ def test_buildkite_gets_a_step_a_job() -> None:
     ],
 )
 def test_what_is_not_the_name_of_a_cell_reaches_no_service(bad: str) -> None:
-    job = CiJob(cells=(bad,), platform="cpu", python="3.12", seconds=1.0)
+    job = CiJob(cells=(bad,), platform=Platform.CPU, python="3.12", seconds=1.0)
     for make in (github, buildkite, lambda jobs: command(jobs[0])):
         with pytest.raises(CiPlanError, match="is not the name of a cell"):
             make([job])
@@ -103,13 +108,13 @@ def test_what_is_not_the_name_of_a_queue_is_refused(queue: str) -> None:
 
 
 def test_more_than_github_takes_as_an_output_is_refused() -> None:
-    job = CiJob(cells=(CELL,) * 25_000, platform="cpu", python="3.12", seconds=1.0)
+    job = CiJob(cells=(CELL,) * 25_000, platform=Platform.CPU, python="3.12", seconds=1.0)
     with pytest.raises(CiPlanError, match=r"GitHub takes 500000; choose fewer cells"):
         github([job])
 
 
 def test_the_summary_says_why_cells_share_jobs_and_what_is_not_known() -> None:
-    long = CiJob(cells=(CELL,) * 300, platform="cpu", python="3.12", seconds=400 * 60.0)
+    long = CiJob(cells=(CELL,) * 300, platform=Platform.CPU, python="3.12", seconds=400 * 60.0)
     assert summary([CPU], PlanFormat.GITHUB, 256) == "1 cell in 1 job"
     assert summary([long, CUDA], PlanFormat.GITHUB, 2) == (
         "302 cells in 2 jobs: at most 2 jobs, so cells share jobs, up to 300 in one, the longest"

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from matrix._util.paths import DATA
+from matrix.catalog.projects import Project
 from matrix.checks.facts import quoted
 from matrix.qualify import reasons as unanswered
 from matrix.record.model import Departure, ErrorKind, EventKind, Outcome, Rung, StartKind, Why
@@ -168,7 +169,7 @@ OF_A_KEY: dict[plan_reasons.PlanReason, str] = {
     plan_reasons.OtherBuild(candidate="torch216rc1", ran="b1", here="b2"): (
         "ran another build of torch216rc1 (b1, now b2)"
     ),
-    plan_reasons.OtherFile(project="vllm", ran="a" * 64, here="b" * 64): (
+    plan_reasons.OtherFile(project=Project.VLLM, ran="a" * 64, here="b" * 64): (
         f"ran another wheel of vllm (SHA-256 {'a' * 12}, here {'b' * 12})"
     ),
     plan_reasons.OtherPackages(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from matrix.catalog.cells import Cell
-from matrix.record.model import StartKind
+from matrix.record.model import Platform, StartKind
 from matrix.report.run_progress import (
     View,
     done_words,
@@ -41,7 +41,7 @@ def job(minor: int = 19, *, disk: int = 10240, build: float = 150, run: float = 
     return Job(
         cell=cell,
         environment=cell.name,
-        platform="cpu",
+        platform=Platform.CPU,
         estimate=JobEstimate(build_seconds=build, run_seconds=run),
         demand=Demand(disk_mib=disk),
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from matrix._util.versions import VersionRange
+from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import Platform, StartKind
 from matrix.report.upstream_tests import beyond
@@ -149,7 +150,11 @@ def test_what_names_no_cell_carries_nothing(evidence: str) -> None:
 def test_a_rule_beyond_its_evidence_is_told_in_one_line_with_the_end_to_write() -> None:
     (one,) = overruns(Expectations(rules=(rule(RECORD, vllm=">=0.20,<0.40"),)), EVIDENCE)
     assert one == Overrun(
-        rule="one", platform=Platform.CUDA, project="vllm", versions=">=0.20,<0.40", carried="0.32"
+        rule="one",
+        platform=Platform.CUDA,
+        project=Project.VLLM,
+        versions=">=0.20,<0.40",
+        carried="0.32",
     )
     (line,) = beyond([one], "rules.toml")
     assert line == (

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matrix.record.model import StartKind
 from matrix.rules.counters import COUNTERS
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import load_expectations
@@ -60,7 +61,7 @@ def cases(draw: st.DrawFn) -> UpstreamCase:
             numbers=draw(st.dictionaries(WORDS, NUMBERS, max_size=2)),
             environment=draw(SETTINGS),
         )
-        for start in draw(st.sampled_from([(), ("cold",), ("cold", "warm")]))
+        for start in draw(st.sampled_from([(), (StartKind.COLD,), tuple(StartKind)]))
     ]
     return UpstreamCase(
         case=draw(WORDS),

@@ -9,6 +9,7 @@ import pytest
 
 from matrix._util.versions import VersionRange
 from matrix.catalog.releases_file import load_releases
+from matrix.record.model import StartKind
 from matrix.report.upstream_tests import contradictions, render_held
 from matrix.rules.expectations import Expectations, PublishedCounters, Rule
 from matrix.rules.expectations_file import load_expectations
@@ -31,7 +32,9 @@ DEFAULT = ByTorch(values={"<2.12.0.dev": 0, ">=2.12.0.dev": 1})
 KIMI = "test_model_startup[kimi_k2.5]"
 
 
-def case(name: str = KIMI, number: ByTorch | int = 4, start: str = "cold", **facts: Any) -> Any:
+def case(
+    name: str = KIMI, number: ByTorch | int = 4, start: StartKind = StartKind.COLD, **facts: Any
+) -> Any:
     value = number if isinstance(number, ByTorch) else ByTorch(values={"": number})
     starts = (UpstreamStart(start=start, numbers={SAVED: value}),)
     return UpstreamCase(case=name, starts=starts, **facts)
@@ -49,7 +52,7 @@ def rule(saved: int = 4, **facts: Any) -> Rule:
         "id": "r",
         "case": "model_startup[kimi_k2.5]",
         "platform": "cuda",
-        "start": "cold",
+        "start": StartKind.COLD,
         "counters": {SAVED: saved},
         "evidence": ("results/cuda/py312-torch211-vllm020.json",),
     }
@@ -78,7 +81,7 @@ def counts(found: UpstreamComparison) -> tuple[int, int, int, int, int]:
         ({}, (2, 2, 0, 0, 0)),
         ({"platform": None}, (2, 2, 0, 0, 0)),
         ({"platform": "cpu"}, (2, 0, 0, 0, 2)),
-        ({"start": "warm"}, (2, 0, 0, 0, 2)),
+        ({"start": StartKind.WARM}, (2, 0, 0, 0, 2)),
         ({"saved": 9}, (2, 0, 2, 0, 0)),
         ({"torch": VersionRange("<2.12")}, (2, 1, 0, 0, 1)),
         ({"flags": {FLAG: True}}, (2, 1, 0, 0, 1)),

@@ -337,7 +337,7 @@ def tox_runs(root: Path, said: list[str]) -> ToxRuns:
     return ToxRuns(root=root, state=root / "state", say=said.append)
 
 
-OPTIONS = RunOptions(cell=NEW, platform="cpu", progress="1 of 1")
+OPTIONS = RunOptions(cell=NEW, platform=Platform.CPU, progress="1 of 1")
 
 
 def test_tox_makes_the_record(tox: Callable[[str], Path], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from matrix.catalog.projects import Project
 from matrix.errors import MatrixError
-from matrix.record.model import Departure, ErrorKind, RunError, Why
+from matrix.record.model import Departure, ErrorKind, Platform, RunError, Why
 from matrix.record.origin import Origin
 from matrix.record.reader import read as valid
 from matrix.run.cell import (
@@ -105,7 +105,7 @@ def test_a_gpu_that_does_not_do_is_refused_before_anything_starts(
 ) -> None:
     told = []
 
-    def refuse(platform: str, packages: dict[str, str]) -> Refusal:
+    def refuse(platform: Platform, packages: dict[str, str]) -> Refusal:
         told.append((platform, packages))
         return Refusal(kind=ErrorKind(kind), reason="so it is: correct it")
 

@@ -17,7 +17,7 @@ from matrix.catalog.releases_file import load_releases
 from matrix.checks.linkage.link import load_tables
 from matrix.checks.lookup import Answers
 from matrix.checks.resolution.cache import PLATFORM, Resolution, Resolutions
-from matrix.record.model import Record
+from matrix.record.model import Platform, Record
 from matrix.run import here as module
 from matrix.run.environment import read_environment
 from matrix.run.here import (
@@ -72,7 +72,9 @@ def install(root: Path, *names: str, work: str = ".tox") -> Path:
     return folder
 
 
-def key(machine: ThisMachine, platform: str = "cpu", *, off_pin: bool = False) -> RunKey:
+def key(
+    machine: ThisMachine, platform: Platform = Platform.CPU, *, off_pin: bool = False
+) -> RunKey:
     return machine.key(CELL, platform, off_pin=off_pin)
 
 
@@ -184,7 +186,7 @@ def test_the_kinds_of_gpu_and_the_driver_are_those_that_nvidia_smi_names(
     smi.with_suffix(".txt").write_text(
         "NVIDIA H200, 580.159.04\nNVIDIA H200, 580.159.04\nNVIDIA A100, PCIe, 580.159.04\n"
     )
-    found = key(place(tmp_path, environ={"CUDA_VISIBLE_DEVICES": "0,2,3"}), "cuda")
+    found = key(place(tmp_path, environ={"CUDA_VISIBLE_DEVICES": "0,2,3"}), Platform.CUDA)
     assert found.gpus == {"NVIDIA H200", "NVIDIA A100, PCIe"}
     assert (found.driver, found.machine) == ("580.159", platform.machine())
     assert smi.with_suffix(".asked").read_text().endswith("-i 0,2,3\n")
@@ -193,7 +195,7 @@ def test_the_kinds_of_gpu_and_the_driver_are_those_that_nvidia_smi_names(
 @pytest.mark.parametrize("text", ["", "\n", "No devices were found\n"])
 def test_without_a_gpu_nothing_is_known_of_cuda(tmp_path: Path, smi: Path, text: str) -> None:
     smi.with_suffix(".txt").write_text(text)
-    found = key(place(tmp_path, environ={}), "cuda")
+    found = key(place(tmp_path, environ={}), Platform.CUDA)
     assert (found.gpus, found.driver, found.machine) == (frozenset(), None, None)
     # The CPU platform needs none.
     assert key(place(tmp_path, environ={})).machine == platform.machine()
@@ -203,8 +205,8 @@ def test_a_hidden_gpu_and_one_that_is_not_needed_are_not_asked_for(
     tmp_path: Path, smi: Path
 ) -> None:
     smi.with_suffix(".txt").write_text("NVIDIA H200, 580.159.04\n")
-    assert key(place(tmp_path), "cuda").gpus == frozenset()
-    assert key(place(tmp_path, environ={}), "cpu").gpus == frozenset()
+    assert key(place(tmp_path), Platform.CUDA).gpus == frozenset()
+    assert key(place(tmp_path, environ={}), Platform.CPU).gpus == frozenset()
     assert not smi.with_suffix(".asked").exists()
 
 
@@ -213,14 +215,14 @@ def test_the_records_are_read_once_and_only_where_they_are_asked_for(tmp_path: P
 
     def every() -> list[Record]:
         read.append(1)
-        return [record(), record(platform="cpu"), record("py310-torch29-vllm016")]
+        return [record(), record("py310-torch29-vllm016", platform="cpu")]
 
     machine = ThisMachine(load_releases(), answers(), every, root=tmp_path, environ={})
-    machine.key(CELL, "cpu", off_pin=False)
-    found = machine.others("py311-torch210-vllm019", "cuda")
+    machine.key(CELL, Platform.CPU, off_pin=False)
+    found = machine.others("py311-torch210-vllm019", Platform.CUDA)
     assert read == []
-    assert [made.platform for made in found] == ["cuda"]
-    assert list(machine.others("py311-torch210-vllm019", "none")) == []
+    assert [made.platform for made in found] == [Platform.CUDA]
+    assert list(machine.others("py311-torch210-vllm019", Platform.CPU)) == []
     assert read == [1]
 
 
@@ -237,10 +239,10 @@ def test_of_another_machine_only_what_is_resolved_and_asked_for_is_known(
 
     machine = there(Hardware())
     flags = {"VLLM_A": "1"}
-    assert key(machine, "cuda") == RunKey(cell=CELL, packages=resolved, flags=flags)
-    assert key(machine, "cpu").machine is None
+    assert key(machine, Platform.CUDA) == RunKey(cell=CELL, packages=resolved, flags=flags)
+    assert key(machine, Platform.CPU).machine is None
     known = there(Hardware("x86_64", frozenset({"NVIDIA A100"}), "570.86"))
-    found = key(known, "cuda")
+    found = key(known, Platform.CUDA)
     assert found == RunKey(
         cell=CELL,
         packages=resolved,
@@ -251,10 +253,10 @@ def test_of_another_machine_only_what_is_resolved_and_asked_for_is_known(
     )
     on_cpu = key(known)
     assert (on_cpu.machine, on_cpu.gpus, on_cpu.driver) == ("x86_64", frozenset(), None)
-    other = key(there(Hardware("aarch64", frozenset({"NVIDIA GH200"}))), "cuda")
+    other = key(there(Hardware("aarch64", frozenset({"NVIDIA GH200"}))), Platform.CUDA)
     assert (other.machine, other.packages) == ("aarch64", None)
     # Nodes without a GPU run nothing on cuda, whatever they are.
-    assert key(there(Hardware("aarch64")), "cuda").machine is None
+    assert key(there(Hardware("aarch64")), Platform.CUDA).machine is None
 
 
 def test_of_several_machines_that_is_known_which_they_share() -> None:

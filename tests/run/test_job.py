@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from matrix.catalog.cells import Cell
+from matrix.record.model import Platform
 from matrix.run.job import Job, JobError, JobEstimate
 from matrix.run.machine import Demand, DemandError, Gpu, Lack, Machine, Resource, lacks
 
 _JOB = Job(
     cell=Cell("3.11", "2.10.0", "0.19.1"),
     environment="py311-torch210-vllm019",
-    platform="cpu",
+    platform=Platform.CPU,
     estimate=JobEstimate(build_seconds=40, run_seconds=600),
     demand=Demand(cores=2),
 )
@@ -22,7 +23,7 @@ _MACHINE = Machine(name="here", cores=8, memory_mib=32000, disk_mib=90000, gpus=
 
 
 def test_each_round_and_platform_has_a_key_of_its_own() -> None:
-    jobs = [_JOB, replace(_JOB, round=2), replace(_JOB, platform="cuda")]
+    jobs = [_JOB, replace(_JOB, round=2), replace(_JOB, platform=Platform.CUDA)]
     assert len({job.key for job in jobs}) == 3
 
 
@@ -31,7 +32,6 @@ def test_each_round_and_platform_has_a_key_of_its_own() -> None:
     [
         lambda: replace(_JOB, round=0),
         lambda: replace(_JOB, environment=""),
-        lambda: replace(_JOB, platform=""),
         lambda: JobEstimate(build_seconds=-1, run_seconds=0),
         lambda: JobEstimate(build_seconds=0, run_seconds=math.nan),
         lambda: JobEstimate(build_seconds=math.inf, run_seconds=0),

@@ -9,6 +9,7 @@ from typing import Any
 
 from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
 from matrix.catalog.releases_file import load_releases
+from matrix.record.model import Platform
 from matrix.run.environments import Environments
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.local_engine import LocalEngine, RunPlace
@@ -29,7 +30,7 @@ GPUS = tuple(
 HERE = Machine(name="here", cores=8, memory_mib=64_000, disk_mib=1000, gpus=GPUS)
 
 
-def job(name: str, *, platform: str = "cpu", **demand: Any) -> Job:
+def job(name: str, *, platform: Platform = Platform.CPU, **demand: Any) -> Job:
     takes: dict[str, Any] = {"cores": 1, "memory_mib": 100, "disk_mib": 400, **demand}
     return Job(
         cell=load_releases().resolve(name),
@@ -68,7 +69,7 @@ def carry_out(
 
 
 def test_each_cell_on_cuda_sees_its_own_gpu(fake_tox: FakeTox) -> None:
-    jobs = [job(name, platform="cuda", gpu_mib=20_000) for name in (TORCH210, TORCH29)]
+    jobs = [job(name, platform=Platform.CUDA, gpu_mib=20_000) for name in (TORCH210, TORCH29)]
     ends, _ = carry_out(fake_tox, *jobs)
     assert [end.how for end in ends] == [HowEnded.DONE, HowEnded.DONE]
     runs = [call for call in fake_tox.calls() if "--notest" not in call["argv"]]
@@ -76,7 +77,7 @@ def test_each_cell_on_cuda_sees_its_own_gpu(fake_tox: FakeTox) -> None:
 
 
 def test_two_cells_share_a_gpu_that_has_room_for_both(fake_tox: FakeTox) -> None:
-    jobs = [job(name, platform="cuda", gpu_mib=12_000) for name in (TORCH210, TORCH29)]
+    jobs = [job(name, platform=Platform.CUDA, gpu_mib=12_000) for name in (TORCH210, TORCH29)]
     one = Machine(name="here", cores=8, memory_mib=64_000, disk_mib=1000, gpus=GPUS[:1])
     carry_out(fake_tox, *jobs, machine=one)
     assert {call["gpus"] for call in fake_tox.calls() if "--notest" not in call["argv"]} == {"4"}

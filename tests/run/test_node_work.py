@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
 from matrix.catalog.releases_file import load_releases
-from matrix.record.model import StartKind
+from matrix.record.model import Platform, StartKind
 from matrix.record.reader import read
 from matrix.run import node_work
 from matrix.run.cluster import Node, short
@@ -33,7 +33,7 @@ NUMBERS = st.integers(0, 10**6)
 GPU = Gpu(device="GPU-1", name="NVIDIA H200", total_mib=143_000, free_mib=140_000)
 
 
-def job(name: str = TORCH210, platform: str = "cpu", **demand: Any) -> Job:
+def job(name: str = TORCH210, platform: Platform = Platform.CPU, **demand: Any) -> Job:
     return Job(
         cell=load_releases().resolve(name),
         environment=name,
@@ -146,19 +146,19 @@ def node(*gpus: Gpu, accelerator: str | None = None) -> Node:
 
 
 def test_a_cell_gets_the_share_of_a_gpu_that_its_memory_is() -> None:
-    half = job(platform="cuda", gpu_mib=71_500)
+    half = job(platform=Platform.CUDA, gpu_mib=71_500)
     assert gpu_share(task(half), node(GPU)) == {}
     asked = gpu_share(task(half, gpus=("GPU-1",)), node(GPU, accelerator="H200"))
     assert asked == {"num_gpus": 0.5, "accelerator_type": "H200"}
     # Ray takes four digits: a share is rounded up, and two of a half fit still.
-    third = job(platform="cuda", gpu_mib=47_667)
+    third = job(platform=Platform.CUDA, gpu_mib=47_667)
     assert gpu_share(task(third, gpus=("GPU-1",)), node(GPU)) == {"num_gpus": 0.3334}
-    more = job(platform="cuda", gpu_mib=150_000)
+    more = job(platform=Platform.CUDA, gpu_mib=150_000)
     assert gpu_share(task(more, gpus=("GPU-1",)), node(GPU)) == {"num_gpus": 1}
 
 
 def test_two_gpus_are_whole_ones() -> None:
-    both = job(platform="cuda", gpu_mib=1_000, gpus=2)
+    both = job(platform=Platform.CUDA, gpu_mib=1_000, gpus=2)
     assert gpu_share(task(both, gpus=("GPU-1", "GPU-2")), node(GPU)) == {"num_gpus": 2}
 
 

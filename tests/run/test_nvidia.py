@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from matrix._util.nvidia import visible_gpus
-from matrix.record.model import ErrorKind
+from matrix.record.model import ErrorKind, Platform
 from matrix.run.nvidia import gpu_need_mib, unusable_gpu, wheel_cuda, why_not_cuda
 from matrix.run.nvidia_probe import DriverAnswer
 from matrix.run.preflight import PreflightError, choose_platform
@@ -142,7 +142,7 @@ NEWER = {"torch": "2.11.0", "cuda-toolkit": "13.0.2"}
 def test_what_the_driver_answers_decides(
     smi: Path, answer: DriverAnswer | None, packages: dict[str, str], kind: str | None, said: str
 ) -> None:
-    refusal = unusable_gpu("cuda", packages, driver=lambda: answer)
+    refusal = unusable_gpu(Platform.CUDA, packages, driver=lambda: answer)
     assert (refusal and refusal.kind) == kind
     if refusal is not None:
         assert refusal.kind in tuple(ErrorKind)
@@ -164,9 +164,9 @@ def bus_of(folder: Path) -> Path:
 
 def test_no_gpu_at_all(smi: Path, no_devices: Path, tmp_path: Path) -> None:
     program(smi.parent, smi.name, "echo No devices were found; exit 6")
-    refusal = unusable_gpu("cuda", {}, devices=no_devices, bus=tmp_path, driver=never)
+    refusal = unusable_gpu(Platform.CUDA, {}, devices=no_devices, bus=tmp_path, driver=never)
     assert refusal is not None and refusal.kind == "no_gpu"
-    assert unusable_gpu("cpu", {}, devices=no_devices, bus=tmp_path, driver=never) is None
+    assert unusable_gpu(Platform.CPU, {}, devices=no_devices, bus=tmp_path, driver=never) is None
 
 
 @pytest.mark.parametrize("hidden", ["", "-1", "7"])
@@ -174,7 +174,9 @@ def test_a_hidden_gpu_is_no_missing_driver(
     smi: Path, no_devices: Path, tmp_path: Path, hidden: str
 ) -> None:
     environ, bus = {"CUDA_VISIBLE_DEVICES": hidden}, bus_of(tmp_path)
-    refusal = unusable_gpu("cuda", {}, environ=environ, devices=no_devices, bus=bus, driver=never)
+    refusal = unusable_gpu(
+        Platform.CUDA, {}, environ=environ, devices=no_devices, bus=bus, driver=never
+    )
     assert refusal is not None and refusal.kind == "no_gpu"
 
 
@@ -186,7 +188,9 @@ FAILED = (
 
 def test_a_gpu_on_the_bus_without_a_driver(smi: Path, no_devices: Path, tmp_path: Path) -> None:
     program(smi.parent, smi.name, f'echo "{FAILED}"; exit 9')
-    refusal = unusable_gpu("cuda", {}, devices=no_devices, bus=bus_of(tmp_path), driver=never)
+    refusal = unusable_gpu(
+        Platform.CUDA, {}, devices=no_devices, bus=bus_of(tmp_path), driver=never
+    )
     assert refusal is not None and refusal.kind == "no_driver"
     for part in ("0000:3b:00.0 on the PCI bus", "couldn't communicate", "--platform cpu"):
         assert part in refusal.reason
@@ -196,7 +200,7 @@ def test_device_files_without_a_driver(smi: Path, no_devices: Path) -> None:
     program(smi.parent, smi.name, f'echo "{FAILED}"; exit 9')
     (no_devices / "nvidia0").touch()
     dead = DriverAnswer(cuda=(12, 8), error="CUDA_ERROR_NO_DEVICE")
-    refusal = unusable_gpu("cuda", {}, devices=no_devices, driver=lambda: dead)
+    refusal = unusable_gpu(Platform.CUDA, {}, devices=no_devices, driver=lambda: dead)
     assert refusal is not None and refusal.kind == "no_driver"
     assert "(nvidia0)" in refusal.reason and "couldn't communicate" in refusal.reason
 

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from matrix.record.model import Platform
 from matrix.run import rerun as module
 from matrix.run.rerun import Rerun, RerunError, command, run_all, shown
 
 RUN = Rerun(
     name="py311-torch212-vllm020",
-    platform="cpu",
+    platform=Platform.CPU,
     cases=("moe_startup[mega_aot=0]", "moe_startup[mega_aot=1]"),
 )
-OTHER = Rerun(name="py311-torch213-vllm020", platform="cpu")
+OTHER = Rerun(name="py311-torch213-vllm020", platform=Platform.CPU)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_run_is_of_its_cases_alone() -> None:
     # pytest's -k knows no equals sign.
     assert command(RUN)[-3:] == ["cpu", "-k", "moe_startup[mega_aot"]
     assert "-k" not in command(replace(RUN, cases=("", "a")))
-    assert shown(replace(RUN, platform="cuda", cases=(), flags=(("VLLM_X", "0"),))) == (
+    assert shown(replace(RUN, platform=Platform.CUDA, cases=(), flags=(("VLLM_X", "0"),))) == (
         "tox -e py311-torch212-vllm020 -x testenv:py311-torch212-vllm020.set_env+=VLLM_X=0"
         " -- --platform cuda"
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from matrix.catalog.cells import Cell
+from matrix.record.model import Platform
 from matrix.run.board import ScheduleError
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Gpu, Lack, Machine, Resource
@@ -23,7 +24,7 @@ def job(name: str, seconds: float = 100, *, round_: int = 1, **demand: Any) -> J
     return Job(
         cell=Cell("3.11", "2.10.0", "0.19.1"),
         environment=name,
-        platform="cuda" if "gpu_mib" in demand else "cpu",
+        platform=Platform.CUDA if "gpu_mib" in demand else Platform.CPU,
         round=round_,
         estimate=JobEstimate(build_seconds=10, run_seconds=seconds),
         demand=Demand(**demand),

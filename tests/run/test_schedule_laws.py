@@ -8,6 +8,7 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from matrix.catalog.cells import Cell
+from matrix.record.model import Platform
 from matrix.run.job import Job, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Gpu, Lack, Machine, Resource
 from matrix.run.task import Present, SchedulePolicy, TaskKind
@@ -30,8 +31,8 @@ def _jobs(draw: st.DrawFn) -> tuple[Job, ...]:
     found = []
     for number in range(draw(st.integers(1, 6))):
         for round_ in range(1, draw(st.integers(1, 3)) + 1):
-            platform = draw(st.sampled_from(["cpu", "cpu", "cuda"]))
-            on_gpu = platform == "cuda"
+            platform = draw(st.sampled_from([Platform.CPU, Platform.CPU, Platform.CUDA]))
+            on_gpu = platform is Platform.CUDA
             found.append(
                 Job(
                     cell=_CELL,
@@ -157,7 +158,7 @@ def test_a_job_that_fits_nowhere_is_named_and_changes_nothing_for_the_others(
     wide = Job(
         cell=_CELL,
         environment="py311-torch299",
-        platform="cpu",
+        platform=Platform.CPU,
         estimate=JobEstimate(build_seconds=9e9, run_seconds=9e9),
         demand=Demand(cores=99),
     )
@@ -188,7 +189,7 @@ def _one_machine(draw: st.DrawFn, *, built: bool) -> _World:
         Job(
             cell=_CELL,
             environment=f"e{number:02}",
-            platform="cpu",
+            platform=Platform.CPU,
             estimate=JobEstimate(build_seconds=0, run_seconds=1000 - number),
             demand=Demand(
                 cores=draw(st.integers(1, 4)),

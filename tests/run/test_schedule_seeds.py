@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from matrix.catalog.cells import Cell
+from matrix.record.model import Platform
 from matrix.run.job import Job, JobEstimate
 from matrix.run.machine import Demand, Gpu, Machine
 from matrix.run.task import Present, SchedulePolicy, TaskKind
@@ -31,7 +32,7 @@ def _jobs(random: Random) -> list[Job]:
                 Job(
                     cell=_CELL,
                     environment=f"e{number}",
-                    platform="cuda" if on_gpu else "cpu",
+                    platform=Platform.CUDA if on_gpu else Platform.CPU,
                     round=round_,
                     estimate=JobEstimate(
                         build_seconds=random.choice([0, 35]),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.catalog.cells import Cell
+from matrix.record.model import Platform
 from matrix.run.environments import LINKED_MIB, WHOLE_MIB
 from matrix.run.machine import Gpu, Machine, lacks
 from matrix.run.nvidia import gpu_need_mib
@@ -43,7 +44,9 @@ def linked(cell: Cell) -> int:
     return LINKED_MIB
 
 
-def jobs(*of: Any, here: Machine, platform: str = "cpu", **more: Any) -> tuple[Any, ...]:
+def jobs(
+    *of: Any, here: Machine, platform: Platform = Platform.CPU, **more: Any
+) -> tuple[Any, ...]:
     plan = planned(Wanted(platforms=(platform,)), *of)
     return jobs_of(plan, here, Asked(**{"disk_mib": whole, **more}))
 
@@ -78,13 +81,13 @@ def test_as_many_cases_as_have_their_cores_and_memory(cores: int, memory: int, c
 
 
 def test_several_cells_fit_a_large_gpu_and_one_case_a_small_one() -> None:
-    job = jobs(here=machine(H200), platform="cuda")[0]
+    job = jobs(here=machine(H200), platform=Platform.CUDA)[0]
     assert (job.cases_at_once, job.demand.gpu_mib) == (4, 4 * gpu_need_mib(H200))
     assert 3 * job.demand.gpu_mib <= H200 < 4 * job.demand.gpu_mib
-    job = jobs(here=machine(T4), platform="cuda")[0]
+    job = jobs(here=machine(T4), platform=Platform.CUDA)[0]
     assert job.cases_at_once == 3
-    assert jobs(here=machine(H200, cores=2), platform="cuda")[0].cases_at_once == 2
-    assert jobs(here=machine(H200), platform="cuda", cases_at_once=8)[0].cases_at_once == 8
+    assert jobs(here=machine(H200, cores=2), platform=Platform.CUDA)[0].cases_at_once == 2
+    assert jobs(here=machine(H200), platform=Platform.CUDA, cases_at_once=8)[0].cases_at_once == 8
 
 
 def test_a_cell_on_two_gpus_takes_the_memory_of_its_cases_on_each() -> None:
@@ -93,15 +96,15 @@ def test_a_cell_on_two_gpus_takes_the_memory_of_its_cases_on_each() -> None:
     for here in (machine(), machine(H200), machine(H200, T4), full):
         assert gpus_of_a_cell(here) == 1
     assert gpus_of_a_cell(two) == 2
-    (job, *_) = jobs(here=two, platform="cuda", gpus=2)
+    (job, *_) = jobs(here=two, platform=Platform.CUDA, gpus=2)
     assert job.demand == replace(
-        jobs(here=two, platform="cuda")[0].demand, gpus=2, memory_mib=4 * MEMORY_MIB
+        jobs(here=two, platform=Platform.CUDA)[0].demand, gpus=2, memory_mib=4 * MEMORY_MIB
     )
-    (job, *_) = jobs(here=machine(H200, T4), platform="cuda", gpus=2)
+    (job, *_) = jobs(here=machine(H200, T4), platform=Platform.CUDA, gpus=2)
     assert (job.cases_at_once, job.demand.memory_mib) == (1, 2 * MEMORY_MIB)
-    (job, *_) = jobs(here=two, platform="cuda", gpus=2, whole_gpus=True)
+    (job, *_) = jobs(here=two, platform=Platform.CUDA, gpus=2, whole_gpus=True)
     assert job.demand.whole_gpus
-    for platform, gpus in (("cuda", 1), ("cpu", 2)):
+    for platform, gpus in ((Platform.CUDA, 1), (Platform.CPU, 2)):
         (job, *_) = jobs(here=two, platform=platform, gpus=gpus, whole_gpus=True)
         assert (job.demand.gpus, job.demand.whole_gpus) == (1, False)
 
@@ -109,10 +112,10 @@ def test_a_cell_on_two_gpus_takes_the_memory_of_its_cases_on_each() -> None:
 @given(gpus=st.lists(st.integers(2_500, 200_000), min_size=1, max_size=3), cores=st.integers(1, 64))
 def test_what_nobody_chose_fits_the_machine(gpus: list[int], cores: int) -> None:
     here = machine(*gpus, cores=cores)
-    for job in jobs(here=here, platform="cuda"):
+    for job in jobs(here=here, platform=Platform.CUDA):
         assert lacks(here, [job.demand]) == ()
 
 
 def test_without_a_gpu_a_cell_on_cuda_says_what_it_lacks() -> None:
     here = machine()
-    assert lacks(here, [jobs(here=here, platform="cuda")[0].demand])
+    assert lacks(here, [jobs(here=here, platform=Platform.CUDA)[0].demand])

@@ -15,7 +15,7 @@ from matrix.inside.isolation import run_forked
 from matrix.inside.journal import VARIABLE, Journal
 from matrix.inside.models import MODELS
 from matrix.inside.pytest_plugin import case_name
-from matrix.record.model import StartKind
+from matrix.record.model import Platform, StartKind
 from matrix.rules.expectations import Difference, Situation, compare_ranks
 from matrix.rules.expectations_file import load_expectations
 from matrix.rules.provisional import DiffersFrom, LastRelease, SameAs, provisional_of
@@ -69,7 +69,7 @@ def startup(
 ) -> Callable[..., None]:
     """Start a model cold in a forked child, then warm here; fail where the counts differ."""
     config = request.config
-    platform = os.environ["MATRIX_PLATFORM"]
+    platform = Platform(os.environ["MATRIX_PLATFORM"])
     journal = Journal(os.environ.get(VARIABLE, fresh_vllm_cache / "journal"))
 
     def run(name: str, *, ranks: int = 1, **options: Any) -> None:
@@ -115,7 +115,7 @@ _Counted = Mapping[int | None, Mapping[str, int]]
 
 
 def _cold(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> _Counted:
-    journal.write("starting", start="cold")
+    journal.write("starting", start=StartKind.COLD)
     ended = run_forked(
         lambda: starts.observe(asked, runner),
         timeout=_A_DAY,
@@ -123,20 +123,20 @@ def _cold(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> _Co
     )
     print(ended.output)
     if ended.kind != "returned":
-        journal.failed("cold", ended)
+        journal.failed(StartKind.COLD, ended)
         pytest.fail(f"the cold start {ended.reason}\n{ended.error or ''}", pytrace=False)
-    journal.write("started", start="cold", **ended.value)
+    journal.write("started", start=StartKind.COLD, **ended.value)
     return _counted(ended.value)
 
 
 def _warm(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> _Counted:
-    journal.write("starting", start="warm")
+    journal.write("starting", start=StartKind.WARM)
     try:
         value = starts.observe(asked, runner)
     except Exception:
-        journal.write("failed", start="warm", failure=traceback.format_exc())
+        journal.write("failed", start=StartKind.WARM, failure=traceback.format_exc())
         raise
-    journal.write("started", start="warm", **value)
+    journal.write("started", start=StartKind.WARM, **value)
     return _counted(value)
 
 

@@ -34,7 +34,7 @@ from histories import (
     told,
 )
 from matrix import cli
-from matrix.record.model import Departure, ErrorKind, Record, RunError, Why
+from matrix.record.model import Departure, ErrorKind, Platform, Record, RunError, Why
 from matrix.record.reader import read_many
 from matrix.record.writer import to_json, write
 from matrix.rules.notes import Note
@@ -73,7 +73,7 @@ def test_the_table_is_that_of_all_records(
             "torch": st.sampled_from(("2.10", ">=2.10", "2.9.1", "<2")),
             "vllm": st.sampled_from(("0.19.1", "<0.17")),
             "python": st.sampled_from(("3.11", "3.12")),
-            "platform": st.sampled_from(("cpu", "cuda")),
+            "platform": st.sampled_from(Platform),
             "verdict": st.sampled_from(VERDICTS),
             "since": st.sampled_from(("2026-11-02", "2026-11-03T18:00:00Z")),
             "until": st.sampled_from(("2026-11-02", "2026-11-03T18:00:00Z")),
@@ -82,7 +82,7 @@ def test_the_table_is_that_of_all_records(
     ),
 )
 def test_a_list_is_what_a_naive_filter_finds(
-    tmp_path: Path, records: list[Record], asked: dict[str, str]
+    tmp_path: Path, records: list[Record], asked: dict[str, Any]
 ) -> None:
     folder = fill(tmp_path, records)
     with History([folder], silent, index=True) as history:

@@ -282,12 +282,12 @@ def test_times_are_of_runs_with_as_many_jobs_and_count_once() -> None:
     beside = make(started="2026-11-02T12:00:00Z", total=200.0)
     beside = Record(**{**vars(beside), "provenance": {**beside.provenance, "jobs": 8}})
     told = times([*runs, beside, runs[0]])
-    assert told.times(CELLS[0], "cpu", "moe_startup[mega_aot=1]", "cold") == (
+    assert told.times(CELLS[0], Platform.CPU, "moe_startup[mega_aot=1]", StartKind.COLD) == (
         ("2026-11-01T00:00:00Z", 61.0),
         ("2026-11-02T00:00:00Z", 62.0),
         ("2026-11-03T00:00:00Z", 63.0),
     )
-    assert told.times(CELLS[0], "cuda", "moe_startup[mega_aot=1]", "cold") == ()
+    assert told.times(CELLS[0], Platform.CUDA, "moe_startup[mega_aot=1]", StartKind.COLD) == ()
 
 
 def test_a_record_from_the_future_hides_no_other() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
@@ -38,7 +39,7 @@ def pairs(wanted: Wanted, *records: Record) -> list[tuple[str, str]]:
     return list(dict.fromkeys((cell.torch, cell.vllm) for cell in todo))
 
 
-CUDA = Wanted(platforms=("cuda",))
+CUDA = Wanted(platforms=(Platform.CUDA,))
 
 
 def test_without_a_filter_it_is_every_pinned_pair_on_both_platforms() -> None:
@@ -64,7 +65,7 @@ def test_without_a_filter_it_is_every_pinned_pair_on_both_platforms() -> None:
         (Wanted(torch=SpecifierSet("==2.12.*")), []),
         (Wanted(python=SpecifierSet("==3.10"), vllm=SpecifierSet("==0.20.*")), []),
         (
-            Wanted(torch=SpecifierSet("==2.12.*"), off_pin=True, platforms=("cuda",)),
+            Wanted(torch=SpecifierSet("==2.12.*"), off_pin=True, platforms=(Platform.CUDA,)),
             ["0.16.0", "0.19.1", "0.20.0", "0.26.0"],
         ),
     ],
@@ -74,13 +75,13 @@ def test_it_is_filtered_by_releases(wanted: Wanted, found: list[str]) -> None:
 
 
 def test_off_pin_pairs_are_asked_for_and_what_cannot_work_is_pruned() -> None:
-    found = planned(Wanted(off_pin=True, platforms=("cuda",), python=SpecifierSet("==3.11")))
+    found = planned(Wanted(off_pin=True, platforms=(Platform.CUDA,), python=SpecifierSet("==3.11")))
     assert len(found) == 30
     lost = [item for item in found if not item.runs]
     assert {item.cell.torch for item in lost} == {"2.9.0", "2.10.0", "2.11.0", "2.12.0"}
     assert {report.why_words(item) for item in lost} == {"needs c10::f()"}
     # On the CPU its extensions are not needed.
-    on_cpu = Wanted(off_pin=True, platforms=("cpu",), python=SpecifierSet("==3.11"))
+    on_cpu = Wanted(off_pin=True, platforms=(Platform.CPU,), python=SpecifierSet("==3.11"))
     assert all(item.runs for item in planned(on_cpu))
 
 
@@ -184,13 +185,13 @@ def test_the_seconds_are_those_of_its_own_run_or_of_its_pair() -> None:
     ],
 )
 def test_a_new_release_brings_its_cells(new: str, found: list[tuple[str, str]]) -> None:
-    wanted = Wanted(new=(parse_release(new, "--new"),), platforms=("cuda",))
+    wanted = Wanted(new=(parse_release(new, "--new"),), platforms=(Platform.CUDA,))
     assert pairs(wanted) == found
     assert all(report.why_words(item).startswith("new ") for item in planned(wanted) if item.runs)
 
 
 def test_what_the_index_lacked_is_no_reason_to_run_nothing() -> None:
-    wanted = Wanted(new=(("vllm", "0.27.0"),))
+    wanted = Wanted(new=((Project.VLLM, "0.27.0"),))
 
     def found(*, unknown: bool) -> set[bool]:
         lacks = Answer(ok=False, unknown=unknown, facts=quoted("needs certifi>=2"))
@@ -204,14 +205,14 @@ def test_a_patch_that_only_some_environments_run_brings_those() -> None:
     two = (vllm("0.11.0", "2.9.0"), vllm("0.11.2", "2.10.0"))
     releases = Releases(torch=RELEASES.torch, vllm=two, pythons=("3.11",), matrix_vllm=())
     for version, torch in (("0.11.0", "2.9.0"), ("0.11.2", "2.10.0")):
-        found = plan(survey(releases), releases, [], TESTS, Wanted(new=(("vllm", version),)))
+        found = plan(survey(releases), releases, [], TESTS, Wanted(new=((Project.VLLM, version),)))
         assert {(item.cell.torch, item.cell.vllm) for item in found} == {(torch, version)}
 
 
 def test_both_sides_of_a_torch_that_nobody_pins_are_told() -> None:
-    wanted = Wanted(new=(("torch", "2.12.0"),), platforms=("cpu",))
+    wanted = Wanted(new=((Project.TORCH, "2.12.0"),), platforms=(Platform.CPU,))
     assert pairs(wanted) == [("2.12.0", "0.26.0"), ("2.12.0", "0.27.0")]
-    on_cuda = planned(Wanted(new=(("torch", "2.12.0"),), platforms=("cuda",)))
+    on_cuda = planned(Wanted(new=((Project.TORCH, "2.12.0"),), platforms=(Platform.CUDA,)))
     assert {item.cell.vllm: item.runs for item in on_cuda} == {"0.26.0": True, "0.27.0": False}
 
 
@@ -244,17 +245,20 @@ def test_both_sides_of_a_torch_that_nobody_pins_are_told() -> None:
 )
 def test_neighbours_are_one_release_away(beside: str, found: set[tuple[str, str]]) -> None:
     release = parse_release(beside, "--neighbours")
-    assert set(pairs(Wanted(neighbours=(release,), platforms=("cpu",)))) == found
-    both = Wanted(neighbours=(release,), new=(release,), platforms=("cpu",))
+    assert set(pairs(Wanted(neighbours=(release,), platforms=(Platform.CPU,)))) == found
+    both = Wanted(neighbours=(release,), new=(release,), platforms=(Platform.CPU,))
     assert found < set(pairs(both))
 
 
 def test_why_names_the_release_and_what_is_stale() -> None:
-    wanted = Wanted(new=(("vllm", "0.19.1"),), neighbours=(("vllm", "0.19.1"),))
+    wanted = Wanted(new=((Project.VLLM, "0.19.1"),), neighbours=((Project.VLLM, "0.19.1"),))
     found = planned(wanted, record())
     told = {(item.cell.name, item.platform): report.why_words(item) for item in found}
-    assert told["py311-torch210-vllm019", "cuda"] == "new vLLM 0.19.1; ran on 2026-11-22, not stale"
-    assert told["py311-torch211-vllm019", "cuda"] == "beside vLLM 0.19.1; never ran"
+    assert (
+        told["py311-torch210-vllm019", Platform.CUDA]
+        == "new vLLM 0.19.1; ran on 2026-11-22, not stale"
+    )
+    assert told["py311-torch211-vllm019", Platform.CUDA] == "beside vLLM 0.19.1; never ran"
 
 
 @pytest.mark.parametrize(
@@ -291,7 +295,9 @@ RECORDS = [
 def test_the_plan_is_the_same_for_any_order_of_the_records(
     rng: random.Random, stale: bool, off_pin: bool
 ) -> None:
-    wanted = Wanted(stale=stale, off_pin=off_pin, new=(("torch", "2.10.0"),) if off_pin else ())
+    wanted = Wanted(
+        stale=stale, off_pin=off_pin, new=((Project.TORCH, "2.10.0"),) if off_pin else ()
+    )
     mixed = RECORDS.copy()
     rng.shuffle(mixed)
     assert planned(wanted, *mixed) == planned(wanted, *RECORDS)

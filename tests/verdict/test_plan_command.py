@@ -11,6 +11,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from matrix.cli import main
+from matrix.record.model import Platform
 from matrix.record.reader import read
 from matrix.record.writer import write
 from matrix.report import plan as report
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_plan_reads_as_a_table() -> None:
-    wanted = Wanted(torch=SpecifierSet("==2.11.*"), platforms=("cuda",))
+    wanted = Wanted(torch=SpecifierSet("==2.11.*"), platforms=(Platform.CUDA,))
     ran = record(
         "py311-torch211-vllm020", provenance={"torch": "2.11.0", "vllm": "0.20.0", "seconds": 90}
     )
@@ -48,7 +49,7 @@ def test_a_plan_reads_as_a_table() -> None:
 
 
 def test_a_plan_as_json_has_what_cannot_run_too() -> None:
-    wanted = Wanted(torch=SpecifierSet("==2.11.*"), platforms=("cuda",))
+    wanted = Wanted(torch=SpecifierSet("==2.11.*"), platforms=(Platform.CUDA,))
     content = json.loads(report.content(planned(wanted), TESTS.current))
     assert (content["schema"], content["tests_version"]) == (2, 4)
     first, second = content["cells"][:2]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.catalog.cells import Cell
-from matrix.record.model import PLATFORMS
+from matrix.record.model import PLATFORMS, Platform
 from matrix.verdict.plan import PlanError, Planned, Wanted
 from matrix.verdict.plan_jobs import ENVIRONMENT_SECONDS, UNKNOWN_SECONDS, CiJob, jobs_of
 from plans import planned
@@ -22,7 +22,7 @@ PYTHONS = ("3.10", "3.11", "3.12")
 
 
 def item(
-    number: int, seconds: float | None, python: str = "3.11", platform: str = "cpu"
+    number: int, seconds: float | None, python: str = "3.11", platform: Platform = Platform.CPU
 ) -> Planned:
     cell = Cell(python=python, torch="2.10.0", vllm=f"0.{number}.0")
     return replace(EXAMPLE, cell=cell, seconds=seconds, platform=platform)
@@ -53,7 +53,7 @@ def test_each_cell_is_a_job_where_the_service_takes_so_many() -> None:
     assert jobs_of(plan, 3) == tuple(
         CiJob(
             cells=(f"py311-torch210-vllm0{number}",),
-            platform="cpu",
+            platform=Platform.CPU,
             python="3.11",
             seconds=ENVIRONMENT_SECONDS + 60.0 * number,
         )
@@ -86,7 +86,9 @@ def test_a_run_of_unknown_seconds_is_counted() -> None:
     ("seconds", "minutes"), [(1.0, 60), (1800.0, 60), (1801.0, 61), (3600.0, 120), (1e6, 360)]
 )
 def test_a_time_limit_is_twice_what_a_job_should_take(seconds: float, minutes: int) -> None:
-    job = CiJob(cells=("py311-torch210-vllm01",), platform="cpu", python="3.11", seconds=seconds)
+    job = CiJob(
+        cells=("py311-torch210-vllm01",), platform=Platform.CPU, python="3.11", seconds=seconds
+    )
     assert job.minutes(360) == minutes
 
 

@@ -11,7 +11,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from matrix.catalog.cells import Cell
-from matrix.record.model import Case, Outcome, Record, Rung
+from matrix.record.model import Case, Outcome, Platform, Record, Rung
 from matrix.report import plan as report
 from matrix.verdict import plan_reasons as reasons
 from matrix.verdict.grid import runs, survey
@@ -24,7 +24,9 @@ from matrix.verdict.states import Verdict
 from plans import COMMIT, RELEASES, TESTS, record
 
 CELL = Cell("3.11", "2.10.0", "0.19.1")
-ONE = Wanted(torch=SpecifierSet("==2.10.*"), python=SpecifierSet("==3.11"), platforms=("cuda",))
+ONE = Wanted(
+    torch=SpecifierSet("==2.10.*"), python=SpecifierSet("==3.11"), platforms=(Platform.CUDA,)
+)
 
 
 class Place:
@@ -34,11 +36,11 @@ class Place:
         self.gpu, self.every, self.more = gpu, every, more
         self.asked = 0
 
-    def key(self, cell: Cell, platform: str, *, off_pin: bool) -> RunKey:
+    def key(self, cell: Cell, platform: Platform, *, off_pin: bool) -> RunKey:
         gpus = frozenset((self.gpu,)) if self.gpu else frozenset()
         return RunKey(cell=cell, gpus=gpus, **self.more)
 
-    def others(self, cell: str, platform: str) -> Iterable[Record]:
+    def others(self, cell: str, platform: Platform) -> Iterable[Record]:
         self.asked += 1
         return [made for made in self.every if (made.cell, made.platform) == (cell, platform)]
 

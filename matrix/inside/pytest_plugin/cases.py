@@ -24,7 +24,7 @@ from matrix.inside.pytest_plugin.reports import (
 )
 from matrix.inside.pytest_plugin.selection import case_name
 from matrix.inside.pytest_plugin.task import CaseTask
-from matrix.record.model import Case, Outcome
+from matrix.record.model import Case, ErrorKind, Outcome
 
 CASE_TIMEOUT = 900.0
 """Seconds that a case may take; one that took them all hangs, a shorter limit tells less."""
@@ -139,14 +139,14 @@ class CaseRunner:
             teardown=teardown_failure_of(reports),
             skipped=skip_reason_of(reports),
         )
-        logged = task.kernel.since() if task.kernel and case.outcome != "passed" else ()
+        logged = task.kernel.since() if task.kernel and case.outcome is not Outcome.PASSED else ()
         case, fault = explained(case, logged)
         case = _unless_hindered(case, ended, self._timeout)
         if fault is not None:
             self._record.fail(fault, f"{name}: {case.reason}", write=False)
-        if case.outcome == Outcome.INTERRUPTED and case.signature is not None:
+        if case.outcome is Outcome.INTERRUPTED and case.signature is not None:
             # Others ended it. The run is not complete, so that it takes no other one's place.
-            self._record.fail("interrupted", f"{name}: {case.reason}", write=False)
+            self._record.fail(ErrorKind.INTERRUPTED, f"{name}: {case.reason}", write=False)
         self._record.put(case)
         self._jit.add(name, events)
         untested = next((event for event in events if event["event"] == "untested"), None)
@@ -161,7 +161,7 @@ class CaseRunner:
         """Record a case that was not let come to its end."""
         case = journal.fold(task.name, task.events(), seconds=task.seconds(), interrupted=True)
         if by_signal:
-            self._record.fail("interrupted", "stopped by a signal", write=False)
+            self._record.fail(ErrorKind.INTERRUPTED, "stopped by a signal", write=False)
         else:
             case = replace(case, reason=_CUT_SHORT)
         self._record.put(case)
@@ -170,7 +170,7 @@ class CaseRunner:
 
 def _unless_hindered(case: Case, ended: Ended, limit: float) -> Case:
     """Return the case; a timeout that shows no hang of its own makes it interrupted."""
-    if case.outcome != Outcome.TIMED_OUT:
+    if case.outcome is not Outcome.TIMED_OUT:
         return case
     why = ended.idle
     if limit < CASE_TIMEOUT:

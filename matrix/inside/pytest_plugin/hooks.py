@@ -33,6 +33,7 @@ from matrix.inside.pytest_plugin.selection import (
     is_isolated,
     startup_folder,
 )
+from matrix.record.model import ErrorKind, Platform
 from matrix.record.signature import reason as reason_of
 
 _UNTESTED_STATUS = 5
@@ -48,13 +49,13 @@ class SessionHooks:
         self._record = RecordFile(config.getoption("--record"), config.rootpath)
         self._platform = self._record.platform(config.getoption("--platform"))
         self._progress = SessionProgress(config)
-        self._jit = JitStep(self._record, self._progress, on_gpu=self._platform == "cuda")
+        self._jit = JitStep(self._record, self._progress, on_gpu=self._platform is Platform.CUDA)
         self._cases = CaseRunner(
             self._record,
             self._progress,
             self._jit,
             timeout=config.getoption("--case-timeout"),
-            buses=gpus.buses() if self._platform == "cuda" else None,
+            buses=gpus.buses() if self._platform is Platform.CUDA else None,
         )
         self._jobs = 1
         self._begun: set[pytest.Item] = set()
@@ -159,7 +160,7 @@ class SessionHooks:
             self._progress.line(f"{name}  not applicable: {why}")
 
     def _jobs_for(self, cases: int, gpu_count: int) -> int:
-        asked, on_gpu = self._config.getoption("--jobs"), self._platform == "cuda"
+        asked, on_gpu = self._config.getoption("--jobs"), self._platform is Platform.CUDA
         bounded = True
         if on_gpu and asked != 1:
             compat = importlib.import_module("matrix.inside.vllm_compat")
@@ -222,17 +223,19 @@ class SessionHooks:
         """Note a module that cannot be collected."""
         if report.failed:
             why = reason_of(report.longreprtext)
-            self._record.fail("internal", f"cannot collect {report.nodeid}: {why}", write=False)
+            self._record.fail(
+                ErrorKind.INTERNAL, f"cannot collect {report.nodeid}: {why}", write=False
+            )
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note what stopped the session."""
         how = "pytest.exit" if isinstance(excinfo.value, pytest.exit.Exception) else "a signal"
-        self._record.fail("interrupted", f"stopped by {how}", write=False)
+        self._record.fail(ErrorKind.INTERRUPTED, f"stopped by {how}", write=False)
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note an error of pytest or of this plugin."""
         why = reason_of("".join(traceback.format_exception(excinfo.value)))
-        self._record.fail("internal", why, write=False)
+        self._record.fail(ErrorKind.INTERNAL, why, write=False)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(
@@ -252,7 +255,7 @@ class SessionHooks:
             return
         if exitstatus not in (0, 1, 5):
             why = f"pytest ended with status {int(exitstatus)}"
-            self._record.fail("internal", why, write=False)
+            self._record.fail(ErrorKind.INTERNAL, why, write=False)
         self._jit.close()
         self._record.finish()
         if self._record.trouble is not None:

@@ -24,7 +24,7 @@ from matrix.inside.companions import chosen_companion
 from matrix.inside.machine_faults import built_for
 from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.record.machine_marks import machine_fault
-from matrix.record.model import Rung, RungResult
+from matrix.record.model import ErrorKind, Platform, Rung, RungResult
 from matrix.record.signature import reason as reason_of
 
 _EXTENSIONS = (
@@ -42,7 +42,7 @@ _IMPORTING = "MATRIX_IMPORTING"  # the file by which `matrix run` learns of an i
 _QUERY_SECONDS = 60.0  # for a child that only answers a question
 
 
-def import_for_session(record: RecordFile, platform: str) -> str:
+def import_for_session(record: RecordFile, platform: Platform) -> str:
     """Import torch and vLLM and fill the record with what that tells; return a line for people.
 
     Ends the session by pytest.exit where they do not import, or cannot use this machine.
@@ -51,7 +51,7 @@ def import_for_session(record: RecordFile, platform: str) -> str:
         return _import(record, platform)
 
 
-def _import(record: RecordFile, platform: str) -> str:
+def _import(record: RecordFile, platform: Platform) -> str:
     began = time.monotonic()
     try:
         with _quiet_unless_it_fails(record.path):
@@ -65,17 +65,17 @@ def _import(record: RecordFile, platform: str) -> str:
         why = reason_of(failure)
         fault = machine_fault(failure)
         if fault is None and (ours := chosen_companion(failure)) is not None:
-            fault, why = "companion", f"{ours}: {why}"
+            fault, why = ErrorKind.COMPANION, f"{ours}: {why}"
         if fault is None:
             failed = RungResult(
                 rung=Rung.IMPORTS, ok=False, seconds=_seconds_since(began), reason=why
             )
             record.add_rung(failed)
-        record.fail(fault or "imports", why)
+        record.fail(fault or ErrorKind.IMPORTS, why)
         pytest.exit(f"torch and vLLM do not import: {why}", returncode=1)
     wrong = _wrong_releases(record.packages, {"torch": torch, "vllm": vllm})
     if wrong is not None:
-        record.fail("wrong_cell", wrong)
+        record.fail(ErrorKind.WRONG_CELL, wrong)
         pytest.exit(wrong, returncode=1)
     seconds = _seconds_since(began)
     record.add_rung(
@@ -90,7 +90,7 @@ def _import(record: RecordFile, platform: str) -> str:
         record.set_flags(compat.effective_flags())
     except Exception:  # noqa: BLE001 - whatever a release raises, the record has it
         why = f"effective flags: {reason_of(traceback.format_exc())}"
-        record.fail("internal", why)
+        record.fail(ErrorKind.INTERNAL, why)
         pytest.exit(why, returncode=1)
     record.set_defaults(torch_internals.defaults())
     record.set_cache_check(cache_check.check())
@@ -181,7 +181,7 @@ def _holding_file(record: Path | None) -> Iterator[IO[bytes]]:
     path.unlink(missing_ok=True)
 
 
-def _import_stack(platform: str) -> tuple[Any, Any, dict[str, str]]:
+def _import_stack(platform: Platform) -> tuple[Any, Any, dict[str, str]]:
     """Import torch and vLLM, with the extensions that vLLM itself imports only on use; return both.
 
     The third value has the extensions that were not loaded, and why. On the CPU platform no kernel
@@ -198,7 +198,7 @@ def _import_stack(platform: str) -> tuple[Any, Any, dict[str, str]]:
                 importlib.import_module(name)
             except ImportError as error:
                 unlinked = _UNLINKED.search(str(error))
-                if platform != "cpu" or unlinked is None:
+                if platform is not Platform.CPU or unlinked is None:
                     raise
                 missed[name] = unlinked[0]
     return torch, vllm, missed
@@ -220,7 +220,7 @@ def _missed_text(missed: Mapping[str, str]) -> str | None:
     return "; ".join((*absent, *others)) or None
 
 
-def _stack_facts(torch: Any, vllm: Any, platform: str) -> dict[str, object]:
+def _stack_facts(torch: Any, vllm: Any, platform: Platform) -> dict[str, object]:
     """Return what the record's provenance has of the stack, found without initialising CUDA."""
     triton = None
     with suppress(importlib.metadata.PackageNotFoundError):
@@ -231,20 +231,22 @@ def _stack_facts(torch: Any, vllm: Any, platform: str) -> dict[str, object]:
         "vllm": str(vllm.__version__),
         "triton": triton,
         "cuda": None if cuda is None else str(cuda),
-        "gpu": gpus.first_gpu() if platform == "cuda" else None,
+        "gpu": gpus.first_gpu() if platform is Platform.CUDA else None,
     }
 
 
-def _unfit(compat: Any, platform: str) -> tuple[str, str] | None:
+def _unfit(compat: Any, platform: Platform) -> tuple[ErrorKind, str] | None:
     """Return the kind of error and why, where vLLM or torch cannot use the machine as asked to."""
     chosen = compat.chosen_platform()
     if chosen != platform:
         why = f"vLLM chose the platform {chosen}, not {platform}"
-        if platform != "cuda":
-            return "internal", why
+        if platform is not Platform.CUDA:
+            return ErrorKind.INTERNAL, why
         fault = gpus.nvml_fault()
-        return ("no_gpu", why) if fault is None else ("no_driver", f"{why}: {fault}")
-    if platform != "cuda":
+        return (
+            (ErrorKind.NO_GPU, why) if fault is None else (ErrorKind.NO_DRIVER, f"{why}: {fault}")
+        )
+    if platform is not Platform.CUDA:
         return None
     # The second question would spoil the forks of this process, so a child of its own asks.
     asked = isolation.run_forked(
@@ -253,13 +255,14 @@ def _unfit(compat: Any, platform: str) -> tuple[str, str] | None:
     )
     spoilt, *built = asked.value or [False]
     if spoilt:
-        return "internal", "CUDA was touched while torch and vLLM were imported; no fork can use it"
+        why = "CUDA was touched while torch and vLLM were imported; no fork can use it"
+        return ErrorKind.INTERNAL, why
     capability = compat.compute_capability()
     if capability is None or built_for(built, capability):
         return None
     has = f"{capability[0]}.{capability[1]}"
     return (
-        "gpu_unsupported",
+        ErrorKind.GPU_UNSUPPORTED,
         (
             f"this torch has code for {', '.join(built)}, and none that a GPU of compute capability"
             f" {has} can run: use another GPU, or a torch that was built for this one"

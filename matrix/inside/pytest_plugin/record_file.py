@@ -15,11 +15,13 @@ from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.record import reader, writer
 from matrix.record.cleaned import clean_case, clean_defaults, clean_error, clean_jit, clean_rung
 from matrix.record.model import (
+    PLATFORMS,
     CacheCheck,
     Case,
     Defaults,
     ErrorKind,
     Jit,
+    Platform,
     Record,
     RecordError,
     RunError,
@@ -49,14 +51,18 @@ class RecordFile:
                 raise pytest.UsageError(f"--record: {error}; `matrix run` makes one") from None
             self._cases = {case.case: case for case in self._record.cases}
 
-    def platform(self, asked: str) -> str:
+    def platform(self, asked: str) -> Platform:
         """Return the platform of the session: `asked` is the value of `--platform`.
 
-        Raises pytest.UsageError where it contradicts the record.
+        Raises pytest.UsageError where it contradicts the record, and for another word in
+        MATRIX_PLATFORM.
         """
         if self._record is None:
-            here = "cuda" if gpu_visible(os.environ) else "cpu"
-            return os.environ.get(PLATFORM_VARIABLE, here) if asked == "auto" else asked
+            here = Platform.CUDA if gpu_visible(os.environ) else Platform.CPU
+            named = os.environ.get(PLATFORM_VARIABLE) or here if asked == "auto" else asked
+            if named not in PLATFORMS:
+                raise pytest.UsageError(f"{PLATFORM_VARIABLE}={named}: write cpu or cuda")
+            return Platform(named)
         if asked not in ("auto", self._record.platform):
             raise pytest.UsageError(
                 f"--platform {asked}: but the record {self.path} is of {self._record.platform}"
@@ -113,10 +119,10 @@ class RecordFile:
         """Set what was built just in time so far."""
         self._change(jit=clean_jit(jit, self._root))
 
-    def fail(self, kind: str, why: str, *, write: bool = True) -> None:
+    def fail(self, kind: ErrorKind, why: str, *, write: bool = True) -> None:
         """Note why the run as a whole ended early; the first reason stays."""
         if self._record is not None and self._record.error is None:
-            error = clean_error(RunError(kind=ErrorKind(kind), reason=why), self._root)
+            error = clean_error(RunError(kind=kind, reason=why), self._root)
             self._change(write=write, error=error)
 
     def finish(self) -> None:

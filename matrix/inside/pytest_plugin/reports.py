@@ -10,7 +10,7 @@ from _pytest.runner import runtestprotocol
 
 from matrix.inside.ended import Ended, tail
 from matrix.inside.pytest_plugin.selection import case_name
-from matrix.record.model import Case
+from matrix.record.model import Case, Outcome
 from matrix.record.signature import reason as reason_of
 
 SECTION_BYTES = 64 * 1024
@@ -130,7 +130,7 @@ def last_word(
         return f"untested: {untested.get('reason')}", None
     if case.outcome == "not_applicable":
         return f"not applicable: {case.reason}", None
-    if case.outcome != "passed":
+    if case.outcome is not Outcome.PASSED:
         outcome, why = case.outcome.replace("_", " "), str(case.reason)
         return why if why.startswith(outcome) else f"{outcome}: {why}", False
     failure = _failure(reports)

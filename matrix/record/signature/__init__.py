@@ -51,11 +51,11 @@ def signature_of(case: Case) -> str | None:
     return _signature_of(case.outcome, case.failure or "") or case.signature
 
 
-def _signature_of(outcome: str, failure: str) -> str:
+def _signature_of(outcome: Outcome, failure: str) -> str:
     """Return the signature of the text, or "" if its end does not say how the case ended."""
     from matrix.record.signature.text import ends_with_death
 
-    if outcome in ("crashed", "timed_out") and not ends_with_death(failure):
+    if outcome in (Outcome.CRASHED, Outcome.TIMED_OUT) and not ends_with_death(failure):
         return ""
     return signature(failure)
 

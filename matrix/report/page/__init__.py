@@ -127,7 +127,7 @@ def _extra(progress: Progress) -> str:
     return ("↻" if ran.recompiling else "") + ("◔" if ran.part else "")
 
 
-def _sign(verdict: str, *, ran: bool) -> str:
+def _sign(verdict: Verdict, *, ran: bool) -> str:
     """Return the sign of a verdict; an untested cell that ran has one of its own."""
     return "?" if ran and verdict == Verdict.UNTESTED else SIGNS[VERDICTS.index(verdict)]
 

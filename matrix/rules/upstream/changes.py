@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from matrix._util.enums import StrEnum
+from matrix.record.model import StartKind
 from matrix.rules.upstream.model import ByTorch, UpstreamCase, UpstreamRelease
 
 
@@ -25,15 +26,15 @@ class ChangeOf(StrEnum):
 class UpstreamChange:
     """One difference between two releases; `before` and `after` are JSON values.
 
-    `what` is the file, the option, the variable or the counter; `case` and `start` are "" where
-    the change is not of one.
+    `what` is the file, the option, the variable or the counter; `case` is "", and
+    `start` None, where the change is not of one.
     """
 
     kind: ChangeOf
     version: str
     before_version: str
     case: str = ""
-    start: str = ""
+    start: StartKind | None = None
     what: str = ""
     before: object = None
     after: object = None
@@ -80,7 +81,7 @@ def _cases(release: UpstreamRelease) -> dict[str, UpstreamCase]:
 
 def _differences(
     before: UpstreamCase, after: UpstreamCase
-) -> Iterator[tuple[ChangeOf, str, str, object, object]]:
+) -> Iterator[tuple[ChangeOf, StartKind | None, str, object, object]]:
     one, other = _numbers(before), _numbers(after)
     for start in dict.fromkeys((*one, *other)):
         was: dict[str, object] = one.get(start, {})
@@ -94,19 +95,19 @@ def _differences(
             yield ChangeOf.SETTING, *key, settings.get(key), others.get(key)
 
 
-def _settings(case: UpstreamCase) -> dict[tuple[str, str], object]:
-    found: dict[tuple[str, str], object] = {
-        ("", "torch"): case.torch or None,
-        ("", "fixtures"): list(case.fixtures),
+def _settings(case: UpstreamCase) -> dict[tuple[StartKind | None, str], object]:
+    found: dict[tuple[StartKind | None, str], object] = {
+        (None, "torch"): case.torch or None,
+        (None, "fixtures"): list(case.fixtures),
     }
-    found |= {("", name): value for name, value in case.environment.items()}
-    found |= {("", name): value for name, value in case.engine.items()}
+    found |= {(None, name): value for name, value in case.environment.items()}
+    found |= {(None, name): value for name, value in case.engine.items()}
     for start in case.starts:
         found |= {(start.start, name): value for name, value in start.environment.items()}
     return found
 
 
-def _numbers(case: UpstreamCase) -> dict[str, dict[str, object]]:
+def _numbers(case: UpstreamCase) -> dict[StartKind, dict[str, object]]:
     return {
         start.start: {counter: _number(number) for counter, number in start.numbers.items()}
         for start in case.starts

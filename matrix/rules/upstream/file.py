@@ -16,7 +16,7 @@ from packaging.version import InvalidVersion
 from matrix._util.files import read_text, write_text
 from matrix._util.paths import DATA
 from matrix._util.versions import parse_version
-from matrix.rules.upstream.follow import STARTS
+from matrix.record.model import STARTS, StartKind
 from matrix.rules.upstream.model import (
     ByTorch,
     Upstream,
@@ -202,7 +202,7 @@ def _start(item: _Item) -> UpstreamStart:
     if item.text("start") not in STARTS:
         raise item.fail(f"start: {item.text('start')!r} is neither cold nor warm")
     return UpstreamStart(
-        start=item.text("start"),
+        start=StartKind(item.text("start")),
         numbers=item.by_torch("numbers"),
         environment=item.settings("environment"),
     )

@@ -24,7 +24,6 @@ from matrix.rules.upstream.values import (
     unknown,
 )
 
-STARTS = ("cold", "warm")
 _EXPECT = "compilation_counter.expect"
 _RUNNERS = ("vllm_runner", "LLM")
 _DEEPEST = 20  # calls inside each other

@@ -22,7 +22,7 @@ class UpstreamContradiction:
 
     rule: str
     case: str
-    start: str
+    start: StartKind
     counter: str
     expected: int
     upstream: int
@@ -41,7 +41,7 @@ class Vanished:
 
     rule: str
     case: str
-    start: str
+    start: StartKind
     vllm: tuple[str, ...]
     since: str
     link: str
@@ -76,7 +76,7 @@ class Stated:
 
     release: UpstreamRelease
     situation: Situation | None
-    start: str
+    start: StartKind
     counter: str
     number: int
     link: str
@@ -114,8 +114,8 @@ def hold(
         if where is not None:
             key = (where.case, where.torch, where.vllm, stated.start, where.flags.get(FLAG))
             if key not in asked:
-                asked[key] = expectations.expect(where, StartKind(stated.start))
-                nearest[key] = expectations.nearest(where, StartKind(stated.start))
+                asked[key] = expectations.expect(where, stated.start)
+                nearest[key] = expectations.nearest(where, stated.start)
             expected = asked[key].get(stated.counter)
             ended = stated.counter in nearest[key]
         if where is None or expected is None:

@@ -9,6 +9,7 @@ from packaging.version import Version
 
 from matrix._util.versions import parse_version
 from matrix.errors import MatrixError
+from matrix.record.model import StartKind
 
 SOURCE = "https://github.com/vllm-project/vllm/blob"
 STARTUP_TESTS = ("test_startup.py", "test_cold_start.py")
@@ -74,7 +75,7 @@ class UpstreamStart:
     the test makes as it runs is None.
     """
 
-    start: str
+    start: StartKind
     numbers: Mapping[str, ByTorch]
     environment: Mapping[str, str | None] = field(default_factory=dict)
 

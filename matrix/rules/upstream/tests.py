@@ -14,8 +14,9 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping
 
 from matrix._util.text import clean, clip
+from matrix.record.model import STARTS
 from matrix.rules.upstream.evaluate import Evaluator, TooLongError
-from matrix.rules.upstream.follow import STARTS, Follower, ReadFault
+from matrix.rules.upstream.follow import Follower, ReadFault
 from matrix.rules.upstream.model import ByTorch, UpstreamCase, UpstreamFile, UpstreamStart
 from matrix.rules.upstream.parameters import not_skipped, parametrize
 from matrix.rules.upstream.values import (

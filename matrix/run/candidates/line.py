@@ -22,6 +22,7 @@ from matrix.catalog.candidates.update import Update, update
 from matrix.catalog.cells import Cell, CellError, environment_name, factor_of
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
+from matrix.record.model import Platform
 from matrix.run.rerun import Rerun
 
 
@@ -103,7 +104,7 @@ class Line:
         self._made[name] = candidate
         self.cells[name] = cell
 
-    def rerun(self, name: str, platform: str, case: str) -> Rerun:
+    def rerun(self, name: str, platform: Platform, case: str) -> Rerun:
         """Return the run of a case in an environment, which finds its candidate in the file."""
         return Rerun(
             name=name,

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
+from matrix.record.model import Platform
 
 
 class NotRunError(MatrixError):
@@ -22,7 +23,7 @@ class RunOptions:
     """
 
     cell: Cell
-    platform: str
+    platform: Platform
     cases: tuple[str, ...] = ()
     fresh: bool = False
     jobs: str | None = None
