@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from matrix._util.paths import DATA
 from matrix.catalog.cells import Build, Made
+from matrix.record.jit import Jit, JitModule
 from matrix.record.model import (
     OUTCOMES,
     PLATFORMS,
@@ -23,8 +24,6 @@ from matrix.record.model import (
     ErrorKind,
     Event,
     EventKind,
-    Jit,
-    JitModule,
     Outcome,
     Platform,
     Rank,

@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from matrix._util.text import clip
+from matrix.record.jit import Jit
 from matrix.record.model import (
     EVENT_LIMIT,
     Case,
     Defaults,
     DefaultValue,
     Event,
-    Jit,
     Record,
     RunError,
     RungResult,

@@ -21,7 +21,8 @@ from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, read_text, rows, version_range
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
-from matrix.record.model import JitModule, Record
+from matrix.record.jit import JitModule
+from matrix.record.model import Record
 
 JIT_FILE = DATA / "jit.toml"
 """The package's own list."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from matrix._util.enums import StrEnum
 from matrix.catalog.cells import PROJECTS, Build, CellError
 from matrix.errors import MatrixError
+from matrix.record.jit import Jit
 from matrix.record.origin import Origin
 
 SCHEMA = 3
@@ -46,8 +47,6 @@ DEFAULT_TEXT_LIMIT = 200
 """The most characters of the name of a default, and of a text that is its value."""
 DEFAULT_ITEMS_LIMIT = 16
 """The most items of a default that is a list."""
-STEP = "step"
-"""Who built a kernel module that was built before the cases."""
 
 
 class Platform(StrEnum):
@@ -320,37 +319,6 @@ class Case:
             if seen.start == start:
                 return seen
         return None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JitModule:
-    """A kernel module that a library built just in time.
-
-    `built_by` is `step` where it was built before the cases, or the case and the start that built
-    it, such as `small_startup[dense] cold`; None where it was found afterwards and
-    no start is known to have built it.
-    `generator` is the function that describes how to build it, `package.module:function`, with its
-    arguments: scalars, and types of torch as `torch.bfloat16`; None where that is not known.
-    """
-
-    library: str
-    name: str
-    seconds: float | None = None
-    built_by: str | None = None
-    generator: str | None = None
-    arguments: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Jit:
-    """The step of a run that builds kernels before its cases, and all modules that the run built.
-
-    `seconds` are those of the step, `reason` says why it built nothing, or what failed in it.
-    """
-
-    seconds: float
-    reason: str | None = None
-    modules: tuple[JitModule, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from typing import TypeGuard
 
 from matrix._util.files import read_text
 from matrix.catalog.cells import PROJECTS, CellError, axis_of, cell_of, factors
+from matrix.record.jit import Jit, JitModule
 from matrix.record.json_value import (
     SHOWN,
     TEXTS,
@@ -31,8 +32,6 @@ from matrix.record.model import (
     Case,
     Departure,
     ErrorKind,
-    Jit,
-    JitModule,
     Outcome,
     Platform,
     Record,

@@ -7,7 +7,7 @@ import pytest
 
 from cell_pytest import FAKES, TORCH, Ran, Session, gpu_place, on_gpu
 from fake_flashinfer import write_flashinfer
-from matrix.record.model import Jit, JitModule
+from matrix.record.jit import Jit, JitModule
 from waiting import alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")

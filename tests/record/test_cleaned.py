@@ -12,6 +12,7 @@ import pytest
 
 from histories import make
 from matrix.record.cleaned import clean_record
+from matrix.record.jit import Jit
 from matrix.record.model import (
     By,
     Case,
@@ -19,7 +20,6 @@ from matrix.record.model import (
     ErrorKind,
     Event,
     EventKind,
-    Jit,
     Outcome,
     RunError,
     Rung,

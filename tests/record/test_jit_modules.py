@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from command import matrix
 from full_record import make
 from matrix._util.paths import DATA
+from matrix.record.jit import Jit, JitModule
 from matrix.record.jit_modules import (
     JitModulesError,
     load_jit_modules,
@@ -19,7 +20,7 @@ from matrix.record.jit_modules import (
     new_rows,
     parse_jit_modules,
 )
-from matrix.record.model import Jit, JitModule, Record, RecordError
+from matrix.record.model import Record, RecordError
 from matrix.record.reader import parse
 from matrix.record.writer import to_json
 

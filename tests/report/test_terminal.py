@@ -6,14 +6,8 @@ from dataclasses import replace
 import pytest
 
 from made import reported
-from matrix.record.model import (
-    Case,
-    Jit,
-    JitModule,
-    Outcome,
-    Start,
-    StartKind,
-)
+from matrix.record.jit import Jit, JitModule
+from matrix.record.model import Case, Outcome, Start, StartKind
 from matrix.record.origin import Origin
 from matrix.report import markdown, terminal
 from matrix.report import timings as split

@@ -20,8 +20,8 @@ from matrix.inside.isolation import Background, IsolationError
 from matrix.inside.jit_caches import built, fresh_caches
 from matrix.inside.pytest_plugin.progress import SessionProgress
 from matrix.inside.pytest_plugin.record_file import RecordFile
+from matrix.record.jit import STEP, Jit, JitModule
 from matrix.record.jit_modules import JitModulesError, load_jit_modules, modules_for
-from matrix.record.model import STEP, Jit, JitModule
 from matrix.record.signature import reason as reason_of
 
 _LIBRARY = "flashinfer"

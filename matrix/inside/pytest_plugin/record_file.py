@@ -14,13 +14,13 @@ from matrix._util.nvidia import gpu_visible
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.record import reader, writer
 from matrix.record.cleaned import clean_case, clean_defaults, clean_error, clean_jit, clean_rung
+from matrix.record.jit import Jit
 from matrix.record.model import (
     PLATFORMS,
     CacheCheck,
     Case,
     Defaults,
     ErrorKind,
-    Jit,
     Platform,
     Record,
     RecordError,
