@@ -176,12 +176,6 @@ class RunState:
         except (OSError, ValueError):
             self.lost += 1
 
-    def log(self, name: str) -> Path:
-        """Return the path of a log, which is empty."""
-        path = self.logs / f"{name}.log"
-        path.write_bytes(b"")
-        return path
-
     def close(self) -> None:
         """Let go of the folder."""
         with contextlib.suppress(OSError):
@@ -196,13 +190,8 @@ class RunState:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
-                    self.write_raw("\n")
-
-    def write_raw(self, text: str) -> None:
-        """Add text to the journal as it is."""
-        with contextlib.suppress(OSError):
-            self._file.write(text)
-            self._file.flush()
+                    self._file.write("\n")
+                    self._file.flush()
 
 
 def _lock(opened: int) -> bool:

@@ -150,7 +150,7 @@ def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
 
 def test_a_run_has_no_file_that_counts_as_a_record(tmp_path: Path) -> None:
     state = begin(tmp_path, a_job())
-    state.log("x").write_text("y")
+    (state.logs / "x.run.log").write_text("y")
     state.close()
     read, errors = read_many([tmp_path])
     assert (list(read), list(errors)) == ([], [])
