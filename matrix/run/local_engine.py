@@ -119,8 +119,8 @@ class LocalEngine(Engine):
         if (begins := BEGINS.get(task.kind)) is not None:
             self._note(begins, environment=task.environment, job=task.job, log=str(path))
         try:
-            line = self._line(task)
             path.write_bytes(b"")
+            line = self._line(task)
             folders = tuple(sorted({self.place.records / of.platform for of in self._jobs(task)}))
             before = frozenset().union(*(records_in(at, task.environment) for at in folders))
             child = Child(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -111,6 +112,29 @@ def test_what_cannot_be_removed_stops_nothing(fake_tox: FakeTox) -> None:
     )
     (end,) = ends
     assert end.how is HowEnded.NOT_RUN and end.why in (WhyNot.FITS_NOWHERE, WhyNot.NO_MACHINE)
+
+
+def test_an_environment_whose_removal_cannot_begin_stays_whole(fake_tox: FakeTox) -> None:
+    """Nothing is taken away that is not deleted: it would take the disk under another name."""
+    old = fake_tox.here / ".tox/py311-torch213-vllm032"
+    (old / "bin").mkdir(parents=True)
+    small = Machine(name="here", cores=1, memory_mib=64_000, disk_mib=900)
+
+    class NoLogs(Seen):
+        def event(self, event: RunEvent) -> None:
+            super().event(event)
+            if event.what is Happened.BUILT and event.works:
+                shutil.rmtree(fake_tox.here / "records/runs", ignore_errors=True)
+
+    carry_out(
+        fake_tox,
+        job(TORCH210),
+        job(TORCH29),
+        machine=small,
+        present=(Present(environment=old.name, disk_mib=300, usable=False),),
+        seen=NoLogs(),
+    )
+    assert {path.name for path in (fake_tox.here / ".tox").iterdir()} >= {old.name, TORCH210}
 
 
 def test_a_run_that_goes_on_tells_its_case(fake_tox: FakeTox) -> None:
