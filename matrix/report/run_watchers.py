@@ -115,8 +115,9 @@ class TableWatcher(LineWatcher):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it back."""
-        self._live.stop()
+        """Give it back. One that is gone changes nothing about the run."""
+        with contextlib.suppress(OSError):
+            self._live.stop()
 
     def tick(self, working: Sequence[Working]) -> None:
         """Draw the table again, where it is time to."""

@@ -295,3 +295,19 @@ def test_a_terminal_gets_the_table_and_keeps_the_events(tmp_path: Path) -> None:
     text = file.getvalue()
     assert "moe_startup[mega_aot=1]" in text
     assert f"{A.environment} on cpu: runs, about 5 min" in text
+
+
+def test_a_terminal_that_is_gone_at_the_end_does_not_end_in_an_error() -> None:
+    class Terminal(io.StringIO):
+        gone = False
+
+        def write(self, text: str) -> int:
+            if self.gone:
+                raise OSError(5, "Input/output error")
+            return super().write(text)
+
+    file = Terminal()
+    with TableWatcher(JOBS, Console(file=file, force_terminal=True), lambda end: None) as watcher:
+        watcher.tick([at_work(A, stage=STAGE)])
+        file.gone = True
+    assert "moe_startup" in file.getvalue()
