@@ -81,7 +81,7 @@ def add_selection(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> 
         metavar="NAME==VERSION",
         action="append",
         default=[],
-        help="only the cells beside those of this release: the same vLLM under the next torch, or"
+        help="only the cells next to those of this release: the same vLLM under the next torch, or"
         " the same torch under the next vLLM",
     )
 

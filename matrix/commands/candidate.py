@@ -17,8 +17,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     candidate = commands.add_parser(
         "candidate",
         help="add, list, show, remove builds of torch and vLLM that are not released yet",
-        epilog="They stand in candidates.toml beside tox.ini, or in the file that MATRIX_CANDIDATES"
-        " names. Exit status: 0, or 2 where a candidate cannot be had or is not known.",
+        epilog="They are in candidates.toml, in the folder of tox.ini, or in the file that"
+        " MATRIX_CANDIDATES names. Exit status: 0, or 2 where a candidate cannot be had or is not"
+        " known.",
     )
     actions = candidate.add_subparsers(metavar="ACTION", required=True)
     _add_add(actions)

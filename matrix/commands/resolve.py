@@ -15,7 +15,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "resolve",
         help="ask uv's resolver whether the packages of cells go together; nothing is installed",
         epilog="What was answered before is not asked again. Exit status: 0, or 2 where there was"
-        " no answer (no index, no such release there), which is written nowhere.",
+        " no answer (the index cannot be asked, or lacks the release), which is written nowhere.",
         allow_abbrev=False,
     )
     resolve.add_argument(

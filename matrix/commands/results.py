@@ -98,7 +98,7 @@ def _add_pack(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     pack = below.add_parser(
         "pack",
         help="put records into one archive a day",
-        epilog="Without --yes the record files stay beside the archives, and count once.",
+        epilog="Without --yes the record files stay with the archives, and count once.",
         allow_abbrev=False,
     )
     pack.add_argument("folder", metavar="FOLDER", nargs="?", type=place, default=Path("records"))
@@ -238,7 +238,7 @@ def _pack(options: argparse.Namespace) -> int:
     if isinstance(options.folder, str):
         raise MatrixError("an object store is not packed from here; pack the folder it comes from")
     if not options.folder.is_dir():
-        raise MatrixError(f"{options.folder}: no such folder; name one with records")
+        raise MatrixError(f"{options.folder}: is not a folder; name one with records")
     with History([options.folder], print_status, index=True) as history:
         status = _tell(history.errors)
         named = _named(load_expectations(options.expectations))

@@ -69,7 +69,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _add_selection(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group(
-        "which cells, beside those that are named; each gets an environment by tox"
+        "which cells, in addition to those that are named; each gets an environment by tox"
     )
     arguments.add_selection(group)
     how = run.add_argument_group("how a selection runs")

@@ -1,4 +1,4 @@
-"""What is said of a run while it goes on: a line for each event, and one for what is at work.
+"""The words of a run while it goes on: a line for each event, and one for what is at work.
 
 Pure. `matrix.report.run_watchers` shows it.
 """
@@ -30,7 +30,6 @@ _WHY = {
     WhyNot.STOPPED: "the run was ended before it began",
 }
 _LACKS = {
-    Resource.CORES: "cores",
     Resource.MEMORY: "MiB of memory",
     Resource.DISK: "MiB of disk",
     Resource.GPU_MEMORY: "MiB of memory of a GPU",
@@ -85,7 +84,7 @@ def whole_install_words(mib: int, seconds: float, *, linked: bool) -> str:
 
 
 def installing_words(seconds: float, mib: int) -> str:
-    """Return what is said while an environment is made.
+    """Return the line of an environment that is being made.
 
     >>> installing_words(29.6, 3500), installing_words(9.1, 3)
     ('installs, 30 s, about 3 GB of disk so far', 'installs, 9 s')
@@ -195,11 +194,19 @@ def lacks_words(lacks: Iterable[Lack]) -> str:
     """Return what a job needs more of than there is.
 
     >>> lacks_words([Lack(resource=Resource.MEMORY, needs=4096, has=2000)])
-    '4096 MiB of memory, and 2000 are to be had'
+    '4096 MiB of memory, and 2000 are available'
     """
     return "; ".join(
-        f"{lack.needs} {_LACKS[lack.resource]}, and {lack.has} are to be had" for lack in lacks
+        f"{_amount(lack)}, and {lack.has} {'is' if lack.has == 1 else 'are'} available"
+        for lack in lacks
     )
+
+
+def _amount(lack: Lack) -> str:
+    """Return what is needed of a resource."""
+    if lack.resource is Resource.CORES:
+        return plural(lack.needs, "core")
+    return f"{lack.needs} {_LACKS[lack.resource]}"
 
 
 def work_words(work: Working, seconds: float, jobs: Mapping[str, Job], last: str = "") -> str:

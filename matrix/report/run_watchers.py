@@ -50,7 +50,7 @@ class LineWatcher:
         why: Mapping[str, str] | None = None,
         every: float = SILENCE,
     ) -> None:
-        """Begin to watch; nothing is said before the first event."""
+        """Begin to watch; the first line comes with the first event."""
         self._why = why or {}
         self._jobs, self._say, self._judged, self._every = jobs, say, judged, every
         self._ends: dict[str, JobEnd] = {}
@@ -70,7 +70,7 @@ class LineWatcher:
             self._last = time.monotonic()
 
     def tick(self, working: Sequence[Working]) -> None:
-        """Say what is at work, where nothing was said for a while."""
+        """Say what is at work, where no line came for a while."""
         self._working = working
         if working and time.monotonic() - self._last > self._every:
             self._say(silent_line(self.view(working), _last_lines(working)))

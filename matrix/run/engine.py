@@ -69,7 +69,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _is_busy(self) -> bool:
-        """Return whether a task goes on, or has an end that was not told yet."""
+        """Return whether a task goes on, or has an end that was not reported yet."""
 
     @abstractmethod
     def _begin(self, task: Task) -> None:

@@ -1,4 +1,4 @@
-"""What is said while tox makes an environment, which prints nothing itself for minutes."""
+"""Lines while tox makes an environment, which prints nothing itself for minutes."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ from matrix.run.watcher import Working
 Tell = Callable[[str], bool]
 """Takes a stage as text, and returns whether the run is to stop."""
 
-_EVERY = 1.0  # seconds between two stages that are told
+_EVERY = 1.0  # seconds between two stages that are reported
 _ENDS = 60.0  # seconds for what a killed run left at work: tox gives a cell 30
 _LOG_LIMIT = 4 << 20  # bytes of a log that go back
 _FILE_LIMIT = 64 << 20

@@ -160,7 +160,7 @@ class RayEngine(Engine):
         return replace(left.finish, records=kept, log=str(log))
 
     def _keep(self, name: str, files: Mapping[str, bytes]) -> Path:
-        """Write a record, with what stands beside it, below a name that nothing has."""
+        """Write a record, with the files that go with it, below a name that nothing has."""
         stem = name.removesuffix(".json")
         for number in range(1, 1000):
             path = self.records / (name if number == 1 else f"{stem}.{number}.json")
@@ -283,7 +283,7 @@ class _Desk:
         return self._stopped
 
     def take(self) -> dict[int, str]:
-        """Return the stages that were told since the last time."""
+        """Return the stages that were reported since the last time."""
         told, self._told = self._told, {}
         return told
 

@@ -81,7 +81,7 @@ class Present:
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulePolicy:
-    """What a schedule keeps to beside the limits of machines.
+    """What a schedule keeps to besides the limits of machines.
 
     `runs_at_once` is how many jobs may run in one environment on one machine: tox installs this
     project into it before each, so that one is safe. `builds_at_once` is how many environments a

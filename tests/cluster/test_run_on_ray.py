@@ -83,7 +83,7 @@ def test_a_dry_run_runs_nothing(fake: FakeTox, two: Nodes) -> None:
     ("options", "said"),
     [
         (["--cores", "0"], ": offers no core; "),
-        (["--memory", "100"], "MiB of memory, and 100 are to be had"),
+        (["--memory", "100"], "MiB of memory, and 100 are available"),
     ],
 )
 def test_nodes_that_cannot_run_a_cell_are_named(

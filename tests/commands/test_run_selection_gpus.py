@@ -49,7 +49,7 @@ def test_two_gpus_a_cell_are_missing_where_one_is_allowed(fake_tox: FakeTox) -> 
     arguments = ("--platform", "cuda", "--cell-gpus", "2", "--gpus", "1")
     refused = matrix(fake_tox.here, "run", TORCH210, *arguments)
     assert refused.returncode == 2
-    assert "needs 2 GPUs of that memory, and 1 are to be had" in refused.stderr
+    assert "needs 2 GPUs of that memory, and 1 is available" in refused.stderr
 
 
 def test_a_limit_leaves_gpus_alone(fake_tox: FakeTox) -> None:
@@ -57,7 +57,7 @@ def test_a_limit_leaves_gpus_alone(fake_tox: FakeTox) -> None:
     assert devices(fake_tox) == ["0"], ended.stderr
     refused = matrix(fake_tox.here, "run", TORCH29, "--platform", "cuda", "--gpus", "0")
     assert refused.returncode == 2
-    assert "MiB of memory of a GPU, and 0 are to be had" in refused.stderr
+    assert "MiB of memory of a GPU, and 0 are available" in refused.stderr
 
 
 def test_on_a_hidden_gpu_nothing_runs(fake_tox: FakeTox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,4 +115,4 @@ def test_nodes_without_a_gpu_run_cells_on_cpu(
     )
     assert refused.returncode == 2
     line = refused.stderr.splitlines()[-1]
-    assert "MiB of memory of a GPU, and 0 are to be had" in line
+    assert "MiB of memory of a GPU, and 0 are available" in line

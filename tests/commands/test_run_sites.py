@@ -61,7 +61,7 @@ def test_nodes_that_can_run_none_of_the_jobs_are_named_and_left_out(
     assert found.present == {"good": present}
     said = capsys.readouterr().err
     assert "old: has no Python 3.11; `uv python install 3.11` there; it gets no work" in said
-    assert "10000 MiB of disk, and 300 are to be had; it gets no work" in said
+    assert "10000 MiB of disk, and 300 are available; it gets no work" in said
 
 
 def test_where_no_node_can_run_a_job_the_error_has_all_reasons() -> None:

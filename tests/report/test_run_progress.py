@@ -162,7 +162,7 @@ def test_a_cell_at_work_has_its_case_and_its_seconds() -> None:
                 why=WhyNot.FITS_NOWHERE,
                 lacks=(Lack(resource=Resource.DISK, needs=1024, has=9),),
             ),
-            "not run: no machine has what it needs: it needs 1024 MiB of disk, and 9 are to be had",
+            "not run: no machine has what it needs: it needs 1024 MiB of disk, and 9 are available",
         ),
         (
             JobEnd(
