@@ -8,6 +8,7 @@ import fcntl
 import glob
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from matrix.errors import MatrixError
 
 _BLOCK = 1 << 20
 _PARTIAL = ".tmp"
+PARTIAL = r"(?:\.[0-9a-f]{16})?\.tmp"
+"""How the name of a temporary file ends, after a dot and the name of the file, as a pattern."""
 READ_LIMIT = 64 << 20
 """The most bytes that are read of a file that people or programs wrote, unless a reader differs."""
 # A pipe or a link that somebody put in the place of an own file is neither waited for nor followed.
@@ -45,7 +48,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     locked. `durable`: its content is on the disk before it takes the place. Raises OSError where
     the disk refuses, and FileNotFoundError where nothing was written.
     """
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 16}{_PARTIAL}"):
         remove_unlocked(left)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
     opened = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_SURPRISE, 0o666)
@@ -115,15 +118,14 @@ def create_bytes(path: Path, content: bytes) -> None:
             os.close(opened)
 
 
-def remove_partial_files(folder: Path, *endings: str) -> None:
-    """Remove the temporary files of killed processes in a folder; those of living ones stay.
+def remove_left_files(folder: Path, named: re.Pattern[str]) -> None:
+    """Remove the hidden files of such names that killed processes left; those of living ones stay.
 
-    `endings` are those of other hidden files that processes lock. The folder may have a million
-    files: their names are listed once.
+    The folder may have a million files: their names are listed once.
     """
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            if name[0] == "." and name.endswith((_PARTIAL, *endings)):
+            if name[0] == "." and named.fullmatch(name):
                 remove_unlocked(folder / name)
 
 

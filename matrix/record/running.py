@@ -13,13 +13,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from matrix._util.files import open_locked, remove_partial_files
+from matrix._util.files import PARTIAL, open_locked, remove_left_files
 from matrix.record.model import Record, RecordError
 from matrix.record.reader import read
 from matrix.record.writer import MARK, RecordTakenError, create, keep_reserve, mark_of
+
+_LEFT = re.compile(
+    rf"\.py[0-9]+-torch\w+-vllm\w+(?:\.[\w-]+)*\.json(?:{re.escape(MARK)}|{PARTIAL})", re.ASCII
+)
+"""The mark of a record, or a part of its file."""
 
 
 @contextlib.contextmanager
@@ -71,7 +77,7 @@ def marked_running(path: Path) -> Iterator[None]:
 
 def sweep(folder: Path) -> None:
     """Remove what killed runs left in a folder of records: marks, and parts of files."""
-    remove_partial_files(folder, f".json{MARK}")
+    remove_left_files(folder, _LEFT)
 
 
 def is_running(path: Path, record: Record) -> bool:

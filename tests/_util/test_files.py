@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from matrix._util.files import (
+    PARTIAL,
     FileError,
     digest_of,
     open_locked,
-    remove_partial_files,
+    remove_left_files,
     replacing,
     write_bytes,
     write_text,
@@ -62,6 +64,7 @@ def test_a_block_that_fails_changes_nothing(tmp_path: Path, error: BaseException
 def test_what_a_killed_block_left_goes_and_what_is_written_stays(tmp_path: Path) -> None:
     (tmp_path / ".a.txt.0123456789abcdef.tmp").write_text("left")
     (tmp_path / ".b.txt.0123456789abcdef.tmp").write_text("another's")
+    (tmp_path / ".a.txt.backup.tmp").write_text("another program's")
     path = tmp_path / "a.txt"
     with replacing(path) as first:
         first.write_text("first")
@@ -69,7 +72,7 @@ def test_what_a_killed_block_left_goes_and_what_is_written_stays(tmp_path: Path)
             assert first.exists() and first != second
             second.write_text("second")
     assert path.read_text() == "first"
-    assert names(tmp_path) == [".b.txt.0123456789abcdef.tmp", "a.txt"]
+    assert names(tmp_path) == [".a.txt.backup.tmp", ".b.txt.0123456789abcdef.tmp", "a.txt"]
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
@@ -155,9 +158,10 @@ def test_what_killed_writers_left_is_removed_and_what_is_written_stays(tmp_path:
     for name in ("a.txt", "b.txt"):
         killed_in_a_write(tmp_path / name)
     os.mkfifo(tmp_path / ".pipe.tmp")
+    (tmp_path / ".editor.tmp").write_text("another program's")
     opened = open_locked(tmp_path / ".b.txt.tmp")
-    remove_partial_files(tmp_path)
-    assert names(tmp_path) == [".b.txt.tmp"]
+    remove_left_files(tmp_path, re.compile(rf"\.(?:[ab]\.txt|pipe){PARTIAL}"))
+    assert names(tmp_path) == [".b.txt.tmp", ".editor.tmp"]
     os.close(opened)
 
 

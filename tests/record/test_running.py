@@ -79,6 +79,17 @@ def test_a_killed_run_does_not_go_on(tmp_path: Path) -> None:
         assert [entry.name for entry in tmp_path.iterdir()] == [f".{CELLS[1]}.json.running"]
 
 
+def test_a_run_removes_what_killed_runs_left_and_no_file_of_another_program(
+    tmp_path: Path,
+) -> None:
+    left = (f".{CELLS[0]}.json.tmp", f".{CELLS[1]}.20261101T180000Z.json.0123456789abcdef.tmp")
+    others = (".editor.tmp", ".notes.json.tmp", f".{CELLS[0]}.json.backup.tmp", "a.tmp")
+    for name in (*left, f".{CELLS[0]}.json.running", *others):
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(others)
+
+
 def test_a_disk_without_locks_marks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
