@@ -65,11 +65,11 @@ def local(fake: FakeTox, jobs: Sequence[Job], state: RunState) -> float:
         root=fake.here,
         tox=fake.command,
         environments=Environments(folder=fake.here / ".tox", cache=fake.here / "uv"),
-        records=fake.here / "local",
     )
     return seconds_of_a_cell(
         LocalEngine(
             place=place,
+            records=fake.here / "local",
             jobs={job.key: job for job in jobs},
             schedule=Schedule(jobs, [machine]),
             state=state,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from matrix._util.console import print_status
 from matrix._util.text import listed, plural
@@ -44,14 +44,27 @@ class Work:
     watcher: Watcher
     lost: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    @property
-    def by_key(self) -> dict[str, Job]:
-        """Return the jobs by their keys."""
-        return {job.key: job for job in self.jobs}
+    def on(self, machines: Machines) -> _ForEngine:
+        """Return what an engine takes of it, with the schedule of its jobs on machines."""
+        return {
+            "jobs": {job.key: job for job in self.jobs},
+            "records": self.records,
+            "options": self.options,
+            "schedule": Schedule(self.jobs, machines.every, machines.present, lost=self.lost),
+            "state": self.state,
+            "watcher": self.watcher,
+        }
 
-    def schedule(self, machines: Machines) -> Schedule:
-        """Return the schedule of these jobs on machines."""
-        return Schedule(self.jobs, machines.every, machines.present, lost=self.lost)
+
+class _ForEngine(TypedDict):
+    """What every engine takes (`matrix.run.engine.Engine`)."""
+
+    jobs: Mapping[str, Job]
+    records: Path
+    options: tuple[str, ...]
+    schedule: Schedule
+    state: RunState
+    watcher: Watcher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,17 +161,8 @@ class _Here:
     def engine(self, work: Work, machines: Machines) -> Engine:
         self._environments.sweep()
         return LocalEngine(
-            place=RunPlace(
-                root=self._root,
-                tox=self._tox,
-                environments=self._environments,
-                records=work.records,
-                options=work.options,
-            ),
-            jobs=work.by_key,
-            schedule=work.schedule(machines),
-            state=work.state,
-            watcher=work.watcher,
+            place=RunPlace(root=self._root, tox=self._tox, environments=self._environments),
+            **work.on(machines),
         )
 
 
@@ -213,16 +217,7 @@ class OnRay:
         """Return the engine of the cluster."""
         from matrix.run.ray_engine import RayEngine
 
-        return RayEngine(
-            cluster=self._cluster,
-            nodes=self._nodes,
-            records=work.records,
-            options=work.options,
-            jobs=work.by_key,
-            schedule=work.schedule(machines),
-            state=work.state,
-            watcher=work.watcher,
-        )
+        return RayEngine(cluster=self._cluster, nodes=self._nodes, **work.on(machines))
 
 
 def _why_unfit(node: Node, jobs: Sequence[Job]) -> str | None:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from matrix.run.job import Job, JobEnd
@@ -25,9 +26,15 @@ BEGINS = {TaskKind.BUILD: Happened.BUILDS, TaskKind.RUN: Happened.RUNS}
 
 @dataclass(kw_only=True)
 class Engine(ABC):
-    """Carries out a schedule of these jobs, by key, and reports to the watcher and the journal."""
+    """Carries out a schedule of these jobs, by key, and reports to the watcher and the journal.
+
+    `records` is the folder of their records, and `options` are those of `matrix run --here` that
+    every cell gets.
+    """
 
     jobs: Mapping[str, Job]
+    records: Path
+    options: tuple[str, ...] = ()
     schedule: TaskSource
     state: RunState
     watcher: Watcher

@@ -35,16 +35,11 @@ _DETAIL = 200  # characters of a log's last line
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlace:
-    """Where cells run: a checkout, how to call its tox, its environments, the folder of records.
-
-    `options` are those of `matrix run --here` that every cell gets.
-    """
+    """Where cells run: a checkout, how to call its tox, and its environments."""
 
     root: Path
     tox: Sequence[str]
     environments: Environments
-    records: Path
-    options: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -121,7 +116,7 @@ class LocalEngine(Engine):
         try:
             path.write_bytes(b"")
             line = self._line(task)
-            folders = tuple(sorted({self.place.records / of.platform for of in self._jobs(task)}))
+            folders = tuple(sorted({self.records / of.platform for of in self._jobs(task)}))
             before = frozenset().union(*(records_in(at, task.environment) for at in folders))
             child = Child(
                 line,
@@ -152,7 +147,7 @@ class LocalEngine(Engine):
             cases=job.cases,
             flags=job.flags,
             jobs=None if job.cases_at_once is None else str(job.cases_at_once),
-            options=("--records", self._records(), *self.place.options),
+            options=("--records", self._records(), *self.options),
             pytest_args=job.pytest_args,
             only_make=built,
             made=not built and job.environment in self.made,
@@ -162,8 +157,8 @@ class LocalEngine(Engine):
     def _records(self) -> str:
         """Return the folder of records as a cell, which runs in the checkout, is to be given it."""
         with contextlib.suppress(ValueError):
-            return str(self.place.records.relative_to(self.place.root))
-        return str(self.place.records)
+            return str(self.records.relative_to(self.place.root))
+        return str(self.records)
 
     def _finish(self, work: _Child, status: int) -> Finish:
         """Return how a task ended, by its exit status and by the records that it left."""

@@ -51,15 +51,12 @@ class _Work:
 class RayEngine(Engine):
     """Carries out a schedule on the nodes of a cluster.
 
-    `records` is the folder of records here, `options` are those of `matrix run --here` that every
-    cell gets, `tox` is how nodes call tox (empty: their own).
+    `tox` is how nodes call tox (empty: their own). The records are brought here.
     """
 
     cluster: Cluster
     nodes: Sequence[Node]
-    records: Path
     schedule: Schedule
-    options: tuple[str, ...] = ()
     tox: tuple[str, ...] = ()
     _work: dict[object, _Work] = field(default_factory=dict)
     _by_name: dict[str, Node] = field(default_factory=dict)
