@@ -13,7 +13,8 @@ from matrix.errors import MatrixError
 
 _OF_MANY = (
     *("torch", "vllm", "python", "stale", "max_age", "force", "off_pin", "new", "neighbours"),
-    *("dry_run", "resume", "cores", "memory", "disk", "gpus", "engine", "address"),
+    *("dry_run", "resume", "cores", "memory", "disk", "gpus", "cell_gpus", "engine"),
+    "address",
 )
 """The options of runs through tox, which mean nothing with --here."""
 

@@ -45,7 +45,7 @@ from matrix.verdict.plan import Planned
 from matrix.verdict.plan_reasons import Running
 
 _FILTERS = ("stale", "off_pin", "new", "neighbours", "torch", "vllm", "python")
-_FIXED = ("force", "max_age", "jobs", "timeout", "model_source")
+_FIXED = ("force", "max_age", "jobs", "cell_gpus", "timeout", "model_source")
 """What the cells of a run got at its begin, beside the filters."""
 _UNTESTED, _INTERRUPTED = 5, 130
 

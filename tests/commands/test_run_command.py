@@ -1,5 +1,6 @@
 """`matrix run` and `matrix bundle`: what is handed on, and the exit status."""
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from command import matrix
 from commanded import CELL, RECORD, make, with_one_record
 from matrix import cli
+from matrix.commands import run
 from matrix.errors import MatrixError
 from matrix.record.model import ErrorKind, Record, RunError
 from matrix.record.writer import write
@@ -63,6 +65,14 @@ def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
         model_source="hub",
         jobs="7",
     )
+
+
+def test_each_option_is_of_one_cell_or_refused_with_here() -> None:
+    commands = argparse.ArgumentParser().add_subparsers()
+    run.add(commands)
+    every = {action.dest for action in commands.choices["run"]._actions}
+    of_one = {"help", "cells", "here", "platform", "records", "model_source", "jobs", "timeout"}
+    assert every - of_one - {"bundle", "work"} == set(run._OF_MANY)
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two", ""])
