@@ -40,6 +40,7 @@ from matrix.record.model import (
     Rung,
     RungResult,
     Start,
+    StartKind,
     Why,
 )
 from matrix.record.origin_reader import read_origins
@@ -400,7 +401,7 @@ def _cases(value: JsonValue) -> tuple[Case, ...]:
 
 def _case(value: JsonValue) -> Case:
     value.has_keys(_CASE_KEYS)
-    starts: dict[str, Start] = {}
+    starts: dict[StartKind, Start] = {}
     for item in value.items("starts"):
         start = start_of(item)
         if start.start in starts:

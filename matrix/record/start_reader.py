@@ -155,10 +155,10 @@ def _metrics(value: JsonValue) -> dict[str, int]:
 
 def _caches(value: JsonValue) -> dict[CacheKind, CacheFiles]:
     value.has_keys(dict.fromkeys(CacheKind), tuple(CacheKind))
-    return {CacheKind(kind): _cache_files(value, kind) for kind in value.data}
+    return {kind: _cache_files(value, kind) for kind in map(CacheKind, value.data)}
 
 
-def _cache_files(caches: JsonValue, kind: str) -> CacheFiles:
+def _cache_files(caches: JsonValue, kind: CacheKind) -> CacheFiles:
     counts = caches.data[kind]
     if isinstance(counts, dict) and counts.keys() == _CACHE_KEYS.keys():
         numbers = counts.values()

@@ -11,7 +11,7 @@ import pytest
 from candidates import commit_candidate, torch_candidate, wheel, with_candidates
 from matrix._util.reported import Say
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.candidates.model import Candidate, OnCuda, Tree
+from matrix.catalog.candidates.model import Candidate, OnCuda, SourceKind, Tree
 from matrix.catalog.cells import Made
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
@@ -56,7 +56,7 @@ class Builder:
             wheel=Path("/wheels/vllm-0.34.0-py3-none-any.whl"),
             version="0.34.0.dev5+g4152872ac.empty",
             sha256="a" * 64,
-            kind="commit",
+            kind=SourceKind.COMMIT,
             identity="41" * 20,
             revision="41" * 20,
             source_version="0.34.0.dev5+g4152872ac",

@@ -78,7 +78,7 @@ class Built:
     wheel: Path
     version: str
     sha256: str
-    kind: str
+    kind: SourceKind
     identity: str
     revision: str | None
     source_version: str
@@ -88,7 +88,7 @@ class Built:
     seconds: float
     log: Path
     from_cache: bool
-    made: str = str(Made.WITHOUT_COMPILING)
+    made: Made = Made.WITHOUT_COMPILING
 
     @property
     def requirement(self) -> str:
@@ -170,7 +170,7 @@ def built_before(candidate: Candidate, python: str, *, cache: Path | None = None
         found = _facts(path.parent)
         if found is None or (found.kind, found.identity) != candidate.sources:
             continue
-        of_the_cpu = found.made == Made.WITHOUT_COMPILING
+        of_the_cpu = found.made is Made.WITHOUT_COMPILING
         if of_the_cpu and (found.source_version, found.python) == (candidate.version, python):
             kept = _kept(path.parent)
             if kept is not None:
@@ -244,8 +244,15 @@ def _facts(folder: Path) -> Built | None:
     try:
         facts = json.loads(read_text(folder / _FACTS))
         wheel, log = folder / facts.pop("name"), folder / facts.pop("log")
-        needed = tuple(facts.pop("requirements"))
-        return Built(wheel=wheel, log=log, requirements=needed, from_cache=True, **facts)
+        return Built(
+            wheel=wheel,
+            log=log,
+            requirements=tuple(facts.pop("requirements")),
+            kind=SourceKind(facts.pop("kind")),
+            made=Made(facts.pop("made", Made.WITHOUT_COMPILING)),
+            from_cache=True,
+            **facts,
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -278,7 +285,7 @@ def _build(
                 wheel=folder / wheel.name,
                 version=version,
                 sha256=digest_of(part / wheel.name),
-                kind=str(sources.kind),
+                kind=sources.kind,
                 identity=sources.identity,
                 revision=sources.revision,
                 source_version=sources.version,
@@ -288,7 +295,7 @@ def _build(
                 seconds=round(time.monotonic() - began, 1),
                 log=folder / log.name,
                 from_cache=False,
-                made=str(recipe.made),
+                made=recipe.made,
             )
             facts = {**asdict(built), "name": wheel.name, "log": log.name}
             del facts["wheel"], facts["from_cache"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Literal
 
 from matrix.qualify.caveats import Caveat, PairCaveat
 from matrix.qualify.model import Drift, Failure, Flag, Match, Qualification, Unknown, Waived
@@ -246,7 +247,10 @@ def _waived(waived: Waived) -> dict[str, object]:
     }
 
 
-def _waiver(waiver: Waiver, state: str, count: int) -> dict[str, object]:
+_WaiverState = Literal["waives", "expired", "idle", "astray"]
+
+
+def _waiver(waiver: Waiver, state: _WaiverState, count: int) -> dict[str, object]:
     return {
         "id": waiver.id,
         "state": state,
