@@ -17,7 +17,10 @@ from matrix._util.enums import StrEnum
 from matrix.qualify.cache_check import CACHE_CHECK
 from matrix.qualify.model import Drift, Failure, Qualification, QualificationVerdict
 from matrix.qualify.runs import CaseState, CellRun, outcome, run_outcome
-from matrix.record.model import Platform
+from matrix.qualify.warm_code import COMPILED_AGAIN, compiled_again, is_expected
+from matrix.record.model import Platform, StartKind
+
+_MACHINE_CODE = f"{StartKind.WARM} {COMPILED_AGAIN}"  # as `_key_of` names it
 
 
 class Status(StrEnum):
@@ -74,11 +77,22 @@ class Followed:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildFindings:
-    """What the runs of one build show: findings, and the cases that have an answer without any."""
+    """What the runs of one build show: findings, and the cases that have an answer without any.
+
+    `compiling` are the cases whose warm start may write machine code that no expectation has: what
+    was found of that code in an earlier build is not silent there.
+    """
 
     build: str
     findings: frozenset[FindingKey] = frozenset()
     clean: frozenset[CasePlace] = frozenset()
+    compiling: frozenset[CasePlace] = frozenset()
+
+    def is_silent(self, key: FindingKey) -> bool:
+        """Return whether the runs have an answer to a finding that they do not show."""
+        if key in self.findings or key.place not in self.clean:
+            return False
+        return key.what != _MACHINE_CODE or key.place not in self.compiling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +152,7 @@ def follow(
             known[key].status if key in known else None, _next(known.get(key), key, seen), asked
         )
         for key in sorted(known.keys() | seen.findings)
-        for asked in [key in seen.findings or key.place in seen.clean]
+        for asked in [key in seen.findings or seen.is_silent(key)]
     ]
     after = replace(history, findings=tuple(change.now for change in changes))
     told = (
@@ -163,7 +177,7 @@ def _next(known: Followed | None, key: FindingKey, seen: BuildFindings) -> Follo
             status = Status.STILL_THERE
         return replace(known, status=status, last=build, build=build)
     assert known is not None
-    if key.place not in seen.clean or known.build == build:
+    if not seen.is_silent(key) or known.build == build:
         return known
     if known.status is Status.SILENT_ONCE:
         return replace(known, status=Status.CLOSED, build=build)
@@ -201,7 +215,18 @@ def seen_in(found: Qualification, build: str) -> BuildFindings:
         for place in _answered(match.candidate)
         if not _covered(place, unclear) and not _covered(place, failing)
     }
-    return BuildFindings(build=build, findings=frozenset(findings), clean=frozenset(clean))
+    compiling = {
+        CasePlace(match.candidate.record.cell, match.candidate.record.platform, case.case)
+        for match in found.matches
+        for case in match.candidate.record.cases
+        if compiled_again(case) != 0 and not is_expected(outcome(match.candidate, case.case))
+    }
+    return BuildFindings(
+        build=build,
+        findings=frozenset(findings),
+        clean=frozenset(clean),
+        compiling=frozenset(compiling),
+    )
 
 
 def _answered(run: CellRun) -> Iterable[CasePlace]:

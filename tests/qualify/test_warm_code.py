@@ -11,7 +11,7 @@ from histories import RAY
 from made import make, passed
 from matrix.qualify.model import DriftKind, Qualification
 from matrix.qualify.warm_code import COMPILED_AGAIN
-from matrix.qualify.watch import seen_in
+from matrix.qualify.watch import Status, WatchHistory, follow, seen_in
 from matrix.record.model import CacheFiles, CacheKind, Case
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
@@ -117,6 +117,7 @@ def test_what_the_candidates_own_expectation_has_is_no_drift(
     found = held(make(OLD, saves_again(0, 0)), make(NEXT, saves_again(4, 4)), rules=rules)
     assert {drift.counter for drift in found.drifts} == drifts
     assert {drift.kind.fails for drift in found.drifts} == {expected == 0}
+    assert bool(seen_in(found, "one").compiling) is (expected == 0)
 
 
 def test_what_another_run_of_the_baseline_did_too_is_not_the_candidates() -> None:
@@ -153,6 +154,26 @@ def test_a_watch_follows_a_warm_start_that_compiles_again() -> None:
     [key] = seen.findings
     assert (key.place.case, key.what) == ("moe", f"warm {COMPILED_AGAIN}")
     assert key.place in seen_in(compared(case(0), case(0)), "two").clean
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "silent"),
+    [
+        (case(0), case(0), True),
+        (case(None), case(0), True),
+        (case(0), case(None), False),  # nobody looked
+        (case(3), case(7), False),  # the baseline's does so too, and nobody says whose it is
+        (case(None), case(7), False),
+    ],
+)
+def test_a_watch_closes_it_only_where_the_warm_start_is_known_to_write_none(
+    old: Case, new: Case, silent: bool
+) -> None:
+    history = WatchHistory(candidate="torchnightly")
+    first, _ = follow(history, seen_in(compared(case(0), case(7)), "one"))
+    after, (change,) = follow(first, seen_in(compared(old, new), "two"))
+    assert change.asked is silent
+    assert after.findings[0].status is (Status.SILENT_ONCE if silent else Status.NEW)
 
 
 def test_a_waiver_accepts_it() -> None:
