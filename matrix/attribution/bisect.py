@@ -25,6 +25,7 @@ from matrix.attribution.observations import (
 )
 from matrix.attribution.symptoms import State, Symptom, state_of, symptoms_between
 from matrix.catalog.cells import Cell, build_of, public_key
+from matrix.catalog.projects import Project
 from matrix.errors import MatrixError
 from matrix.record.model import Departure, Platform
 
@@ -195,7 +196,7 @@ class Search:
     clean ones.
     """
 
-    moving: str
+    moving: Project
     labels: Mapping[str, str]
     outcomes: Mapping[str, BisectionOutcome | None]
     skips: Mapping[str, Skip]
@@ -237,7 +238,7 @@ def environments_along(
     python: str,
     torch: tuple[str, str] | str,
     vllm: tuple[str, str] | str,
-) -> tuple[str, dict[str, Cell]]:
+) -> tuple[Project, dict[str, Cell]]:
     """Return the package whose release changes, and the environments of the axis, oldest first.
 
     An environment stands for a minor release, so a range includes those of both its ends, whatever
@@ -252,7 +253,7 @@ def environments_along(
             "bisect: of --torch and --vllm one is a release and the other a range, such as"
             " --vllm 0.20.2 --torch 2.11.0..2.15.0"
         )
-    moving = "vllm" if isinstance(torch, str) else "torch"
+    moving = Project.VLLM if isinstance(torch, str) else Project.TORCH
     ranges = {"torch": torch, "vllm": vllm}
     found = {
         name: cell
@@ -304,7 +305,7 @@ def observed_along(
 
 
 def search(
-    moving: str,
+    moving: Project,
     labels: Mapping[str, str],
     seen: Mapping[str, Observation],
     ruled_out: Collection[str] = (),

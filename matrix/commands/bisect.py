@@ -161,16 +161,17 @@ def _bisect_releases(options: argparse.Namespace) -> int:
 def _bisect_line(options: argparse.Namespace) -> int:
     """Bisect a line of candidates: nightly builds, wheels of commits, or commits."""
     from matrix.catalog.candidates.lines import open_line
+    from matrix.catalog.projects import Project
     from matrix.catalog.releases_file import load_releases
     from matrix.run.bisection import Ends, bisect_line
     from matrix.run.candidates.line import Line, other_half
 
     releases = load_releases()
     series = open_line(_request(options), releases, print_status)
-    other = "vllm" if series.project == "torch" else "torch"
+    other = Project.VLLM if series.project is Project.TORCH else Project.TORCH
     line = Line(
         series,
-        other=other_half(getattr(options, other), type(series.project)(other), releases),
+        other=other_half(getattr(options, other), other, releases),
         python=options.python,
         releases=releases,
         file=(options.candidates or Path.cwd() / _FILE).absolute(),

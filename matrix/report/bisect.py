@@ -120,7 +120,7 @@ def lines(search: Search, case: str, platform: Platform, *, tried: bool = False)
     The outcomes are in the words of what was searched for: `bad` and `good` for a failure, `good`
     after `bad` for a fix, `changed` and `as before` for counters.
     """
-    package = "torch" if search.moving == "torch" else "vLLM"
+    package = search.moving.label
     counts = any(not symptom.fails for symptom in search.symptoms)
     first_word, last_word = ("changed", "as before") if counts else ("bad", "good")
     if search.fixed:

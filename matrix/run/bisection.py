@@ -25,6 +25,7 @@ from matrix.attribution.bisect import (
 from matrix.attribution.observations import Observation, ObservationEnd, observe
 from matrix.catalog.candidates.series import StepError
 from matrix.catalog.cells import Cell, is_candidate_name
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.record.model import Platform
 from matrix.rules.expectations import Expectations
@@ -106,7 +107,7 @@ class ReleaseLine:
     `moving` is the package whose release changes, `cells` are by environment.
     """
 
-    moving: str
+    moving: Project
     cells: Mapping[str, Cell]
 
     @property
@@ -121,16 +122,18 @@ def release_line(torch: str, vllm: str, python: str, releases: Releases) -> Rele
     A minor release is its newest known patch, a candidate's name the candidate. Raises MatrixError
     for other texts, and where fewer than two environments are in the range.
     """
-    texts = {"torch": torch, "vllm": vllm}
+    texts = {Project.TORCH: torch, Project.VLLM: vllm}
     ends = {
         key: parse_range(_newest_ends(text, key, releases), f"--{key}")
         for key, text in texts.items()
     }
-    moving, cells = environments_along(environments(releases), python, **ends)
+    moving, cells = environments_along(
+        environments(releases), python, torch=ends[Project.TORCH], vllm=ends[Project.VLLM]
+    )
     return ReleaseLine(moving=moving, cells=cells)
 
 
-def _newest_ends(text: str, project: str, releases: Releases) -> str:
+def _newest_ends(text: str, project: Project, releases: Releases) -> str:
     """Return a release or a range of releases, with the newest patch for a minor release.
 
     The name of a candidate becomes its release key. Raises MatrixError for one that nobody has, or
@@ -139,7 +142,7 @@ def _newest_ends(text: str, project: str, releases: Releases) -> str:
     known, ends = releases.published[project], text.split("..")
     keys = {end: releases.candidates.named(end) for end in ends if is_candidate_name(end)}
     for candidate in keys.values():
-        if candidate.project != project:
+        if candidate.project is not project:
             raise BisectionError(
                 f"--{project} {text!r}: {candidate.name} is a candidate of {candidate.project};"
                 f" name one of {project}"

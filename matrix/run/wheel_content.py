@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix._util.files import write_text
+from matrix.catalog.projects import Project
 
 NOTE = "matrix_published.json"
 """The name of the note in an environment's folder."""
@@ -82,7 +83,7 @@ def read_note(environment: Path) -> Mapping[str, IndexedFile | None]:
         return {}
 
 
-def read_bundled(environment: Path, project: str, record: str) -> IndexedFile | None:
+def read_bundled(environment: Path, project: Project, record: str) -> IndexedFile | None:
     """Return the wheel of a release that a bundle installed; None where no bundle says it.
 
     `record` is the RECORD that is there; another one than the bundle left is of another wheel.

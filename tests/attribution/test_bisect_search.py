@@ -26,6 +26,7 @@ from matrix.attribution.bisect import (
 )
 from matrix.attribution.observations import WHOLE_RUN, Observation, ObservationEnd
 from matrix.catalog.cells import Cell
+from matrix.catalog.projects import Project
 from matrix.record.model import Platform, Rung, StartKind
 from matrix.report.bisect import lines
 
@@ -36,7 +37,7 @@ NAMES = list(LINE)
 SAVED = (StartKind.WARM, "num_compiled_artifacts_saved")
 
 
-def search(moving: str, line: Mapping[str, Cell], *more: Any, **options: Any) -> Search:
+def search(moving: Project, line: Mapping[str, Cell], *more: Any, **options: Any) -> Search:
     labels = {name: getattr(cell, moving) for name, cell in line.items()}
     return module.search(moving, labels, *more, **options)
 
@@ -57,7 +58,7 @@ def failed(name: str, signature: str = "KeyError: None") -> Observation:
 
 def run_to_the_end(told: dict[str, Observation], ruled_out: set[str]) -> tuple[Search, int]:
     seen: dict[str, Observation] = {}
-    while (found := search("torch", LINE, seen, ruled_out)).bisection.next is not None:
+    while (found := search(Project.TORCH, LINE, seen, ruled_out)).bisection.next is not None:
         following = found.bisection.next
         assert following not in seen and following not in ruled_out
         seen[following] = told[following]
@@ -100,7 +101,7 @@ def test_another_failure_between_is_skipped() -> None:
         NAMES[1]: failed(NAMES[1], "other"),
         NAMES[2]: failed(NAMES[2]),
     }
-    found = search("torch", line, seen)
+    found = search(Project.TORCH, line, seen)
     assert found.outcomes[NAMES[1]] == "skip"
     assert f"torch 2.10.0  skip (it does something else)  {NAMES[1]}" in lines(
         found, "a", Platform.CPU
@@ -114,25 +115,25 @@ def test_another_failure_between_is_skipped() -> None:
 def test_an_end_that_says_nothing_is_passed_over() -> None:
     nothing = observed(NAMES[2], ObservationEnd.NOTHING)
     line = {name: LINE[name] for name in NAMES[:3]}
-    found = search("torch", line, {NAMES[0]: ran(NAMES[0]), NAMES[2]: nothing})
+    found = search(Project.TORCH, line, {NAMES[0]: ran(NAMES[0]), NAMES[2]: nothing})
     assert found.bisection.next == NAMES[1]
     assert "at most 1 more run to the end" in lines(found, "a", Platform.CPU)
     with pytest.raises(BisectionError, match="only py311-torch29-vllm020 of 3"):
-        search("torch", line, {NAMES[2]: nothing}, {NAMES[1]})
+        search(Project.TORCH, line, {NAMES[2]: nothing}, {NAMES[1]})
 
 
 def test_a_search_is_told_in_its_own_words() -> None:
     line = {name: LINE[name] for name in NAMES[:2]}
     one, two = NAMES[:2]
-    told = lines(search("torch", line, {one: ran(one), two: ran(two, 4)}), "a", Platform.CPU)
+    told = lines(search(Project.TORCH, line, {one: ran(one), two: ran(two, 4)}), "a", Platform.CPU)
     assert "torch 2.9.0   as before" in told and "torch 2.10.0  changed" in told
     assert told.endswith("torch 2.10.0 is the first changed one, 2.9.0 the last as before\n")
-    told = lines(search("torch", line, {one: failed(one), two: ran(two)}), "a", Platform.CPU)
+    told = lines(search(Project.TORCH, line, {one: failed(one), two: ran(two)}), "a", Platform.CPU)
     assert "torch 2.9.0   bad " in told and "torch 2.10.0  good" in told
     assert told.endswith("torch 2.10.0 is the first good one, 2.9.0 the last bad\n")
-    told = lines(search("torch", line, {one: ran(one), two: failed(two)}), "a", Platform.CPU)
+    told = lines(search(Project.TORCH, line, {one: ran(one), two: failed(two)}), "a", Platform.CPU)
     assert told.endswith("torch 2.10.0 is the first bad one, 2.9.0 the last good\n")
-    told = lines(search("torch", line, {two: failed(two)}), "a", Platform.CPU)
+    told = lines(search(Project.TORCH, line, {two: failed(two)}), "a", Platform.CPU)
     assert "torch 2.9.0   not run" in told and "torch 2.10.0  ran" in told
 
 
@@ -143,12 +144,12 @@ def test_what_did_not_import_is_skipped_and_not_asked_again() -> None:
     for observations in (every, [*every, ran(NAMES[1])]):  # it ran before it no longer imported
         seen, unclear = observed_along(line, "a", Platform.CPU, observations)
         assert unclear == set()
-        found = search("torch", line, seen)
+        found = search(Project.TORCH, line, seen)
         assert (found.outcomes[NAMES[1]], found.bisection.done) == ("skip", True)
     seen, _ = observed_along(
         line, "a", Platform.CPU, [*every, replace(ran(NAMES[1]), started="2028")]
     )
-    assert search("torch", line, seen).bisection.first_bad == NAMES[2]
+    assert search(Project.TORCH, line, seen).bisection.first_bad == NAMES[2]
 
 
 def test_each_skip_has_its_reason() -> None:
@@ -158,7 +159,7 @@ def test_each_skip_has_its_reason() -> None:
         NAMES[1]: observed(NAMES[1], ObservationEnd.NOTHING),
         NAMES[4]: failed(NAMES[4]),
     }
-    found = search("torch", line, seen, [NAMES[2]], without_result=[NAMES[3]])
+    found = search(Project.TORCH, line, seen, [NAMES[2]], without_result=[NAMES[3]])
     codes = {name: skip.code for name, skip in found.skips.items()}
     assert codes == {
         NAMES[1]: SkipCode.NO_RESULT,
@@ -177,7 +178,7 @@ def test_an_end_that_did_not_import_moves_inwards() -> None:
     dead = replace(failed(NAMES[2]), case=WHOLE_RUN, rung=Rung.IMPORTS)
     line = {name: LINE[name] for name in NAMES[:3]}
     seen, _ = observed_along(line, "a", Platform.CPU, [ran(NAMES[0]), dead])
-    assert search("torch", line, seen).bisection.next == NAMES[1]
+    assert search(Project.TORCH, line, seen).bisection.next == NAMES[1]
 
 
 def test_only_the_case_on_its_python_and_platform_stands_for_an_environment() -> None:
@@ -211,11 +212,11 @@ def test_what_ran_with_two_sets_of_flags_is_asked_again() -> None:
     every = [ran(NAMES[0]), failed(NAMES[2]), one, other]
     seen, unclear = observed_along(line, "a", Platform.CPU, every)
     assert unclear == {NAMES[1]} and NAMES[1] not in seen
-    found = search("torch", line, seen, (), unclear)
+    found = search(Project.TORCH, line, seen, (), unclear)
     assert (found.bisection.next, found.outcomes[NAMES[1]]) == (NAMES[1], BisectionOutcome.UNCLEAR)
     assert "ran with flags that may not be its own" in lines(found, "a", Platform.CPU)
     seen, unclear = observed_along(line, "a", Platform.CPU, [*every, replace(one, started="2028")])
-    found = search("torch", line, seen, (), unclear)
+    found = search(Project.TORCH, line, seen, (), unclear)
     assert found.bisection.first_bad == NAMES[1]
 
 
@@ -311,19 +312,19 @@ def test_a_run_that_failed_before_any_case_ended_with_nothing() -> None:
 def test_until_both_ends_ran_nothing_counts_as_fixed() -> None:
     line = {name: LINE[name] for name in NAMES[:3]}
     for seen in ({}, {NAMES[0]: failed(NAMES[0])}, {NAMES[2]: ran(NAMES[2])}):
-        assert search("torch", line, seen).fixed is False
+        assert search(Project.TORCH, line, seen).fixed is False
 
 
 def test_the_errors_of_a_search_say_what_can_run() -> None:
     line = {name: LINE[name] for name in NAMES[:3]}
     with pytest.raises(BisectionError) as caught:
-        search("torch", line, {}, NAMES)
+        search(Project.TORCH, line, {}, NAMES)
     assert str(caught.value) == (
         "bisect: only nothing of 3 environments can run this case; choose another platform, or"
         " widen the range"
     )
     with pytest.raises(BisectionError) as caught:
-        search("torch", line, {NAMES[0]: ran(NAMES[0]), NAMES[2]: ran(NAMES[2])})
+        search(Project.TORCH, line, {NAMES[0]: ran(NAMES[0]), NAMES[2]: ran(NAMES[2])})
     assert str(caught.value) == (
         f"bisect: {NAMES[0]} and {NAMES[2]} do the same, or fail each in its own way: no release"
         " between them makes the difference; `matrix results diff` shows two records side by side"
@@ -348,9 +349,11 @@ def test_a_pass_that_is_not_stock_is_neither_good_nor_bad(fixed: bool) -> None:
     line = {name: LINE[name] for name in NAMES[:4]}
     before, after = (failed, ran) if fixed else (ran, failed)
     seen = {name: before(name) for name in NAMES[:2]} | {name: after(name) for name in NAMES[2:4]}
-    assert search("torch", line, seen).bisection.first_bad == NAMES[2]
+    assert search(Project.TORCH, line, seen).bisection.first_bad == NAMES[2]
     apart = NAMES[2] if fixed else NAMES[1]
-    found = search("torch", line, seen | {apart: replace(seen[apart], not_stock=(FLASHINFER,))})
+    found = search(
+        Project.TORCH, line, seen | {apart: replace(seen[apart], not_stock=(FLASHINFER,))}
+    )
     assert found.outcomes[apart] is BisectionOutcome.SKIP
     assert len(found.bisection.candidates) == 2 and NAMES[2] in found.bisection.candidates
     assert found.skips == {apart: Skip(code=SkipCode.NOT_STOCK, not_stock=(FLASHINFER,))}
@@ -361,14 +364,14 @@ def test_a_pass_that_is_not_stock_is_neither_good_nor_bad(fixed: bool) -> None:
         for number, name in enumerate(NAMES[:2])
     }
     both = {name: LINE[name] for name in NAMES[:2]}
-    assert search("torch", both, every).bisection.first_bad == NAMES[1]
+    assert search(Project.TORCH, both, every).bisection.first_bad == NAMES[1]
 
 
 def test_what_cannot_be_made_is_skipped_with_its_reason() -> None:
     line = {name: LINE[name] for name in NAMES[:5]}
     seen = {NAMES[0]: ran(NAMES[0]), NAMES[4]: failed(NAMES[4])}
     more = {"not_made": {NAMES[2]: "it is gone"}, "details": {NAMES[1]: "a full disk"}}
-    found = search("torch", line, seen, without_result=[NAMES[1]], **more)
+    found = search(Project.TORCH, line, seen, without_result=[NAMES[1]], **more)
     assert found.skips == {
         NAMES[1]: Skip(code=SkipCode.NO_RESULT, detail="a full disk"),
         NAMES[2]: Skip(code=SkipCode.NOT_MADE, detail="it is gone"),
@@ -379,4 +382,4 @@ def test_what_cannot_be_made_is_skipped_with_its_reason() -> None:
     assert "skip (it cannot be made: it is gone)" in text
     every = dict.fromkeys(NAMES[:5], "it is gone")
     with pytest.raises(BisectionError, match=r"only nothing of 5 .* this case \(it is gone\);"):
-        search("torch", line, {}, not_made=every)
+        search(Project.TORCH, line, {}, not_made=every)

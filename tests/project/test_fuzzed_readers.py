@@ -29,6 +29,7 @@ from matrix.catalog.candidates.file import parse_candidates
 from matrix.catalog.constraints import parse_constraints
 from matrix.catalog.index import read_members
 from matrix.catalog.package_metadata import read_torch
+from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import read_rows
 from matrix.catalog.requirements import read_requirements
 from matrix.checks.linkage.tables import load
@@ -222,7 +223,7 @@ READERS: Mapping[str, tuple[Callable[[], bytes], Reader]] = {
     "wheel": (_zip, of_file(lambda path: read_members(path, lambda _: True), "a.whl")),
     "wheels": (
         lambda: b'{"torch": {"file": "a", "sha256": "b", "record": "c"}}',
-        of_folder(lambda path: read_bundled(path, "torch", "x"), "bundle_wheels.json"),
+        of_folder(lambda path: read_bundled(path, Project.TORCH, "x"), "bundle_wheels.json"),
     ),
 }
 

@@ -236,14 +236,14 @@ def test_what_a_bundle_installed_holds_for_the_record_that_it_left(tmp_path: Pat
     record = "torch/a.py,sha256=x,1\n"
     row = {"file": "t.whl", "sha256": "12", "record": sha256(record.encode()).hexdigest()}
     note = tmp_path / WHEELS
-    assert read_bundled(tmp_path, "torch", record) is None
+    assert read_bundled(tmp_path, Project.TORCH, record) is None
     note.write_text(json.dumps({"torch": row}))
-    assert read_bundled(tmp_path, "torch", record) == IndexedFile(file="t.whl", sha256="12")
-    assert read_bundled(tmp_path, "torch", f"{record}torch/b.py,sha256=y,1\n") is None
-    assert read_bundled(tmp_path, "vllm", record) is None
+    assert read_bundled(tmp_path, Project.TORCH, record) == IndexedFile(file="t.whl", sha256="12")
+    assert read_bundled(tmp_path, Project.TORCH, f"{record}torch/b.py,sha256=y,1\n") is None
+    assert read_bundled(tmp_path, Project.VLLM, record) is None
     for text in ("", "[]", '{"torch": 1}', json.dumps({"torch": {**row, "file": 1}})):
         note.write_text(text)
-        assert read_bundled(tmp_path, "torch", record) is None
+        assert read_bundled(tmp_path, Project.TORCH, record) is None
 
 
 def test_a_note_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import pytest
 
+from matrix.record.model import StartKind
+
 
 class ProgressLine(Protocol):
     """Where the progress of one case is shown."""
@@ -131,7 +133,7 @@ class CaseLine:
     def event(self, event: Mapping[str, Any]) -> None:
         """Add an event of the case's journal to its line; show it when the cold start is over."""
         self._events += _event_text(event)
-        if event["event"] == "started" and event.get("start") == "cold":
+        if event["event"] == "started" and event.get("start") == StartKind.COLD:
             self._lines.show(f"{self._name:<{self._lines.progress.width}}{self._events}")
 
     def stream(self, text: str) -> None:

@@ -21,6 +21,7 @@ from matrix.record.model import (
     Case,
     Defaults,
     ErrorKind,
+    Outcome,
     Platform,
     Record,
     RecordError,
@@ -81,7 +82,7 @@ class RecordFile:
 
     def any_judged(self) -> bool:
         """Return whether some case applied."""
-        return any(case.outcome != "not_applicable" for case in self._cases.values())
+        return any(case.outcome is not Outcome.NOT_APPLICABLE for case in self._cases.values())
 
     def deselect(self, cases: int) -> None:
         """Count cases that are not to run; they reach the disk with the next write."""

@@ -128,7 +128,7 @@ def last_word(
     """
     if untested is not None:
         return f"untested: {untested.get('reason')}", None
-    if case.outcome == "not_applicable":
+    if case.outcome is Outcome.NOT_APPLICABLE:
         return f"not applicable: {case.reason}", None
     if case.outcome is not Outcome.PASSED:
         outcome, why = case.outcome.replace("_", " "), str(case.reason)
