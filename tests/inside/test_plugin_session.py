@@ -13,7 +13,7 @@ import pytest
 from cell_pytest import ROOT, Place, Ran, Session
 from matrix.inside import journal
 from matrix.record import reader
-from matrix.record.model import Platform
+from matrix.record.model import Platform, StartKind
 from matrix.rules.expectations import Situation
 from matrix.rules.expectations_file import load_expectations
 from waiting import alive, pids_in, wait_for
@@ -419,7 +419,10 @@ def test_counts_that_differ_are_journalled_before_the_test_fails(
 ) -> None:
     conftest = conftest_of_the_startup_tests(monkeypatch, tmp_path, "<99")
     diary = journal.Journal(tmp_path / "journal")
-    observed = {"cold": {"num_graphs_seen": 3}, "warm": {"num_graphs_seen": 2}}
+    observed = {
+        StartKind.COLD: {None: {"num_graphs_seen": 3}},
+        StartKind.WARM: {None: {"num_graphs_seen": 2}},
+    }
     with pytest.raises(pytest.fail.Exception, match="counts differ"):
         conftest._judge(
             Situation(case="x", platform=Platform.CPU, torch="2.10.0", vllm="0.19.1", flags={}),
@@ -452,7 +455,10 @@ def test_a_release_beyond_the_rules_is_skipped_and_not_failed(
     with pytest.raises(pytest.skip.Exception, match=f"untested: {re.escape(reason)}"):
         conftest._judge(
             Situation(case="x", platform=Platform.CPU, torch="2.10.0", vllm="0.19.1", flags={}),
-            {"cold": {"num_graphs_seen": saved}, "warm": {"num_graphs_seen": 1}},
+            {
+                StartKind.COLD: {None: {"num_graphs_seen": saved}},
+                StartKind.WARM: {None: {"num_graphs_seen": 1}},
+            },
             diary,
         )
     assert [*journal.read(diary.path)] == [{"event": "untested", "reason": reason}]
