@@ -153,6 +153,8 @@ class _Here:
         free = self.most.disk_mib
         short = sum(mib for name, mib in needs.items() if name not in there) > free
         sized = short or self._disk is not None
+        if sized and there:
+            print_status(f"looks how much of the disk {plural(len(there), 'environment')} have")
         present = self._environments.present(there if sized else there & needs.keys(), sized=sized)
         disk = free + sum(item.disk_mib for item in present)
         machine = replace(self.most, disk_mib=disk if self._disk is None else min(disk, self._disk))

@@ -152,6 +152,15 @@ def test_a_record_that_holds_decides_the_exit_status(fake_tox: FakeTox) -> None:
     assert len(fake_tox.shown()) == 4
 
 
+def test_a_limit_of_disk_counts_the_environments_that_are_there(fake_tox: FakeTox) -> None:
+    """That takes a while where they are many, so a line says so."""
+    for name in (TORCH29, "py311-torch213-vllm032"):
+        (fake_tox.here / ".tox" / name / "bin").mkdir(parents=True)
+    ended = run(fake_tox, TORCH210, "--disk", "700")
+    assert ended.returncode == 0, ended.stderr
+    assert "looks how much of the disk 2 environments have" in ended.stderr
+
+
 def test_a_cell_that_another_process_runs_is_untested(fake_tox: FakeTox) -> None:
     run(fake_tox, TORCH210)
     (path,) = (fake_tox.here / "records/cpu").glob("*.json")

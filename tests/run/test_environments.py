@@ -141,6 +141,7 @@ def test_what_is_linked_frees_nothing(found: Environments, tmp_path: Path) -> No
     (folder / "linked").hardlink_to(tmp_path / "cached")
     (present,) = found.present(frozenset((NAME,)))
     assert present.disk_mib == 1
+    (folder / "loop").symlink_to(folder)
     (tmp_path / "cached").unlink()
     (present,) = found.present(frozenset((NAME,)))
     assert present.disk_mib == 4
