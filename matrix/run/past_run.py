@@ -236,6 +236,8 @@ def _begun(line: Mapping[str, Any]) -> Begun:
 
 
 def _demand(of: Mapping[str, Any]) -> Demand:
+    if not isinstance(of, Mapping):
+        raise TypeError(f"{of!r} is not a demand")
     names = {item.name for item in dataclasses.fields(Demand)} - {"whole_gpus"}
     whole = of.get("whole_gpus", False) is True  # runs from before it lack it
     return Demand(**{name: int(of[name]) for name in names}, whole_gpus=whole)
