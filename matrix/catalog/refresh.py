@@ -23,6 +23,7 @@ from matrix.catalog.package_metadata import (
     read_vllm,
     wanted_member,
 )
+from matrix.catalog.projects import Project
 from matrix.catalog.refresh_merge import (
     PROJECTS,
     ChangeKind,
@@ -273,7 +274,7 @@ def _parse(project: str, version: str, members: Mapping[str, str], source: str) 
     else:
         return read_companion(project, version, members, source)
     texts = (members[name] for name in sorted(members) if _has_revision(name))
-    revision = revision_of(project, version, next(texts, None))
+    revision = revision_of(Project(project), version, next(texts, None))
     return replace(read, facts={**read.facts, "revision": revision}) if revision else read
 
 

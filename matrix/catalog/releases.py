@@ -252,12 +252,14 @@ class Releases:
         """Return these with one more candidate, which takes the place of the one of its name."""
         return replace(self, candidates=self.candidates.including(candidate))
 
-    def versions(self, project: str) -> tuple[str, ...]:
+    def versions(self, project: Project) -> tuple[str, ...]:
         """Return the releases of torch or vLLM, and after them the release keys of candidates."""
-        rows: Sequence[Torch | Vllm] = self.every_torch if project == "torch" else self.every_vllm
+        rows: Sequence[Torch | Vllm] = (
+            self.every_torch if project is Project.TORCH else self.every_vllm
+        )
         return tuple(row.version for row in rows)
 
-    def only(self, project: str, versions: Collection[Version]) -> Releases:
+    def only(self, project: Project, versions: Collection[Version]) -> Releases:
         """Return these with some releases and candidates of a project alone, all of the other."""
         candidates = replace(
             self.candidates,
@@ -267,7 +269,7 @@ class Releases:
                 if candidate.project != project or parse_version(candidate.key) in versions
             ),
         )
-        if project == "torch":
+        if project is Project.TORCH:
             torch = tuple(row for row in self.torch if parse_version(row.version) in versions)
             return replace(self, torch=torch, candidates=candidates)
         vllm = tuple(row for row in self.vllm if parse_version(row.version) in versions)

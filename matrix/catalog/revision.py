@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from matrix.catalog.projects import Project
+
 # torch/version.py: git_version = '3f2a...'
 _TORCH = re.compile(
     r"""^git_version(?:\s*:[^=\n]+)?\s*=\s*["']([0-9a-f]{7,64})["']""", re.MULTILINE
@@ -20,7 +22,7 @@ VERSION_FILES = {"torch": "torch/version.py", "vllm": "vllm/_version.py"}
 """The file of each project, in a wheel and where it is installed, that has the revision."""
 
 
-def revision_of(project: str, version: str, text: str | None) -> str | None:
+def revision_of(project: Project, version: str, text: str | None) -> str | None:
     """Return the revision that a version file says, of vLLM also the one in its version.
 
     It may be the beginning of a hash alone; None where neither says one.
@@ -30,10 +32,10 @@ def revision_of(project: str, version: str, text: str | None) -> str | None:
     >>> revision_of("vllm", "0.33.1.dev3+g4152872ac.empty", None)
     '4152872ac'
     """
-    pattern = _TORCH if project == "torch" else _VLLM
+    pattern = _TORCH if project is Project.TORCH else _VLLM
     if text is not None and (found := pattern.search(text)):
         return found[1]
-    return commit_in(version) if project == "vllm" else None
+    return commit_in(version) if project is Project.VLLM else None
 
 
 def commit_in(version: str) -> str | None:

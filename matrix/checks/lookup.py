@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.checks.facts import AnyFact, LinkCode, LinkFact
 from matrix.checks.linkage.link import Abi, Linkage, Tables, load_tables
@@ -55,7 +56,7 @@ class Answers:
             {*tables.vllm_versions, *tables.candidates},
             {*tables.torch_versions, *tables.candidates},
         )
-        self._candidates = {build.key: build for build in releases.candidates.of("vllm")}
+        self._candidates = {build.key: build for build in releases.candidates.of(Project.VLLM)}
 
     def resolves(self, cell: Cell, platform: Platform) -> Answer | None:
         """Tell whether a resolver finds a full set of packages for the cell.

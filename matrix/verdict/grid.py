@@ -285,10 +285,10 @@ def _pairs_of_candidates(
 ) -> dict[tuple[str, str], tuple[str, str]]:
     """Return the pairs that candidates make, with the newest patches and with each other."""
     candidates = releases.candidates
-    own = {candidate.name: candidate.key for candidate in candidates.of("torch")}
-    every = {**vllm, **{candidate.name: candidate.key for candidate in candidates.of("vllm")}}
+    own = {candidate.name: candidate.key for candidate in candidates.of(Project.TORCH)}
+    every = {**vllm, **{candidate.name: candidate.key for candidate in candidates.of(Project.VLLM)}}
     found = {(t, v): (own[t], every[v]) for t in own for v in every}
-    for candidate in candidates.of("vllm"):
+    for candidate in candidates.of(Project.VLLM):
         pin = candidate.pins["torch"]
         pins = {minor_of(pin): pin} if pin in {row.version for row in releases.torch} else {}
         found |= {

@@ -8,6 +8,7 @@ from packaging.specifiers import SpecifierSet
 from candidates import torch_candidate, vllm_candidate, with_candidates
 from matrix._util.versions import chosen_specifier
 from matrix.catalog.cells import is_meant
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.record.model import Platform
 from matrix.record.startup_tests import load_startup_tests
@@ -25,7 +26,7 @@ def planned(wanted: Wanted, releases: Releases = RELEASES) -> set[str]:
 
 
 def named(text: str) -> SpecifierSet:
-    return chosen_specifier(text, RELEASES.versions("torch"), "--torch")
+    return chosen_specifier(text, RELEASES.versions(Project.TORCH), "--torch")
 
 
 def test_every_candidate_has_environments_and_takes_none_of_a_release() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from matrix.catalog.projects import Project
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Candidates:
         found = self.get(build.name) if build is not None else None
         return found if found is not None and found.build == build else None
 
-    def of(self, project: str) -> tuple[Candidate, ...]:
+    def of(self, project: Project) -> tuple[Candidate, ...]:
         """Return the candidates of torch or of vLLM, by name."""
         return tuple(candidate for candidate in self.every if candidate.project == project)
 

@@ -33,6 +33,7 @@ from matrix._util import paths
 from matrix._util.enums import StrEnum
 from matrix._util.files import read_bytes
 from matrix._util.versions import parse_version
+from matrix.catalog.projects import Project
 from matrix.checks.linkage.build import WheelBuild, build_of
 from matrix.checks.linkage.tables import (
     Extension,
@@ -179,13 +180,13 @@ class Tables:
 
     def vllm(self, version: str) -> VllmSymbols:
         """Return the table of that vLLM; raises SymbolsError if it is missing or damaged."""
-        found = self._table("vllm", version, self.vllm_versions)
+        found = self._table(Project.VLLM, version, self.vllm_versions)
         assert isinstance(found, VllmSymbols)
         return found
 
     def torch(self, version: str) -> TorchSymbols:
         """Return the table of that torch; raises SymbolsError if it is missing or damaged."""
-        found = self._table("torch", version, self.torch_versions)
+        found = self._table(Project.TORCH, version, self.torch_versions)
         assert isinstance(found, TorchSymbols)
         return found
 
@@ -205,7 +206,7 @@ class Tables:
         return self._importing[vllm]
 
     def _table(
-        self, project: str, version: str, known: tuple[str, ...]
+        self, project: Project, version: str, known: tuple[str, ...]
     ) -> TorchSymbols | VllmSymbols:
         name = file_name(project, version)
         if name not in self._read:
