@@ -281,21 +281,31 @@ def test_predict_tells_of_a_bad_record_and_goes_on(here: Path) -> None:
     assert "predicted rightly" in ended.stdout
 
 
-def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (f"show {RECORD} | head -1", 0),
+        (f"show {RECORD} | true", 0),
+        ("linkage --vllm 0.19.1 --torch 2.9.1 --json | true", 1),
+        ("show nowhere 2>&1 | true", 2),
+    ],
+)
+def test_a_reader_that_leaves_early_changes_no_exit_status(
+    here: Path, command: str, status: int
+) -> None:
     cases = tuple(
         Case(case=f"case{index}", outcome=Outcome.FAILED, reason="x" * 200) for index in range(3000)
     )
     write(make(cases=cases), here / RECORD)
-    command = f'"{sys.executable}" -m matrix show {RECORD} | head -1'
     ended = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command],
+        ["bash", "-o", "pipefail", "-c", f'"{sys.executable}" -m matrix {command}'],
         cwd=here,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.returncode, ended.stderr) == (status, "")
 
 
 @pytest.mark.parametrize(
