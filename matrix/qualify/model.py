@@ -84,6 +84,10 @@ class Waived(NamedTuple):
     waiver: Waiver | None = None
     expired: Waiver | None = None
 
+    def fails(self, kind: FailureKind | DriftKind) -> bool:
+        """Return whether the candidate does not qualify for it; any kind does once it expired."""
+        return self.waiver is None and (kind.fails or self.expired is not None)
+
 
 NOT_WAIVED = Waived()
 """No waiver covers the finding."""
@@ -112,8 +116,8 @@ class Failure:
 
     @property
     def fails(self) -> bool:
-        """Return whether the candidate does not qualify for it; any kind does once it expired."""
-        return self.waived.waiver is None and (self.kind.fails or self.waived.expired is not None)
+        """Return whether the candidate does not qualify for it."""
+        return self.waived.fails(self.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +147,8 @@ class Drift:
 
     @property
     def fails(self) -> bool:
-        """Return whether the candidate does not qualify for it; any kind does once it expired."""
-        return self.waived.waiver is None and (self.kind.fails or self.waived.expired is not None)
+        """Return whether the candidate does not qualify for it."""
+        return self.waived.fails(self.kind)
 
 
 class Flag(NamedTuple):

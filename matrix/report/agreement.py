@@ -7,6 +7,7 @@ from itertools import zip_longest
 from operator import attrgetter
 from textwrap import wrap
 
+from matrix._util.grouped import group
 from matrix._util.text import aligned, clean, clip, code, markdown, tabular
 from matrix.record.model import Outcome, Platform, StartKind
 from matrix.report import marks
@@ -24,7 +25,6 @@ from matrix.verdict.agreement import (
     NotRunOnCpu,
     Prediction,
     Share,
-    group,
     total,
 )
 from matrix.verdict.ladder import Part

@@ -16,7 +16,7 @@ from matrix.record.model import Case, Outcome, Platform, Record, Start
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
 from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
 from matrix.rules.rule_toml import unused_id
-from matrix.rules.widen import Proposal, proposals
+from matrix.rules.widen import Proposal, proposals, situation_of
 
 _FLAGS = ("VLLM_USE_MEGA_AOT_ARTIFACT",)
 """The flags that change these counters, and so belong in a rule."""
@@ -82,13 +82,7 @@ def calibrate(
         if case.outcome != Outcome.PASSED:
             parts.append(NotPassed(case=case.case, outcome=case.outcome, reason=case.reason))
             continue
-        situation = Situation(
-            case=case.case,
-            platform=record.platform,
-            torch=str(record.provenance["torch"]),
-            vllm=str(record.provenance["vllm"]),
-            flags={**record.flags, **case.flags},
-        )
+        situation = situation_of(record, case)
         for start in case.starts:
             expected = expectations.expect(situation, start.start)
             near = expectations.nearest(situation, start.start)

@@ -13,7 +13,7 @@ from packaging.specifiers import Specifier, SpecifierSet
 from packaging.version import Version
 
 from matrix._util.versions import VersionRange, minor_of, next_minor, parse_version, specifier_text
-from matrix.record.model import Outcome, Platform, Record, Start
+from matrix.record.model import Case, Outcome, Platform, Record, Start
 from matrix.rules.expectations import Expectations, ExpectationsError, Rule, Situation, check_ties
 from matrix.rules.rule_toml import unused_id
 
@@ -50,16 +50,18 @@ def situations(record: Record) -> Iterator[tuple[Situation, Start]]:
     for case in record.cases:
         if case.outcome == Outcome.PASSED:
             for start in case.starts:
-                yield (
-                    Situation(
-                        case=case.case,
-                        platform=record.platform,
-                        torch=str(record.provenance["torch"]),
-                        vllm=str(record.provenance["vllm"]),
-                        flags={**record.flags, **case.flags},
-                    ),
-                    start,
-                )
+                yield situation_of(record, case), start
+
+
+def situation_of(record: Record, case: Case) -> Situation:
+    """Return where the starts of a case of a record were observed."""
+    return Situation(
+        case=case.case,
+        platform=record.platform,
+        torch=str(record.provenance["torch"]),
+        vllm=str(record.provenance["vllm"]),
+        flags={**record.flags, **case.flags},
+    )
 
 
 def proposals(record: Record, expectations: Expectations, evidence: str) -> list[Proposal]:

@@ -6,16 +6,17 @@ compared where both platforms have a record of it, once, whatever the Pythons.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import groupby, product
 from operator import attrgetter
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.enums import StrEnum
+from matrix._util.grouped import group
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import factors, public_key
 from matrix.record.model import STARTS, Case, Departure, Outcome, Platform, Record, StartKind
@@ -29,8 +30,6 @@ from matrix.verdict.reasons import Error, Recorded, error_reason
 from matrix.verdict.stock import departures_of
 
 _TORCH_KEEPS = {name for name in COUNTERS if "." in name}
-_Key = TypeVar("_Key")
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,14 +325,6 @@ def _sum(shares: Iterable[Share]) -> Share:
         right += share.right
         of += share.of
     return Share(right=right, of=of)
-
-
-def group(every: Iterable[_Item], key: Callable[[_Item], _Key]) -> Mapping[_Key, list[_Item]]:
-    """Return counts or predictions by a key of each, in the order in which the keys appear."""
-    found: dict[_Key, list[_Item]] = {}
-    for item in every:
-        found.setdefault(key(item), []).append(item)
-    return found
 
 
 def _counter(count: ComparedCount) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from matrix._util.grouped import group
 from matrix._util.text import code, markdown, plural, seconds, tabular
 from matrix.qualify.model import Drift, Failure, Match, Qualification, QualificationVerdict
 from matrix.qualify.runs import CellRun
@@ -96,7 +97,7 @@ def _bullets(items: Iterable[str]) -> str:
 def _failure_parts(failures: Sequence[Failure]) -> list[str]:
     parts = []
     head = ["cell", "platform", "torch, vLLM", "case", "rung", "reason", ""]
-    for signature, alike in sections.group(failures, lambda item: item.signature).items():
+    for signature, alike in group(failures, lambda item: item.signature).items():
         parts.append(f"**{markdown(signature)}**\n")
         before = sections.signatures_before(signature, alike)
         parts += [f"At the baseline: {markdown(text)}\n" for text in before]
@@ -132,7 +133,7 @@ def _drift_parts(drifts: Sequence[Drift]) -> list[str]:
 
 def _drift_table(drifts: Sequence[Drift]) -> str:
     """Return one row a change, with its cases; the cells only where they are several."""
-    groups = sections.group(
+    groups = group(
         drifts,
         lambda drift: (
             drift.start,

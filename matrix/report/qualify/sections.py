@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
 
 from packaging.version import Version
 
+from matrix._util.grouped import group
 from matrix._util.text import clean, clip, listed, plural, spans
 from matrix.catalog.cells import build_of
 from matrix.catalog.projects import Project
@@ -56,8 +56,6 @@ TIMES = "Seconds, which are not judged"
 _NOT_TESTABLE = "Cannot be asked with these wheels: no regression, and no answer"
 _CHANGES = {RungChange.NOT_TESTABLE: "cannot be asked with these wheels"}
 _MOST_NAMES = 2
-_Key = TypeVar("_Key")
-_Item = TypeVar("_Item")
 
 
 def title(qualification: Qualification) -> str:
@@ -409,11 +407,3 @@ def _count(value: int | None) -> str:
 def few(names: Sequence[str], what: str = "case") -> str:
     """Return the names, or how many where they are many; a name of two cells counts twice."""
     return ", ".join(names) if len(names) <= _MOST_NAMES else plural(len(names), what)
-
-
-def group(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> Mapping[_Key, list[_Item]]:
-    """Return the items by their key, in the order of the first item of each key."""
-    found: dict[_Key, list[_Item]] = {}
-    for item in items:
-        found.setdefault(key(item), []).append(item)
-    return found

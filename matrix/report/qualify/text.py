@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from matrix._util.grouped import group
 from matrix._util.text import aligned, clean, seconds
 from matrix.qualify.model import Drift, Failure, Qualification
 from matrix.report.qualify import sections, unjudged
@@ -59,9 +60,9 @@ def _section(heading: str, rows: list[str]) -> list[str]:
 
 def _failure_lines(failures: Sequence[Failure]) -> list[str]:
     rows = []
-    for signature, alike in sections.group(failures, lambda item: item.signature).items():
+    for signature, alike in group(failures, lambda item: item.signature).items():
         rows.append(f"  {clean(signature)}")
-        groups = sections.group(alike, lambda item: (item.place, item.rung))
+        groups = group(alike, lambda item: (item.place, item.rung))
         for (place, rung), items in groups.items():
             where = f"    {sections.place_name(place)}, {rung}: "
             rows += [f"{where}{sections.failure_name(item)}{_marked(item)}" for item in items]
@@ -77,9 +78,7 @@ def _marked(failure: Failure) -> str:
 
 def _drift_lines(drifts: Sequence[Drift]) -> list[str]:
     """Return one line a counter and start, with each of its changes, the most frequent first."""
-    groups = sections.group(
-        drifts, lambda drift: (drift.start, drift.counter, sections.mark(drift))
-    )
+    groups = group(drifts, lambda drift: (drift.start, drift.counter, sections.mark(drift)))
     rows = []
     for (start, counter, mark), items in groups.items():
         changes = Counter(sections.change(drift) for drift in items)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
+from matrix._util.grouped import group
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix._util.versions import minor_of
 from matrix.catalog.projects import Project
@@ -25,7 +26,7 @@ from matrix.qualify.speed import (
 from matrix.qualify.unjudged import WarmCode
 from matrix.qualify.warm_code import COMPILED_AGAIN
 from matrix.record.model import DefaultValue
-from matrix.report.qualify.sections import case_name, few, group, place_name
+from matrix.report.qualify.sections import case_name, few, place_name
 from matrix.report.qualify.sentences import missing_phrase
 from matrix.report.reasons import code_words, reason_words
 from matrix.verdict.reasons import EndedWithoutText
