@@ -53,6 +53,11 @@ def find(records: Path, named: str = "") -> Path:
         found = [path for path in (Path(named), runs / named) if (path / JOURNAL).is_file()]
         if not found:
             raise RunStateError(f"--resume {named}: no run of this name in {runs}")
+        if found[0].absolute().parent.name != RUNS:
+            raise RunStateError(
+                f"--resume {named}: is not in the folder {RUNS} of a folder of records; move it"
+                " there"
+            )
         return found[0]
     every = sorted(path.parent for path in runs.glob(f"*/{JOURNAL}") if path.is_file())
     if not every:
@@ -127,7 +132,8 @@ class _Reading:
             what = f"is damaged: it has {len(self._jobs)} of {self._count} jobs"
             raise RunStateError(f"{self._path}: {what}; begin a new run")
         return Past(
-            begun=self._begun,
+            # Where the journal is, whatever it says: nothing is written elsewhere.
+            begun=dataclasses.replace(self._begun, records=str(self._path.absolute().parents[2])),
             at=self._at,
             jobs=tuple(self._jobs),
             ends=self._ends,

@@ -193,6 +193,22 @@ def test_a_time_that_no_clock_has_is_refused(tmp_path: Path, change: dict[str, A
         read_run(state.folder)
 
 
+def test_the_records_of_a_run_are_where_its_journal_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the journal names: the folder was moved, or somebody else wrote it."""
+    RunState.begin(Begun(records=str(tmp_path / "old")), [a_job()], now=NOW).close()
+    (tmp_path / "old").rename(tmp_path / "new")
+    folder = find(tmp_path / "new")
+    assert read_run(folder).begun.records == str(tmp_path / "new")
+    monkeypatch.chdir(folder)
+    assert read_run(find(Path("records"), ".")).begun.records == str(tmp_path / "new")
+    monkeypatch.chdir(tmp_path)
+    folder.rename(tmp_path / "alone")
+    with pytest.raises(RunStateError, match="alone: is not in the folder runs"):
+        find(Path("records"), "alone")
+
+
 def test_a_pipe_is_not_a_journal(tmp_path: Path) -> None:
     state = begin(tmp_path, a_job())
     state.close()
