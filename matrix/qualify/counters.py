@@ -5,24 +5,25 @@ Pure. What is found goes to the `Findings`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from matrix._util.enums import StrEnum
 from matrix.qualify.model import NOT_WAIVED, Drift, DriftKind, Findings, Waived
 from matrix.qualify.reasons import NotCounted
 from matrix.qualify.runs import CaseOutcome, CaseState, CellRun
-from matrix.record.model import STARTS, StartKind
+from matrix.record.model import STARTS, Start, StartKind
 from matrix.rules.counters import COUNTERS
 from matrix.rules.waivers import Finding
 
 
 class Count(NamedTuple):
-    """A counter of a start and what it counted; None is not counted."""
+    """A counter of a start, or of one rank of it, and what it counted; None is not counted."""
 
     start: StartKind
     counter: str
     value: int | None
+    rank: int | None = None
 
 
 class RuleStanding(StrEnum):
@@ -34,7 +35,10 @@ class RuleStanding(StrEnum):
 
 
 class CounterChange(NamedTuple):
-    """A counter on both sides: its counts, what is expected of them, and whether that is met."""
+    """A counter on both sides: its counts, what is expected of them, and whether that is met.
+
+    `rank` is the one that counted so, where the ranks of a start differ.
+    """
 
     counter: str
     before: int | None
@@ -43,6 +47,7 @@ class CounterChange(NamedTuple):
     expected: int | None
     rule_before: RuleStanding
     rule: RuleStanding
+    rank: int | None = None
 
     def kind(self) -> DriftKind | None:
         """Return what the change is, or None where there is nothing to report.
@@ -127,6 +132,7 @@ def compare_counters(
                     waived=waived,
                     not_stock=not_stock if may_be_packages else (),
                     variant=run.variant,
+                    rank=change.rank,
                 )
             )
     for group, waived in by_waiver(findings, run, name, uncounted):
@@ -136,34 +142,77 @@ def compare_counters(
 
 
 def _changes(start: StartKind, old: CaseOutcome, new: CaseOutcome) -> Iterator[CounterChange]:
-    """Yield each counter of a start, of both sides and of the candidate's expectation."""
+    """Yield each counter of a start, of both sides and of the candidate's expectation.
+
+    A counter that all ranks count alike on both sides is one change, and else one of each rank.
+    """
     assert old.case is not None and new.case is not None
-    assert old.verdict is not None and new.verdict is not None
     first, second = old.case.started(start), new.case.started(start)
     assert first is not None and second is not None
-    rules_before = old.verdict.expected.get(start, {})
-    rules = new.verdict.expected.get(start, {})
-    missed_before, missed = (
-        {difference.counter for difference in verdict.differences if difference.start == start}
-        for verdict in (old.verdict, new.verdict)
-    )
+    ranks = [
+        {change.counter: change for change in _of_rank(rank, (old, first), (new, second))}
+        for rank in dict.fromkeys((*first.counted, *second.counted))
+    ]
+    for counter in sorted({counter for changes in ranks for counter in changes}):
+        found = [changes[counter] for changes in ranks if counter in changes]
+        alike = len({(change.before, change.after) for change in found}) == 1
+        yield from [found[0]._replace(rank=None)] if alike and len(found) == len(ranks) else found
 
-    def rule(counter: str, expected: object, missing: set[str]) -> RuleStanding:
-        if counter in missing:
+
+class _Side(NamedTuple):
+    """What one rank of a start counted on one side, what is expected of it, and what differs."""
+
+    counters: Mapping[str, int]
+    expected: Mapping[str, int]
+    missed: Container[str]
+
+    @classmethod
+    def of(cls, found: CaseOutcome, seen: Start, rank: int | None) -> _Side:
+        """Return that of a rank; None where a start is one process.
+
+        Of what no rule speaks of, each rank is to count what the first one does.
+        """
+        assert found.verdict is not None
+        first = next(iter(seen.counted.values()))
+        counters = seen.counted.get(rank, {})
+        rules = found.verdict.expected.get(seen.start, {})
+        alike = {
+            name: first.get(name, 0)
+            for name in COUNTERS
+            if counters is not first and (name in counters or first.get(name, 0))
+        }
+        return cls(
+            counters=counters,
+            expected=alike | {name: rule.value for name, rule in rules.items()},
+            missed={
+                difference.counter
+                for difference in found.verdict.differences
+                if (difference.start, difference.rank) == (seen.start, rank)
+            },
+        )
+
+    def standing(self, counter: str) -> RuleStanding:
+        """Return how the count of a counter stands to what is expected of it."""
+        if counter in self.missed:
             return RuleStanding.MISSED
-        return RuleStanding.NONE if expected is None else RuleStanding.MET
+        return RuleStanding.MET if counter in self.expected else RuleStanding.NONE
 
-    for counter in sorted(first.counters.keys() | second.counters.keys() | rules.keys()):
-        expected_before = rules_before[counter].value if counter in rules_before else None
-        expected = rules[counter].value if counter in rules else None
+
+def _of_rank(
+    rank: int | None, before: tuple[CaseOutcome, Start], after: tuple[CaseOutcome, Start]
+) -> Iterator[CounterChange]:
+    """Yield each counter of one rank; `rank` is None where a start is one process."""
+    old, new = (_Side.of(*side, rank) for side in (before, after))
+    for counter in sorted(old.counters.keys() | new.counters.keys() | new.expected.keys()):
         yield CounterChange(
             counter=counter,
-            before=_count(first.counters, counter),
-            after=_count(second.counters, counter),
-            expected_before=expected_before,
-            expected=expected,
-            rule_before=rule(counter, expected_before, missed_before),
-            rule=rule(counter, expected, missed),
+            before=_count(old.counters, counter),
+            after=_count(new.counters, counter),
+            expected_before=old.expected.get(counter),
+            expected=new.expected.get(counter),
+            rule_before=old.standing(counter),
+            rule=new.standing(counter),
+            rank=rank,
         )
 
 
@@ -201,6 +250,7 @@ def add_unexpected(findings: Findings, run: CellRun, name: str, found: CaseOutco
                 waived=waived,
                 alone=True,
                 variant=run.variant,
+                rank=difference.rank,
             )
         )
 
@@ -230,6 +280,6 @@ def differences(found: CaseOutcome) -> list[Count]:
     if found.verdict is None or found.state is not CaseState.PASSED:
         return []
     return [
-        Count(difference.start, difference.counter, difference.observed)
+        Count(difference.start, difference.counter, difference.observed, difference.rank)
         for difference in found.verdict.differences
     ]

@@ -128,7 +128,7 @@ class Drift:
     machine code that a warm start writes; `judged` is whether an expectation of either side names
     the counter, or it is that code. `alone` is whether the baseline has no run to compare with.
     `not_stock` are the sides whose environment is not stock, where that may be why the counter
-    changed.
+    changed. `rank` is the one that counted so, where the ranks of a start differ.
     """
 
     kind: DriftKind
@@ -144,6 +144,7 @@ class Drift:
     alone: bool = False
     not_stock: tuple[str, ...] = ()
     variant: Variant | None = None
+    rank: int | None = None
 
     @property
     def fails(self) -> bool:

@@ -48,6 +48,7 @@ from matrix.verdict.reasons import (
     failure_key,
     rung_reason,
 )
+from matrix.verdict.recompiles import machine_code
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import blamed
 from matrix.verdict.table import Entry
@@ -236,7 +237,14 @@ def _ended(record: Record) -> object:
     error = record.error and (record.error.kind, record.error.reason)
     broken = [(rung.rung, rung.reason) for rung in record.rungs if not rung.ok]
     cases = sorted(
-        (case.case, case.outcome, signature_of(case) or "", _counts(case)) for case in record.cases
+        (
+            case.case,
+            case.outcome,
+            signature_of(case) or "",
+            _counts(case),
+            bool(machine_code(case)),
+        )
+        for case in record.cases
     )
     check = {} if record.cache_check is None else record.cache_check
     return (
@@ -247,11 +255,12 @@ def _ended(record: Record) -> object:
     )
 
 
-def _counts(case: Case) -> list[tuple[str, list[tuple[str, int]]]]:
-    """Return the counters of a case that an expectation may name."""
+def _counts(case: Case) -> list[tuple[str, int, list[tuple[str, int]]]]:
+    """Return the counters of a case that an expectation may name, of each rank."""
     return [
-        (start.start, sorted(item for item in start.counters.items() if item[0] in COUNTERS))
+        (start.start, rank or 0, sorted(item for item in counters.items() if item[0] in COUNTERS))
         for start in case.starts
+        for rank, counters in start.counted.items()
     ]
 
 

@@ -9,21 +9,12 @@ from __future__ import annotations
 
 from matrix.qualify.model import NOT_WAIVED, Drift, DriftKind, Findings
 from matrix.qualify.runs import CaseOutcome, CaseState, CellRun, outcome
-from matrix.record.model import CacheKind, Case, StartKind
+from matrix.record.model import CacheKind, StartKind
 from matrix.rules.waivers import Finding
-from matrix.verdict.recompiles import counted_again
+from matrix.verdict.recompiles import counted_again, machine_code
 
 COMPILED_AGAIN = f"caches.{CacheKind.COMPILED}.new_files"
 """What stands for a counter where these files are meant; a record has them under this path."""
-
-
-def compiled_again(case: Case) -> int | None:
-    """Return how many files of machine code the warm start of a case wrote; None: not known."""
-    warm = case.started(StartKind.WARM)
-    if warm is None or warm.caches is None:
-        return None
-    found = warm.caches.get(CacheKind.COMPILED)
-    return found.new_files if found is not None else 0
 
 
 def compare_warm_code(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:
@@ -39,7 +30,7 @@ def compare_warm_code(findings: Findings, baseline: CellRun, candidate: CellRun)
         old, new = outcome(baseline, case.case), outcome(candidate, case.case)
         if {old.state, new.state} != {CaseState.PASSED} or is_expected(new):
             continue
-        before, after = _most_of(baseline, case.case), compiled_again(case)
+        before, after = _most_of(baseline, case.case), machine_code(case)
         if before != 0 or not after:
             continue
         finding = Finding(
@@ -72,11 +63,11 @@ def _most_of(run: CellRun, name: str) -> int | None:
 
     None where the run that decides does not know.
     """
-    found = [compiled_again(case) for case in run.record.cases if case.case == name]
+    found = [machine_code(case) for case in run.record.cases if case.case == name]
     if not found or found[0] is None:
         return None
     timed = (case for record in run.timed for case in record.cases if case.case == name)
-    return max([found[0], *(compiled_again(case) or 0 for case in timed)])
+    return max([found[0], *(machine_code(case) or 0 for case in timed)])
 
 
 def is_expected(found: CaseOutcome) -> bool:

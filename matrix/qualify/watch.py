@@ -17,8 +17,9 @@ from matrix._util.enums import StrEnum
 from matrix.qualify.cache_check import CACHE_CHECK
 from matrix.qualify.model import Drift, Failure, Qualification, QualificationVerdict
 from matrix.qualify.runs import CaseState, CellRun, outcome, run_outcome
-from matrix.qualify.warm_code import COMPILED_AGAIN, compiled_again, is_expected
+from matrix.qualify.warm_code import COMPILED_AGAIN, is_expected
 from matrix.record.model import Platform, StartKind
+from matrix.verdict.recompiles import machine_code
 
 _MACHINE_CODE = f"{StartKind.WARM} {COMPILED_AGAIN}"  # as `_key_of` names it
 
@@ -219,7 +220,7 @@ def seen_in(found: Qualification, build: str) -> BuildFindings:
         CasePlace(match.candidate.record.cell, match.candidate.record.platform, case.case)
         for match in found.matches
         for case in match.candidate.record.cases
-        if compiled_again(case) != 0 and not is_expected(outcome(match.candidate, case.case))
+        if machine_code(case) != 0 and not is_expected(outcome(match.candidate, case.case))
     }
     return BuildFindings(
         build=build,

@@ -50,7 +50,12 @@ def values(found: Provisional | None) -> dict[str, object] | None:
 
 def of_rank(difference: Difference) -> str:
     """Return which rank counted a counter that differs; "" where the start is one process."""
-    return "" if difference.rank is None else f" of rank {difference.rank}"
+    return rank_words(difference.rank)
+
+
+def rank_words(rank: int | None) -> str:
+    """Return ` of rank 1`; "" for None."""
+    return "" if rank is None else f" of rank {rank}"
 
 
 def difference(found: Difference) -> dict[str, object]:

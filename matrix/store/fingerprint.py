@@ -1,8 +1,9 @@
 """Keys by which runs are equal, so that one record can be read in place of many.
 
 Pure. Two runs of a cell on a platform have one **outcome key** if judging, qualifying and
-attributing them finds the same in both: releases, tests, flags, how far they came, and how each
-case ended, with its signature and counters. Their **environment key** is of the machine and of the
+attributing them finds the same in both: releases, tests, flags, how far they came, how each case
+ended, with its signature, its counters and whether its warm start wrote machine code, and what the
+cache check counted. Their **environment key** is of the machine and of the
 packages outside torch's family, by which an attribution separates repeats. Seconds and the start
 are in neither.
 """
@@ -16,6 +17,7 @@ from matrix.record.signature import signature, signature_of
 from matrix.record.startup_tests import identity_of_tests
 from matrix.record.stock import not_stock
 from matrix.verdict.judge import blames_pair
+from matrix.verdict.recompiles import machine_code
 from matrix.verdict.stock import blamed, departures_of, hindrance
 
 
@@ -29,6 +31,8 @@ def outcome_key(record: Record) -> str:
             record.error and record.error.reason,
             [(rung.rung, rung.ok, None if rung.ok else rung.reason) for rung in record.rungs],
             [_signed(case) for case in record.cases],
+            [bool(machine_code(case)) for case in record.cases],
+            record.cache_check,
         ]
     )
 

@@ -97,6 +97,15 @@ def written_code(case: Case) -> WrittenCode | None:
     )
 
 
+def machine_code(case: Case) -> int | None:
+    """Return how many files of machine code the warm start of a case wrote; None: not known."""
+    warm = case.started(StartKind.WARM)
+    if warm is None or warm.caches is None:
+        return None
+    found = warm.caches.get(CacheKind.COMPILED)
+    return found.new_files if found is not None else 0
+
+
 def counted_again(cold: Mapping[str, int], warm: Mapping[str, int]) -> dict[str, int]:
     """Return the counters of a warm start that show that it compiled again."""
     counted = {SAVED_AGAIN: warm[SAVED_AGAIN]} if warm.get(SAVED_AGAIN, 0) > 0 else {}

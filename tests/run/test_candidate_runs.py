@@ -18,7 +18,15 @@ from matrix.qualify.candidate import completed, qualify_candidate
 from matrix.qualify.candidate_plan import CandidatePlan, CandidateQuery, plan_candidate
 from matrix.qualify.model import Qualification, QualificationVerdict
 from matrix.qualify.state_files import read_runs
-from matrix.record.model import Case, CheckedCompile, ErrorKind, Platform, RunError
+from matrix.record.model import (
+    CacheFiles,
+    CacheKind,
+    Case,
+    CheckedCompile,
+    ErrorKind,
+    Platform,
+    RunError,
+)
 from matrix.record.reader import read
 from matrix.record.writer import write
 from matrix.report.qualify.sentences import unknown_sentence
@@ -132,6 +140,23 @@ def test_what_goes_away_in_a_fresh_environment_is_not_known(bad: tuple[Case, ...
     # The same by the records alone: to ask again changes nothing and runs nothing.
     again, folder = carried({}, *folder.records)
     assert folder.ran == [] and again.qualification.exit_status == 3
+
+
+def wrote(files: int) -> tuple[Case, ...]:
+    """Cases that passed; the warm start of the first wrote so many files of machine code."""
+    cold, warm = passed().starts
+    caches = {CacheKind.COMPILED: CacheFiles(files=9, bytes=9, new_files=files, new_bytes=files)}
+    return replace(passed(), starts=(cold, replace(warm, caches=caches))), passed("b")
+
+
+@pytest.mark.parametrize(("second", "status"), [(wrote(7), 1), (wrote(9), 1), (wrote(0), 3)])
+def test_a_warm_start_that_compiles_again_is_asked_once_more(
+    second: tuple[Case, ...], status: int
+) -> None:
+    found, folder = carried({CANDIDATE: [wrote(7), second]}, run_of(OLD, *wrote(0)))
+    assert folder.ran == [(CANDIDATE, False), (CANDIDATE, True)]
+    assert found.qualification.exit_status == status
+    assert ("in another run of the same releases" in reasons(found)) is (status == 3)
 
 
 def test_a_fresh_run_is_of_the_cases_that_failed() -> None:

@@ -33,7 +33,10 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.commands import context
 from matrix.record.model import (
+    CacheFiles,
+    CacheKind,
     Case,
+    CheckedCompile,
     ErrorKind,
     Outcome,
     Platform,
@@ -241,6 +244,28 @@ def test_what_tells_another_thing_is_of_another_kind(other: Record) -> None:
     assert environment_key(one) == environment_key(other) != environment_key(again)
     keys = outcome_key(one), environment_key(one)
     assert (summarise(one).outcome_key, summarise(one).environment_key) == keys
+
+
+def test_machine_code_of_a_warm_start_and_the_cache_check_make_another_kind() -> None:
+    def wrote(files: int) -> Record:
+        found = CacheFiles(files=9, bytes=9, new_files=files, new_bytes=files)
+        (case,) = run().cases
+        cold, warm = case.starts
+        warm = replace(warm, caches={CacheKind.COMPILED: found})
+        return replace(run(), cases=(replace(case, starts=(cold, warm)),))
+
+    checked = {key: {"inductor.fxgraph_cache_hit": 1} for key in CheckedCompile}
+    keys = [
+        outcome_key(record)
+        for record in (
+            run(),
+            wrote(7),
+            replace(run(), cache_check=checked),
+            replace(run(), cache_check={**checked, CheckedCompile.GRAPHS: {}}),
+        )
+    ]
+    assert len(set(keys)) == 4
+    assert outcome_key(wrote(0)) == keys[0] and outcome_key(wrote(9)) == keys[1]
 
 
 ROOT = Path(__file__).parents[2]

@@ -174,6 +174,7 @@ def _drift(drift: Drift) -> dict[str, object]:
         "before": drift.before,
         "after": drift.after,
         "expected": drift.expected,
+        **({} if drift.rank is None else {"rank": drift.rank}),
         "not_stock": list(drift.not_stock),
         **_variant(drift.variant),
         **_waived(drift.waived),

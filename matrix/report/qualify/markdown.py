@@ -10,6 +10,7 @@ from matrix.qualify.model import Drift, Failure, Match, Qualification, Qualifica
 from matrix.qualify.runs import CellRun
 from matrix.record.model import CellRef
 from matrix.report import marks
+from matrix.report.provisional import rank_words
 from matrix.report.qualify import sections, unjudged
 from matrix.report.qualify.sentences import failure_reason
 from matrix.store.stats import median
@@ -138,6 +139,7 @@ def _drift_table(drifts: Sequence[Drift]) -> str:
         lambda drift: (
             drift.start,
             drift.counter,
+            rank_words(drift.rank),
             sections.change(drift, " → "),
             sections.mark(drift),
         ),
@@ -146,13 +148,13 @@ def _drift_table(drifts: Sequence[Drift]) -> str:
     rows = [
         [
             start,
-            code(counter),
+            f"{code(counter)}{rank}",
             change,
             ", ".join(dict.fromkeys(code(sections.case_name(drift.case)) for drift in items)),
             *([_cells(drift.place for drift in items)] if several else []),
             markdown(mark),
         ]
-        for (start, counter, change, mark), items in groups.items()
+        for (start, counter, rank, change, mark), items in groups.items()
     ]
     table = tabular(["start", "counter", "change", "cases", *(["cells"] * several), ""], rows)
     return table if several else f"In {_cells(drift.place for drift in drifts)}:\n\n{table}"

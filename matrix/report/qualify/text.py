@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from matrix._util.grouped import group
 from matrix._util.text import aligned, clean, seconds
 from matrix.qualify.model import Drift, Failure, Qualification
+from matrix.report.provisional import rank_words
 from matrix.report.qualify import sections, unjudged
 from matrix.store.stats import median
 
@@ -78,14 +79,17 @@ def _marked(failure: Failure) -> str:
 
 def _drift_lines(drifts: Sequence[Drift]) -> list[str]:
     """Return one line a counter and start, with each of its changes, the most frequent first."""
-    groups = group(drifts, lambda drift: (drift.start, drift.counter, sections.mark(drift)))
+    groups = group(
+        drifts,
+        lambda drift: (drift.start, drift.counter, rank_words(drift.rank), sections.mark(drift)),
+    )
     rows = []
-    for (start, counter, mark), items in groups.items():
+    for (start, counter, rank, mark), items in groups.items():
         changes = Counter(sections.change(drift) for drift in items)
         rows.append(
             [
                 f"  {start}",
-                clean(counter),
+                f"{clean(counter)}{rank}",
                 ", ".join(change for change, _ in changes.most_common()),
                 sections.few([sections.case_name(drift.case) for drift in items]),
                 clean(mark),
