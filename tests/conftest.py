@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from fake_tox import fake_tox
 from local_index import Served, serving
 from toxed import server, tox
 
-__all__ = ["server", "tox"]
+__all__ = ["fake_tox", "server", "tox"]
 
 with contextlib.suppress(ImportError):  # lint and page have no property to test
     from hypothesis import Phase, settings

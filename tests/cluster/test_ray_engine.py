@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
+from fake_tox import ROOT, TORCH29, TORCH210, FakeTox
 from fault_table import Found
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import Platform
@@ -24,8 +24,6 @@ from ray_nodes import Nodes
 from watched_runs import Seen
 
 ray = pytest.importorskip("ray")
-
-__all__ = ["fake_tox"]
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,12 @@ from typing import Any
 import pytest
 
 from command import matrix
-from fake_tox import TORCH29, TORCH210, FakeTox, fake_tox
+from fake_tox import TORCH29, TORCH210, FakeTox
 from matrix.record.reader import read
 from matrix.record.running import marked_running
 from matrix.record.writer import write
 from matrix.run.local_engine import LocalEngine
 from waiting import alive
-
-__all__ = ["fake_tox"]
-
 
 ROOM = ("--cores", "2", "--memory", "16000")
 CANNOT = ["--torch", "2.10", "--vllm", "0.20", "--off-pin", "--platform", "cuda"]

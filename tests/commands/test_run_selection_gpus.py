@@ -7,19 +7,15 @@ from typing import Any
 import pytest
 
 from command import matrix
-from fake_tox import TORCH29, TORCH210, FakeTox, fake_tox
-
-__all__ = ["fake_tox"]
+from fake_tox import TORCH29, TORCH210, FakeTox
+from programs import program
 
 
 @pytest.fixture(autouse=True)
 def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two GPUs, each with memory for four cases of one cell."""
-    path = tmp_path / "bin/nvidia-smi"
-    path.parent.mkdir()
     lines = "0, NVIDIA H100, 81559, 50000\\n1, NVIDIA H100, 81559, 50000\\n"
-    path.write_text(f"#!/bin/sh\nprintf '{lines}'\n")
-    path.chmod(0o755)
+    path = program(tmp_path / "bin", "nvidia-smi", f"printf '{lines}'")
     monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 

@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 
 from command import matrix
-from fake_tox import ROOT, FakeTox, fake_tox
+from fake_tox import ROOT, FakeTox
 from matrix.record.reader import read
 from matrix.record.writer import write
 from matrix.run import cluster as module
 from matrix.run.cluster import Cluster, Node
 from matrix.run.machine import Gpu, Machine
-
-__all__ = ["fake_tox"]
+from programs import program
 
 CELL = "py312-torch211-vllm026"
 HELD = f"records hold: {CELL}"
@@ -49,13 +48,11 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def another_gpu_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A GPU of this machine that no record ran on; who asks for it leaves a file."""
-    program = tmp_path / "bin/nvidia-smi"
-    program.parent.mkdir()
-    program.write_text('#!/bin/sh\ntouch "$0.asked"\necho "NVIDIA A10, 570.1"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    body = 'touch "$0.asked"\necho "NVIDIA A10, 570.1"'
+    path = program(tmp_path / "bin", "nvidia-smi", body)
+    monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return program.with_suffix(".asked")
+    return path.with_suffix(".asked")
 
 
 @pytest.fixture

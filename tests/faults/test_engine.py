@@ -12,12 +12,10 @@ from dataclasses import replace
 
 import pytest
 
-from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
+from fake_tox import ROOT, TORCH29, TORCH210, FakeTox
 from matrix.record.reader import read_many
 from matrix.run.past_run import done_records, read_run
 from small_cell import Fault
-
-__all__ = ["fake_tox"]
 
 DRIVER = """
 import os, signal, sys

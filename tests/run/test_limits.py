@@ -10,6 +10,7 @@ from matrix.run import limits
 from matrix.run.limits import LimitError, Limits, machine_here, visible
 from matrix.run.machine import Gpu
 from matrix.run.nvidia_probe import DriverAnswer
+from programs import program
 
 _MEMINFO = "MemTotal: 16384000 kB\nMemAvailable: 8192000 kB\n"
 _SMI = """
@@ -38,10 +39,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "bin").mkdir()
-    path = tmp_path / "bin/nvidia-smi"
-    path.write_text(f"#!/bin/sh\n{_SMI}")
-    path.chmod(0o755)
+    path = program(tmp_path / "bin", "nvidia-smi", _SMI)
     monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
 
 

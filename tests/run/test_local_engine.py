@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
+from fake_tox import ROOT, TORCH29, TORCH210, FakeTox
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import Platform
 from matrix.run.environments import Environments
@@ -22,8 +22,6 @@ from matrix.run.task import Present
 from matrix.run.watcher import Working
 from waiting import alive, wait_for
 from watched_runs import Seen
-
-__all__ = ["fake_tox"]
 
 GPUS = tuple(
     Gpu(device=device, name="H200", total_mib=140_000, free_mib=24_000) for device in ("4", "6")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fake_tox import ROOT, TORCH29, TORCH210, FakeTox, fake_tox
+from fake_tox import ROOT, TORCH29, TORCH210, FakeTox
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import Platform, StartKind
 from matrix.record.reader import read
@@ -25,8 +25,6 @@ from matrix.run.node_work import Left, NodeInventory, Order
 from matrix.run.ray_engine import gpu_share
 from matrix.run.stage import Stage
 from matrix.run.task import Finish, Present, Task, TaskKind
-
-__all__ = ["fake_tox"]
 
 TEXTS = st.text(max_size=20)
 NUMBERS = st.integers(0, 10**6)
