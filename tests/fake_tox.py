@@ -76,6 +76,9 @@ elif run == "drift":
     )
     leave(cases=(replace(case, starts=starts), *old.cases[1:]))
     sys.exit(1)
+elif run == "killed":
+    leave(finished=False, cases=())
+    os.kill(os.getpid(), signal.SIGKILL)
 elif run == "no record":
     fail("tox: the disk is gone")
 elif run == "hangs":

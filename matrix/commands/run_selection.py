@@ -317,8 +317,10 @@ def _carry_out(
         print(end_line(end, jobs, judged(end)))
     print(f"{totals(judged.statuses.get(key) for key in (*selection.done, *jobs))}")
     print(f"records  {from_here(records)}")
-    if any(end.how is HowEnded.NOT_RUN for end in ends) or engine.stopped:
-        print(f"to go on with what has no record: matrix run --resume {from_here(state.folder)}")
+    left = judged.unfinished or any(end.how is HowEnded.NOT_RUN for end in ends)
+    if left or engine.stopped:
+        folder = from_here(state.folder)
+        print(f"to go on with what has no whole record: matrix run --resume {folder}")
     if state.lost:
         print_status(f"{state.folder}: the journal lacks {state.lost} lines that the disk refused")
     if engine.stopped:
@@ -343,10 +345,14 @@ def _print_done(selection: _Selection, judged: _Judged) -> None:
 
 
 class _Judged:
-    """Judges records as jobs end; `statuses` has the exit status of each, by the job's key."""
+    """Judges records as jobs end; `statuses` has the exit status of each, by the job's key.
+
+    `unfinished` are the jobs whose records have no end: something killed their runs.
+    """
 
     def __init__(self, expectations: Expectations) -> None:
         self.statuses: dict[str, int] = {}
+        self.unfinished: set[str] = set()
         self._expectations = expectations
         self._releases = load_releases()
         self._lines: dict[str, str] = {}
@@ -367,6 +373,8 @@ class _Judged:
         record = read(path)
         verdict = judge(record, self._expectations)
         self.statuses[key] = exit_status(verdict)
+        if not record.finished:
+            self.unfinished.add(key)
         pin = self._releases.overridden_pin(record.cell)
         line = verdict_line(record, verdict, off_pin=pin is not None)
         return f"{line}  {from_here(path)}"

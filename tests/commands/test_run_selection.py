@@ -288,6 +288,16 @@ def test_a_cell_with_which_two_machines_were_lost_stays_set_aside(
     assert "to go on with" not in ended.stdout
 
 
+def test_a_cell_that_was_killed_has_no_whole_record(fake_tox: FakeTox) -> None:
+    fake_tox.told(vllm019={"run": "killed"})
+    ended = run(fake_tox, TORCH210)
+    assert ended.returncode == 5
+    assert f"{TORCH210} on cpu: untested" in ended.stdout
+    again = ended.stdout.splitlines()[-1].rpartition(": matrix ")[2].split()
+    fake_tox.told()
+    assert "1 compatible" in matrix(fake_tox.here, *again).stdout
+
+
 def _is_about(line: str) -> bool:
     return any(text in line for text in ("no folder", "a cluster of Ray here", "joins the cluster"))
 
