@@ -62,7 +62,9 @@ class RecordFile:
             here = Platform.CUDA if gpu_visible(os.environ) else Platform.CPU
             named = os.environ.get(PLATFORM_VARIABLE) or here if asked == "auto" else asked
             if named not in PLATFORMS:
-                raise pytest.UsageError(f"{PLATFORM_VARIABLE}={named}: write cpu or cuda")
+                raise pytest.UsageError(
+                    f"{PLATFORM_VARIABLE}={named}: is not a platform; write cpu or cuda"
+                )
             return Platform(named)
         if asked not in ("auto", self._record.platform):
             raise pytest.UsageError(
