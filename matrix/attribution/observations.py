@@ -24,12 +24,15 @@ from matrix.record.model import (
     Departure,
     Outcome,
     Platform,
+    Rank,
     Record,
     Rung,
+    Start,
     StartKind,
 )
 from matrix.record.signature import signature
 from matrix.record.startup_tests import identity_of_tests
+from matrix.rules.counters import COUNTERS
 from matrix.verdict.events import StartEvent, telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict, blames_pair
 from matrix.verdict.precedence import EvidenceLevel, FaultLevel, RunOrder
@@ -58,8 +61,8 @@ FAILING_RUNGS = (
 )
 """The rungs at which a run can fail."""
 
-CounterKey = tuple[StartKind, str]
-"""A start and a counter."""
+CounterKey = tuple[StartKind, str] | tuple[StartKind, str, int]
+"""A start and a counter, and the rank where that is not the first one of the start."""
 
 MACHINE_KEY_PREFIX = "the "
 """What the properties of the machine begin with in an environment; packages never do."""
@@ -69,14 +72,15 @@ MACHINE_KEY_PREFIX = "the "
 class Observation:
     """The result of one case in one run of a cell on a platform, as far as runs are compared.
 
-    `counters` and `expected` are by start and counter. `logged` is what its starts only logged that
-    may explain those, the likeliest first. `environment` is the machine and the packages other than
-    torch's family, `complete` whether the run had every case, `applies` whether the case is for
-    this cell. `defaults` are those of torch's configs, None where they are not known. `tests` names
-    the version of the startup tests (`matrix.record.startup_tests`). `not_stock` is how its
-    packages differ from what its vLLM requires. `future_dated` is set where the run started after
-    this machine's clock allows (`matrix.verdict.precedence.late_from`). `runs` is how many
-    equivalent runs it stands for, of which it is the newest (`matrix.store.fingerprint`).
+    `counters` and `expected` are by start, counter and other rank. `logged` is what its starts only
+    logged that may explain those, the likeliest first. `environment` is the machine and the
+    packages other than torch's family, `complete` whether the run had every case, `applies` whether
+    the case is for this cell. `defaults` are those of torch's configs, None where they are not
+    known. `tests` names the version of the startup tests (`matrix.record.startup_tests`).
+    `not_stock` is how its packages differ from what its vLLM requires. `future_dated` is set where
+    the run started after this machine's clock allows (`matrix.verdict.precedence.late_from`).
+    `runs` is how many equivalent runs it stands for, of which it is the newest
+    (`matrix.store.fingerprint`).
     """
 
     cell: Cell
@@ -321,16 +325,33 @@ class Runs:
 
 
 def _counters(case: Case) -> dict[CounterKey, int]:
-    return {
+    found: dict[CounterKey, int] = {
         (start.start, counter): value
         for start in case.starts
         for counter, value in start.counters.items()
     }
+    for start, rank, counter in _of_other_ranks(case):
+        found[start.start, counter, rank.rank] = rank.counters.get(counter, 0)
+    return found
 
 
 def _expected(judged: CaseVerdict) -> dict[CounterKey, int]:
-    return {
+    """Return what each counter should be; without a rule, that of a rank is the first one's."""
+    found: dict[CounterKey, int] = {
         (start, counter): wanted.value
         for start, rules in judged.expected.items()
         for counter, wanted in rules.items()
     }
+    if judged.observed is not None:
+        for start, rank, counter in _of_other_ranks(judged.observed):
+            first = start.counters.get(counter, 0)
+            found[start.start, counter, rank.rank] = found.get((start.start, counter), first)
+    return found
+
+
+def _of_other_ranks(case: Case) -> Iterator[tuple[Start, Rank, str]]:
+    """Yield the counters, which rules may name, of each rank but the first of its start."""
+    for start in case.starts:
+        for rank in (start.ranks or ())[1:]:
+            for counter in sorted(COUNTERS & (start.counters.keys() | rank.counters.keys())):
+                yield start, rank, counter

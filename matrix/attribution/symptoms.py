@@ -69,6 +69,11 @@ class Symptom:
         """Return the name of a counter."""
         return None if self.key is None else self.key[1]
 
+    @property
+    def rank(self) -> int | None:
+        """Return the rank of a counter, where it is not the first one of its start."""
+        return self.key[2] if self.key is not None and len(self.key) > 2 else None
+
     def counted(self, seen: Observation) -> int | None:
         """Return what an observation counted of the counter; None for a failure."""
         return None if self.key is None else seen.counters.get(self.key)
@@ -117,10 +122,14 @@ def failure(own: Observation) -> tuple[Symptom, ...]:
 
 
 def drifts(own: Observation) -> Iterator[Symptom]:
-    """Yield the counters of an observation that are not as expected."""
+    """Yield the counters of an observation that are not as expected.
+
+    Where another rank counts as the first one does, and that drifts, it stands for both.
+    """
     for key, wanted in sorted(own.expected.items(), key=lambda item: key_order(item[0])):
-        value = own.counters.get(key)
-        if value != wanted:
+        value, first = own.counters.get(key), key[:2]
+        alike = (value, wanted) == (own.counters.get(first), own.expected.get(first))
+        if value != wanted and (key == first or not alike):
             yield Symptom(
                 kind=SymptomKind.DRIFTS,
                 key=key,
@@ -152,11 +161,13 @@ def _explaining(seen: Observation, start: StartKind) -> StartEvent | None:
     return next((event for event in seen.logged if event.start in before), None)
 
 
-def key_order(key: CounterKey) -> tuple[int, int, str]:
+def key_order(key: CounterKey) -> tuple[int, int, str, int]:
     """Return the sort key of a counter: by start, then the compared ones first, then by name."""
-    start, counter = key
-    rank = DEFAULT_COUNTERS.index(counter) if counter in DEFAULT_COUNTERS else len(DEFAULT_COUNTERS)
-    return STARTS.index(start), rank, counter
+    start, counter, *rank = key
+    place = (
+        DEFAULT_COUNTERS.index(counter) if counter in DEFAULT_COUNTERS else len(DEFAULT_COUNTERS)
+    )
+    return STARTS.index(start), place, counter, rank[0] if rank else 0
 
 
 def _height(rung: Rung | None) -> int:

@@ -13,6 +13,7 @@ from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
 from matrix.record.defaults import DefaultChange
 from matrix.record.model import DefaultValue
+from matrix.report.provisional import rank_words
 from matrix.report.reasons import event_words, reason_words
 from matrix.report.stock import mark
 
@@ -59,7 +60,7 @@ def sentence(attribution: Attribution) -> str:
         return _of_repeats(attribution, reason)
     symptom, pair = attribution.symptoms[0], _pair(attribution.cell)
     if isinstance(reason, reasons.Intermittent):
-        subject = f"{symptom.start} {symptom.counter} {symptom.observed}"
+        subject = f"{_counter(symptom)} {symptom.observed}"
         subject = "the failure" if symptom.fails else subject
         text = f"{subject} of {pair} comes and goes along {reason.along}"
     elif isinstance(reason, reasons.StockAndAnotherDiffer):
@@ -144,7 +145,12 @@ def _symptom(symptom: Symptom) -> str:
         reason = reason_words(symptom.reason) or symptom.signature or "without a reason"
         return f"{_shows(symptom)}: {reason}"
     observed = "not counted" if symptom.observed is None else str(symptom.observed)
-    return f"{symptom.start} {symptom.counter} {observed}, not {symptom.wanted}"
+    return f"{_counter(symptom)} {observed}, not {symptom.wanted}"
+
+
+def _counter(symptom: Symptom) -> str:
+    """Return the start and the counter, with the rank where that is not the first one."""
+    return f"{symptom.start} {symptom.counter}{rank_words(symptom.rank)}"
 
 
 def _pair(cell: Cell) -> str:
@@ -155,14 +161,14 @@ def _shows(symptom: Symptom) -> str:
     """Return what a run does that shows the symptom."""
     if symptom.fails:
         return _AT_RUNG[str(symptom.rung)][1]
-    return f"counts {symptom.start} {symptom.counter} {symptom.observed}"
+    return f"counts {_counter(symptom)} {symptom.observed}"
 
 
 def _is_clean(symptom: Symptom, counted: int | None) -> str:
     """Return what a clean run does, which counted this."""
     if symptom.fails:
         return _AT_RUNG[str(symptom.rung)][0]
-    return f"counts {symptom.start} {symptom.counter} {counted}"
+    return f"counts {_counter(symptom)} {counted}"
 
 
 def _of_repeats(

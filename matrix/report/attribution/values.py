@@ -108,6 +108,7 @@ def _symptom(symptom: Symptom) -> dict[str, object]:
         "signature": symptom.signature,
         "start": symptom.start,
         "counter": symptom.counter,
+        **({} if symptom.rank is None else {"rank": symptom.rank}),
         "observed": symptom.observed,
         "wanted": symptom.wanted,
         "logged": symptom.logged and symptom.logged._asdict(),
