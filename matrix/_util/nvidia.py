@@ -26,6 +26,15 @@ DEVICES = Path("/dev")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
+def dotted(version: tuple[int, int]) -> str:
+    """Return a compute capability, or a version of CUDA, as people write it.
+
+    >>> dotted((9, 0))
+    '9.0'
+    """
+    return f"{version[0]}.{version[1]}"
+
+
 def capture(
     command: Sequence[str], seconds: float = ANSWER_SECONDS, *, stderr: int = subprocess.STDOUT
 ) -> tuple[int, str] | None:

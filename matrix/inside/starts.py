@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from matrix._util.nvidia import GPU_SHARE, START_MIB
+from matrix._util.nvidia import GPU_SHARE, START_MIB, dotted
 from matrix.inside import cache_files, gpus, vllm_compat
 from matrix.inside.models import Model, overrides
 from matrix.inside.observing import observing
@@ -93,16 +93,12 @@ def _unmet(need: str, platform: Platform) -> str | None:
         what, least = _LEAST_CAPABILITY[need]
         capability = vllm_compat.compute_capability()
         if capability is not None and capability < least:
-            return f"{what} compute capability {_dotted(least)}, this GPU has {_dotted(capability)}"
+            return f"{what} compute capability {dotted(least)}, this GPU has {dotted(capability)}"
         if need == "sparse_mla" and vllm_compat.lacks_deep_gemm():
             return "sparse MLA needs DeepGEMM, which is not installed here for this Python"
     if platform is Platform.CPU and need == "sparse_mla" and not vllm_compat.compiles_sparse_mla():
         return "this release has a model of its own for sparse MLA on CUDA, which is not compiled"
     return None
-
-
-def _dotted(capability: tuple[int, int]) -> str:
-    return f"{capability[0]}.{capability[1]}"
 
 
 @contextlib.contextmanager

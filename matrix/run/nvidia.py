@@ -15,6 +15,7 @@ from matrix._util.nvidia import (
     GPU_SHARE,
     START_MIB,
     capture,
+    dotted,
     is_hidden,
     listed_gpus,
     present_gpus,
@@ -228,8 +229,8 @@ def _refused_by(answer: DriverAnswer | None, wheel: tuple[int, int] | None) -> R
         return Refusal(
             kind=ErrorKind.DRIVER_TOO_OLD,
             reason=(
-                f"this torch was built with CUDA {_dotted(wheel)}, and the NVIDIA driver here knows"
-                f" CUDA {_dotted(answer.cuda)} at most: update the driver"
+                f"this torch was built with CUDA {dotted(wheel)}, and the NVIDIA driver here knows"
+                f" CUDA {dotted(answer.cuda)} at most: update the driver"
                 + (f" (CUDA {wheel[0]} needs {least} or later)" if least else "")
             ),
         )
@@ -250,10 +251,6 @@ def _too_full(answer: DriverAnswer) -> Refusal | None:
             " that hold it (nvidia-smi lists them), or choose another GPU by CUDA_VISIBLE_DEVICES"
         ),
     )
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"
 
 
 def _smi_answer() -> str:

@@ -19,6 +19,7 @@ from typing import IO, Any
 import pytest
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.nvidia import dotted
 from matrix.inside import cache_check, gpus, isolation, torch_internals
 from matrix.inside.companions import chosen_companion
 from matrix.inside.machine_faults import built_for
@@ -260,11 +261,11 @@ def _unfit(compat: Any, platform: Platform) -> tuple[ErrorKind, str] | None:
     capability = compat.compute_capability()
     if capability is None or built_for(built, capability):
         return None
-    has = f"{capability[0]}.{capability[1]}"
     return (
         ErrorKind.GPU_UNSUPPORTED,
         (
             f"this torch has code for {', '.join(built)}, and none that a GPU of compute capability"
-            f" {has} can run: use another GPU, or a torch that was built for this one"
+            f" {dotted(capability)} can run: use another GPU, or a torch that was built for this"
+            " one"
         ),
     )
