@@ -16,7 +16,7 @@ from matrix._util.child import Child
 from matrix._util.process import adopting_orphans, below, processes
 from matrix._util.reported import last_line
 from matrix._util.text import clean, clip
-from matrix.record.model import Platform, RecordError
+from matrix.record.model import ErrorKind, Platform, RecordError
 from matrix.record.reader import read
 from matrix.run.engine import BEGINS, Engine
 from matrix.run.environments import Environments, EnvironmentsError
@@ -26,6 +26,7 @@ from matrix.run.run_state import Happened
 from matrix.run.stage import Stage, stage_of
 from matrix.run.task import Finish, ScheduleStep, Task, TaskKind
 from matrix.run.watcher import Working
+from matrix.verdict.judge import blames_pair
 
 _LOOK = 0.1
 _STAGE = 1.0  # seconds between two looks at the record of a run, or more:
@@ -192,6 +193,7 @@ class LocalEngine(Engine):
             works=works,
             seconds=took,
             records=records,
+            machine_fault=not works and bool(new) and _may_be_this_machine(new[-1]),
             log=str(log),
             detail=self._last(log) if not works and not new else "",
         )
@@ -260,6 +262,17 @@ class LocalEngine(Engine):
         with contextlib.suppress(OSError):
             return clip(clean(last_line(log)), _DETAIL)
         return ""
+
+
+def _may_be_this_machine(path: Path) -> bool:
+    """Return whether a run may have ended for a fault of this machine, by its record."""
+    try:
+        error = read(path).error
+    except RecordError:
+        return True
+    if error is None or error.kind is ErrorKind.NOT_PUBLISHED:
+        return False
+    return not blames_pair(error)
 
 
 def _why(error: OSError) -> str:

@@ -158,7 +158,7 @@ class Schedule:
     def _gives_up(self, item: BoardJob, host: Host, finish: Finish) -> bool:
         """Tell whether a job ends with a build that failed on a machine.
 
-        Without a record nobody knows whether the machine is the cause, so another one tries.
+        Where the machine may be the cause, another one tries.
         """
         board, environment = self._board, item.environment
         able = [other for other in board.hosts.values() if board.can_have(other, item)]
@@ -168,7 +168,7 @@ class Schedule:
         if any(copy is not None and copy.state in SERVES for copy in copies):
             return False
         is_last = len(able) == 1 or len(environment.barred) + 1 >= self._policy.tries
-        return is_last or item.key in finish.records
+        return is_last or (item.key in finish.records and not finish.machine_fault)
 
     def _removed(self, going: Going, finish: Finish) -> None:
         host, environment = going.host, going.environment

@@ -48,13 +48,15 @@ class Finish:
 
     `works`: the environment is built, or it is removed; of a run it does not count. `records` has
     the paths of the records that the task left, by the keys of their jobs: of a run that of its
-    job, of a build that failed those of jobs that it leaves without an environment. `log` and
-    `detail` are as in `JobEnd`.
+    job, of a build that failed those of jobs that it leaves without an environment. With
+    `machine_fault` these say that the cause is this machine, or may be. `log` and `detail` are as
+    in `JobEnd`.
     """
 
     works: bool
     seconds: float | None = None
     records: Mapping[str, str] = field(default_factory=dict)
+    machine_fault: bool = False
     log: str | None = None
     detail: str = ""
 
@@ -86,10 +88,10 @@ class SchedulePolicy:
     `runs_at_once` is how many jobs may run in one environment on one machine: tox installs this
     project into it before each, so that one is safe. `builds_at_once` is how many environments a
     machine builds at once; None for as many as its cores allow. On `tries` machines an environment
-    is tried that cannot be built, unless its build leaves records. A job whose run lost `losses`
-    machines is set aside. `overtakes` is how often a job may see others begin before it, on a
-    machine that has what it needs, until nothing else begins there. `waits`: jobs that no machine
-    fits wait for one that may join; else they end.
+    is tried that cannot be built, unless records of its build say that the pair is the cause. A job
+    whose run lost `losses` machines is set aside. `overtakes` is how often a job may see others
+    begin before it, on a machine that has what it needs, until nothing else begins there. `waits`:
+    jobs that no machine fits wait for one that may join; else they end.
     """
 
     runs_at_once: int = 1

@@ -180,6 +180,15 @@ def test_a_node_makes_an_environment_and_leaves_a_record(fake_tox: FakeTox) -> N
     assert not (fake_tox.here / "records").exists()
 
 
+@pytest.mark.parametrize(("build", "machine_fault"), [("no space", True), ("resolves", False)])
+def test_a_build_that_fails_for_its_machine_says_so(
+    fake_tox: FakeTox, build: str, machine_fault: bool
+) -> None:
+    fake_tox.told(vllm019={"build": build})
+    finish = carried_out(fake_tox, TaskKind.BUILD).finish
+    assert (finish.works, finish.machine_fault, len(finish.records)) == (False, machine_fault, 1)
+
+
 def test_a_run_that_is_to_stop_leaves_the_record_of_its_cell(fake_tox: FakeTox) -> None:
     fake_tox.told(vllm019={"run": "hangs"})
     left = carried_out(fake_tox, TaskKind.RUN, lambda stage: stage is not None)

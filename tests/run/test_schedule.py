@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -214,6 +215,16 @@ def test_a_build_that_fails_with_a_record_ends_its_job() -> None:
     assert run.end("build e0 @a", works=False, records=left) == []
     assert run.ends["e0/cpu/1"].record == "e0.json"
     assert run.schedule.is_over
+
+
+def test_a_build_whose_record_names_the_machine_is_tried_on_another() -> None:
+    left = {"e0/cpu/1": "e0.json"}
+    run = Run([job("e0")], replace(_HERE, cores=1), replace(_THERE, cores=1))
+    ended = partial(run.end, works=False, records=left, machine_fault=True)
+    assert ended("build e0 @a") == ["build e0 @b"]
+    ended("build e0 @b")
+    end = run.ends["e0/cpu/1"]
+    assert (end.how, end.record, end.machine) == (HowEnded.DONE, "e0.json", "b")
 
 
 def test_where_the_machines_are_lost_that_could_try_again_the_build_has_failed() -> None:
