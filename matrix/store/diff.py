@@ -59,7 +59,8 @@ class ShownCase:
 class RecordChange:
     """One thing that differs: what was `before` and is `after`, None where one side lacks it.
 
-    `where` is a case, with its start, or empty. `notable` is false for seconds that may be noise.
+    `where` is a case, with its start and another rank than the first, or empty. `notable` is false
+    for seconds that may be noise.
     """
 
     aspect: Aspect
@@ -144,6 +145,10 @@ def _counters(before: Record, after: Record) -> list[RecordChange]:
         old, new = (case.started(start) for case in cases)
         if old is not None and new is not None:
             changes += _mappings(Aspect.COUNTER, f"{name} {start}", old.counters, new.counters)
+            ranks = zip((old.ranks or ())[1:], (new.ranks or ())[1:], strict=False)
+            for rank, later in ranks:
+                where = f"{name} {start} rank {rank.rank}"
+                changes += _mappings(Aspect.COUNTER, where, rank.counters, later.counters)
             if old.metrics is not None and new.metrics is not None:
                 changes += _mappings(Aspect.METRIC, f"{name} {start}", old.metrics, new.metrics)
     if before.cache_check is not None and after.cache_check is not None:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from histories import CELLS, make, nights
-from matrix.record.model import CheckedCompile, Record
+from matrix.record.model import CheckedCompile, Rank, Record
 from matrix.report.diff import diff_json, diff_lines
-from matrix.store.diff import differences
+from matrix.store.diff import Aspect, differences
 from matrix.store.stats import FLOOR_SECONDS, FLOOR_SHARE, beyond_noise, shifted
 from matrix.store.summary import times
 from rules import ANY_CASE
@@ -48,6 +48,25 @@ def test_another_cell_is_said_first_and_its_seconds_do_not_compare(
     assert lines[0] == f"different cells: {cells}"
     assert "1 start took other seconds, which do not compare between cells" in lines
     assert "200.0" not in "\n".join(lines)
+
+
+def test_what_another_rank_counts_differs_too() -> None:
+    def ranked(saved: int) -> Record:
+        [case, *others] = BEFORE.cases
+        cold, *rest = case.starts
+        counted = {**cold.counters, "num_compiled_artifacts_saved": saved}
+        ranks = (Rank(rank=0, counters=cold.counters), Rank(rank=1, counters=counted))
+        on_two = replace(case, starts=(replace(cold, ranks=ranks), *rest))
+        return replace(BEFORE, cases=(on_two, *others))
+
+    diff = differences(ranked(3), ranked(4), ANY_CASE, times([]))
+    [change] = diff.of(Aspect.COUNTER)
+    assert (change.where, change.before, change.after) == (
+        f"{BEFORE.cases[0].case} cold rank 1",
+        "3",
+        "4",
+    )
+    assert differences(ranked(3), BEFORE, ANY_CASE, times([])).of(Aspect.COUNTER) == ()
 
 
 def test_defaults_and_numbers_of_inductor_differ_where_both_know_them() -> None:
