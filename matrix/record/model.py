@@ -295,6 +295,17 @@ class Start:
             return {None: self.counters}
         return {rank.rank: rank.counters for rank in self.ranks}
 
+    @property
+    def agreed(self) -> Mapping[str, int]:
+        """What every rank counted alike: all that was counted, where the start is one process."""
+        if self.ranks is None:
+            return self.counters
+        return {
+            counter: value
+            for counter, value in self.counters.items()
+            if all(rank.counters.get(counter) == value for rank in self.ranks)
+        }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:

@@ -6,7 +6,7 @@ Nothing here edits a file: a run never changes what it is judged by.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.version import InvalidVersion
 
@@ -83,7 +83,8 @@ def calibrate(
             parts.append(NotPassed(case=case.case, outcome=case.outcome, reason=case.reason))
             continue
         situation = situation_of(record, case)
-        for start in case.starts:
+        for seen in case.starts:
+            start = replace(seen, counters=seen.agreed)  # no rule is of one rank
             expected = expectations.expect(situation, start.start)
             near = expectations.nearest(situation, start.start)
             wanted = _unnamed(_wanted(start, expected, every=every), start, near, series)

@@ -41,7 +41,7 @@ class _Sighting:
     counters: tuple[str, ...]
 
     def counted(self) -> dict[str, int]:
-        seen = self.start.counters
+        seen = self.start.agreed
         return {counter: seen[counter] for counter in self.counters if counter in seen}
 
 

@@ -20,8 +20,9 @@ from matrix.record.writer import to_json
 from matrix.report.markdown import _why
 from matrix.report.provisional import difference, of_rank
 from matrix.report.terminal import render
+from matrix.rules.calibrate import NewRule, calibrate
 from matrix.rules.counters import COUNTERS
-from matrix.rules.expectations import RANKS_ALIKE, compare, compare_ranks
+from matrix.rules.expectations import RANKS_ALIKE, Expectations, compare, compare_ranks
 from matrix.store.fingerprint import verdict_key
 from matrix.verdict.judge import judge
 
@@ -167,3 +168,18 @@ def test_a_record_of_one_process_is_judged_as_before() -> None:
     record: Record = make(make_case())
     assert record.cases[0].starts[0].counted == {None: GOOD["cold"]}
     assert judge(record, RULES).verdict == "compatible"
+
+
+def test_a_rule_is_proposed_of_what_all_ranks_count_alike() -> None:
+    def proposed(case: Case) -> dict[str, dict[str, int]]:
+        record = whole(cases=(case,))
+        parts = calibrate(record, Expectations(rules=())).parts
+        return {
+            str(part.rule.start): dict(part.rule.counters)
+            for part in parts
+            if isinstance(part, NewRule)
+        }
+
+    assert proposed(on_ranks(GOOD)) == GOOD
+    other = {**GOOD, "warm": {SAVED: 0, LOADED: 2}}
+    assert proposed(on_ranks(other)) == {**GOOD, "warm": {SAVED: 0}}
