@@ -20,6 +20,7 @@ from matrix._util.grouped import group
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import factors, public_key
 from matrix.record.model import STARTS, Case, Departure, Outcome, Platform, Record, StartKind
+from matrix.record.startup_tests import applies_by_gpus
 from matrix.record.stock import not_stock
 from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
@@ -261,6 +262,8 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
         others = {case.case: case for case in cpu.cases}
         for case in sorted(cuda.cases, key=attrgetter("case")):
             other = others.get(case.case)
+            if other is None and not applies_by_gpus(cpu, case.case):
+                continue  # the CPU is asked for nothing that needs several GPUs
             predictions.append(_prediction(pair, case, other, cpu))
             counts += _counts(pair, case, other, explanations)
             one_sided |= _one_sided(case, other)

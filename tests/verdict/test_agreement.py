@@ -309,3 +309,12 @@ def test_the_two_platforms_differ_as_much_either_way(one: Case, other: Case) -> 
         (difference.start, difference.counter, difference.cpu, difference.cuda)
         for difference in back.differences
     }
+
+
+def test_a_case_of_two_gpus_is_not_asked_of_the_cpu() -> None:
+    two = case("tensor_parallel_startup[dense]")
+    told = agree([make("cuda", case(), two), make("cpu", case())], NONE)
+    assert told.figures.cases == Share(right=1, of=1)
+    # A CPU that ran a part of its cases is asked, as of any case.
+    told = agree([make("cuda", case(), two), make("cpu", case(), deselected=1)], NONE)
+    assert told.figures.cases == Share(right=1, of=2)
