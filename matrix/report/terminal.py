@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Record, Rung, Start, StartKind
@@ -147,10 +148,11 @@ def _seconds(record: Record) -> list[str]:
     for case in record.cases:
         for seen in filter(None, map(case.started, STARTS)):
             shares = ratio(warm_over_cold(case)) if seen.start == StartKind.WARM else ""
-            parts = [seconds(seen.seconds.get(part)) for part in ("total", *PARTS)]
             name = clip(clean(case.case), 60)
-            parts += [seconds(other_steps(seen)), seconds(unnamed(seen))]
-            rows.append([name, seen.start, *parts, shares, artifacts(seen)])
+            rows.append([name, seen.start, *_parts(seen), shares, artifacts(seen)])
+            for rank in seen.ranks or ():
+                own = replace(seen, seconds=rank.seconds)
+                rows.append([name, f"rank {rank.rank}", *_parts(own), "", artifacts(own)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -167,6 +169,12 @@ def _seconds(record: Record) -> list[str]:
         why = f": {clip(clean(record.jit.reason), 200)}" if record.jit.reason else ""
         lines.append(f"jit {seconds(record.jit.seconds)} s before the cases; {built} built{why}")
     return lines
+
+
+def _parts(seen: Start) -> list[str]:
+    """Return the total of a start and its parts; a rank has no total."""
+    parts = [seconds(seen.seconds.get(part)) for part in ("total", *PARTS)]
+    return [*parts, seconds(other_steps(seen)), seconds(unnamed(seen))]
 
 
 def _starts(case: Case, judged: CaseVerdict, *, every: bool) -> list[_Line]:

@@ -100,6 +100,20 @@ def test_the_terminal_shows_the_ranks() -> None:
     )
 
 
+def test_the_terminal_shows_where_the_seconds_of_each_rank_went() -> None:
+    case = on_ranks(GOOD)
+    ranks = tuple(
+        dataclasses.replace(rank, seconds={"load": 1.5 + rank.rank})
+        for rank in case.starts[0].ranks or ()
+    )
+    cold = dataclasses.replace(case.starts[0], seconds={"total": 9.0, "engine": 8.0}, ranks=ranks)
+    record = make(dataclasses.replace(case, starts=(cold, case.starts[1])))
+    lines = render(record, judge(record, RULES), "x.json", split=True).splitlines()
+    rows = [line.split() for line in lines if line.startswith("moe ")]
+    assert ["moe", "cold", "9.0", "-", "-", "-", "-", "-", "-", "8.0", "1.0", "-"] in rows
+    assert ["moe", "rank", "1", "-", "-", "-", "2.5", "-", "-", "-", "-", "-", "-"] in rows
+
+
 def test_a_record_keeps_each_rank() -> None:
     record = whole(cases=(on_ranks(GOOD),))
     text = to_json(record)
