@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from cell_pytest import Place, Ran, Session
+from matrix._util.shared_memory import FOLDER
 from matrix.inside.gpus import CPU_RANKS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
@@ -70,3 +72,23 @@ def test_a_run_says_which_cases_do_not_apply(ran: dict[str, Ran]) -> None:
             assert line in ran[name].output
     assert "not applicable" not in ran["two GPUs"].output
     assert ran["one case"].case("two[moe]").reason == "needs two GPUs; none is visible"
+
+
+KILLED = """
+from multiprocessing import shared_memory
+
+@pytest.mark.gpus(2)
+def test_killed():
+    kept = shared_memory.SharedMemory(create=True, size=10)
+    Path(os.environ["FOLDER"], "name").write_text(kept.name)
+    note("starting", start="cold")
+    os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+
+def test_a_case_whose_processes_were_killed_leaves_no_shared_memory(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.tests(KILLED)
+    ran = place.run(environment={**TWO, "FOLDER": str(tmp_path)})
+    assert ran.case("killed").outcome == "crashed"
+    assert not (FOLDER / (tmp_path / "name").read_text()).exists()
