@@ -1,6 +1,7 @@
 """Questions to many records: what the table needs of them, verdicts and times.
 
-A record itself is read only for what its row (`matrix.store.database`) does not have.
+A record itself is read only for what its row (`matrix.store.database`) does not have. The platform
+of a row stays text, here and in what is made of rows: an index or an archive may hold any.
 """
 
 from __future__ import annotations
