@@ -84,6 +84,7 @@ def test_a_dry_run_runs_nothing(fake: FakeTox, two: Nodes) -> None:
     [
         (["--cores", "0"], ": offers no core; "),
         (["--memory", "100"], "MiB of memory, and 100 are available"),
+        (["--disk", "100"], "MiB of disk, and 100 are available"),
     ],
 )
 def test_nodes_that_cannot_run_a_cell_are_named(
