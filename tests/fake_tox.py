@@ -81,6 +81,9 @@ elif run == "drift":
 elif run == "killed":
     leave(finished=False, cases=())
     os.kill(os.getpid(), signal.SIGKILL)
+elif run == "no driver":
+    leave(error=RunError(kind=ErrorKind.NO_DRIVER, reason="no driver answers"), cases=())
+    sys.exit(2)
 elif run == "no record":
     fail("tox: the disk is gone")
 elif run == "hangs":

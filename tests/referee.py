@@ -39,6 +39,8 @@ class Referee:
         self._stopped = False
         # Machines on which an environment could not be built or removed.
         self._failed: set[tuple[str, str]] = set()
+        # Machines on which a job ran, and which may be why that failed.
+        self._avoided: set[tuple[str, str]] = set()
         self._stuck: Counter[str] = Counter()
         # By machine and environment: the MiB, and whether it is built.
         self._there: dict[str, dict[str, tuple[int, bool]]] = {}
@@ -58,7 +60,9 @@ class Referee:
     def start(self) -> ScheduleStep:
         return self._take(self._schedule.start())
 
-    def end(self, task: Task, *, works: bool = True, record: bool = True) -> ScheduleStep:
+    def end(
+        self, task: Task, *, works: bool = True, record: bool = True, machine_fault: bool = False
+    ) -> ScheduleStep:
         """End a task: a build or a removal that works or not, a run with or without a record."""
         self.going.remove(task)
         there = self._there[task.machine]
@@ -74,7 +78,10 @@ class Referee:
         elif task.kind == TaskKind.RUN and record:
             assert task.job is not None
             records = {task.job: f"{task.job}.json"}
-        step = self._schedule.ended(task, Finish(works=works, seconds=1.0, records=records))
+        if task.job is not None and (machine_fault or not records):
+            self._avoided.add((task.machine, task.job))
+        finish = Finish(works=works, seconds=1.0, records=records, machine_fault=machine_fault)
+        step = self._schedule.ended(task, finish)
         for end in step.ends:
             assert (end.record is not None) == (end.how == HowEnded.DONE)
         return self._take(step)
@@ -112,7 +119,7 @@ class Referee:
             self.ends[end.job] = end
             if end.how == HowEnded.SET_ASIDE:
                 assert len(end.machines) >= self.policy.losses
-            if end.why == WhyNot.BUILD_FAILED:
+            if end.why in (WhyNot.BUILD_FAILED, WhyNot.NO_RECORD) and not self._stopped:
                 self._check_tries(self.jobs[end.job])
         for task in step.tasks:
             assert task.number not in {other.number for other in self.begun}
@@ -141,6 +148,7 @@ class Referee:
             job = self.jobs[task.job]
             assert task.environment == job.environment
             assert task.demand == job.demand
+            assert (task.machine, task.job) not in self._avoided, "it runs elsewhere"
             assert task.job not in self.ends, "a job that ended does not run"
             assert all(other.job != task.job for other in self.going), "it runs once at a time"
             assert there[task.environment][1], "it runs in an environment that is built"
@@ -203,8 +211,9 @@ class Referee:
                 ), f"{name} has nothing to do, and {key} waits"
 
     def _check_tries(self, job: Job) -> None:
-        """No environment is given up while a machine could build it that has not tried."""
+        """No job is given up while a machine could take it that has not tried."""
         tried = sum(environment == job.environment for _, environment in self._failed)
+        tried += sum(key == job.key for _, key in self._avoided)
         if tried < self.policy.tries:
             assert not any(self._could_take(name, job) for name in self.machines)
 
@@ -212,7 +221,8 @@ class Referee:
         machine = self.machines[name]
         usable = replace(machine, disk_mib=max(0, machine.disk_mib - self._stuck[name]))
         demands = job.demand, self.builds[job.environment]
-        return (name, job.environment) not in self._failed and not lacks(usable, demands)
+        tried = (name, job.environment) in self._failed or (name, job.key) in self._avoided
+        return not tried and not lacks(usable, demands)
 
 
 def _build_of(job: Job, jobs: Mapping[str, Job]) -> Demand:

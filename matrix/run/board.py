@@ -56,12 +56,13 @@ class BoardJob:
     `waits`: it neither runs nor has ended. `fresh`: it waits, and no machine that it fits has or
     builds its environment. `overtaken` is how often another has begun before it on a machine that
     it fits. `holder` is the machine that begins nothing else until it begins. `lost` are the
-    machines that were lost as they ran it.
+    machines that were lost as they ran it. Those in `avoids` ran it and may be why that failed;
+    `failed` is the last of them, and how the run ended.
     """
 
     __slots__ = (
-        *("environment", "fresh", "holder", "job", "key", "lost", "needs", "overtaken", "place"),
-        "waits",
+        *("avoids", "environment", "failed", "fresh", "holder", "job", "key", "lost", "needs"),
+        *("overtaken", "place", "waits"),
     )
 
     def __init__(self, key: str, job: Job, environment: BoardEnvironment, place: int) -> None:
@@ -80,6 +81,8 @@ class BoardJob:
         self.overtaken = 0
         self.holder: str | None = None
         self.lost: list[str] = []
+        self.avoids: frozenset[str] = frozenset()
+        self.failed: tuple[str, Finish] | None = None
 
 
 class Board:
@@ -165,6 +168,7 @@ class Board:
             fits(item.needs, host.totals)
             and (not item.needs[5] or host.has_gpus(item.job.demand))
             and host.name not in item.environment.barred
+            and host.name not in item.avoids
         )
 
     def take(self, item: BoardJob) -> None:
@@ -228,7 +232,7 @@ class Board:
         for item in self.items:
             if not item.waits:
                 continue
-            if item.environment.barred:
+            if item.environment.barred or item.avoids:
                 has = any(self.can_have(host, item) for host in self.hosts.values())
             else:
                 key = item.needs, item.job.demand.gpus

@@ -154,7 +154,9 @@ class Chooser:
         def accepts(place: int) -> bool:
             item = items[place]
             copy = item.environment.copies.get(name)
-            if name in item.environment.barred or not host.has_gpus(item.job.demand):
+            if name in item.environment.barred or name in item.avoids:
+                return False
+            if not host.has_gpus(item.job.demand):
                 return False
             if copy is not None and copy.state != CopyState.LEFT:
                 return False

@@ -26,11 +26,19 @@ from matrix.run.run_state import Happened
 from matrix.run.stage import Stage, stage_of
 from matrix.run.task import Finish, ScheduleStep, Task, TaskKind
 from matrix.run.watcher import Working
-from matrix.verdict.judge import blames_pair
 
 _LOOK = 0.1
 _STAGE = 1.0  # seconds between two looks at the record of a run, or more:
 _SHARE = 20  # of the time one look in so many, where a folder has a million records
+_OF_MACHINE = frozenset(
+    {
+        *(ErrorKind.NO_COMPILER, ErrorKind.NO_SPACE, ErrorKind.UNUSABLE_TMPDIR, ErrorKind.NO_FORK),
+        *(ErrorKind.NO_PYTHON, ErrorKind.NO_MEMORY, ErrorKind.NOT_BUILT, ErrorKind.BROKEN_INSTALL),
+        *(ErrorKind.NO_GPU, ErrorKind.NO_DRIVER, ErrorKind.DRIVER_TOO_OLD, ErrorKind.GPU_FULL),
+        *(ErrorKind.GPU_UNSUPPORTED, ErrorKind.GPU_FAULT, ErrorKind.PORT_TAKEN),
+    }
+)
+"""The ends of a run that another machine may not come to."""
 _DETAIL = 200  # characters of a log's last line
 
 
@@ -193,7 +201,7 @@ class LocalEngine(Engine):
             works=works,
             seconds=took,
             records=records,
-            machine_fault=not works and bool(new) and _may_be_this_machine(new[-1]),
+            machine_fault=not works and bool(new) and _may_be_this_machine(new[-1], task.kind),
             log=str(log),
             detail=self._last(log) if not works and not new else "",
         )
@@ -264,15 +272,18 @@ class LocalEngine(Engine):
         return ""
 
 
-def _may_be_this_machine(path: Path) -> bool:
-    """Return whether a run may have ended for a fault of this machine, by its record."""
+def _may_be_this_machine(path: Path, kind: TaskKind) -> bool:
+    """Return whether this machine may be why a task failed, by the record that it left.
+
+    What made an install fail is unknown where that is not one of the known reasons, as where the
+    index did not answer.
+    """
     try:
         error = read(path).error
     except RecordError:
         return True
-    if error is None or error.kind is ErrorKind.NOT_PUBLISHED:
-        return False
-    return not blames_pair(error)
+    unknown = kind is TaskKind.BUILD and error is not None and error.kind is ErrorKind.INTERNAL
+    return unknown or (error is not None and error.kind in _OF_MACHINE)
 
 
 def _why(error: OSError) -> str:

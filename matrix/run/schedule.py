@@ -115,7 +115,9 @@ class Schedule:
         """Begin nothing more: the jobs that wait end now, the others with their runs."""
         self._stopped = True
         for item in self._board.items:
-            if item.waits:
+            if item.waits and item.failed is not None:
+                self._drop_failed(item)
+            elif item.waits:
                 self._drop(item, HowEnded.NOT_RUN, WhyNot.STOPPED)
         return self._step()
 
@@ -126,16 +128,30 @@ class Schedule:
         assert item is not None
         assert environment is not None
         going.copy.users -= 1
-        record = finish.records.get(item.key)
-        why = WhyNot.STOPPED if self._stopped else WhyNot.NO_RECORD
-        self._end(
-            item,
-            HowEnded.NOT_RUN if record is None else HowEnded.DONE,
-            why if record is None else None,
-            machine=going.host.name,
-            finish=finish,
+        item.failed = going.host.name, finish
+        if self._tries_again(item, finish):
+            item.avoids |= {going.host.name}
+            self._board.put_back(item)
+            self._board.review(environment)
+            self._board.dirty.update(environment.copies)
+            self._board.offer(item)
+        else:
+            why = WhyNot.STOPPED if self._stopped else WhyNot.NO_RECORD
+            self._end_as_it_failed(item, item.failed, why)
+            self._board.review(environment)
+
+    def _tries_again(self, item: BoardJob, finish: Finish) -> bool:
+        """Tell whether a job runs once more elsewhere, since the machine may be why it failed."""
+        if self._stopped or len(item.avoids) + 1 >= self._policy.tries:
+            return False
+        if item.key in finish.records and not finish.machine_fault:
+            return False
+        assert item.failed is not None
+        name, _ = item.failed
+        board = self._board
+        return any(
+            other.name != name and board.can_have(other, item) for other in board.hosts.values()
         )
-        self._board.review(environment)
 
     def _built(self, going: Going, finish: Finish) -> None:
         host, copy, environment = going.host, going.copy, going.environment
@@ -147,7 +163,7 @@ class Schedule:
             environment.failed = host.name, finish
             for item in tuple(environment.waiting):
                 if self._gives_up(item, host, finish):
-                    self._drop_unbuilt(item)
+                    self._drop_failed(item)
             environment.barred.add(host.name)
         self._board.review(environment)
         if not finish.works:
@@ -181,6 +197,10 @@ class Schedule:
             # What could not be removed cannot be built again either.
             environment.barred.add(host.name)
             environment.failed = host.name, finish
+        # The machine has less disk from now on, so that some jobs do not fit it any more.
+        for name in host.copies:
+            if (other := self._board.environments.get(name)) is not None:
+                self._board.review(other)
         self._end_stranded()
 
     def _lost(self, going: Going) -> None:
@@ -210,8 +230,8 @@ class Schedule:
         """End the jobs that no machine can have, unless such a machine may join."""
         for item in self._board.stranded():
             found = self._board.lacks(item)
-            if self._board.hosts and not found:
-                self._drop_unbuilt(item)
+            if item.failed is not None or (self._board.hosts and not found):
+                self._drop_failed(item)
             elif not self._policy.waits:
                 why = WhyNot.FITS_NOWHERE if self._board.hosts else WhyNot.NO_MACHINE
                 self._drop(item, HowEnded.NOT_RUN, why)
@@ -222,15 +242,23 @@ class Schedule:
         self._end(item, how, why)
         self._board.review(item.environment)
 
-    def _drop_unbuilt(self, item: BoardJob) -> None:
-        """End a job that waits and whose environment cannot be built."""
-        machine, finish = item.environment.failed or (None, None)
+    def _drop_failed(self, item: BoardJob) -> None:
+        """End a job that waits, and whose run, or the build of its environment, has failed."""
+        self._board.take(item)
+        if item.failed is not None:
+            self._end_as_it_failed(item, item.failed, WhyNot.NO_RECORD)
+        else:
+            self._end_as_it_failed(item, item.environment.failed, WhyNot.BUILD_FAILED)
+        self._board.review(item.environment)
+
+    def _end_as_it_failed(
+        self, item: BoardJob, failed: tuple[str, Finish] | None, why: WhyNot
+    ) -> None:
+        """End a job with what its last task left; `why` is the reason where that is no record."""
+        machine, finish = failed or (None, None)
         has_record = finish is not None and item.key in finish.records
         how = HowEnded.DONE if has_record else HowEnded.NOT_RUN
-        why = None if has_record else WhyNot.BUILD_FAILED
-        self._board.take(item)
-        self._end(item, how, why, machine=machine, finish=finish)
-        self._board.review(item.environment)
+        self._end(item, how, None if has_record else why, machine=machine, finish=finish)
 
     def _end(
         self,

@@ -49,8 +49,8 @@ class Finish:
     `works`: the environment is built, or it is removed; of a run it does not count. `records` has
     the paths of the records that the task left, by the keys of their jobs: of a run that of its
     job, of a build that failed those of jobs that it leaves without an environment. With
-    `machine_fault` these say that the cause is this machine, or may be. `log` and `detail` are as
-    in `JobEnd`.
+    `machine_fault` these say that the machine is, or may be, why it failed. `log` and `detail` are
+    as in `JobEnd`.
     """
 
     works: bool
@@ -87,11 +87,12 @@ class SchedulePolicy:
 
     `runs_at_once` is how many jobs may run in one environment on one machine: tox installs this
     project into it before each, so that one is safe. `builds_at_once` is how many environments a
-    machine builds at once; None for as many as its cores allow. On `tries` machines an environment
-    is tried that cannot be built, unless records of its build say that the pair is the cause. A job
-    whose run lost `losses` machines is set aside. `overtakes` is how often a job may see others
-    begin before it, on a machine that has what it needs, until nothing else begins there. `waits`:
-    jobs that no machine fits wait for one that may join; else they end.
+    machine builds at once; None for as many as its cores allow. On `tries` machines a job is tried
+    that may fail for its machine: its environment cannot be built, or its run leaves no record, or
+    there is a record with a `machine_fault`. A job whose run lost `losses` machines is set aside.
+    `overtakes` is how often a job may see others begin before it, on a machine that has what it
+    needs, until nothing else begins there. `waits`: jobs that no machine fits wait for one that may
+    join; else they end.
     """
 
     runs_at_once: int = 1

@@ -189,6 +189,16 @@ def test_a_build_that_fails_for_its_machine_says_so(
     assert (finish.works, finish.machine_fault, len(finish.records)) == (False, machine_fault, 1)
 
 
+@pytest.mark.parametrize(("run", "machine_fault"), [("no driver", True), ("drift", False)])
+def test_a_run_that_fails_for_its_machine_says_so(
+    fake_tox: FakeTox, run: str, machine_fault: bool
+) -> None:
+    assert carried_out(fake_tox, TaskKind.BUILD).finish.works
+    fake_tox.told(vllm019={"run": run})
+    finish = carried_out(fake_tox, TaskKind.RUN).finish
+    assert (finish.works, finish.machine_fault, len(finish.records)) == (False, machine_fault, 1)
+
+
 def test_a_run_that_is_to_stop_leaves_the_record_of_its_cell(fake_tox: FakeTox) -> None:
     fake_tox.told(vllm019={"run": "hangs"})
     left = carried_out(fake_tox, TaskKind.RUN, lambda stage: stage is not None)

@@ -243,6 +243,45 @@ def test_a_run_without_a_record_is_not_run() -> None:
     assert (end.how, end.why, end.detail) == ("not_run", "no_record", "killed")
 
 
+@pytest.mark.parametrize("records", [{}, {"e0/cpu/1": "a.json"}])
+def test_a_run_for_which_its_machine_may_be_why_it_failed_is_tried_on_another(
+    records: dict[str, str],
+) -> None:
+    """A machine without a driver or room takes no job with it."""
+    run = Run([job("e0", 900), job("e1")], replace(_HERE, cores=1), replace(_THERE, cores=1))
+    run.end("build e0 @a")
+    run.end("build e1 @b")
+    run.end("run e0/cpu/1 @a", works=False, records=records, machine_fault=bool(records))
+    assert not run.ends
+    assert run.end("run e1/cpu/1 @b") == ["build e0 @b"]
+    assert run.end("build e0 @b") == ["run e0/cpu/1 @b"]
+    run.end("run e0/cpu/1 @b")
+    assert (run.ends["e0/cpu/1"].machine, run.schedule.is_over) == ("b", True)
+
+
+def test_a_job_that_cannot_be_tried_again_ends_as_its_run_did() -> None:
+    """Its other machine is lost, or cannot build; or the user ends the run."""
+    left = partial(
+        Run.end, what="run e0/cpu/1 @a", works=False, records={"e0/cpu/1": "a.json"},
+        machine_fault=True,
+    )  # fmt: skip
+    for what in ("lost", "build", "stop"):
+        run = Run([job("e0", 900), job("e1")], replace(_HERE, cores=1), replace(_THERE, cores=1))
+        run.end("build e0 @a")
+        left(run)
+        assert not run.ends
+        if what == "lost":
+            run.take(run.schedule.lost("b"))
+        elif what == "stop":
+            run.take(run.schedule.stop())
+        else:
+            run.end("build e1 @b")
+            run.end("run e1/cpu/1 @b")
+            run.end("build e0 @b", works=False)
+        end = run.ends["e0/cpu/1"]
+        assert (end.how, end.record, end.machine) == (HowEnded.DONE, "a.json", "a"), what
+
+
 def test_a_lost_machine_s_job_runs_elsewhere_and_is_set_aside_the_second_time() -> None:
     run = Run([job("e0", 900)], _HERE, _THERE)
     run.end("build e0 @a")

@@ -117,7 +117,8 @@ def _go_on(referee: Referee, choices: list[int]) -> None:
         elif what == 7 and which % 8 == 0:
             referee.stop()
         else:
-            referee.end(task, works=what not in (4, 5, 6), record=what not in (3, 6))
+            works, record = what not in (4, 5, 6), what not in (3, 6)
+            referee.end(task, works=works, record=record, machine_fault=what == 2)
 
 
 @given(_worlds(), st.lists(st.integers(0, 199), min_size=8, max_size=40))

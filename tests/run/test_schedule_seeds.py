@@ -100,7 +100,8 @@ def _carried_out(seed: int) -> Referee:
         elif fault < 0.31:
             referee.stop()
         else:
-            referee.end(task, works=random.random() >= faults, record=random.random() >= faults)
+            works, record, fault_ = (random.random() >= faults for _ in range(3))
+            referee.end(task, works=works, record=record, machine_fault=not fault_)
     assert set(referee.ends) == {job.key for job in jobs}
     return referee
 
