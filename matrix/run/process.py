@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -190,17 +191,32 @@ class _Output:
                 self._open = rest if newline else (self._open + ended + rest)[-_LINE:]
 
     def say(self, line: str) -> None:
-        """Print a line of this process."""
-        with self._lock:
+        """Print a line of this process, unless it would wait for a reader.
+
+        The child is to be watched also where a terminal is stopped, or a pipe is full.
+        """
+        if not (_takes_output() and self._lock.acquire(blocking=False)):
+            return
+        try:
             ends = self._open and not self._cut
             self._cut = True
             self._print(f"{chr(10) * bool(ends)}  {line}\n")
+        finally:
+            self._lock.release()
 
     def _print(self, text: str) -> None:
         self._last = time.monotonic()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.write(text)
             sys.stdout.flush()
+
+
+def _takes_output() -> bool:
+    """Return whether the standard output takes a line at once."""
+    try:
+        return bool(select.select([], [sys.stdout.fileno()], [], 0)[1])
+    except (OSError, ValueError):
+        return True  # it has no descriptor
 
 
 def _end(child: "subprocess.Popen[bytes]", grace: float) -> None:
