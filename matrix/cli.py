@@ -13,7 +13,7 @@ from typing import NoReturn, TextIO
 
 import matrix
 from matrix._util.addresses import without_logins
-from matrix._util.console import print_status
+from matrix._util.console import open_streams, print_status
 from matrix._util.text import shorten
 from matrix.errors import MatrixError
 
@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Nearly all that a command makes lives to its end, without cycles. To look for them after
         # each 700 objects, as Python does by itself, costs CPU seconds: `benchmarks/cycles.py`.
         gc.set_threshold(100_000)
+        open_streams()
         sys.stdout, sys.stderr = map(_patient, (sys.stdout, sys.stderr))
     try:
         return _run(argv)

@@ -284,6 +284,32 @@ def test_predict_tells_of_a_bad_record_and_goes_on(here: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "status"),
     [
+        (f"show {RECORD} >&-", 0),
+        (f"show {RECORD} <&- >&- 2>&-", 0),
+        (f"show {RECORD} 2>/dev/full | grep -c .", 0),
+        ("table --out out . 2>/dev/full", 0),
+        ("show nowhere 2>&-", 2),
+        ("show nowhere 2>/dev/full", 2),
+    ],
+)
+def test_a_stream_that_takes_nothing_ends_in_no_traceback(
+    here: Path, command: str, status: int
+) -> None:
+    """A shell closes it, or it is a log on a full disk; what is written is not what is printed."""
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f'"{sys.executable}" -m matrix {command}'],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (status, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
         (f"show {RECORD} | head -1", 0),
         (f"show {RECORD} | true", 0),
         ("linkage --vllm 0.19.1 --torch 2.9.1 --json | true", 1),
