@@ -92,6 +92,7 @@ class _Reading:
         self._count = 0
         self._at = 0.0
         self._jobs: list[Job] = []
+        self._keys: set[str] = set()
         self._ends: dict[str, JobEnd] = {}
         self._runs_on: dict[str, str] = {}
         self._lost: dict[str, tuple[str, ...]] = {}
@@ -107,7 +108,7 @@ class _Reading:
             self._begun, self._at = _begun(line), _moment(line["at"])
             self._count = int(line.get("jobs", 0))
         elif what == Happened.JOB:
-            self._jobs.append(job_of(line["job"]))
+            self._add(job_of(line["job"]))
         elif what == Happened.RESUMED:
             self._runs_on.clear()  # what ran when the earlier part was killed ended with it
         elif what == Happened.RUNS:
@@ -118,6 +119,12 @@ class _Reading:
             end = _end(line["end"])
             self._ends[end.job] = end
             self._runs_on.pop(end.job, None)
+
+    def _add(self, job: Job) -> None:
+        if job.key in self._keys:
+            raise ValueError(f"job {job.key} is there twice")
+        self._keys.add(job.key)
+        self._jobs.append(job)
 
     def _lose(self, machine: str) -> None:
         for job in [job for job, on in self._runs_on.items() if on == machine]:
@@ -230,7 +237,16 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{value!r} is not a list")
-    return tuple(map(str, value))
+    return tuple(map(_text, value))
+
+
+def _text(value: object) -> str:
+    """Return a text that a program can be given. Raises ValueError for one with NUL or the like."""
+    text = str(value)
+    if "\0" in text:
+        raise ValueError(f"{text!r} has a NUL")
+    os.fsencode(text)
+    return text
 
 
 def _begun(line: Mapping[str, Any]) -> Begun:
@@ -258,7 +274,7 @@ def job_of(of: Mapping[str, Any]) -> Job:
         platform=Platform(of["platform"]),
         cases=_texts(of["cases"]),
         pytest_args=_texts(of["pytest_args"]),
-        flags=tuple((str(name), str(value)) for name, value in of["flags"]),
+        flags=tuple((_text(name), _text(value)) for name, value in of["flags"]),
         cases_at_once=None if at_once is None else int(at_once),
         round=int(of["round"]),
         estimate=JobEstimate(
@@ -280,7 +296,7 @@ def _moment(value: object) -> float:
 def _name(value: object) -> str:
     """Return the name of an environment, which becomes a part of paths."""
     text = str(value)
-    if not (text.isascii() and text.replace("-", "").isalnum()):
+    if text.startswith("-") or not (text.isascii() and text.replace("-", "").isalnum()):
         raise ValueError(f"{text!r} is not a name")
     return text
 

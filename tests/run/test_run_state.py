@@ -30,6 +30,8 @@ CELL = Cell("3.11", "2.10.0", "0.19.1")
 NOW = datetime(2026, 11, 29, 1, 2, 3, tzinfo=timezone.utc)
 NUMBERS = st.integers(0, 10**6)
 TEXTS = st.text(max_size=20)
+GIVEN = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+"""What a program can be given."""
 
 
 def a_job(**more: Any) -> Job:
@@ -46,9 +48,9 @@ def a_job(**more: Any) -> Job:
 jobs = st.builds(
     a_job,
     platform=st.sampled_from(["cpu", "cuda"]),
-    cases=st.lists(TEXTS, max_size=2).map(tuple),
-    pytest_args=st.lists(TEXTS, max_size=3).map(tuple),
-    flags=st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple),
+    cases=st.lists(GIVEN, max_size=2).map(tuple),
+    pytest_args=st.lists(GIVEN, max_size=3).map(tuple),
+    flags=st.lists(st.tuples(GIVEN, GIVEN), max_size=2).map(tuple),
     cases_at_once=st.none() | st.integers(1, 9),
     round=st.integers(1, 9),
     estimate=st.builds(JobEstimate, build_seconds=NUMBERS, run_seconds=st.floats(0, 1e6)),
@@ -83,9 +85,9 @@ def begin(folder: Path, *every: Job, **more: Any) -> RunState:
 
 
 @given(
-    every=st.lists(jobs, min_size=1, max_size=3),
+    every=st.lists(jobs, min_size=1, max_size=3, unique_by=lambda job: job.key),
     ended=st.lists(ends, max_size=3),
-    options=st.lists(TEXTS, max_size=2).map(tuple),
+    options=st.lists(GIVEN, max_size=2).map(tuple),
 )
 def test_what_was_written_is_read(
     tmp_path_factory: pytest.TempPathFactory,
@@ -169,6 +171,10 @@ def test_a_run_has_no_file_that_counts_as_a_record(tmp_path: Path) -> None:
         {"estimate": {"build_seconds": 1, "run_seconds": 1e999}},
         {"flags": [["a"]]},
         {"cases": "dense"},
+        {"environment": "-rf"},
+        {"cases": ["a\0b"]},
+        {"pytest_args": ["\ud800"]},
+        {"flags": [["A", "\0"]]},
     ],
 )
 def test_a_job_that_is_not_one_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -179,6 +185,26 @@ def test_a_job_that_is_not_one_is_refused(tmp_path: Path, change: dict[str, Any]
     line["job"].update(change)
     path.write_text(f"{json.dumps(head)}\n{json.dumps(line)}\n")
     with pytest.raises(RunStateError, match="is not the journal of a run"):
+        read_run(state.folder)
+
+
+def test_options_that_no_program_can_be_given_are_refused(tmp_path: Path) -> None:
+    state = begin(tmp_path, a_job())
+    state.close()
+    path = state.folder / JOURNAL
+    head, line = map(json.loads, path.read_text().splitlines())
+    head["options"] = ["--x\0"]
+    path.write_text(f"{json.dumps(head)}\n{json.dumps(line)}\n")
+    with pytest.raises(RunStateError, match="is not the journal of a run"):
+        read_run(state.folder)
+
+
+def test_a_job_that_is_there_twice_is_refused_with_the_file(tmp_path: Path) -> None:
+    state = begin(tmp_path, a_job())
+    state.close()
+    path = state.folder / JOURNAL
+    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+    with pytest.raises(RunStateError, match=r"journal\.jsonl: .*is there twice"):
         read_run(state.folder)
 
 
