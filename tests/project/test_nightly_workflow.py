@@ -175,6 +175,7 @@ def published(cell: str) -> Record:
     return read(ROOT / "results" / "cpu" / f"{cell}.json")
 
 
+@pytest.mark.programs
 def test_a_regression_opens_an_issue_that_two_good_nights_close(nights: Nights) -> None:
     broken = replace(published(CELL), cases=(failed("small_startup[dense]"),))
     nights.show(*CELLS)
@@ -209,6 +210,7 @@ def test_a_regression_opens_an_issue_that_two_good_nights_close(nights: Nights) 
     assert held < nights.branch("matrix-records")
 
 
+@pytest.mark.programs
 def test_a_night_without_stale_cells_has_a_table_and_no_issue(nights: Nights) -> None:
     done = nights.run(force="", MATRIX_PLAN="--torch 2.10 --vllm 0.19 --python 3.11")
     assert done.outputs["plan"] == {"any": "false", "matrix": '{"include":[]}'}
@@ -219,6 +221,7 @@ def test_a_night_without_stale_cells_has_a_table_and_no_issue(nights: Nights) ->
     assert not any(line.startswith("issue") for line in nights.asked())
 
 
+@pytest.mark.programs
 def test_a_cell_without_a_record_and_a_broken_artifact_lose_no_other_record(
     nights: Nights,
 ) -> None:
@@ -240,6 +243,7 @@ def test_a_cell_without_a_record_and_a_broken_artifact_lose_no_other_record(
     assert f"records/cpu/{CELL}.{nights.mark}.json" not in held
 
 
+@pytest.mark.programs
 def test_a_night_whose_table_cannot_be_made_publishes_nothing(nights: Nights) -> None:
     program = nights.programs / "matrix"
     program.write_text(program.read_text().replace("    *)", "    table) exit 2 ;;\n    *)"))
@@ -247,6 +251,7 @@ def test_a_night_whose_table_cannot_be_made_publishes_nothing(nights: Nights) ->
     assert (done.results["table"], done.results["publish"]) == ("failure", "skipped")
 
 
+@pytest.mark.programs
 def test_new_releases_are_a_pull_request(nights: Nights) -> None:
     data = json.loads((nights.made / "releases.json").read_text())
     (nights.made / "releases.json").write_text(json.dumps({**data, "made up": 1}))

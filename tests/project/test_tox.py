@@ -184,6 +184,7 @@ def install(
     return done.stdout + done.stderr, sorted((folder / "records").glob("*/*.json"))
 
 
+@pytest.mark.programs
 def test_a_cell_that_cannot_be_installed_leaves_a_record(tox: Tox, tmp_path: Path) -> None:
     said, paths = install(tox, f"{HERE}-torch210", "packaging==99999", tmp_path)
     (path,) = paths
@@ -197,6 +198,7 @@ def test_a_cell_that_cannot_be_installed_leaves_a_record(tox: Tox, tmp_path: Pat
     assert str(tmp_path) not in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.programs
 def test_an_off_pin_cell_gets_its_torch_in_the_place_of_the_pin(tox: Tox, tmp_path: Path) -> None:
     cell = RELEASES.resolve(f"{HERE}-torch212-vllm020")
     pin = RELEASES.pin(cell)
@@ -214,6 +216,7 @@ def test_an_off_pin_cell_gets_its_torch_in_the_place_of_the_pin(tox: Tox, tmp_pa
 
 
 @pytest.mark.parametrize("torch", ["torch211", "torch212"])
+@pytest.mark.programs
 def test_what_is_not_overridden_is_not_forced(tox: Tox, tmp_path: Path, torch: str) -> None:
     cell = RELEASES.resolve(f"{HERE}-{torch}-vllm020")
     pin = "torch==2.11.0" if torch == "torch211" else "ray==2.0"
@@ -238,6 +241,7 @@ def test_uv_takes_no_path_with_a_space(tox: Tox, tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.programs
 def test_bad_data_keeps_no_test_from_running(tmp_path: Path) -> None:
     # The copy is another project, for which nothing is loaded before.
     for source in (ROOT / "matrix", ROOT / "tox.ini", ROOT / "toxfile.py"):
@@ -268,6 +272,7 @@ def test_bad_data_keeps_no_test_from_running(tmp_path: Path) -> None:
     assert re.fullmatch(r"matrix: [^\n]+releases\.json: is not JSON [^\n]+\n", done.stderr)
 
 
+@pytest.mark.programs
 def test_a_cell_without_its_python_leaves_a_record(tox: Tox, tmp_path: Path) -> None:
     other = "py310" if HERE != "py310" else "py313"
     _, paths = install(
@@ -285,6 +290,7 @@ def test_a_cell_without_its_python_leaves_a_record(tox: Tox, tmp_path: Path) -> 
     assert record.error.reason.startswith(f"Python 3.{other[3:]} is missing on this machine, ")
 
 
+@pytest.mark.programs
 def test_a_cell_that_installs_leaves_its_record_to_the_run(tox: Tox, tmp_path: Path) -> None:
     said, paths = install(tox, f"{HERE}-torch210", "", tmp_path)
     assert paths == [], said
@@ -298,6 +304,27 @@ def test_the_commands_of_the_readme_are_those_that_ci_runs() -> None:
     assert found == ["py311-torch210,table", "lint,type,unit"]
     assert "tox -e lint,type,unit" in (ROOT / ".github/workflows/ci.yml").read_text()
     assert "README.md" in (ROOT / ".ci/run").read_text()
+
+
+def test_what_unit_leaves_to_programs_is_run_wherever_unit_is() -> None:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "tox.ini")
+    chosen = {}
+    for name in ("unit", "programs", "coverage", "lowest"):
+        _, _, options = parser[f"testenv:{name}"]["commands"].partition(" -m pytest ")
+        chosen[name] = re.findall(r"-m (\w+|\"[^\"]+\")", options.splitlines()[0])
+    # Coverage and the lowest releases are of all tests.
+    assert chosen == {
+        "unit": ['"not programs"'],
+        "programs": ["programs"],
+        "coverage": [],
+        "lowest": [],
+    }
+    jobs = (ROOT / ".github/workflows/ci.yml").read_text().split("\n\n")
+    found = [job for job in jobs if re.search(r"tox -e \S*\bunit\b", job)]
+    assert len(found) == 2
+    assert all(re.search(r"tox -e \S*\bprograms\b", job) for job in found)
+    assert ".venv/bin/tox -e coverage" in (ROOT / ".ci/run").read_text()
 
 
 def test_ci_runs_cells_that_the_matrix_holds_and_checks_this_block() -> None:

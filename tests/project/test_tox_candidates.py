@@ -145,6 +145,7 @@ def index(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.programs
 def test_the_candidate_is_installed_and_not_the_final_of_its_version(
     tox: Tox, tmp_path: Path, index: Path
 ) -> None:
@@ -192,6 +193,7 @@ def add(wheel: Path, tmp_path: Path) -> Path:
     return write_candidates(Candidates(every=(candidate(wheel),)), tmp_path / "candidates.toml")
 
 
+@pytest.mark.programs
 def test_a_torch_candidate_has_the_packages_of_an_environment_beside_it(
     tox: Tox, tmp_path: Path, beside: Path
 ) -> None:
@@ -211,6 +213,7 @@ def test_a_torch_candidate_has_the_packages_of_an_environment_beside_it(
 
 
 @pytest.mark.parametrize("need", ["pytest>=9.1", "more"])
+@pytest.mark.programs
 def test_a_candidate_that_requires_more_is_installed_from_the_index(
     tox: Tox, tmp_path: Path, index: Path, beside: Path, need: str
 ) -> None:
@@ -226,6 +229,7 @@ def test_a_candidate_that_requires_more_is_installed_from_the_index(
     assert "pytest-9.1" in names if need == "pytest>=9.1" else "more-1.0" in names
 
 
+@pytest.mark.programs
 def test_a_wrong_hash_is_refused_beside_another_environment_too(
     tox: Tox, tmp_path: Path, beside: Path
 ) -> None:
@@ -236,6 +240,7 @@ def test_a_wrong_hash_is_refused_beside_another_environment_too(
     assert not list((tmp_path / "tox" / CELL).glob("lib/python*/site-packages/torch"))
 
 
+@pytest.mark.programs
 def test_a_file_with_another_hash_is_not_installed(tox: Tox, tmp_path: Path, index: Path) -> None:
     members = {"torch/version.py": "git_version = 'cacacac'\n"}
     wheel = write_wheel(tmp_path / "rc", "torch", "2.16.0", members=members)
@@ -317,6 +322,7 @@ def for_cuda(tmp_path: Path) -> Path:
     return write_candidates(Candidates(every=(compiled,)), listed)
 
 
+@pytest.mark.programs
 def test_a_commit_is_built_once_and_installed_with_torch_and_its_companions(
     tox: Tox, tmp_path: Path, tools: Path
 ) -> None:
@@ -337,6 +343,7 @@ def test_a_commit_is_built_once_and_installed_with_torch_and_its_companions(
     assert not (tmp_path / "records").exists()
 
 
+@pytest.mark.programs
 def test_sources_that_do_not_build_leave_a_record_and_no_environment(
     tox: Tox, tmp_path: Path, tools: Path
 ) -> None:
@@ -355,6 +362,7 @@ def test_sources_that_do_not_build_leave_a_record_and_no_environment(
     assert not list((tmp_path / "builds").glob("vllm-wheels/*"))
 
 
+@pytest.mark.programs
 def test_a_machine_that_cannot_build_blames_nobody(tox: Tox, tmp_path: Path, tools: Path) -> None:
     next(tools.glob("setuptools_scm-*")).unlink()
     status, said = make(tox, BUILT, tmp_path, from_sources(tmp_path))
@@ -364,6 +372,7 @@ def test_a_machine_that_cannot_build_blames_nobody(tox: Tox, tmp_path: Path, too
     assert "setuptools-scm" in record.error.reason and "\n" not in record.error.reason
 
 
+@pytest.mark.programs
 def test_a_tree_that_changed_is_refused_before_anything_is_made(
     tox: Tox, tmp_path: Path, tools: Path
 ) -> None:
@@ -376,6 +385,7 @@ def test_a_tree_that_changed_is_refused_before_anything_is_made(
     assert not (tmp_path / "tox" / BUILT).exists()
 
 
+@pytest.mark.programs
 def test_one_commit_is_compiled_for_cuda_and_not_for_the_cpu(
     tox: Tox, tmp_path: Path, tools: Path
 ) -> None:
@@ -397,6 +407,7 @@ def test_one_commit_is_compiled_for_cuda_and_not_for_the_cpu(
     assert "was built before, with nvcc 13.0" in said and core.exists()
 
 
+@pytest.mark.programs
 def test_what_the_compiler_of_the_user_says_is_in_the_record(
     tox: Tox, tmp_path: Path, tools: Path
 ) -> None:
@@ -412,6 +423,7 @@ def test_what_the_compiler_of_the_user_says_is_in_the_record(
     assert origin is not None and origin.made is Made.COMPILED
 
 
+@pytest.mark.programs
 def test_a_machine_without_nvcc_or_gpu_is_no_fault_of_the_sources(
     tox: Tox, tmp_path: Path, tools: Path
 ) -> None:

@@ -47,6 +47,7 @@ def run(tox: Tox, folder: Path, index: str, **environ: str) -> str:
     return done.stderr
 
 
+@pytest.mark.programs
 def test_tox_notes_the_file_of_a_release(
     tox: Tox, tmp_path: Path, served: Served, wheel: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_tox_notes_the_file_of_a_release(
     assert served.asked == []
 
 
+@pytest.mark.programs
 def test_an_index_that_fails_is_a_line_and_stops_nothing(
     tox: Tox, tmp_path: Path, served: Served, wheel: Path
 ) -> None:
