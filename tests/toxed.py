@@ -38,7 +38,7 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[subprocess.Popen[str]]:
     """A process that runs tox on this project, again and again."""
     with subprocess.Popen(
@@ -73,7 +73,7 @@ def environ_of(environ: Mapping[str, str]) -> dict[str, str]:
     return {**outside, "NO_COLOR": "1", "PYTHONWARNINGS": "ignore", **environ}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tox(server: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory) -> Tox:
     def run(*arguments: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
         outputs = tmp_path_factory.mktemp("outputs")
