@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,10 +40,11 @@ from matrix.catalog.lock import alone
 from matrix.catalog.projects import Project
 from matrix.errors import MatrixError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
+try:
+    # A step of a bisection writes the file and reads it, and Python's own parser is the slow part.
     import tomli as tomllib
+except ModuleNotFoundError:
+    import tomllib  # type: ignore[import-not-found,no-redef]
 
 _HEAD = """\
 # Candidates: builds of torch and vLLM that are not final releases. `matrix candidate` writes this
