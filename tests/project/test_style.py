@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,26 +28,33 @@ MODULES = {
 }
 
 
-def loop_variables(source: str) -> Iterator[tuple[int, str]]:
-    """Every variable of a loop or a comprehension, with its line."""
+@cache
+def found(source: str) -> tuple[list[tuple[int, str]], list[tuple[str, int, int]]]:
+    """The loop variables and the functions of a module, which is parsed once for all tests."""
+    variables, functions = [], []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
-            for name in ast.walk(node.target):
-                if isinstance(name, ast.Name):
-                    yield name.lineno, name.id
+            names = (name for name in ast.walk(node.target) if isinstance(name, ast.Name))
+            variables += [(name.lineno, name.id) for name in names]
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno is not None
+            arguments = [*node.args.posonlyargs, *node.args.args]
+            count = sum(argument.arg not in {"self", "cls"} for argument in arguments)
+            functions.append((node.name, node.end_lineno - node.lineno + 1, count))
+    return variables, functions
 
 
-def functions(source: str) -> Iterator[tuple[str, int, int]]:
+def loop_variables(source: str) -> list[tuple[int, str]]:
+    """Every variable of a loop or a comprehension, with its line."""
+    return found(source)[0]
+
+
+def functions(source: str) -> list[tuple[str, int, int]]:
     """Every function, also within another one: its lines without decorators, its arguments.
 
     The arguments are those that may be given by position, without `self` and `cls`.
     """
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert node.end_lineno is not None
-            arguments = [*node.args.posonlyargs, *node.args.args]
-            count = sum(argument.arg not in {"self", "cls"} for argument in arguments)
-            yield node.name, node.end_lineno - node.lineno + 1, count
+    return found(source)[1]
 
 
 def types(source: str) -> Iterator[str]:
@@ -144,7 +152,7 @@ def test_a_loop_variable_is_found(source: str) -> None:
 def test_a_function_is_measured() -> None:
     inner = "        def g(a, /, b, *, c):\n            pass\n"
     source = f"class C:\n    @property\n    def f(self):\n{inner}"
-    assert list(functions(source)) == [("f", 3, 0), ("g", 2, 2)]
+    assert functions(source) == [("f", 3, 0), ("g", 2, 2)]
 
 
 def test_a_name_of_a_type_stands_once_in_the_package() -> None:

@@ -30,6 +30,7 @@ from matrix.run.bisection import BisectionProgress, Ends, SeenSteps, bisect_line
 from matrix.run.candidates.line import Line, Other, change_of, other_half
 
 OTHER = Other(factor="vllm033", version="0.33.0")
+RELEASES = load_releases()
 
 
 @dataclass
@@ -110,7 +111,7 @@ def line_of(
         series,
         other=other,
         python=python,
-        releases=load_releases(),
+        releases=RELEASES,
         file=folder / "steps.toml",
         shared=shared,
     )
