@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from made import RELEASES, Told, make, passed
-from matrix._util.paths import DATA
 from matrix._util.text import markdown as escaped
 from matrix.record.model import Platform
 from matrix.report import badges, ci, csv_table, markdown, page, table_json, terminal
@@ -22,8 +20,8 @@ from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.grid import environments, runs, survey
 from matrix.verdict.judge import judge
 from matrix.verdict.table import tabulate
+from table_schema import validate
 
-SCHEMA = json.loads((DATA / "table.schema.json").read_text())
 PLACE = Platform.CUDA, "2.11.0", "0.20.2"
 
 
@@ -94,7 +92,7 @@ def test_the_badge_says_it_and_is_not_green(expectations: Expectations, words: s
 def test_the_json_has_the_releases_and_the_differences() -> None:
     def content(expectations: Expectations) -> Any:
         made = json.loads(table_json.render(reported(expectations)))
-        Draft202012Validator(SCHEMA).validate(made)
+        validate(made)
         (cell,) = made["cells"]
         (row,) = [
             row for square in made["grid"]["squares"] for row in square["results"] if row["ran"]

@@ -7,11 +7,8 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-
 from histories import RAY
 from made import RELEASES, Told, failed, make, passed
-from matrix._util.paths import DATA
 from matrix.record.model import By, Departure, Platform, Why
 from matrix.report import badges, ci, csv_table, markdown, page, table_json, terminal
 from matrix.report import grid as grid_text
@@ -21,6 +18,7 @@ from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.grid import environments, runs, survey
 from matrix.verdict.judge import judge
 from matrix.verdict.table import tabulate
+from table_schema import validate
 
 NUMPY = Departure(
     name="numpy", required="numpy>=2", installed="1.26.4", why=Why.OTHER_VERSION, imports=("numpy",)
@@ -43,7 +41,6 @@ evidence = ["a record"]
     ),
     "rules.toml",
 )
-SCHEMA = json.loads((DATA / "table.schema.json").read_text())
 
 
 def told(departures: tuple[Departure, ...] | None = (NUMPY, RAY), **more: Any) -> Told:
@@ -90,7 +87,7 @@ def test_the_badge_says_it_and_is_not_green() -> None:
 def test_the_json_has_what_differs() -> None:
     def content(departures: tuple[Departure, ...] | None) -> Any:
         made = json.loads(table_json.render(as_expected(told(departures))))
-        Draft202012Validator(SCHEMA).validate(made)
+        validate(made)
         return made
 
     found = content((NUMPY, RAY, TORCH))
@@ -139,7 +136,7 @@ def test_what_fails_or_counts_otherwise_there_is_shown_with_its_rung() -> None:
         assert f"\n  moe: {stock}; {why}" in text
         report = reported((path, record))
         found = json.loads(table_json.render(report))
-        Draft202012Validator(SCHEMA).validate(found)
+        validate(found)
         [cell] = found["cells"]
         [seen] = cell["cases"]
         assert (cell["fails_at"], seen["fails_at"], seen["signature"]) == (rung, rung, signature)
