@@ -20,7 +20,7 @@ busy machine, the fastest of two or three rounds:
     index      digest_of_requirements 3 %, of few records
     linkage    _exporting 58 %, _tried 49 %, _importing 34 %, _wants 15 %, _is_apart 10 %,
                _missing 10 %
-    plan       _gpus 5 %
+    plan       _here 5 %
     predict    by_case 9 %
     published  shares 20 %
     read       _of_line 26 %, _named 11 %, known_requirements 3 %
@@ -87,7 +87,7 @@ _CACHES: Mapping[str, str] = {
     "matrix.catalog.releases:Releases._torches": "sync",
     "matrix.catalog.releases:Releases._vllms": "sync",
     "matrix.run.here:ThisMachine._by_cell": "stale",
-    "matrix.run.here:ThisMachine._gpus": "plan",
+    "matrix.run.here:ThisMachine._here": "plan",
     "matrix.store.ingest:digest_of_requirements": "index",
     "matrix.verdict.agreement:Agreement.shares": "published",
     "matrix.verdict.stock:_named": "read",

@@ -27,9 +27,9 @@ def revision_of(project: Project, version: str, text: str | None) -> str | None:
 
     It may be the beginning of a hash alone; None where neither says one.
 
-    >>> revision_of("torch", "2.16.0", "git_version = '3f2a9c81d0e5c77'")
+    >>> revision_of(Project.TORCH, "2.16.0", "git_version = '3f2a9c81d0e5c77'")
     '3f2a9c81d0e5c77'
-    >>> revision_of("vllm", "0.33.1.dev3+g4152872ac.empty", None)
+    >>> revision_of(Project.VLLM, "0.33.1.dev3+g4152872ac.empty", None)
     '4152872ac'
     """
     pattern = _TORCH if project is Project.TORCH else _VLLM
