@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
+from matrix._util.text import plural
 from matrix.commands import context
 from matrix.commands.arguments import (
     DEFAULT_FOLDERS,
@@ -253,9 +254,11 @@ def _pack(options: argparse.Namespace) -> int:
     for archive in packed.archives:
         print(archive)
     if options.yes:
-        print(f"{packed.deleted} record files packed and deleted")
+        print(f"{plural(packed.deleted, 'record file')} packed and deleted")
     else:
-        print(f"{len(packed.files)} record files are packed; --yes deletes them")
+        count = len(packed.files)
+        verb, them = ("is", "it") if count == 1 else ("are", "them")
+        print(f"{plural(count, 'record file')} {verb} packed; --yes deletes {them}")
     return status
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from matrix._util.console import print_status
 from matrix._util.files import from_here
-from matrix._util.text import listed
+from matrix._util.text import listed, plural
 from matrix.catalog.releases_file import load_releases
 from matrix.commands import arguments
 from matrix.commands.run_sites import Machines, Site, Work, site_of
@@ -322,7 +322,8 @@ def _carry_out(
         folder = from_here(state.folder)
         print(f"to go on with what has no whole record: matrix run --resume {folder}")
     if state.lost:
-        print_status(f"{state.folder}: the journal lacks {state.lost} lines that the disk refused")
+        lost = plural(state.lost, "line")
+        print_status(f"{state.folder}: the journal lacks {lost} that the disk refused")
     if engine.stopped:
         return _INTERRUPTED
     return _worst((*judged.of((*selection.done, *jobs)), *selection.statuses))

@@ -60,9 +60,10 @@ def _watch(options: argparse.Namespace) -> int:
             ("comment.md", made.comment),
         ):
             write_text(options.issue / name, text)
-    write_table_watch(options.state, delta.watched)
-    print(ci_issue.line(delta), end="")
+    print(ci_issue.line(delta), end="", flush=True)
     hand_over(ci_issue.outputs(delta), os.environ)
+    # Last: what could not be handed over is new the next time, too.
+    write_table_watch(options.state, delta.watched)
     return status
 
 

@@ -80,6 +80,11 @@ def merge(places: Sequence[RecordSource], into: Path, say: Callable[[str], None]
     """
     check_target(into)
     merged = Merged()
+    if not any(isinstance(place, str) or os.path.lexists(place) for place in places):
+        # A folder that was made for a mistyped name would look like one of records.
+        gone = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        merged.refused += [_unread(place, gone) for place in places]
+        return merged
     with alone(into / _LOCK, lambda: say(f"{into}: waits for another merge into it")):
         target = _Target(into, merged, say)
         for place in places:

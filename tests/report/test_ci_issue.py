@@ -196,6 +196,19 @@ def test_the_command_keeps_the_state_and_writes_the_issue(tmp_path: Path) -> Non
     assert (tmp_path / "state" / "table.json").read_bytes() == before
 
 
+def test_what_could_not_be_handed_over_is_new_the_next_time(tmp_path: Path) -> None:
+    put(tmp_path / "records", recorded(1, passed("small_startup[dense]")))
+    asked = ("watch", "--state", "table.json")
+    matrix(tmp_path, *asked)
+    put(tmp_path / "records", recorded(2, failed("small_startup[dense]")))
+    refused = matrix(tmp_path, *asked, GITHUB_OUTPUT=str(tmp_path))
+    assert refused.returncode == 2
+    assert refused.stderr == f"matrix: {tmp_path}: Is a directory\n"
+    outputs = tmp_path / "outputs"
+    assert matrix(tmp_path, *asked, GITHUB_OUTPUT=str(outputs)).returncode == 0
+    assert outputs.read_text() == "regressed=true\nopen=1\nasked=1\n"
+
+
 def test_a_damaged_state_ends_in_one_line(tmp_path: Path) -> None:
     put(tmp_path / "records", recorded(1, passed()))
     (tmp_path / "table.json").write_text("{")

@@ -162,6 +162,8 @@ def test_a_folder_without_a_good_record_is_one_line(tmp_path: Path) -> None:
         f"{gone}: no such folder or record; name one that is there"
     )
     assert list(into.iterdir()) == []
+    lines = merge([gone, gone / "x"], tmp_path / "new", silent).refused
+    assert len(lines) == 2 and not (tmp_path / "new").exists()
 
 
 def test_links_and_pipes_in_a_source_are_refused(tmp_path: Path) -> None:

@@ -284,6 +284,14 @@ def test_evidence_is_neither_pruned_nor_packed(tmp_path: Path) -> None:
         assert "3 record files are packed" in matrix(place, "pack", folder).stdout
 
 
+def test_one_packed_file_is_one(tmp_path: Path) -> None:
+    write(make(), tmp_path / "records" / "cpu" / f"{CELLS[0]}.json")
+    told = matrix(tmp_path, "pack", "records", "--all").stdout
+    assert "1 record file is packed; --yes deletes it" in told
+    told = matrix(tmp_path, "pack", "records", "--all", "--yes").stdout
+    assert "1 record file packed and deleted" in told
+
+
 def test_evidence_of_a_note_is_neither_pruned_nor_packed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
