@@ -44,7 +44,7 @@ def test_a_reader_who_stops_reading_does_not_stop_the_time_limit(
         monkeypatch.setattr(sys, "stdout", full)
         thread = threading.Thread(target=run)
         thread.start()
-        thread.join(30)
+        thread.join(120)
         waits = thread.is_alive()
         os.close(reader)  # lets go of who still writes
         thread.join(30)
