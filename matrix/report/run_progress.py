@@ -145,6 +145,9 @@ def event_line(
         because = clip(clean((why or {}).get(job.key, "")), _LINE)
         about = f"runs{_at(event)}, about {duration(job.estimate.run_seconds)}"
         return f"{named(job)}: {about}{f' ({because})' if because else ''}"
+    if event.what is Happened.FAILED and job is not None:
+        cause = clip(clean(event.detail), 200) or "it left no record"
+        return f"{named(job)}: failed{_at(event)}: {cause}; another node tries (log: {event.log})"
     if event.what is Happened.REMOVED:
         return f"{event.environment}: its environment is removed, since the disk is short"
     if event.what is Happened.STOPPED:

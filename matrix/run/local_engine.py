@@ -197,13 +197,14 @@ class LocalEngine(Engine):
             )
             if works:
                 self.made.add(task.environment)
+        fault = None if works or not new else _fault_here(new[-1], task.kind)
         return Finish(
             works=works,
             seconds=took,
             records=records,
-            machine_fault=not works and bool(new) and _may_be_this_machine(new[-1], task.kind),
+            machine_fault=fault is not None,
             log=str(log),
-            detail=self._last(log) if not works and not new else "",
+            detail=fault or (self._last(log) if not works and not new else ""),
         )
 
     def _look(self) -> None:
@@ -272,18 +273,20 @@ class LocalEngine(Engine):
         return ""
 
 
-def _may_be_this_machine(path: Path, kind: TaskKind) -> bool:
-    """Return whether this machine may be why a task failed, by the record that it left.
+def _fault_here(path: Path, kind: TaskKind) -> str | None:
+    """Return why a task failed, by its record, where this machine may be the cause; else None.
 
-    What made an install fail is unknown where that is not one of the known reasons, as where the
+    What made an install fail is unknown where it is not one of the known reasons, as where the
     index did not answer.
     """
     try:
         error = read(path).error
-    except RecordError:
-        return True
-    unknown = kind is TaskKind.BUILD and error is not None and error.kind is ErrorKind.INTERNAL
-    return unknown or (error is not None and error.kind in _OF_MACHINE)
+    except RecordError as unreadable:
+        return clip(clean(str(unreadable)), _DETAIL)
+    if error is None:
+        return None
+    unknown = kind is TaskKind.BUILD and error.kind is ErrorKind.INTERNAL
+    return clip(clean(error.reason), _DETAIL) if unknown or error.kind in _OF_MACHINE else None
 
 
 def _why(error: OSError) -> str:

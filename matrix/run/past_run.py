@@ -113,6 +113,8 @@ class _Reading:
             self._runs_on.clear()  # what ran when the earlier part was killed ended with it
         elif what == Happened.RUNS:
             self._runs_on[str(line["job"])] = str(line.get("machine"))
+        elif what == Happened.FAILED:
+            self._runs_on.pop(str(line["job"]), None)
         elif what == Happened.LOST:
             self._lose(str(line["machine"]))
         elif what == Happened.ENDED:

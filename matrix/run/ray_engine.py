@@ -136,7 +136,9 @@ class RayEngine(Engine):
         else:
             finish = self._take(work.task, Left.of(text, files))
         self._note_end(work.task, finish, took)
-        return [self.schedule.ended(work.task, finish)]
+        step = self.schedule.ended(work.task, finish)
+        self._note_retry(work.task, finish, step)
+        return [step]
 
     def _take(self, task: Task, left: Left) -> Finish:
         """Write the records and the log that a task left, each once; return its end."""
@@ -190,6 +192,19 @@ class RayEngine(Engine):
             self._made.discard((task.machine, task.environment))
             if finish.works:
                 self._note(Happened.REMOVED, environment=task.environment, seconds=took)
+
+    def _note_retry(self, task: Task, finish: Finish, step: ScheduleStep) -> None:
+        """Note that a run failed for its node, where its job has not ended with it."""
+        if task.job is None or self.stopped or task.job in {end.job for end in step.ends}:
+            return
+        self._note(
+            Happened.FAILED,
+            environment=task.environment,
+            job=task.job,
+            machine=task.machine,
+            log=finish.log,
+            detail=finish.detail,
+        )
 
     def _is_lost(self, machine: str) -> bool:
         """Wait whether the node, on which a task failed, is lost."""

@@ -46,6 +46,7 @@ class Happened(StrEnum):
     BUILDS = "builds"
     BUILT = "built"
     RUNS = "runs"
+    FAILED = "failed"
     ENDED = "ended"
     JOINED = "joined"
     LOST = "lost"

@@ -146,6 +146,30 @@ def test_a_cell_that_kills_two_nodes_is_set_aside(
     found.left += unfinished(fake_tox)
 
 
+class EndsTheFault(Seen):
+    """Has the cell run well once it has failed on a node."""
+
+    def __init__(self, fake: FakeTox) -> None:
+        super().__init__()
+        self.fake = fake
+
+    def event(self, event: RunEvent) -> None:
+        super().event(event)
+        if event.what is Happened.FAILED:
+            self.fake.told()
+
+
+def test_a_cell_that_fails_for_its_node_runs_on_another(fake_tox: FakeTox, three: Nodes) -> None:
+    three.add()
+    fake_tox.told(vllm019={"run": "no driver"})
+    with joined(ROOT, three.address) as cluster:
+        (end,), seen = carry_out(fake_tox, cluster, job(TORCH210), watched=EndsTheFault(fake_tox))
+    assert end.how is HowEnded.DONE and read(Path(str(end.record))).error is None
+    (failed,) = [event for event in seen.events if event.what is Happened.FAILED]
+    assert failed.detail == "no driver answers" and failed.machine != end.machine
+    assert len(list((fake_tox.here / "records/cpu").glob("*.json"))) == 2
+
+
 class Joins(Seen):
     """Starts a node once a cell runs, which ends only after the other cell."""
 

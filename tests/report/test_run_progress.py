@@ -104,6 +104,10 @@ def event(what: Happened, of: Job = A, **more: object) -> RunEvent:
             event(Happened.RUNS, job=A.key, machine="10.0.0.7-abc"),
             f"{A.cell.name} on cpu: runs on 10.0.0.7-abc, about 5 min",
         ),
+        (
+            event(Happened.FAILED, machine="n", detail="no driver", log="x.log"),
+            f"{A.cell.name} on cpu: failed on n: no driver; another node tries (log: x.log)",
+        ),
         (event(Happened.JOINED, machine="n", works=True), "n: joins"),
         (
             event(Happened.JOINED, detail="n: has no tox", works=False),

@@ -197,6 +197,7 @@ def test_a_run_that_fails_for_its_machine_says_so(
     fake_tox.told(vllm019={"run": run})
     finish = carried_out(fake_tox, TaskKind.RUN).finish
     assert (finish.works, finish.machine_fault, len(finish.records)) == (False, machine_fault, 1)
+    assert finish.detail == ("no driver answers" if machine_fault else "")
 
 
 def test_a_run_that_is_to_stop_leaves_the_record_of_its_cell(fake_tox: FakeTox) -> None:
