@@ -3,8 +3,9 @@
     python benchmarks/records.py [--records N] [--processes N] [--folder DIR]
 
 Every process writes its share as runs do: it begins a record under a name that no other run has,
-while all want the same names, and writes its end. Afterwards all files are counted and read. Prints
-the records a second, and exits with 1 where a record is lost, is there twice or cannot be read.
+while eight at once want the same name, and writes its end. Afterwards all files are counted and
+read. Prints the records a second, and exits with 1 where a record is lost, is there twice or cannot
+be read.
 DIR is a new folder, on the disk that is to be measured; it is removed in the end. The records are
 small (one case, no packages), so that files are measured and not the making of JSON.
 """
@@ -13,6 +14,7 @@ import argparse
 import hashlib
 import multiprocessing
 import os
+import resource
 import shutil
 import tempfile
 import time
@@ -29,6 +31,7 @@ from matrix.record.writer import write
 
 _RESULT = Path(__file__).resolve().parent.parent / "results/cpu/py311-torch210-vllm019.json"
 _CELLS = 500
+_ALIKE = 8  # so many records want the very same name
 _BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
@@ -55,6 +58,8 @@ def _measure(folder: Path, records: int, processes: int) -> int:
     with multiprocessing.get_context("fork").Pool(processes) as pool:
         written = pool.starmap(_write_share, shares, chunksize=1)
     seconds = time.monotonic() - began
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = usage.ru_utime + usage.ru_stime
     names = {name for own in written for name in own}
     digest = hashlib.sha256(_content(result).encode()).hexdigest()
     with os.scandir(folder) as found, multiprocessing.get_context("fork").Pool() as pool:
@@ -63,8 +68,8 @@ def _measure(folder: Path, records: int, processes: int) -> int:
     lost = records - len(names & there)
     print(
         f"{records} records by {processes} processes into one folder: {seconds:.1f} s,"
-        f" {records / seconds:.0f} a second; lost: {lost}, half-written: {len(there) - whole},"
-        f" left over: {len(there - names)}"
+        f" {records / seconds:.0f} a second, {cpu:.1f} CPU s; lost: {lost},"
+        f" half-written: {len(there) - whole}, left over: {len(there - names)}"
     )
     return int(lost > 0 or whole != len(there) or there != names)
 
@@ -81,8 +86,9 @@ def _write_share(folder: Path, numbers: Sequence[int]) -> list[str]:
 
 
 def _tries(folder: Path, result: Record, number: int) -> Iterator[tuple[Path, Record]]:
-    cell = f"py311-torch2{number // 64 % 20}-vllm0{number // 1280 % 25}"
-    began = _BEGAN + timedelta(seconds=number // (64 * _CELLS) * 64)
+    turn, which = divmod(number // _ALIKE, _CELLS)
+    cell = f"py311-torch2{which % 20}-vllm0{which // 20}"
+    began = _BEGAN + timedelta(seconds=turn * _ALIKE)
     for second in range(1000):
         moment = began + timedelta(seconds=second)
         facts = {**result.provenance, "started": timestamp(moment), "torch": None, "vllm": None}
