@@ -104,6 +104,8 @@ def read_manifest(bundle: Path) -> Manifest:
         if len(text) > _LARGEST:
             raise ValueError(f"it has more than {_LARGEST >> 20} MiB")
         data = json.loads(text)
+        if not isinstance(data, dict):
+            raise TypeError("it is not a JSON object")
         if data["schema"] != SCHEMA:
             raise BundleError(
                 f"{path}: schema: {repr(data['schema'])[:80]} is not {SCHEMA}; make the bundle"

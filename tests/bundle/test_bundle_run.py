@@ -126,6 +126,13 @@ def test_a_cell_has_a_short_name_too(tmp_path: Path) -> None:
     assert offline._chosen(manifest, ["--platform", "cpu", short]).name == CELL
 
 
+@pytest.mark.parametrize("text", [b"[]", b"null", b"5", b'"x"'])
+def test_a_manifest_that_is_not_an_object_is_called_that(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "bundle.json").write_bytes(text)
+    with pytest.raises(BundleError, match="it is not a JSON object"):
+        read_manifest(tmp_path)
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000])
 def test_what_is_no_manifest_is_named(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "bundle.json").write_bytes(text)
