@@ -257,7 +257,9 @@ CacheCheck = Mapping[CheckedCompile, Mapping[str, int]]
 class Rank:
     """What one rank of a start counted, logged and took: one of the processes with a GPU each.
 
-    `seconds` are by part, as those of a start, without its total. The others are as in `Start`.
+    `seconds` are by part, as those of a start, without its total. What vLLM logs of its first rank
+    alone, such as the seconds of Dynamo and Inductor, lies in `profile` on the others. The rest is
+    as in `Start`.
     """
 
     rank: int
