@@ -42,6 +42,7 @@ if TYPE_CHECKING or __package__:
         read_manifest,
     )
 else:  # in a bundle: a package of this name on that machine may be another
+    sys.path.insert(0, str(Path(__file__).resolve().parent))  # not there with -I, or PYTHONSAFEPATH
     from manifest import (
         BundleCell,
         BundleError,

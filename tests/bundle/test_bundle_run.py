@@ -183,12 +183,15 @@ def test_the_runner_needs_the_standard_library_alone() -> None:
     assert names <= {*sys.stdlib_module_names, "manifest", "matrix"}
 
 
-def test_the_runner_starts_where_nothing_of_this_project_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [("-S", "-E"), ("-I",)])
+def test_the_runner_starts_where_nothing_of_this_project_is(
+    tmp_path: Path, how: tuple[str, ...]
+) -> None:
     bundle = write_bundle(tmp_path / "b", FILES)
     for name in ("run.py", "manifest.py"):
         shutil.copy(Path(offline.__file__).with_name(name), bundle)
     done = subprocess.run(
-        [sys.executable, "-S", "-E", str(bundle / "run.py"), "py399-torch29"],
+        [sys.executable, *how, str(bundle / "run.py"), "py399-torch29"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
