@@ -25,6 +25,7 @@ from matrix.catalog.lock import LockError, alone
 from matrix.store import ingest as summaries
 from matrix.store.database import (
     COLUMNS,
+    UNSOUND,
     FileIdentity,
     RecordDatabase,
     failure,
@@ -57,6 +58,11 @@ def load(rows: RecordDatabase, source: str) -> None:
                 " FROM read_parquet($literal)",
                 {"source": source, "literal": literal(source)},
             )
+            if rows.execute(
+                f"SELECT 1 FROM rows WHERE source = ? AND {UNSOUND} LIMIT 1", [source]
+            ).fetchall():
+                rows.execute("DELETE FROM rows WHERE source = ?", [source])
+                raise HistoryError("a row is not that of a record")
         else:
             if stamps:
                 rows.stale.add(source)

@@ -26,6 +26,18 @@ from matrix.store.summary import HistoryError
 
 COLUMNS = ", ".join(ROW)
 """The columns of a row, for SQL."""
+
+_ALWAYS = (
+    *("cell", "platform", "started", "finished", "complete", "evidence", "deselected"),
+    *("total_cases", "torch", "vllm", "builds", "python", "jobs", "content", "verdict_key"),
+    *("outcome_key", "environment_key", "cases"),
+)
+UNSOUND = (
+    f"fault IS NULL AND (({' AND '.join(f'{name} IS NOT NULL' for name in _ALWAYS)}"
+    " AND platform IN ('cpu', 'cuda') AND regexp_full_match(cell, '[a-z0-9.-]+')"
+    " AND regexp_full_match(started, '[0-9TZ:-]+')) IS NOT true)"
+)
+"""Which rows of an index or an archive no version of this program wrote, for SQL."""
 OnProgress = Callable[[str], None]
 FileIdentity = tuple[int, ...]
 """A file's number, size and times: equal as long as nobody wrote it."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from matrix._util.files import replacing
 from matrix.store import ingest as summaries
-from matrix.store.database import COLUMNS, RecordDatabase, failure, literal
+from matrix.store.database import COLUMNS, UNSOUND, RecordDatabase, failure, literal
 from matrix.store.layout import INDEX
 
 
@@ -56,7 +56,7 @@ class _Index:
         The file is read once, since another command may put a new one in its place at any time.
         Until `keep` the rows name the index as their source.
         """
-        held = []
+        held, sound = [], True
         if os.path.isfile(self.path):
             with contextlib.suppress(failure()):
                 self._rows.execute(
@@ -72,9 +72,12 @@ class _Index:
                 held = self._rows.execute(
                     "SELECT file, size, mtime FROM rows WHERE source = ?", [str(self.path)]
                 ).fetchall()
+                sound = not self._rows.execute(
+                    f"SELECT 1 FROM rows WHERE source = ? AND {UNSOUND} LIMIT 1", [str(self.path)]
+                ).fetchall()
         known = {file: (size, mtime) for file, size, mtime in held}
         # A file that stands there twice would count twice for good.
-        return known if len(known) == len(held) else {}
+        return known if sound and len(known) == len(held) else {}
 
     def keep(self, files: Sequence[str], known: int) -> None:
         """Leave the rows of these files alone, of the so many known."""

@@ -11,14 +11,14 @@ from typing import Any
 import duckdb
 import pytest
 
-from histories import CELLS, LATE, fill, indexed, make, nights, silent, told
+from histories import CELLS, LATE, fill, indexed, make, nights, pack_all, silent, told
 from matrix.catalog import requirements
 from matrix.record.reader import read_many
 from matrix.record.writer import write
 from matrix.store import database as rows
 from matrix.store import ingest as summaries
 from matrix.store.database import literal
-from matrix.store.layout import INDEX
+from matrix.store.layout import INDEX, PACK
 from matrix.store.query import History
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +36,38 @@ def test_an_index_follows_its_folder(tmp_path: Path) -> None:
     assert indexed(folder)[0] == told(read_many([folder])[0], LATE)
     (folder / f"{CELLS[0]}.bad.json").unlink()
     assert indexed(folder)[1] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["cell = NULL, started = NULL", "platform = 'tpu'", "cell = '../../x'"],
+)
+def test_an_index_of_rows_that_nothing_wrote_is_made_again(tmp_path: Path, change: str) -> None:
+    folder = fill(tmp_path, [make(), make(started="2026-11-03T18:00:00Z", saved=1)])
+    before = indexed(folder)
+    damage(folder / INDEX, change)
+    assert indexed(folder) == before
+
+
+def test_an_archive_of_rows_that_nothing_wrote_is_refused_in_a_line(tmp_path: Path) -> None:
+    folder = fill(tmp_path, [make(), make(CELLS[1])])
+    for bad in folder.glob("*.bad.json"):
+        bad.unlink()
+    pack_all(folder)
+    (archive,) = folder.glob(f"*{PACK}")
+    damage(archive, "content = NULL")
+    with History([archive], silent) as history:
+        (error,) = history.errors
+        assert history.count() == 0
+    assert str(error).startswith(f"{archive}: no archive of records, or a damaged one (a row")
+
+
+def damage(parquet: Path, change: str) -> None:
+    """Change the columns of all rows of a file."""
+    with duckdb.connect() as db:
+        db.execute(f"CREATE TABLE t AS SELECT * FROM read_parquet('{parquet}')")
+        db.execute(f"UPDATE t SET {change}")
+        db.execute(f"COPY t TO '{parquet}' (FORMAT parquet)")
 
 
 def test_an_index_of_other_rules_is_made_anew(
