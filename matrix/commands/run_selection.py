@@ -299,7 +299,7 @@ def _carry_out(
     state = selection.state or RunState.begin(selection.begun, selection.jobs)
     try:
         print_status(f"the run is kept in {from_here(state.folder)}")
-        with _watching(jobs, judged, selection.why) as watcher:
+        with _watching(jobs, judged, selection.why, machines.made) as watcher:
             work = Work(
                 jobs=selection.jobs,
                 records=records,
@@ -392,7 +392,7 @@ def _worst(statuses: Collection[int]) -> int:
 
 @contextmanager
 def _watching(
-    jobs: Mapping[str, Job], judged: _Judged, why: Mapping[str, str]
+    jobs: Mapping[str, Job], judged: _Judged, why: Mapping[str, str], made: Iterable[str]
 ) -> Iterator[LineWatcher]:
     """Show a run as a table where stderr is a terminal and rich is there, else as lines."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
@@ -401,7 +401,8 @@ def _watching(
         except ImportError:
             print_status("pip install 'torch-vllm-matrix[run]' shows this as a table")
         else:
-            with TableWatcher(jobs, Console(stderr=True), judged, why=why) as watcher:
+            console = Console(stderr=True)
+            with TableWatcher(jobs, console, judged, why=why, made=made) as watcher:
                 yield watcher
             return
-    yield LineWatcher(jobs, print_status, judged, why=why)
+    yield LineWatcher(jobs, print_status, judged, why=why, made=made)

@@ -74,6 +74,12 @@ class Machines:
     every: tuple[Machine, ...]
     present: Mapping[str, tuple[Present, ...]]
 
+    @property
+    def made(self) -> frozenset[str]:
+        """Return the environments that some machine has, ready for a cell."""
+        found = (item for present in self.present.values() for item in present)
+        return frozenset(item.environment for item in found if item.usable)
+
 
 class Site(Protocol):
     """Where a selection runs."""

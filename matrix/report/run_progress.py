@@ -5,7 +5,7 @@ Pure. `matrix.report.run_watchers` shows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from matrix._util.text import aligned, clean, clip, plural
@@ -41,13 +41,15 @@ _LACKS = {
 class View:
     """What there is to show: the jobs by key, how those ended that did, and what is at work.
 
-    `seconds` has how long each task at work has been at it, in the same order.
+    `seconds` has how long each task at work has been at it, in the same order. `made` are the
+    environments that are there.
     """
 
     jobs: Mapping[str, Job]
     ends: Mapping[str, JobEnd] = field(default_factory=dict)
     working: Sequence[Working] = ()
     seconds: Sequence[float] = ()
+    made: Collection[str] = ()
 
 
 def duration(seconds: float) -> str:
@@ -232,7 +234,11 @@ def left_seconds(view: View) -> float:
     """Return how long the rest takes, by the estimates and by how many tasks are at work now."""
     rest, longest = 0.0, 0.0
     waits = {key for key in view.jobs if key not in view.ends}
-    unmade = {view.jobs[key].environment: view.jobs[key] for key in sorted(waits)}
+    unmade = {
+        job.environment: job
+        for key in sorted(waits)
+        if (job := view.jobs[key]).environment not in view.made
+    }
     for work, seconds in zip(view.working, view.seconds, strict=True):
         unmade.pop(work.task.environment, None)
         if work.task.job is not None and work.task.job in waits:

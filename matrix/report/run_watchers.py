@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from matrix._util.reported import last_line
@@ -22,7 +22,7 @@ from matrix.report.run_progress import (
 )
 from matrix.run.job import Job, JobEnd
 from matrix.run.process import SILENCE
-from matrix.run.run_state import RunEvent
+from matrix.run.run_state import Happened, RunEvent
 from matrix.run.task import TaskKind
 from matrix.run.watcher import Working
 
@@ -38,7 +38,7 @@ class LineWatcher:
     """Says a line for each event, and one of all that is at work after `every` seconds without.
 
     `judged` returns the first line of what is shown of a record; None where there is none. `why`
-    has why each job runs, by its key.
+    has why each job runs, by its key. `made` are the environments that are there at the begin.
     """
 
     def __init__(
@@ -48,10 +48,12 @@ class LineWatcher:
         judged: Callable[[JobEnd], str | None],
         *,
         why: Mapping[str, str] | None = None,
+        made: Iterable[str] = (),
         every: float = SILENCE,
     ) -> None:
         """Begin to watch; the first line comes with the first event."""
         self._why = why or {}
+        self._made = set(made)
         self._jobs, self._say, self._judged, self._every = jobs, say, judged, every
         self._ends: dict[str, JobEnd] = {}
         self._working: Sequence[Working] = ()
@@ -60,6 +62,10 @@ class LineWatcher:
     def event(self, event: RunEvent) -> None:
         """Say what happened."""
         line = event_line(event, self._jobs, self._why)
+        if event.what is Happened.BUILT and event.works and event.environment is not None:
+            self._made.add(event.environment)
+        if event.what is Happened.REMOVED and event.environment is not None:
+            self._made.discard(event.environment)
         if event.end is not None:
             self._ends[event.end.job] = event.end
             line = end_line(event.end, self._jobs, self._judged(event.end))
@@ -84,6 +90,7 @@ class LineWatcher:
             ends=self._ends,
             working=working,
             seconds=[now - work.began for work in working],
+            made=self._made,
         )
 
 
@@ -100,11 +107,12 @@ class TableWatcher(LineWatcher):
         judged: Callable[[JobEnd], str | None],
         *,
         why: Mapping[str, str] | None = None,
+        made: Iterable[str] = (),
     ) -> None:
         """Begin to watch."""
         from rich.live import Live
 
-        super().__init__(jobs, self._print, judged, why=why)
+        super().__init__(jobs, self._print, judged, why=why, made=made)
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._drawn = 0.0

@@ -194,6 +194,7 @@ def test_the_time_that_is_left_in_all() -> None:
     stage = replace(STAGE, ended=3, total=4)
     view = View(jobs={A.key: A}, working=(at_work(A, stage=stage),), seconds=(30,))
     assert left_seconds(view) == 10
+    assert left_seconds(View(jobs=JOBS, made=[A.environment, B.environment])) == 3 * 300 + 150
     ended = {A.key: JobEnd(job=A.key, how=HowEnded.DONE)}
     assert done_words(View(jobs={A.key: A}, ends=ended)) == "1 of 1 cell done"
 
@@ -254,6 +255,11 @@ def test_lines_come_with_events_and_after_a_silence() -> None:
     )
     watcher.event(event(Happened.ENDED, end=end))
     assert said.pop().endswith("(1 of 3 cells done, about 10 min left)")  # 150 s of B, 450 of C
+    watcher.event(event(Happened.BUILT, of=C, works=True))
+    assert C.environment in watcher.view([]).made
+    watcher.event(event(Happened.REMOVED, of=C))
+    assert C.environment not in watcher.view([]).made
+    del said[-2:]
     quiet = LineWatcher(JOBS, said.append, lambda end: None)
     quiet.tick([at_work(A)])
     assert len(said) == 3
