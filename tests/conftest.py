@@ -6,12 +6,15 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
 from fake_tox import fake_tox
 from local_index import Served, serving
+from matrix.checks import lookup
+from matrix.checks.linkage.link import Tables
 from toxed import server, tox
 
 __all__ = ["fake_tox", "server", "tox"]
@@ -58,6 +61,22 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def tables_read_once() -> Iterator[None]:
+    """All commands in this process share the package's own symbol tables, which nobody changes.
+
+    What is made of them is the slow part of a grid.
+    """
+    own, load = lookup.load_tables(), lookup.load_tables
+
+    def shared(folder: Path = own.folder, candidates: Mapping[str, Path] | None = None) -> Tables:
+        return load(folder, candidates) if candidates or folder != own.folder else own
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lookup, "load_tables", shared)
+        yield
 
 
 @pytest.hookimpl(trylast=True)

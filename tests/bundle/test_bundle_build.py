@@ -136,6 +136,7 @@ def run_here(bundle: Path, *arguments: str, work: Path) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("split", [None, 50_000])
 def test_a_bundle_is_made_and_runs(
     index: Path, tmp_path: Path, split: int | None, capsys: pytest.CaptureFixture[str]
@@ -369,6 +370,7 @@ def test_without_uv_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         bundles.fetch([pinned("a")], TARGET, Path())
 
 
+@pytest.mark.programs
 def test_pip_fetches_what_has_the_right_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

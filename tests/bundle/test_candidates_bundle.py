@@ -156,6 +156,7 @@ def checked(out: Path) -> dict[str, Any]:
     return data
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("changes", [{}, {"repack": True, "split": 50_000}])
 def test_a_candidate_is_installed_from_its_bundle_and_is_what_was_asked_for(
     place: Path, tmp_path: Path, served: Served, changes: dict[str, Any]
@@ -200,6 +201,7 @@ def test_a_candidate_is_installed_from_its_bundle_and_is_what_was_asked_for(
     assert wheel.endswith(found["file"]) and found["index"] is None and found["built"] is None
 
 
+@pytest.mark.programs
 def test_another_torch_in_the_environment_is_refused_there(place: Path, tmp_path: Path) -> None:
     candidate = torch(place, revision=GIT_VERSION)
     out, target = tmp_path / "out", tmp_path / "target"
@@ -252,6 +254,7 @@ def test_a_candidate_without_paths_is_the_same_build(source: Any) -> None:
     assert "/home" not in repr(clean)
 
 
+@pytest.mark.programs
 def test_a_vllm_from_sources_has_the_wheel_that_was_built(place: Path, tmp_path: Path) -> None:
     source = Commit(repository=str(place), revision="41" * 20)
     pins = {"torch": PIN, "torchvision": "0.24.1", "torchaudio": PIN}
