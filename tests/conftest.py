@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from fake_tox import fake_tox
 from local_index import Served, serving
 from matrix.checks import lookup
 from matrix.checks.linkage.link import Tables
+from matrix.rules import expectations_file
 from toxed import server, tox
 
 __all__ = ["fake_tox", "server", "tox"]
@@ -64,18 +66,20 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def tables_read_once() -> Iterator[None]:
-    """All commands in this process share the package's own symbol tables, which nobody changes.
+def read_once() -> Iterator[None]:
+    """All commands in this process share the package's symbol tables and one text's expectations.
 
-    What is made of them is the slow part of a grid.
+    Nobody changes them, and what is made of them is the slow part of a grid.
     """
     own, load = lookup.load_tables(), lookup.load_tables
+    parse = lru_cache(maxsize=4)(expectations_file.parse_expectations)
 
-    def shared(folder: Path = own.folder, candidates: Mapping[str, Path] | None = None) -> Tables:
+    def tables(folder: Path = own.folder, candidates: Mapping[str, Path] | None = None) -> Tables:
         return load(folder, candidates) if candidates or folder != own.folder else own
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lookup, "load_tables", shared)
+        patch.setattr(lookup, "load_tables", tables)
+        patch.setattr(expectations_file, "parse_expectations", parse)
         yield
 
 

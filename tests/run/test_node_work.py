@@ -28,12 +28,13 @@ from matrix.run.task import Finish, Present, Task, TaskKind
 
 TEXTS = st.text(max_size=20)
 NUMBERS = st.integers(0, 10**6)
+RELEASES = load_releases()
 GPU = Gpu(device="GPU-1", name="NVIDIA H200", total_mib=143_000, free_mib=140_000)
 
 
 def job(name: str = TORCH210, platform: Platform = Platform.CPU, **demand: Any) -> Job:
     return Job(
-        cell=load_releases().resolve(name),
+        cell=RELEASES.resolve(name),
         environment=name,
         platform=platform,
         estimate=JobEstimate(build_seconds=1, run_seconds=2),
