@@ -15,7 +15,7 @@ import pytest
 from fake_tox import fake_tox
 from local_index import Served, serving
 from matrix.checks import lookup
-from matrix.checks.linkage.link import Tables
+from matrix.checks.linkage.link import Tables, load_tables
 from matrix.rules import expectations_file
 from toxed import server, tox
 
@@ -71,11 +71,11 @@ def read_once() -> Iterator[None]:
 
     Nobody changes them, and what is made of them is the slow part of a grid.
     """
-    own, load = lookup.load_tables(), lookup.load_tables
+    own = load_tables()
     parse = lru_cache(maxsize=4)(expectations_file.parse_expectations)
 
     def tables(folder: Path = own.folder, candidates: Mapping[str, Path] | None = None) -> Tables:
-        return load(folder, candidates) if candidates or folder != own.folder else own
+        return load_tables(folder, candidates) if candidates or folder != own.folder else own
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lookup, "load_tables", tables)
