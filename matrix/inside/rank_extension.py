@@ -13,8 +13,10 @@ from typing import Any
 
 from matrix.inside import vllm_compat
 from matrix.inside.observing import Observing, inherited, observing
+from matrix.inside.rank_faults import noting
 
 _left_open = contextlib.ExitStack()  # for as long as the worker lives
+_left_open.enter_context(noting())
 
 
 def _observing() -> Observing:

@@ -14,6 +14,7 @@ from matrix._util.nvidia import GPU_SHARE, START_MIB, dotted
 from matrix.inside import cache_files, gpus, vllm_compat
 from matrix.inside.models import Model, overrides
 from matrix.inside.observing import observing
+from matrix.inside.rank_faults import explained
 from matrix.inside.stub_image_processor import use_plain_image_processor
 from matrix.record.model import EVENTS_LIMIT, Platform
 
@@ -198,7 +199,8 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
     folders = cache_files.caches()
     found_before = cache_files.look(folders)
     began = time.perf_counter()
-    with observing() as observed:
+    faults = explained() if startup.ranks > 1 else contextlib.nullcontext()
+    with faults, observing() as observed:
         with observed.following(), runner(startup) as llm:
             total = time.perf_counter() - began
             parts = observed.parts()
