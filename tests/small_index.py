@@ -1,9 +1,13 @@
 """A folder of small wheels as the only index of a real uv, and questions about it."""
 
 import os
+import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Sequence
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from matrix.catalog.cells import Cell
 from matrix.checks.resolution import resolve_cells
 from matrix.checks.resolution.cache import Resolution, ResolverQuestion
 from matrix.checks.resolution.lock import Target
-from matrix.checks.resolution.resolver import ask
+from matrix.checks.resolution.resolver import ask, uv
 
 TODAY = date(2026, 11, 23)
 ABI3 = "cp38-abi3-manylinux_2_31_x86_64"
@@ -42,10 +46,24 @@ def write_wheel(
         archive.writestr(f"{stem}.dist-info/RECORD", "")
 
 
+@cache
+def _interpreters() -> Path:
+    """Return a cache of uv with nothing but what it learned of the Pythons here.
+
+    An empty one has it start each of them again, which takes longer than what a test asks.
+    """
+    folder = Path(os.environ["MATRIX_CACHE"], "uv-of-tests")
+    environ = {**os.environ, "UV_CACHE_DIR": str(folder), "UV_NO_CONFIG": "1"}
+    command = [*uv(), "pip", "compile", "-q", "--no-index", "--python", sys.executable, "-"]
+    subprocess.run(command, env=environ, input="", text=True, check=True, capture_output=True)
+    return folder
+
+
 def leave_settings(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """No index, cache or setting of the person who runs the tests."""
     for name in [variable for variable in os.environ if variable.startswith(("UV_", "PIP_"))]:
         patch.delenv(name)
+    shutil.copytree(_interpreters(), folder / "cache", dirs_exist_ok=True)
     patch.setenv("UV_CACHE_DIR", str(folder / "cache"))
     patch.setenv("UV_HTTP_RETRIES", "0")
     patch.setenv("UV_NO_CONFIG", "1")
