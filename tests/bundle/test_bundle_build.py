@@ -277,6 +277,7 @@ def test_an_older_bundle_gives_way(index: Path, tmp_path: Path) -> None:
     assert faults(read_manifest(out), out) == []
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("split", [None, 20_000])
 def test_the_project_alone_is_written_anew(index: Path, tmp_path: Path, split: int | None) -> None:
     out = tmp_path / "out"
@@ -343,6 +344,7 @@ def test_the_wheels_of_an_older_bundle_are_taken_again(
         make_bundle(replace(wanted, reuse=old), load_releases(), tmp_path / "third")
 
 
+@pytest.mark.programs
 def test_wheels_that_are_packed_again_keep_the_hash_of_the_index(
     index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
