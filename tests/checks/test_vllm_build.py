@@ -35,6 +35,8 @@ from matrix.errors import MatrixError
 from small_index import leave_settings
 from vllm_tree import commit_all, write_sdist, write_tree
 
+pytestmark = pytest.mark.programs
+
 FILE = File(name="vllm-1-py3-none-any.whl", url="https://example.org/x", sha256="0" * 64)
 VERSION = "vllm/_version.py"
 

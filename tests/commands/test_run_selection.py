@@ -22,6 +22,8 @@ from matrix.record.writer import write
 from matrix.run.local_engine import LocalEngine
 from waiting import alive
 
+pytestmark = pytest.mark.programs
+
 ROOM = ("--cores", "2", "--memory", "16000")
 CANNOT = ["--torch", "2.10", "--vllm", "0.20", "--off-pin", "--platform", "cuda"]
 """Cells whose extensions do not link."""

@@ -24,6 +24,8 @@ from matrix.run.stage import Stage
 from pytest_stand_in import CELL, INSTALLED, ROOT, Run, runs_of, write_stand_in
 from waiting import alive, wait_for
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:

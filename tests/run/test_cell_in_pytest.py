@@ -17,6 +17,8 @@ from matrix.record.reader import read
 from matrix.run import pytest_child
 from waiting import alive, wait_for
 
+pytestmark = pytest.mark.programs
+
 ROOT = Path(__file__).parents[2]
 CELL = Cell(f"{sys.version_info.major}.{sys.version_info.minor}", "2.10.0", "0.19.1")
 INSTALLED = {"torch": "2.10.0+cu128", "vllm": "0.19.1", "triton": "3.6.0"}
