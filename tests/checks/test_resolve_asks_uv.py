@@ -36,6 +36,8 @@ from small_index import (
     write_wheel,
 )
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,10 @@ from matrix.verdict.judge import judge
 from matrix.verdict.states import Verdict
 from waiting import alive, pids_in
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl"),
+]
 
 ENDS = """
 from matrix.inside.isolation import run_forked

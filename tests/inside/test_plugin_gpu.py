@@ -9,7 +9,10 @@ from cell_pytest import FAKES, Ran, Session, gpu_place, on_gpu
 from matrix.rules.expectations_file import load_expectations
 from matrix.verdict.judge import judge
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl"),
+]
 
 XIDS = """
 def logs(number, bus="0000:3b:00"):

@@ -10,7 +10,10 @@ from fake_flashinfer import write_flashinfer
 from matrix.record.jit import Jit, JitModule
 from waiting import alive
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl"),
+]
 
 ASKED = """
 import time

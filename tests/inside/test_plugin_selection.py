@@ -8,7 +8,10 @@ import pytest
 from cell_pytest import Place, Ran, Session
 from matrix.inside.pytest_plugin import case_name
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl"),
+]
 
 NAMED = """
 class TestIn:

@@ -18,7 +18,10 @@ from matrix.rules.expectations import Situation
 from matrix.rules.expectations_file import load_expectations
 from waiting import alive, pids_in, wait_for
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl"),
+]
 
 
 @pytest.fixture

@@ -10,7 +10,10 @@ from cell_pytest import Place, Ran, Session
 from matrix._util.shared_memory import FOLDER
 from matrix.inside.gpus import CPU_RANKS
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl"),
+]
 
 CASES = """
 def test_one(): both()

@@ -12,7 +12,10 @@ import pytest
 from cell_pytest import Place, Ran, Session
 from waiting import alive, pids_in, wait_for
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl"),
+]
 
 ABREAST = """
 def meet(mine, others):
