@@ -46,7 +46,7 @@ from matrix.verdict.plan_reasons import Running
 
 _FILTERS = ("stale", "off_pin", "new", "neighbours", "torch", "vllm", "python")
 _FIXED = ("force", "max_age", "jobs", "cell_gpus", "timeout", "model_source")
-"""What the cells of a run got at its begin, beside the filters."""
+"""The options, other than filters, that the cells of a run got when it began."""
 _UNTESTED, _INTERRUPTED = 5, 130
 
 
