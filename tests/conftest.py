@@ -25,7 +25,8 @@ with contextlib.suppress(ImportError):  # lint and page have no property to test
     from hypothesis import Phase, settings
 
     # No clock judges a test: machines are shared. The same commit gives the same answer in CI.
-    settings.register_profile("dev", deadline=None, max_examples=20)
+    in_ci = bool(os.environ.get("CI"))
+    settings.register_profile("dev", deadline=None, max_examples=20, derandomize=in_ci)
     settings.register_profile(
         "ci", deadline=None, max_examples=100, derandomize=True, print_blob=True
     )
@@ -34,7 +35,7 @@ with contextlib.suppress(ImportError):  # lint and page have no property to test
     settings.register_profile(
         "mutation", deadline=None, max_examples=20, phases=(Phase.explicit, Phase.generate)
     )
-    profile = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
+    profile = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if in_ci else "dev")
     settings.load_profile(profile)
 
 # Tests judge the package's own releases, not the candidates of whoever runs them.

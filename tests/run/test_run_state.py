@@ -73,7 +73,7 @@ ends = st.builds(
     seconds=st.none() | st.floats(0, 1e6),
     log=st.none() | TEXTS,
     detail=TEXTS,
-    machines=st.lists(TEXTS, max_size=2).map(tuple),
+    machines=st.lists(GIVEN, max_size=2).map(tuple),
     lacks=st.lists(
         st.builds(Lack, resource=st.sampled_from(Resource), needs=NUMBERS, has=NUMBERS), max_size=2
     ).map(tuple),
