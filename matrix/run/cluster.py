@@ -79,6 +79,10 @@ class Cluster:
         """Return the numbers of the nodes that live."""
         return frozenset(node["NodeID"] for node in self.ray.nodes() if node["Alive"])
 
+    def here(self) -> str:
+        """Return the number of the node that this process joined by."""
+        return str(self.ray.get_runtime_context().get_node_id())
+
     def on(self, node: str) -> object:
         """Return the strategy that has a task run on a node."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -72,7 +72,9 @@ class RayEngine(Engine):
     def _open(self) -> Iterator[None]:
         ray = self.cluster.ray
         self._by_name = {node.machine.name: node for node in self.nodes}
-        self._desk = ray.remote(_Desk).options(num_cpus=0).remote()
+        # Here, so that no other node that is lost takes it along, and with it every task.
+        here = self.cluster.on(self.cluster.here())
+        self._desk = ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=here).remote()
         try:
             yield
         finally:
@@ -324,6 +326,8 @@ def _carry_out(order: str, desk: Handle) -> tuple[str, dict[str, bytes]]:
     def tell(stage: str) -> bool:
         try:
             stops: bool = ray.get(desk.tell.remote(parsed.task.number, stage), timeout=30)
+        except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
+            return False  # a network or a machine that is busy: the next look may have an answer
         except ray.exceptions.RayError:
             return True  # who ordered it is gone
         return stops

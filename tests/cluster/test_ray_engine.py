@@ -46,13 +46,11 @@ def job(name: str, round_: int = 1) -> Job:
     )
 
 
-def carry_out(
-    fake: FakeTox, cluster: Cluster, *jobs: Job, watched: Seen | None = None, most: int = 9
-) -> tuple[tuple[JobEnd, ...], Seen]:
-    watched = watched or Seen()
+def engine_of(
+    fake: FakeTox, cluster: Cluster, *jobs: Job, watched: Seen, most: int = 9
+) -> RayEngine:
     nodes = nodes_of(cluster)[0][:most]
-    state = RunState.begin(Begun(records=str(fake.here / "records")), jobs)
-    engine = RayEngine(
+    return RayEngine(
         cluster=cluster,
         nodes=nodes,
         records=fake.here / "records",
@@ -62,14 +60,33 @@ def carry_out(
             [node.machine for node in nodes],
             {node.machine.name: node.present for node in nodes},
         ),
-        state=state,
+        state=RunState.begin(Begun(records=str(fake.here / "records")), jobs),
         watcher=watched,
         tox=tuple(fake.command),
     )
+
+
+def carry_out(
+    fake: FakeTox, cluster: Cluster, *jobs: Job, watched: Seen | None = None, most: int = 9
+) -> tuple[tuple[JobEnd, ...], Seen]:
+    watched = watched or Seen()
+    engine = engine_of(fake, cluster, *jobs, watched=watched, most=most)
     try:
         return engine.carry_out(), watched
     finally:
-        state.close()
+        engine.state.close()
+
+
+def test_what_tasks_report_to_lies_where_the_run_was_begun(fake_tox: FakeTox, three: Nodes) -> None:
+    """On another node it could be lost with that, and every task would stop."""
+    with joined(ROOT, three.address) as cluster:
+        engine = engine_of(fake_tox, cluster, job(TORCH29), watched=Seen())
+        with engine._open():
+            where = engine._desk.__ray_call__.remote(
+                lambda _: ray.get_runtime_context().get_node_id()
+            )
+            assert ray.get(where, timeout=100) == cluster.here()
+        engine.state.close()
 
 
 def lost(watched: Seen) -> list[str | None]:
