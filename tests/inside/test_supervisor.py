@@ -148,7 +148,7 @@ def test_each_end_is_distinguished(bench: Bench) -> None:
     def kill() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    bench.run(segfault, kill, hang, fail, lambda: [1], lambda: os._exit(3), jobs=6, timeout=2)
+    bench.run(segfault, kill, hang, fail, lambda: [1], lambda: os._exit(3), jobs=6, timeout=6)
     ends = [bench.finished[place] for place in range(6)]
     assert [ended.kind for ended in ends] == [
         "signalled",
