@@ -181,7 +181,7 @@ def done_records(past: Past) -> dict[str, Path]:
 
 
 def _by_cell(folder: Path) -> dict[str, list[Path]]:
-    """Return the records of a folder by their cells, oldest first; none where there is no folder.
+    """Return the records of a folder by their cells, oldest first; none where it does not exist.
 
     It may have a million, so it is listed once.
     """

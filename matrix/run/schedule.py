@@ -254,7 +254,7 @@ class Schedule:
     def _end_as_it_failed(
         self, item: BoardJob, failed: tuple[str, Finish] | None, why: WhyNot
     ) -> None:
-        """End a job with what its last task left; `why` is the reason where that is no record."""
+        """End a job with what its last task left; `why` is the reason where it left none."""
         machine, finish = failed or (None, None)
         has_record = finish is not None and item.key in finish.records
         how = HowEnded.DONE if has_record else HowEnded.NOT_RUN

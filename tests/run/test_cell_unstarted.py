@@ -20,7 +20,7 @@ from pytest_stand_in import CELL
 
 
 def test_a_cell_that_does_not_resolve_has_a_record(tmp_path: Path) -> None:
-    error = RunError(kind=ErrorKind.RESOLVES, reason="Because there is no such torch")
+    error = RunError(kind=ErrorKind.RESOLVES, reason="Because torch has no version of that kind")
     path = record_unstarted(CELL, error, platform="cpu", records=tmp_path)
     record = valid(path)
     assert record.error == error and record.finished
@@ -60,7 +60,7 @@ def test_a_candidate_that_does_not_resolve_has_a_record_of_its_build(
     listed = write_candidates(Candidates(every=(torch_candidate(),)), tmp_path / "c.toml")
     monkeypatch.setenv("MATRIX_CANDIDATES", str(listed))
     cell = load_releases().resolve("py312-torch216rc1-vllm033")
-    error = RunError(kind=ErrorKind.RESOLVES, reason="Because there is no such file")
+    error = RunError(kind=ErrorKind.RESOLVES, reason="Because the file does not exist")
     record = valid(record_unstarted(cell, error, platform="cpu", records=tmp_path))
     assert record.cell == "py312-torch216rc1-vllm033"
     assert record.build("torch") == torch_candidate().build

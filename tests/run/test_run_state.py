@@ -158,6 +158,19 @@ def test_a_run_has_no_file_that_counts_as_a_record(tmp_path: Path) -> None:
     assert (list(read), list(errors)) == ([], [])
 
 
+def refuse_changed(folder: Path, head: dict[str, Any], job: dict[str, Any]) -> None:
+    """Change the first lines of a journal, that of the run and that of its job."""
+    state = begin(folder, a_job())
+    state.close()
+    path = state.folder / JOURNAL
+    begun, line = map(json.loads, path.read_text().splitlines())
+    begun.update(head)
+    line["job"].update(job)
+    path.write_text(f"{json.dumps(begun)}\n{json.dumps(line)}\n")
+    with pytest.raises(RunStateError, match="is not the journal of a run"):
+        read_run(state.folder)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -178,25 +191,11 @@ def test_a_run_has_no_file_that_counts_as_a_record(tmp_path: Path) -> None:
     ],
 )
 def test_a_job_that_is_not_one_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
-    state = begin(tmp_path, a_job())
-    state.close()
-    path = state.folder / JOURNAL
-    head, line = map(json.loads, path.read_text().splitlines())
-    line["job"].update(change)
-    path.write_text(f"{json.dumps(head)}\n{json.dumps(line)}\n")
-    with pytest.raises(RunStateError, match="is not the journal of a run"):
-        read_run(state.folder)
+    refuse_changed(tmp_path, {}, change)
 
 
 def test_options_that_no_program_can_be_given_are_refused(tmp_path: Path) -> None:
-    state = begin(tmp_path, a_job())
-    state.close()
-    path = state.folder / JOURNAL
-    head, line = map(json.loads, path.read_text().splitlines())
-    head["options"] = ["--x\0"]
-    path.write_text(f"{json.dumps(head)}\n{json.dumps(line)}\n")
-    with pytest.raises(RunStateError, match="is not the journal of a run"):
-        read_run(state.folder)
+    refuse_changed(tmp_path, {"options": ["--x\0"]}, {})
 
 
 def test_a_job_that_is_there_twice_is_refused_with_the_file(tmp_path: Path) -> None:
