@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
-import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
 import matrix
 from matrix._util.addresses import without_logins
-from matrix._util.console import open_streams, print_status
+from matrix._util.console import open_streams, patient, print_status
 from matrix._util.text import shorten
 from matrix.errors import MatrixError
 
@@ -43,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # each 700 objects, as Python does by itself, costs CPU seconds: `benchmarks/cycles.py`.
         gc.set_threshold(100_000)
         open_streams()
-        sys.stdout, sys.stderr = map(_patient, (sys.stdout, sys.stderr))
+        sys.stdout, sys.stderr = map(patient, (sys.stdout, sys.stderr))
     try:
         return _run(argv)
     finally:
@@ -94,48 +92,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(shorten(without_logins(message)))
-
-
-class _Patient(io.TextIOWrapper):
-    """An output whose reader may leave early (`| head`): the rest goes nowhere.
-
-    So the command comes to its end, and its exit status is that of the whole answer.
-    """
-
-    def write(self, text: str) -> int:
-        """Write the text, as far as somebody reads it."""
-        try:
-            return super().write(text)
-        except BrokenPipeError:
-            self._leave()
-            return len(text)
-
-    def flush(self) -> None:
-        """Write what is held back, as far as somebody reads it."""
-        try:
-            super().flush()
-        except BrokenPipeError:
-            self._leave()
-
-    def _leave(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
-
-
-def _patient(stream: TextIO) -> TextIO:
-    """Return an output of this process that does not mind a reader who leaves."""
-    if not isinstance(stream, io.TextIOWrapper):
-        return stream
-    encoding, errors = stream.encoding, stream.errors
-    lines, through = stream.line_buffering, stream.write_through
-    return _Patient(
-        stream.detach(),
-        encoding=encoding,
-        errors=errors,
-        line_buffering=lines,
-        write_through=through,
-    )
 
 
 class _Version(argparse.Action):

@@ -1,10 +1,12 @@
-"""What a command reports while it works, apart from its result: one line on stderr."""
+"""The streams of a command: status lines, one that is closed, a reader who leaves early."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
+from typing import TextIO
 
 from matrix._util.addresses import without_logins
 from matrix._util.text import clean, shorten
@@ -32,3 +34,45 @@ def open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+class _Patient(io.TextIOWrapper):
+    """An output whose reader may leave early (`| head`): the rest goes nowhere.
+
+    So the command comes to its end, and its exit status is that of the whole answer.
+    """
+
+    def write(self, text: str) -> int:
+        """Write the text, as far as somebody reads it."""
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._leave()
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is held back, as far as somebody reads it."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._leave()
+
+    def _leave(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+
+
+def patient(stream: TextIO) -> TextIO:
+    """Return an output of this process that does not mind a reader who leaves."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    encoding, errors = stream.encoding, stream.errors
+    lines, through = stream.line_buffering, stream.write_through
+    return _Patient(
+        stream.detach(),
+        encoding=encoding,
+        errors=errors,
+        line_buffering=lines,
+        write_through=through,
+    )
