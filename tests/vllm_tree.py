@@ -20,7 +20,7 @@ from matrix.catalog.index import FetchError, Index
 
 _BACKEND = """\
 "Write a wheel as vLLM's setup.py does: of the version that setuptools-scm is given."
-import json, os, shutil, subprocess, sys, zipfile
+import base64, hashlib, json, os, shutil, subprocess, sys, zipfile
 from pathlib import Path
 
 
@@ -54,8 +54,14 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
         head = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\n"
         archive.writestr(info + "/WHEEL", head + "Tag: " + tag + "\\n")
         archive.writestr("vllm/torch_of_the_build.py", "version = %r\\n" % torch.__version__)
-        archive.writestr(info + "/RECORD", "")
+        rows = [file + "," + digest(archive.read(file)) for file in archive.namelist()]
+        archive.writestr(info + "/RECORD", "\\n".join([*rows, info + "/RECORD,,", ""]))
     return name
+
+
+def digest(data):
+    found = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    return "sha256=%s,%d" % (found, len(data))
 
 
 def precompiled():

@@ -130,8 +130,8 @@ def _built(cells: Iterable[Cell], releases: Releases, platform: Platform) -> dic
     from matrix.catalog.candidates.model import File
     from matrix.catalog.cells import Made
     from matrix.catalog.projects import Project
-    from matrix.checks.vllm_build.build import built_before
     from matrix.checks.vllm_build.candidate import build_candidate
+    from matrix.checks.vllm_build.wheels import built_before
     from matrix.record.model import Platform
     from matrix.run.built import built_requirements, check_sources
 

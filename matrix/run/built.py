@@ -22,9 +22,10 @@ from matrix.checks.linkage.candidate import read_candidate
 from matrix.checks.linkage.link import link, load_tables
 from matrix.checks.linkage.tables import TorchSymbols
 from matrix.checks.linkage.why import link_fact
-from matrix.checks.vllm_build.build import BuildFailedError, Built
+from matrix.checks.vllm_build.build import BuildFailedError
 from matrix.checks.vllm_build.compiler import compiled
 from matrix.checks.vllm_build.recipe import EMPTY, Recipe, with_extensions
+from matrix.checks.vllm_build.wheels import Built
 from matrix.errors import MatrixError
 from matrix.record.model import ErrorKind, Platform, RunError
 from matrix.run.preflight import choose_platform

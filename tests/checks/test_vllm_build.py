@@ -21,16 +21,11 @@ from matrix.catalog.candidates.sources import from_commit, from_sdist, from_tree
 from matrix.catalog.projects import Project
 from matrix.catalog.vllm_sources.git import Repository
 from matrix.catalog.vllm_sources.sources import Sources, open_commit, open_sdist, open_tree
-from matrix.checks.vllm_build.build import (
-    BuildFailedError,
-    Built,
-    build_wheel,
-    built_before,
-    forget_wheels,
-)
+from matrix.checks.vllm_build.build import BuildFailedError, build_wheel
 from matrix.checks.vllm_build.candidate import build_candidate
 from matrix.checks.vllm_build.environment import BuildEnvironmentError, build_requirements
 from matrix.checks.vllm_build.reasons import reason_of
+from matrix.checks.vllm_build.wheels import Built, built_before, forget_wheels
 from matrix.errors import MatrixError
 from small_index import leave_settings
 from vllm_tree import commit_all, write_sdist, write_tree
@@ -203,6 +198,29 @@ def test_an_environment_that_cannot_be_made_says_nothing_of_vllm(
     assert list((cache / "build-environments").iterdir()) == []
     with pytest.raises(BuildEnvironmentError, match=r"cannot be made"):
         build_wheel(sources(tmp_path), "/nowhere/python", quiet, cache=cache)
+
+
+def another_python() -> str:
+    """A release of Python beside the one of these tests, which no machine has."""
+    return "3.99"
+
+
+def test_what_compiles_nothing_is_built_by_another_python(tmp_path: Path, cache: Path) -> None:
+    """Where the Python of a cell is not here, this one builds for it, once, with its tag."""
+    wanted, lines = another_python(), list[str]()
+    built = build_wheel(sources(tmp_path), wanted, lines.append, cache=cache)
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert (
+        f"Python {wanted} cannot be had; nothing is compiled, so Python {own} builds for it"
+        in lines
+    )
+    assert built.wheel.name.endswith("-cp399-cp399-any.whl")
+    assert built.python == wanted
+    again = build_wheel(sources(tmp_path), wanted, quiet, cache=cache)
+    assert (again.from_cache, again.wheel) == (True, built.wheel)
+    own_wheel = build_wheel(sources(tmp_path), own, quiet, cache=cache)
+    assert (own_wheel.from_cache, own_wheel.python) == (False, own)
+    assert "cp399" not in own_wheel.wheel.name
 
 
 def test_one_build_at_a_time(tmp_path: Path, cache: Path) -> None:

@@ -22,11 +22,12 @@ from matrix.catalog.index import FetchError
 from matrix.catalog.projects import Project
 from matrix.catalog.vllm_sources.folder import SourcesError
 from matrix.catalog.vllm_sources.sources import Sources, open_sdist
-from matrix.checks.vllm_build.build import BuildFailedError, Built, build_wheel
+from matrix.checks.vllm_build.build import BuildFailedError, build_wheel
 from matrix.checks.vllm_build.candidate import build_candidate
 from matrix.checks.vllm_build.compiler import NoCompilerError, check_torch, compiled
 from matrix.checks.vllm_build.reasons import reason_of
 from matrix.checks.vllm_build.recipe import EMPTY, Recipe, with_extensions
+from matrix.checks.vllm_build.wheels import Built
 from programs import program
 from small_index import leave_settings
 from vllm_tree import commit_all, write_nvcc, write_sdist, write_tree

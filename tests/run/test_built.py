@@ -17,9 +17,10 @@ from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.vllm_sources.folder import SourcesError
 from matrix.catalog.vllm_sources.sources import tree_state
-from matrix.checks.vllm_build.build import BuildFailedError, Built
+from matrix.checks.vllm_build.build import BuildFailedError
 from matrix.checks.vllm_build.environment import BuildEnvironmentError
 from matrix.checks.vllm_build.recipe import EMPTY, Recipe
+from matrix.checks.vllm_build.wheels import Built
 from matrix.errors import MatrixError
 from matrix.record.model import ErrorKind, Platform
 from matrix.run.built import NotBuiltError, built_requirements, check_sources

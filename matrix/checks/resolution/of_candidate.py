@@ -11,7 +11,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.cache import Installs, ResolverQuestion
-from matrix.checks.vllm_build.build import built_before
+from matrix.checks.vllm_build.wheels import built_before
 from matrix.errors import MatrixError
 
 

@@ -12,11 +12,14 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -24,12 +27,11 @@ from packaging.version import Version
 
 from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.caches import cache_folder
-from matrix._util.files import digest_of, read_text, write_text
+from matrix._util.files import digest_of, write_text
 from matrix._util.reported import Say, last_line, printed, run_reported
 from matrix._util.scratch import Scratch
-from matrix._util.text import mib
-from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.candidates.model import Candidate, SourceKind
+from matrix._util.text import clean, clip, mib
+from matrix.catalog.candidates.model import SourceKind
 from matrix.catalog.cells import Made
 from matrix.catalog.located import find_file
 from matrix.catalog.lock import alone
@@ -39,6 +41,7 @@ from matrix.checks.resolution.resolver import uv
 from matrix.checks.vllm_build.compiler import check_torch
 from matrix.checks.vllm_build.environment import (
     BuildEnvironment,
+    NoPythonError,
     build_environment,
     build_requirements,
     made_environment,
@@ -46,13 +49,12 @@ from matrix.checks.vllm_build.environment import (
 )
 from matrix.checks.vllm_build.reasons import reason_of
 from matrix.checks.vllm_build.recipe import EMPTY, OF_COMPILERS, SKEWING, Recipe
+from matrix.checks.vllm_build.wheels import FACTS, Built, facts_of, kept_wheel, wheels_of
 from matrix.errors import MatrixError
 
 _FORMAT = 1  # raised where the same sources and tools would make another wheel
 _LOCK = "builds.lock"
 _COMPILES = "compiles.lock"
-_FACTS = "built.json"
-_WHEELS = "vllm-wheels"
 _NO_RUST = "can't find Rust compiler"
 
 
@@ -65,35 +67,17 @@ class BuildFailedError(MatrixError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
-    """A wheel that was built, and what it was made of.
+class _Build:
+    """What is built, in which environment, for which release of Python, and how.
 
-    `version` is the wheel's own, with its local part. `kind`, `identity`, `revision` and
-    `source_version` are those of its sources, `requirements` what these say that a build needs,
-    `tools` the versions that it was built with. `seconds` is how long that took,
-    `from_cache` whether it was there already. `log` has all that the build printed, `made` says how
-    it was built.
+    `requirements` are what the sources say that a build needs.
     """
 
-    wheel: Path
-    version: str
-    sha256: str
-    kind: SourceKind
-    identity: str
-    revision: str | None
-    source_version: str
-    python: str
+    sources: Sources
     requirements: tuple[str, ...]
-    tools: Mapping[str, str]
-    seconds: float
-    log: Path
-    from_cache: bool
-    made: Made = Made.WITHOUT_COMPILING
-
-    @property
-    def requirement(self) -> str:
-        """The requirement that installs this wheel and no other."""
-        return f"vllm @ {self.wheel.as_uri()}#sha256={self.sha256}"
+    environment: BuildEnvironment
+    minor: str
+    recipe: Recipe
 
 
 def build_wheel(
@@ -108,10 +92,11 @@ def build_wheel(
     """Return the wheel of these sources for a Python (`3.12`, or the path of an interpreter).
 
     `torch` is the requirement of the torch to build with (None: the sources' own pin); a recipe
-    for one torch has its own. The build writes into the sources' folder. One build at a time uses a
-    cache, and besides one that compiles; the wheel is there complete or not at all. Raises
-    BuildFailedError where the sources do not build, another MatrixError where this machine cannot
-    build.
+    for one torch has its own. Where the release of Python is not here and nothing is compiled, the
+    Python that runs this builds the wheel for it. The build writes into the sources' folder. One
+    build at a time uses a cache, and besides one that compiles; the wheel is there complete or not
+    at all. Raises BuildFailedError where the sources do not build, another MatrixError where this
+    machine cannot build.
     """
     cache = (cache or cache_folder()).resolve()
     requirements = build_requirements(sources.project, sources.shown, compiles=recipe.compiles)
@@ -119,19 +104,27 @@ def build_wheel(
         check_takes_extensions(sources)
     with _alone(cache, say):
         needed = _with(_torch(torch, recipe), requirements)
-        environment = build_environment(needed, python, cache, say)
+        environment = _environment(needed, python, recipe, cache, say)
         check_torch(recipe, environment.torch_cuda)
         named = (sources.kind, sources.identity, sources.version)
-        folder = cache / _WHEELS / _key(named, environment, recipe)
-        found = _kept(folder)
+        minor = _minor(python, environment)
+        folder = wheels_of(cache) / _key(named, minor, environment, recipe)
+        build = _Build(
+            sources=sources,
+            requirements=requirements,
+            environment=environment,
+            minor=minor,
+            recipe=recipe,
+        )
+        found = kept_wheel(folder)
         if found is not None:
             return found
         if not recipe.compiles:
-            return _build(sources, requirements, environment, folder, recipe=recipe, say=say)
+            return _build(build, folder, say)
     # It takes long and much memory: one at a time, and no other build waits for it.
     with _alone(cache, say, _COMPILES):
-        found = _kept(folder)
-        return found or _build(sources, requirements, environment, folder, recipe=recipe, say=say)
+        found = kept_wheel(folder)
+        return found or _build(build, folder, say)
 
 
 def find_wheel(
@@ -148,60 +141,19 @@ def find_wheel(
     longer than all else, and what a commit or a file of one hash holds does not change.
     """
     cache = (cache or cache_folder()).resolve()
-    for path in sorted((cache / _WHEELS).glob(f"*/{_FACTS}")):
-        found = _facts(path.parent)
+    for path in sorted(wheels_of(cache).glob(f"*/{FACTS}")):
+        found = facts_of(path.parent)
         if found is None or (found.kind, found.identity, found.source_version) != named:
             continue
         needed = _with(_torch(torch, recipe), found.requirements)
-        environment = made_environment(needed, python, cache)
-        if environment is not None and path.parent.name == _key(named, environment, recipe):
-            return _kept(path.parent)
+        for builder in _builders(python, recipe):
+            environment = made_environment(needed, builder, cache)
+            if environment is None:
+                continue
+            minor = _minor(python, environment)
+            if path.parent.name == _key(named, minor, environment, recipe):
+                return kept_wheel(path.parent)
     return None
-
-
-def built_before(candidate: Candidate, python: str, *, cache: Path | None = None) -> Built | None:
-    """Return a wheel that was built without compiling of a candidate, for a Python, else None.
-
-    It may have been built with other tools than a build today would have. The sources need not be
-    here.
-    """
-    folder = (cache or cache_folder()).resolve() / _WHEELS
-    for path in sorted(folder.glob(f"*/{_FACTS}"), key=lambda path: -path.stat().st_mtime):
-        found = _facts(path.parent)
-        if found is None or (found.kind, found.identity) != candidate.sources:
-            continue
-        of_the_cpu = found.made is Made.WITHOUT_COMPILING
-        if of_the_cpu and (found.source_version, found.python) == (candidate.version, python):
-            kept = _kept(path.parent)
-            if kept is not None:
-                return kept
-    return None
-
-
-def forget_wheels(
-    candidate: Candidate, others: Iterable[Candidate] = (), *, cache: Path | None = None
-) -> int:
-    """Remove the wheels that were built of a candidate's sources, and return how many those were.
-
-    Not those of sources that one of the `others` has too. Raises CandidateError where one cannot be
-    removed.
-    """
-    if candidate.sources is None or candidate.sources in (other.sources for other in others):
-        return 0
-    removed = 0
-    for path in sorted(((cache or cache_folder()).resolve() / _WHEELS).glob(f"*/{_FACTS}")):
-        found = _facts(path.parent)
-        if found is None or (found.kind, found.identity) != candidate.sources:
-            continue
-        try:
-            path.unlink()  # without it nobody takes the rest for a wheel
-            shutil.rmtree(path.parent)
-        except OSError as error:
-            raise CandidateError(
-                f"{path.parent}: cannot be removed ({error.strerror}); remove it by hand"
-            ) from None
-        removed += 1
-    return removed
 
 
 def _torch(given: str | None, recipe: Recipe) -> tuple[str, ...]:
@@ -216,12 +168,41 @@ def _with(torch: tuple[str, ...], requirements: tuple[str, ...]) -> tuple[str, .
     return (*kept, *torch)
 
 
-def _key(named: tuple[SourceKind, str, str], environment: BuildEnvironment, recipe: Recipe) -> str:
+def _builders(python: str, recipe: Recipe) -> tuple[str, ...]:
+    """Return the Pythons that can build a wheel for one: itself, then the one that runs this."""
+    if recipe.compiles or os.sep in python:
+        return (python,)
+    return python, sys.executable
+
+
+def _environment(
+    needed: tuple[str, ...], python: str, recipe: Recipe, cache: Path, say: Say
+) -> BuildEnvironment:
+    """Return the environment of a build, of the first Python that can be had."""
+    first, *others = _builders(python, recipe)
+    try:
+        return build_environment(needed, first, cache, say)
+    except NoPythonError:
+        if not others:
+            raise
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    say(f"Python {python} cannot be had; nothing is compiled, so Python {own} builds for it")
+    return build_environment(needed, others[0], cache, say)
+
+
+def _minor(python: str, environment: BuildEnvironment) -> str:
+    """Return the release of Python that a wheel is for, such as 3.12."""
+    return environment.minor if os.sep in python else python
+
+
+def _key(
+    named: tuple[SourceKind, str, str], minor: str, environment: BuildEnvironment, recipe: Recipe
+) -> str:
     """Return the name of the folder of a wheel: a digest of what it is made of."""
     parts = {
         "format": _FORMAT,
         "named": named,
-        "python": environment.minor,
+        "python": minor,
         "tools": dict(environment.tools),
         **recipe.key,
     }
@@ -230,51 +211,17 @@ def _key(named: tuple[SourceKind, str, str], environment: BuildEnvironment, reci
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _kept(folder: Path) -> Built | None:
-    """Return the wheel of a folder of the cache; None where there is none, or it was changed."""
-    found = _facts(folder)
-    with contextlib.suppress(OSError):
-        if found is not None and digest_of(found.wheel) == found.sha256:
-            return found
-    return None
-
-
-def _facts(folder: Path) -> Built | None:
-    """Return what is written of the wheel of a folder; None where that cannot be read."""
-    try:
-        facts = json.loads(read_text(folder / _FACTS))
-        wheel, log = folder / facts.pop("name"), folder / facts.pop("log")
-        return Built(
-            wheel=wheel,
-            log=log,
-            requirements=tuple(facts.pop("requirements")),
-            kind=SourceKind(facts.pop("kind")),
-            made=Made(facts.pop("made", Made.WITHOUT_COMPILING)),
-            from_cache=True,
-            **facts,
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _build(
-    sources: Sources,
-    requirements: tuple[str, ...],
-    environment: BuildEnvironment,
-    folder: Path,
-    *,
-    recipe: Recipe,
-    say: Say,
-) -> Built:
+def _build(build: _Build, folder: Path, say: Say) -> Built:
+    sources, environment, recipe = build.sources, build.environment, build.recipe
     began = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with Scratch("vllm-build") as scratch:
         log, out = scratch / "build.log", scratch / "wheels"
-        build = _Build(sources=sources, environment=environment, recipe=recipe, log=log, out=out)
-        _run(build, _given_extensions(recipe, scratch, say), say)
+        _run(build, _given_extensions(recipe, scratch, say), log, out, say)
         wheel = _only_wheel(sources, out)
         version = _check(sources, wheel, recipe)
+        wheel = _for_python(build, wheel)
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         try:
@@ -289,8 +236,8 @@ def _build(
                 identity=sources.identity,
                 revision=sources.revision,
                 source_version=sources.version,
-                python=environment.minor,
-                requirements=requirements,
+                python=build.minor,
+                requirements=build.requirements,
                 tools=dict(environment.tools),
                 seconds=round(time.monotonic() - began, 1),
                 log=folder / log.name,
@@ -299,7 +246,7 @@ def _build(
             )
             facts = {**asdict(built), "name": wheel.name, "log": log.name}
             del facts["wheel"], facts["from_cache"]
-            write_text(part / _FACTS, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+            write_text(part / FACTS, json.dumps(facts, indent=1, sort_keys=True) + "\n")
             part.replace(folder)
         except OSError as error:
             raise MatrixError(
@@ -309,17 +256,6 @@ def _build(
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return built
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Build:
-    """One run of vLLM's build: what of, where, how, and where its output and its wheel go."""
-
-    sources: Sources
-    environment: BuildEnvironment
-    recipe: Recipe
-    log: Path
-    out: Path
 
 
 def _given_extensions(recipe: Recipe, folder: Path, say: Say) -> Mapping[str, str]:
@@ -333,14 +269,14 @@ def _given_extensions(recipe: Recipe, folder: Path, say: Say) -> Mapping[str, st
     return {LOCATION: str(path)}
 
 
-def _run(build: _Build, given: Mapping[str, str], say: Say) -> None:
+def _run(build: _Build, given: Mapping[str, str], log: Path, out: Path, say: Say) -> None:
     """Build the wheel into a folder; without Rust, unless the sources cannot do without.
 
     A compiler runs as the user set it up, and Rust with it.
     """
-    sources, recipe, log = build.sources, build.recipe, build.log
+    sources, recipe = build.sources, build.recipe
     command = [*uv(), "build", "--wheel", "--no-build-isolation", "--python"]
-    command += [str(build.environment.python), "--out-dir", str(build.out), str(sources.folder)]
+    command += [str(build.environment.python), "--out-dir", str(out), str(sources.folder)]
     what = f"vllm {sources.version}: builds {recipe.words}"
     own = _environ(build, given)
     with contextlib.nullcontext() if recipe.compiles else _without_rust() as shims:
@@ -403,6 +339,47 @@ def _only_wheel(sources: Sources, out: Path) -> Path:
         reason = f"the build made {len(found)} wheels, not 1"
         raise BuildFailedError(f"{sources.shown}: does not build: {reason}", reason)
     return found[0]
+
+
+def _bound(minor: str) -> str:
+    """Return what the name of an extension has that this release of Python alone can load."""
+    return f".cpython-{minor.replace('.', '')}-"
+
+
+def _for_python(build: _Build, wheel: Path) -> Path:
+    """Return the wheel with the tag of the Python that it is for, if another one built it."""
+    built, wanted = build.environment.minor, build.minor
+    if built == wanted:
+        return wheel
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    # The one in deep_gemm has another file for each Python.
+    alone = [
+        name
+        for name in sorted(names)
+        if _bound(built) in name and name.replace(_bound(built), _bound(wanted)) not in names
+    ]
+    if alone:
+        raise MatrixError(
+            f"{build.sources.shown}: {alone[0]} is for Python {built} alone; install Python"
+            f" {wanted} and run it again"
+        )
+    if find_spec("wheel") is None:
+        raise MatrixError(
+            f"{build.sources.shown}: wheel is not installed, and tags it for Python {wanted}:"
+            " pip install 'torch-vllm-matrix[bundle]'"
+        )
+    tag = f"cp{wanted.replace('.', '')}"
+    command = [sys.executable, "-m", "wheel", "tags", "--remove"]
+    command += [f"--python-tag={tag}", f"--abi-tag={tag}", str(wheel)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        reason = clip(clean(ended.stderr.strip().rpartition("\n")[2]), 200)
+        raise MatrixError(
+            f"{build.sources.shown}: the wheel cannot be tagged for Python {wanted} ({reason});"
+            " install that Python and run it again"
+        )
+    return _only_wheel(build.sources, wheel.parent)
 
 
 def _check(sources: Sources, wheel: Path, recipe: Recipe) -> str:

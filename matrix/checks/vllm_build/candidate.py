@@ -8,8 +8,9 @@ from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
 from matrix.catalog.candidates.model import Candidate, Commit, Sdist, Tree
 from matrix.catalog.vllm_sources.sources import open_sources
-from matrix.checks.vllm_build.build import Built, build_wheel, find_wheel
+from matrix.checks.vllm_build.build import build_wheel, find_wheel
 from matrix.checks.vllm_build.recipe import EMPTY, Recipe
+from matrix.checks.vllm_build.wheels import Built
 from matrix.errors import MatrixError
 
 

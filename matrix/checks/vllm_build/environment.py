@@ -42,6 +42,10 @@ class BuildEnvironmentError(MatrixError):
     """The environment of a build cannot be made, which says nothing of the sources."""
 
 
+class NoPythonError(BuildEnvironmentError):
+    """The Python of a build is not here, and uv cannot fetch it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuildEnvironment:
     """An interpreter that has all that a build needs; `versions` are those of its packages.
@@ -107,7 +111,7 @@ def build_environment(
     """Return the environment for these requirements and a Python (`3.12`, or a path), made once.
 
     The caller holds the lock of the cache. Raises BuildEnvironmentError with uv's reason where it
-    cannot be made; then nothing of it is left.
+    cannot be made, a NoPythonError where that Python cannot be had; then nothing of it is left.
     """
     folder = _folder(requirements, python, cache)
     made = _made(folder, requirements)
@@ -161,9 +165,8 @@ def _install(folder: Path, requirements: Sequence[str], python: str, say: Say) -
             command = [*uv(), *step]
             if run_reported(command, log, say, what, environ=uv_environ()):
                 reason = error_of(log.read_text("utf-8", "replace"))
-                raise BuildEnvironmentError(
-                    f"{what}: cannot be made ({reason}); correct that and run it again"
-                )
+                kind = NoPythonError if step is steps[0] else BuildEnvironmentError
+                raise kind(f"{what}: cannot be made ({reason}); correct that and run it again")
 
 
 def _made(folder: Path, requirements: Sequence[str]) -> BuildEnvironment | None:

@@ -31,7 +31,7 @@ from matrix.catalog.index import Index
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.checks.candidate_cache import forget
-from matrix.checks.vllm_build.build import forget_wheels
+from matrix.checks.vllm_build.wheels import forget_wheels
 from matrix.errors import MatrixError
 from matrix.record.model import Platform
 from matrix.run.preflight import choose_platform
