@@ -370,21 +370,30 @@ def _shrink(pool: _Pool, arch: int | None, *, repack: bool, keep: str) -> str:
     """
     before = _size(pool)
 
+    done_before = {f"wheels/{keep}", *pool.ready}
+    wheels = [path for path in pool.every() if pool.name(path) not in done_before]
+    sizes = {path: path.stat().st_size for path in wheels}
+    wheels.sort(key=lambda path: -sizes[path])
+    ready: list[int] = []
+
     def shrink(wheel: Path) -> tuple[Path, str, Pruned] | None:
         published = digest_of(wheel)
         pruned = rewrite(wheel, arch, repack=repack)
+        ready.append(sizes[wheel])
         return None if pruned is None else (wheel, published, pruned)
 
+    def progress() -> str:
+        return f"{mib(sum(ready))} of {mib(sum(sizes.values()))}"
+
     total = Pruned()
-    with timed("rewriting the wheels"):
-        done_before = {f"wheels/{keep}", *pool.ready}
-        wheels = [path for path in pool.every() if pool.name(path) not in done_before]
-        wheels.sort(key=lambda path: -path.stat().st_size)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
-            for done in workers.map(shrink, wheels):
-                if done:
-                    pool.published[pool.name(done[0])] = done[1]
-                    total += done[2]
+    with (
+        timed("rewriting the wheels", progress=progress),
+        ThreadPoolExecutor(os.cpu_count() or 1) as workers,
+    ):
+        for done in workers.map(shrink, wheels):
+            if done:
+                pool.published[pool.name(done[0])] = done[1]
+                total += done[2]
     return (
         f"matrix: {len(pool.published)} wheels rewritten, {mib(before)} are now"
         f" {mib(_size(pool))}; GPU code: {mib(total.kept)} kept,"

@@ -26,7 +26,7 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -410,11 +410,13 @@ def _locked(home: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def timed(what: str, folder: Path | None = None) -> Iterator[None]:
+def timed(
+    what: str, folder: Path | None = None, progress: Callable[[], str] | None = None
+) -> Iterator[None]:
     """Print what begins and, at its end, how many seconds it took.
 
     Meanwhile nobody waits for more than ten seconds without a line; it has what went of the disk of
-    `folder`.
+    `folder`, and what `progress` returns, such as `3 of 12 wheels`.
     """
     began, free, over = time.monotonic(), _free(folder), threading.Event()
     print(f"matrix: {what} ...", end=" ", flush=True)
@@ -424,7 +426,8 @@ def timed(what: str, folder: Path | None = None) -> Iterator[None]:
         while not over.wait(SILENCE):
             taken = max(free - _free(folder), 0)
             so_far = f", {mib(taken)} of disk so far" if taken >= _BLOCK else ""
-            said.append(f"{time.monotonic() - began:.0f} s{so_far}")
+            done = f", {progress()}" if progress is not None else ""
+            said.append(f"{time.monotonic() - began:.0f} s{done}{so_far}")
             print(f"\nmatrix: {what}: {said[-1]} ...", end=" ", flush=True)
 
     thread = threading.Thread(target=speak, daemon=True)

@@ -233,6 +233,15 @@ def test_nothing_is_silent_for_long(
         raise KeyError
 
 
+def test_it_prints_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline, "SILENCE", 0.02)
+    done = iter(range(10**6))
+    with offline.timed("rewriting", progress=lambda: f"{next(done)} of 9 MiB"):
+        _Printed(capsys).wait("rewriting: 0 s, 2 of 9 MiB ...")
+
+
 def test_what_is_short_takes_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with offline.timed("checking 9.0 MiB"):
         pass
