@@ -15,6 +15,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class _Found:
 
 
 def merge(places: Sequence[RecordSource], into: Path, say: Callable[[str], None]) -> Merged:
-    """Merge the records of the places into a folder, made where there is none.
+    """Merge the records of the places into a folder, made for the first one where there is none.
 
     Of several merges into one folder one works at a time. What is wrong is in `refused`, and the
     rest is merged. Raises MergeError where the folder is none of records, LockError and FileError
@@ -80,13 +81,7 @@ def merge(places: Sequence[RecordSource], into: Path, say: Callable[[str], None]
     """
     check_target(into)
     merged = Merged()
-    if not any(isinstance(place, str) or os.path.lexists(place) for place in places):
-        # A folder that was made for a mistyped name would look like one of records.
-        gone = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        merged.refused += [_unread(place, gone) for place in places]
-        return merged
-    with alone(into / _LOCK, lambda: say(f"{into}: waits for another merge into it")):
-        target = _Target(into, merged, say)
+    with _Target(into, merged, say) as target:
         for place in places:
             before = merged.new + merged.known, len(merged.refused)
             for found in _records(place, merged.refused, target.has, say):
@@ -103,35 +98,60 @@ def merge(places: Sequence[RecordSource], into: Path, say: Callable[[str], None]
 
 
 class _Target:
-    """The folder that is merged into, and the digests of the records that it holds."""
+    """The folder that is merged into, and the digests of the records that it holds.
+
+    A folder that is not there is made for its first record: one of no records would look as if
+    something had been merged. From then on, or where it is there, no other merge works in it.
+    """
 
     def __init__(self, into: Path, merged: Merged, say: Callable[[str], None]) -> None:
-        """Read which records the folder holds."""
+        """Read nothing yet."""
         self._into, self._merged, self._say = into, merged, say
         self._said = time.monotonic()
-        self._paths = _held(into, merged.refused, say)
+        self._lock = ExitStack()
+        self._held: dict[str, Path | None] | None = None
+
+    def __enter__(self) -> _Target:  # noqa: PYI034 - Self is not in Python 3.10
+        """Read which records the folder holds, if it is there."""
+        if os.path.lexists(self._into):
+            self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let other merges into the folder."""
+        self._lock.close()
+
+    def _open(self) -> dict[str, Path | None]:
+        """Return the digests of what the folder holds; make it where it is not there."""
+        if self._held is None:
+            into, say = self._into, self._say
+            lock = alone(into / _LOCK, lambda: say(f"{into}: waits for another merge into it"))
+            self._lock.enter_context(lock)
+            self._held = _held(into, self._merged.refused, say)
+        return self._held
 
     def has(self, content: str) -> bool:
         """Return whether the folder holds a record of this digest; it then counts as known."""
-        if content in self._paths:
+        if self._held is not None and content in self._held:
             self._merged.known += 1
             return True
         return False
 
     def add(self, found: _Found) -> None:
         """Add a record that the folder may hold already, and the files that go with it."""
+        held = self._open()
         content = content_hash(found.record)
-        if content in self._paths:
+        if content in held:
             self._merged.known += 1
         else:
-            self._paths[content] = self._create(found)
+            held[content] = self._create(found)
             self._merged.new += 1
         if time.monotonic() - self._said >= _PROGRESS_SECONDS:
             self._said = time.monotonic()
             self._say(
                 f"{self._into}: {self._merged.new + self._merged.known} records merged so far"
             )
-        path = self._paths[content]
+        path = held[content]
         if found.stem is not None and path is not None:
             self._add_beside(found.stem, path)
 

@@ -161,9 +161,9 @@ def test_a_folder_without_a_good_record_is_one_line(tmp_path: Path) -> None:
     assert refused(merge([gone], into, silent)) == (
         f"{gone}: no such folder or record; name one that is there"
     )
-    assert list(into.iterdir()) == []
-    lines = merge([gone, gone / "x"], tmp_path / "new", silent).refused
-    assert len(lines) == 2 and not (tmp_path / "new").exists()
+    assert len(merge([gone, gone / "x", other], into, silent).refused) == 3
+    assert not into.exists(), "a folder that holds no record looks like one of records"
+    assert counted(merge([other, put(tmp_path / "good", make())], into, silent))[0] == 1
 
 
 def test_links_and_pipes_in_a_source_are_refused(tmp_path: Path) -> None:
@@ -399,6 +399,8 @@ def test_the_command_prints_counts_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == "matrix: c: holds no record; name a folder that runs left\n"
     assert done.stdout == "results: 1 record, 0 new, 1 there already; 1 refused\n"
+    done = matrix(tmp_path, "results", "merge", "c", "--into", "new/results")
+    assert (done.returncode, (tmp_path / "new").exists()) == (2, False)
 
 
 def test_many_faults_are_twenty_lines(tmp_path: Path) -> None:
