@@ -125,6 +125,11 @@ class _Reading:
     def _add(self, job: Job) -> None:
         if job.key in self._keys:
             raise ValueError(f"job {job.key} is there twice")
+        if job.environment != job.cell.name:
+            raise RunStateError(
+                f"{self._path}: job {job.key} would run in another environment than that of its"
+                f" cell, {job.cell.name}; begin a new run"
+            )
         self._keys.add(job.key)
         self._jobs.append(job)
 

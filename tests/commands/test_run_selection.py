@@ -434,6 +434,20 @@ def test_here_takes_one_cell(tmp_path: Path) -> None:
     assert ended.returncode == 2 and "name the cell" in ended.stderr
 
 
+def test_a_journal_whose_job_is_of_another_environment_is_refused(fake_tox: FakeTox) -> None:
+    """What it resumes would run another cell than it says."""
+    fake_tox.told(vllm019={"run": "no record"})
+    run(fake_tox, TORCH210)
+    (path,) = (fake_tox.here / "records/runs").glob("*/journal.jsonl")
+    own = f'"environment": "{TORCH210}"'
+    path.write_text(path.read_text().replace(own, f'"environment": "{TORCH29}"'))
+    before = fake_tox.calls()
+    ended = run(fake_tox, "--resume")
+    assert (ended.returncode, ended.stdout, fake_tox.calls()) == (2, "", before)
+    (line,) = ended.stderr.splitlines()
+    assert "journal.jsonl: job" in line and TORCH29 in line and TORCH210 in line
+
+
 def test_a_journal_that_is_not_ours_is_refused(fake_tox: FakeTox) -> None:
     folder = fake_tox.here / "records/runs/x"
     folder.mkdir(parents=True)
