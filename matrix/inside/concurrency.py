@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from matrix._util.cores import CPU_CASE_CORES
 from matrix._util.nvidia import START_MIB
 from matrix.record.model import Platform
 
 _AUTO = 0
-_CORES_A_CASE = {Platform.CUDA: 1.5, Platform.CPU: 2.0}
+_CORES_A_CASE = {Platform.CUDA: 1.5, Platform.CPU: CPU_CASE_CORES}
 """Cores for a case. vLLM lets Inductor compile in one thread and a start is one process: eight
 cases at once used 4.9 of 16 cores of a machine with an H200 (vLLM 0.26.0). Kernels that are built
 just in time have all cores in a step before the cases. On the CPU a start also runs its kernels."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
+from matrix._util.cores import CPU_CASE_CORES
 from matrix._util.nvidia import START_MIB
 from matrix.catalog.cells import Cell
 from matrix.record.model import Platform
@@ -21,7 +22,6 @@ MEMORY_MIB = 4096
 RUN_SECONDS = 600.0
 """How long a run is thought to take where none of the selection ever ran."""
 
-_CPU_CORES = 2  # of a case that runs beside others on the CPU, as in `matrix.inside.concurrency`
 _AT_ONCE = 4  # cases of a cell on a GPU: two cells of four are as fast as one of eight
 
 
@@ -42,7 +42,7 @@ class Asked:
 
 def cases_by_cores(machine: Machine) -> int:
     """Return what `--jobs auto` means on the CPU: as many cases as have their cores and memory."""
-    return max(1, min(machine.cores // _CPU_CORES, machine.memory_mib // MEMORY_MIB))
+    return max(1, min(machine.cores // CPU_CASE_CORES, machine.memory_mib // MEMORY_MIB))
 
 
 def jobs_of(planned: Iterable[Planned], machine: Machine, asked: Asked) -> tuple[Job, ...]:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from matrix._util.nvidia import START_MIB
 from matrix.inside.concurrency import jobs_for, parse_jobs
 from matrix.record.model import Platform
+from matrix.run.machine import Machine
+from matrix.run.selection_jobs import MEMORY_MIB, cases_by_cores
 
 H100_MIB = 81000
 H200_MIB = 143000
@@ -62,6 +64,15 @@ def test_at_least_one_never_more_than_cases_and_all_fit(
     assert 1 <= found <= cases
     if platform is Platform.CUDA and not asked and found > 1:
         assert found * START_MIB <= (free or 0)
+
+
+@given(cores=st.integers(1, 256))
+def test_a_schedule_counts_with_as_many_cases_on_the_cpu_as_run(cores: int) -> None:
+    machine = Machine(name="here", cores=cores, memory_mib=MEMORY_MIB * cores, disk_mib=0)
+    auto = parse_jobs("auto")
+    assert cases_by_cores(machine) == jobs_for(
+        auto, Platform.CPU, cores, cores=cores, bounded=True, free_mib=lambda: None
+    )
 
 
 def test_starts_that_measure_the_gpu_run_one_at_a_time() -> None:
