@@ -118,6 +118,19 @@ def create_bytes(path: Path, content: bytes) -> None:
             os.close(opened)
 
 
+def check_folder(folder: Path) -> None:
+    """Raise OSError where a folder, which may be there or not yet, cannot be written.
+
+    It is tried: a disk that is read-only, or a folder of the kernel's, refuses also what the bits
+    of a folder allow. Nothing is left.
+    """
+    import tempfile
+
+    whole = folder.absolute()
+    there = next(path for path in (whole, *whole.parents) if os.path.lexists(path))
+    tempfile.TemporaryFile(dir=there).close()
+
+
 def remove_left_files(folder: Path, named: re.Pattern[str]) -> None:
     """Remove the hidden files of such names that killed processes left; those of living ones stay.
 

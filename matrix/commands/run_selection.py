@@ -35,7 +35,7 @@ from matrix.run.machine import Machine
 from matrix.run.nvidia import why_not_cuda
 from matrix.run.past_run import done_records, find, read_run, unended
 from matrix.run.preflight import choose_platform
-from matrix.run.run_state import Begun, RunState
+from matrix.run.run_state import Begun, RunState, check_folders
 from matrix.run.selection_jobs import Asked, cases_by_cores, gpus_of_a_cell, jobs_of
 from matrix.run.simulation import Simulated, estimated_seconds, simulate
 from matrix.run.task import Task
@@ -228,6 +228,7 @@ def _resumed(options: argparse.Namespace, stack: ExitStack) -> _Selection:
         )
     state = None
     if not options.dry_run:
+        check_folders(Path(past.begun.records), past.jobs)
         state = stack.enter_context(closing(RunState.resume(folder, time.time())))
         past = read_run(folder)
     done = done_records(past)

@@ -21,7 +21,7 @@ from typing import Any
 
 from matrix._util.console import print_status
 from matrix._util.enums import StrEnum
-from matrix._util.files import FileError, write_text
+from matrix._util.files import FileError, check_folder, write_text
 from matrix.errors import MatrixError
 from matrix.run.job import Job, JobEnd
 from matrix.store.layout import RUNS
@@ -114,9 +114,11 @@ class RunState:
         """Make the folder of a new run, and note what it is asked for and its jobs.
 
         The journal is there with all jobs or not at all, so that a process that is killed leaves no
-        run of some of them.
+        run of some of them. Raises RunStateError where it, or the folder of a record, cannot
+        be written.
         """
-        runs = Path(begun.records, RUNS)
+        runs, jobs = Path(begun.records, RUNS), tuple(jobs)
+        check_folders(Path(begun.records), jobs)
         began = at = (now or datetime.now(timezone.utc)).replace(microsecond=0)
         while True:
             folder = runs / f"{at:{_STAMP}}"
@@ -193,6 +195,18 @@ class RunState:
                 if file.read(1) != b"\n":
                     self._file.write("\n")
                     self._file.flush()
+
+
+def check_folders(records: Path, jobs: Iterable[Job]) -> None:
+    """Raise RunStateError where a folder in which the jobs leave their records cannot be written.
+
+    Each job would be built and run, and leave nothing.
+    """
+    for folder in sorted({records / job.platform for job in jobs}):
+        try:
+            check_folder(folder)
+        except OSError as error:
+            raise _refused(folder, error) from None
 
 
 def _lock(opened: int) -> bool:

@@ -346,6 +346,27 @@ def test_bad_input_is_one_line(fake_tox: FakeTox, arguments: list[str], said: st
     assert said in refusals(fake_tox, *arguments)
 
 
+@pytest.mark.parametrize("target", ["tox.ini", "/proc"])
+def test_a_folder_that_takes_no_record_is_found_before_anything_is_built(
+    fake_tox: FakeTox, target: str
+) -> None:
+    (fake_tox.here / "records").mkdir()
+    (fake_tox.here / "records/cpu").symlink_to(fake_tox.here / target)
+    line = refusals(fake_tox, TORCH210)
+    assert "records/cpu: cannot be written: " in line and "another folder by --records" in line
+    assert not (fake_tox.here / "records/runs").exists()
+
+
+def test_a_run_goes_on_only_where_its_records_can_be_written(fake_tox: FakeTox) -> None:
+    fake_tox.told(vllm019={"run": "no record"})
+    run(fake_tox, TORCH210)
+    before = fake_tox.calls()
+    (fake_tox.here / "records/cpu").touch()
+    ended = run(fake_tox, "--resume")
+    assert (ended.returncode, ended.stdout, fake_tox.calls()) == (2, "", before)
+    assert "records/cpu: cannot be written: Not a directory" in ended.stderr
+
+
 @pytest.mark.parametrize(
     "address", ["10.0.0.1", "10.0.0.1:", ":6379", "head:ray", "head:70000", ""]
 )

@@ -372,5 +372,5 @@ def test_a_run_is_resumed_when_what_a_killed_process_left_has_ended(
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunStateError, match="file/runs: cannot be written: Not a directory"):
+    with pytest.raises(RunStateError, match="file/cpu: cannot be written: Not a directory"):
         begin(tmp_path / "file", a_job())
