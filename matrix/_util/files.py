@@ -161,7 +161,9 @@ def _refusing(path: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         kind = DiskFullError if full else FileError
-        raise kind(f"{path}: cannot be written: {error.strerror or error}") from None
+        # That a file is where its folder was to be made: as for what lies deeper in that file.
+        why = os.strerror(errno.ENOTDIR) if error.errno == errno.EEXIST else error.strerror
+        raise kind(f"{path}: cannot be written: {why or error}") from None
 
 
 @contextlib.contextmanager

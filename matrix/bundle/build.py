@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from matrix._util.files import digest_of, write_text
+from matrix._util.files import check_folder, digest_of, write_text
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import mib
 from matrix.bundle import plan, run
@@ -134,7 +134,7 @@ def make_bundle(
     arch = parse_arch(wanted.gpu_arch) if wanted.gpu_arch else None
     if wanted.repack:
         zstd_zipfile()  # before the hours that fetching may take
-    _check_out(out)
+    check_out(out)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as name:
         made, files = Path(name, "bundle"), Path(name, "files")
@@ -446,11 +446,18 @@ def _items(files: Path, published: Mapping[str, str] | None = None) -> list[Bund
     ]
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Raise BundlePlanError where no bundle can be made in a folder, or none may be."""
     if out.exists() and not out.is_dir():
         raise BundlePlanError(f"--out {out}: is a file; name a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise BundlePlanError(f"--out {out}: is not empty and no bundle; name another folder")
+    try:
+        check_folder(out.absolute().parent)
+    except OSError as error:
+        raise BundlePlanError(
+            f"--out {out}: cannot be written: {error.strerror or error}; name another folder"
+        ) from None
 
 
 def _put_in_place(made: Path, out: Path) -> None:

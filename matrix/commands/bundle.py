@@ -93,7 +93,7 @@ def _add_contents(bundle: argparse.ArgumentParser) -> None:
 
 
 def _bundle(options: argparse.Namespace) -> int:
-    from matrix.bundle.build import BundleRequest, make_bundle, refresh_bundle
+    from matrix.bundle.build import BundleRequest, check_out, make_bundle, refresh_bundle
     from matrix.bundle.plan import one_python, parse_have, parse_size
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.resolution.lock import Target
@@ -104,6 +104,7 @@ def _bundle(options: argparse.Namespace) -> int:
         return 0
     if not options.cells:
         raise MatrixError("no cell named; write one, such as py312-torch210")
+    check_out(options.out)  # before the hours that a build may take
     releases = load_releases()
     cells = tuple(dict.fromkeys(releases.resolve(name) for name in options.cells))
     wanted = BundleRequest(

@@ -211,8 +211,10 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
                 faults[str(error)] = None
     for fault in faults:
         print_status(fault)
-    if not linkages:
+    if not linkages and not faults:
         raise MatrixError(f"{folder}: no symbol tables to answer from; matrix linkage --fill")
+    if not linkages:
+        return 2
     pins = {release.version: release.torch for release in releases.every_vllm}
     text = to_json(linkages, extensions=False) if options.json else None
     print(text or grid(linkages, pins, options.python), end="")

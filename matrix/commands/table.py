@@ -143,6 +143,7 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.grid import environments
 
+    _check_out(options.out)
     expectations, releases = load_expectations(options.expectations), load_releases()
     table, found, status = context.read_all(options, releases, expectations, repeats=_REPEATS)
     grid = context.grid_of(table.verdicts, releases)
@@ -171,6 +172,18 @@ def _table(options: argparse.Namespace) -> int:
             path.unlink()
             print(f"{path}: deleted, no record is of that pair any more")
     return status
+
+
+def _check_out(folder: Path) -> None:
+    """Raise MatrixError where nothing can be written into a folder, before the records are read."""
+    from matrix._util.files import check_folder
+
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise MatrixError(
+            f"--out {folder}: cannot be written: {error.strerror or error}; name another folder"
+        ) from None
 
 
 def _is_badge(path: Path) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import json
 from pathlib import Path
 
-from matrix._util.files import replacing
+from matrix._util.files import check_folder, replacing
 from matrix.record.model import STARTS
 from matrix.store.database import RecordDatabase, literal
 from matrix.store.ingest import SUMMARY
@@ -44,10 +44,13 @@ def export(rows: RecordDatabase, folder: Path) -> tuple[Path, ...]:
     All three or none. Raises HistoryError where the folder cannot be written.
     """
     try:
+        check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         return _export(rows, folder)
     except OSError as error:
-        raise HistoryError(f"{folder}: cannot be written: {error.strerror or error}") from None
+        raise HistoryError(
+            f"{folder}: cannot be written: {error.strerror or error}; name another folder"
+        ) from None
 
 
 def _export(rows: RecordDatabase, folder: Path) -> tuple[Path, ...]:

@@ -161,6 +161,20 @@ def test_table_is_aggregate(here: Path) -> None:
     assert json.loads((here / "out" / "compatibility.json").read_text())["cells"]
 
 
+@pytest.mark.parametrize("command", [("table",), ("bundle", CELL)])
+@pytest.mark.parametrize("out", ["mine", "mine/deeper/out", "/proc/out"])
+def test_a_place_that_takes_no_output_is_named_before_anything_is_made(
+    here: Path, command: tuple[str, ...], out: str
+) -> None:
+    (here / "mine").write_text("x")
+    ended = matrix(here, *command, "--out", out)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"matrix: --out {out}: ")
+    assert line.endswith(("; name another folder", ": is a file; name a folder"))
+    assert (here / "mine").read_text() == "x"
+
+
 def test_the_table_deletes_the_badges_that_it_no_longer_makes_and_no_others(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,16 @@ def test_what_cannot_be_answered_is_one_line(
     assert "Traceback" not in out + err
 
 
+def test_a_build_without_a_table_is_one_line_with_the_release_that_has_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["linkage", "--tables", str(folder), "--torch", "2.10.0+cu999"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("matrix: torch 2.10.0+cu999: no symbol table (2.10.0 have one); ")
+    assert err.endswith("--read WHEEL reads that build, and --torch 2.10.0 asks of the release\n")
+
+
 def test_a_local_version_is_a_build_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,6 @@ def test_an_export_to_what_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with (
         History([fill(tmp_path, [make()])], silent) as history,
-        pytest.raises(HistoryError, match="out: cannot be written: File exists"),
+        pytest.raises(HistoryError, match="out: cannot be written: Not a directory; name another"),
     ):
         export(history.rows, tmp_path / "out")

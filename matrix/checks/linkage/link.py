@@ -213,9 +213,12 @@ class Tables:
             if version not in known and version not in self.candidates:
                 there = ", ".join(known) or "none"
                 # An index has builds without a local part; the others are files that a person has.
+                release, local, _ = version.partition("+")
                 way = (
-                    "--read WHEEL reads it" if "+" in version else "--fill reads what the index has"
+                    "--read WHEEL reads that build" if local else "--fill reads what the index has"
                 )
+                if local and release in known:
+                    way += f", and --{project} {release} asks of the release"
                 raise SymbolsError(
                     f"{project} {version}: no symbol table ({there} have one); matrix linkage {way}"
                 )
