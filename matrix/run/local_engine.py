@@ -19,7 +19,7 @@ from matrix._util.text import clean, clip
 from matrix.record.model import ErrorKind, Platform, RecordError
 from matrix.record.reader import read
 from matrix.run.engine import BEGINS, Engine
-from matrix.run.environments import Environments, EnvironmentsError
+from matrix.run.environments import Environments, EnvironmentsError, is_whole
 from matrix.run.process import end_all
 from matrix.run.rerun import Rerun, command, outer_environ, records_in
 from matrix.run.run_state import Happened
@@ -159,9 +159,13 @@ class LocalEngine(Engine):
             options=("--records", self._records(), *self.options),
             pytest_args=job.pytest_args,
             only_make=built,
-            made=not built and job.environment in self.made,
+            made=not built and self._is_made(job.environment),
         )
         return command(run, self.place.tox)
+
+    def _is_made(self, name: str) -> bool:
+        """Return whether an environment was made in this run and nobody removed it meanwhile."""
+        return name in self.made and is_whole(self.place.environments.folder / name)
 
     def _records(self) -> str:
         """Return the folder of records as a cell, which runs in the checkout, is to be given it."""

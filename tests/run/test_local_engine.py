@@ -135,6 +135,24 @@ def test_an_environment_whose_removal_cannot_begin_stays_whole(fake_tox: FakeTox
     assert {path.name for path in (fake_tox.here / ".tox").iterdir()} >= {old.name, TORCH210}
 
 
+def test_an_environment_that_somebody_removes_before_its_run_is_made_again(
+    fake_tox: FakeTox,
+) -> None:
+    class Removes(Seen):
+        def event(self, event: RunEvent) -> None:
+            super().event(event)
+            if event.what is Happened.BUILT and event.environment == TORCH210:
+                shutil.rmtree(fake_tox.here / ".tox" / TORCH210)
+
+    carry_out(fake_tox, job(TORCH210), job(TORCH29), seen=Removes())
+    as_it_is = {
+        call["argv"][call["argv"].index("-e") + 1]
+        for call in fake_tox.calls()
+        if "--skip-env-install" in call["argv"]
+    }
+    assert as_it_is == {TORCH29}
+
+
 def test_a_run_that_goes_on_tells_its_case(fake_tox: FakeTox) -> None:
     fake_tox.told(vllm019={"run": "hangs"})
 
