@@ -82,6 +82,26 @@ def smi_query(gpus: str, *fields: str, seconds: float = ANSWER_SECONDS) -> list[
     return [line.strip() for line in answer[1].splitlines() if line.strip()]
 
 
+def smi_visible(
+    environ: Mapping[str, str], *fields: str, seconds: float = ANSWER_SECONDS
+) -> list[str]:
+    """Return what `smi_query` does, of the GPUs that a CUDA program would see.
+
+    Of several names of which it does not know one, and of the begin of a UUID, nvidia-smi answers
+    for none or for others than CUDA takes; its list says then which they are.
+    """
+    if is_hidden(environ):
+        return []
+    chosen = (part.strip() for part in environ.get(_VISIBLE, "").split(","))
+    names = list(dict.fromkeys(filter(None, chosen)))
+    lines = smi_query(",".join(names), *fields, seconds=seconds)
+    if not names or len(lines) == len(names):
+        return lines
+    found = (re.match(r"GPU (\d+):", line) for line in visible_gpus(environ))
+    numbers = dict.fromkeys(match[1] for match in found if match)
+    return smi_query(",".join(numbers), *fields, seconds=seconds) if numbers else []
+
+
 def listed_gpus() -> tuple[str, ...]:
     """Return the lines of `nvidia-smi -L` that name a GPU."""
     answer = smi_list()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from packaging.version import InvalidVersion
 
-from matrix._util.nvidia import is_hidden, smi_query
+from matrix._util.nvidia import is_hidden, smi_visible
 from matrix._util.paths import CHECKOUT
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import PROJECTS, Cell, CellError
@@ -30,7 +30,6 @@ _SEPARATORS = re.compile(r"[-_.]+")  # of a name, as PEP 503 reads them
 _MACHINE = os.uname().machine
 _ASKED_FOR = "x86_64"  # the machine of the resolver's kept answers
 _GPU_SECONDS = 10.0  # that a plan waits for a driver; a run itself waits longer
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Hardware(NamedTuple):
@@ -164,7 +163,7 @@ def hardware_here(environ: Mapping[str, str] = os.environ) -> Hardware:
     """Return what is known of this machine, without a GPU where none is visible."""
     if is_hidden(environ):
         return Hardware(machine=_MACHINE)
-    lines = smi_query(environ.get(_VISIBLE, ""), "name", "driver_version", seconds=_GPU_SECONDS)
+    lines = smi_visible(environ, "name", "driver_version", seconds=_GPU_SECONDS)
     # A line without both is a message.
     found = [line.rpartition(", ") for line in lines if ", " in line]
     drivers = {driver_release(driver) for _, _, driver in found}

@@ -14,7 +14,7 @@ from pathlib import Path
 from matrix._util.cgroup import ROOT
 from matrix._util.cores import available_cores
 from matrix._util.memory import available_memory_mib, total_memory_mib
-from matrix._util.nvidia import is_hidden, smi_query
+from matrix._util.nvidia import is_hidden, smi_visible
 from matrix.errors import MatrixError
 from matrix.run.machine import Gpu, Machine
 from matrix.run.nvidia import ask_driver
@@ -86,7 +86,7 @@ def visible(environ: Mapping[str, str] = os.environ) -> tuple[Gpu, ...]:
     slices = [name for name in chosen if name.startswith("MIG-")]
     if slices:
         return tuple(gpu for name in slices for gpu in _slice(name))
-    found = (_gpu(line) for line in smi_query(",".join(chosen), *_FIELDS))
+    found = (_gpu(line) for line in smi_visible(environ, *_FIELDS))
     return tuple({gpu.device: gpu for gpu in found if gpu is not None}.values())
 
 

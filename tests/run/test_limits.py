@@ -15,6 +15,11 @@ from programs import program
 _MEMINFO = "MemTotal: 16384000 kB\nMemAvailable: 8192000 kB\n"
 _SMI = """
 case "$*" in
+  "-L") echo "GPU 0: NVIDIA H100 (UUID: GPU-aa11-0)"
+     echo "GPU 1: NVIDIA H100 (UUID: GPU-bb22-0)" ;;
+  *"-i 0,1") echo "0, NVIDIA H100, 81559, 1234"
+     echo "1, NVIDIA H100, 81559, 80000" ;;
+  *"-i 1,7" | *"-i GPU-bb" | *"-i 1,-1,0") echo "No devices were found"; exit 6 ;;
   *"-i 1"*) echo "1, NVIDIA H100, 81559, 80000" ;;
   *"-i 7"*) echo "No devices were found"; exit 6 ;;
   *) echo "0, NVIDIA H100, 81559, 1234"
@@ -69,7 +74,12 @@ def test_a_limit_takes_no_more_than_there_is(
         ("-1", ()),
         ("1", (_BB,)),
         ("7", ()),
-        ("GPU-aa11,GPU-bb22,GPU-aa11", (_AA, _BB)),
+        ("GPU-aa11-0,GPU-bb22-0,GPU-aa11-0", (_AA, _BB)),
+        # CUDA takes those before the first name that it does not know, and the begin of a UUID.
+        ("1,7", (_BB,)),
+        ("1,-1,0", (_BB,)),
+        ("GPU-bb", (_BB,)),
+        ("7,1", ()),
     ],
 )
 def test_gpus_are_those_that_cuda_sees_and_that_tell_their_memory(
