@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from matrix._util.reported import last_line
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _REDRAW = 0.5  # seconds
 _ROWS = 40
+_WIDE = 70  # columns of a terminal in which four columns of a table can be read
 
 
 class LineWatcher:
@@ -132,44 +133,59 @@ class TableWatcher(LineWatcher):
         self._working = working
         if time.monotonic() - self._drawn > _REDRAW:
             self._drawn = time.monotonic()
-            self._live.update(table(self.view(working), _last_lines(working)), refresh=True)
+            found = self.view(working), _last_lines(working)
+            self._live.update(table(*found, width=self._console.width), refresh=True)
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def table(view: View, last: Mapping[int, str], rows: int = _ROWS) -> Table:
-    """Return a table of what is at work, and of as many of those that wait as `rows` leaves."""
+def table(view: View, last: Mapping[int, str], rows: int = _ROWS, width: int = _WIDE) -> Table:
+    """Return a table of what is at work, and of as many of those that wait as `rows` leaves.
+
+    It has one column where the terminal has less than `_WIDE` columns: names stay whole there.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(title=done_words(view), title_justify="left", box=None, pad_edge=False)
-    for head in ("cell", "what", "seconds", "about"):
-        shown.add_column(head, justify="right" if head in ("seconds", "about") else "left")
+    wide = width >= _WIDE
+    shown = Table(
+        title=done_words(view), title_justify="left", box=None, pad_edge=False, show_header=wide
+    )
+    for head in ("cell", "what", "seconds", "about") if wide else ("",):
+        right = head in ("seconds", "about")
+        shown.add_column(head, justify="right" if right else "left", overflow="fold")
+    for cells in _rows(view, last, rows):
+        words = [clip(clean(cell), 100) for cell in cells]
+        if not wide:
+            name, what, seconds, about = words
+            takes = [f"{seconds} s" * bool(seconds), f"about {about}" * bool(about)]
+            words = [f"{name}: {what}, {' of '.join(filter(None, takes))}"]
+        shown.add_row(*map(Text, words))
+    return shown
 
-    def add(*cells: str) -> None:
-        shown.add_row(*(Text(clip(clean(cell), 100)) for cell in cells))
 
+def _rows(view: View, last: Mapping[int, str], most: int) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the cell, what it is at, its seconds so far, and how long it is thought to take."""
     busy = set()
-    for work, seconds in zip(view.working[:rows], view.seconds, strict=False):
+    for work, seconds in zip(view.working[:most], view.seconds, strict=False):
         task = work.task
         of = [job for job in view.jobs.values() if job.environment == task.environment]
         job = view.jobs.get(task.job or "") or next(iter(of), None)
         if task.kind is TaskKind.REMOVE or job is None:
-            add(task.environment, "removes its environment", f"{seconds:.0f}", "")
+            yield task.environment, "removes its environment", f"{seconds:.0f}", ""
             continue
         busy.add(job.key)
         whole, what = job.estimate.run_seconds, stage_words(work.stage)
         if task.kind is TaskKind.BUILD:
             whole, what = job.estimate.build_seconds, build_words(work, last.get(task.number, ""))
-        add(named(job), what, f"{seconds:.0f}", duration(whole))
+        yield named(job), what, f"{seconds:.0f}", duration(whole)
     waits = [job for key, job in view.jobs.items() if key not in view.ends and key not in busy]
-    room = max(rows - len(view.working), 0)
+    room = max(most - len(view.working), 0)
     for job in waits[:room]:
-        add(named(job), "waits", "", duration(job.estimate.run_seconds))
+        yield named(job), "waits", "", duration(job.estimate.run_seconds)
     if len(waits) > room:
-        add(f"{len(waits) - room} more", "wait", "", "")
-    return shown
+        yield f"{len(waits) - room} more", "wait", "", ""
 
 
 def _last_lines(working: Sequence[Working]) -> dict[int, str]:

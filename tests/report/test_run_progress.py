@@ -265,9 +265,9 @@ def test_lines_come_with_events_and_after_a_silence() -> None:
     assert len(said) == 3
 
 
-def shown(view: View, rows: int = 40) -> list[str]:
-    console = Console(file=io.StringIO(), width=110)
-    console.print(table(view, {2: "Resolved"}, rows))
+def shown(view: View, rows: int = 40, width: int = 110) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(view, {2: "Resolved"}, rows, width))
     file = console.file
     assert isinstance(file, io.StringIO)
     return [line.rstrip() for line in file.getvalue().splitlines()]
@@ -294,6 +294,18 @@ def test_the_table_has_a_line_for_each_cell() -> None:
     away = (at_work(A, TaskKind.REMOVE),)
     assert "removes its environment" in shown(View(jobs=JOBS, working=away, seconds=(1,)))[2]
     assert shown(View(jobs=JOBS), rows=2)[-1].split() == ["1", "more", "wait"]
+
+
+@pytest.mark.parametrize("width", [20, 40, 69, 80])
+def test_a_narrow_terminal_shows_whole_names_and_cases(width: int) -> None:
+    working = (at_work(A, stage=STAGE), at_work(C, TaskKind.BUILD, 2))
+    lines = shown(View(jobs=JOBS, working=working, seconds=(85, 20)), width=width)
+    text = "".join("".join(lines).split())
+    assert all(len(line) <= width for line in lines) and "\N{HORIZONTAL ELLIPSIS}" not in text
+    for part in (A.environment, "[3/9]", C.environment, "(Resolved)", B.environment, "waits"):
+        assert part in text
+    if width < 70:
+        assert f"{A.environment}oncpu:[3/9]{STAGE.cases[0]}warm,85sofabout5min" in text
 
 
 def test_a_terminal_gets_the_table_and_keeps_the_events(tmp_path: Path) -> None:
