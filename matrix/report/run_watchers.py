@@ -160,7 +160,8 @@ def table(view: View, last: Mapping[int, str], rows: int = _ROWS, width: int = _
         if not wide:
             name, what, seconds, about = words
             takes = [f"{seconds} s" * bool(seconds), f"about {about}" * bool(about)]
-            words = [f"{name}: {what}, {' of '.join(filter(None, takes))}"]
+            parts = filter(None, [what, " of ".join(filter(None, takes))])
+            words = [f"{name}: {', '.join(parts)}"]
         shown.add_row(*map(Text, words))
     return shown
 

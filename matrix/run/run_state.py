@@ -24,6 +24,7 @@ from matrix._util.enums import StrEnum
 from matrix._util.files import FileError, check_folder, write_text
 from matrix.errors import MatrixError
 from matrix.run.job import Job, JobEnd
+from matrix.run.process import SILENCE
 from matrix.store.layout import RUNS
 
 JOURNAL = "journal.jsonl"
@@ -151,11 +152,16 @@ class RunState:
         does not.
         """
         state = cls(folder)
-        until = time.monotonic() + patience
-        if not _lock(state.held):
-            print_status(f"{folder}: waits for what an earlier part of this run left at work")
+        until, spoke = time.monotonic() + patience, -SILENCE
         while not _lock(state.held):
-            if time.monotonic() > until:
+            now = time.monotonic()
+            if now - spoke >= SILENCE:
+                spoke = now
+                left = f"{until - now:.0f} s more at most"
+                print_status(
+                    f"{folder}: waits for what an earlier part of this run left at work, {left}"
+                )
+            if now > until:
                 state.close()
                 raise RunStateError(
                     f"{folder}: cells of an earlier part of this run do not end; end them, or begin"

@@ -305,6 +305,7 @@ def test_a_narrow_terminal_shows_whole_names_and_cases(width: int) -> None:
     for part in (A.environment, "[3/9]", C.environment, "(Resolved)", B.environment, "waits"):
         assert part in text
     if width < 70:
+        assert shown(View(jobs=JOBS), rows=2, width=69)[-1] == "1 more: wait"
         assert f"{A.environment}oncpu:[3/9]{STAGE.cases[0]}warm,85sofabout5min" in text
 
 
