@@ -96,9 +96,10 @@ class RunState:
         """Take the folder. Raises RunStateError where another process has it, or nobody may."""
         self.folder = folder
         self.logs = folder / "logs"
+        self._unwritten = b""
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / JOURNAL).open("a", encoding="utf-8")
+            self._file = (folder / JOURNAL).open("ab", buffering=0)
             self.held = os.open(self.logs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise _refused(folder, error) from None
@@ -107,8 +108,12 @@ class RunState:
             raise RunStateError(
                 f"{folder}: this run goes on in another process; wait for its end, or end it"
             )
-        self.lost = 0
         self._end_of_line()
+
+    @property
+    def lost(self) -> int:
+        """How many lines the disk refused, and did not take later either."""
+        return self._unwritten.count(b"\n")
 
     @classmethod
     def begin(cls, begun: Begun, jobs: Iterable[Job], now: datetime | None = None) -> RunState:
@@ -157,7 +162,7 @@ class RunState:
             now = time.monotonic()
             if now - spoke >= SILENCE:
                 spoke = now
-                left = f"{until - now:.0f} s more at most"
+                left = f"{max(until - now, 0):.0f} s more at most"
                 print_status(
                     f"{folder}: waits for what an earlier part of this run left at work, {left}"
                 )
@@ -172,21 +177,24 @@ class RunState:
         return state
 
     def note(self, event: RunEvent) -> None:
-        """Add an event; what the disk refuses is counted in `lost` and stops nothing."""
+        """Add an event; what the disk refuses stops nothing, and is written with the next one."""
         held = {key: value for key, value in plain(event).items() if value not in (None, "")}
         self.write([held])
 
     def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Add lines to the journal, and have the disk take them."""
-        text = "".join(map(_line, lines))
-        try:
-            self._file.write(text)
-            self._file.flush()
-        except (OSError, ValueError):
-            self.lost += 1
+        self._unwritten += "".join(map(_line, lines)).encode()
+        self._flush()
+
+    def _flush(self) -> None:
+        # A disk that becomes full takes a part of a line.
+        with contextlib.suppress(OSError, ValueError):
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
 
     def close(self) -> None:
         """Let go of the folder."""
+        self._flush()
         with contextlib.suppress(OSError):
             self._file.close()
         if self.held >= 0:
@@ -199,8 +207,7 @@ class RunState:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
-                    self._file.write("\n")
-                    self._file.flush()
+                    self._file.write(b"\n")
 
 
 def check_folders(records: Path, jobs: Iterable[Job]) -> None:

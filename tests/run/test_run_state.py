@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -272,6 +273,24 @@ def test_a_disk_that_refuses_a_line_stops_nothing(tmp_path: Path) -> None:
     assert state.lost == 1
 
 
+def test_what_a_full_disk_refused_is_written_when_it_has_room(tmp_path: Path) -> None:
+    """The disk takes a part of a line, and then nothing; the next lines come after the rest."""
+    state, keys = begin(tmp_path, a_job()), [f"job {number}" for number in range(900)]
+    path = state.folder / JOURNAL
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for key in keys:
+        if key == keys[1]:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40, limits[1]))
+        if key == keys[-1]:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            assert state.lost == len(keys) - 2
+        end = JobEnd(job=key, how=HowEnded.DONE)
+        state.note(RunEvent(what=Happened.ENDED, at=1.0, job=key, end=end))
+    assert state.lost == 0
+    state.close()
+    assert list(read_run(state.folder).ends) == keys
+
+
 def runs(state: RunState, job: Job, machine: str) -> None:
     state.note(RunEvent(what=Happened.RUNS, at=1.0, job=job.key, machine=machine))
 
@@ -357,7 +376,7 @@ def test_a_run_that_could_not_note_all_its_jobs_is_none(
 
 
 def test_a_run_is_resumed_when_what_a_killed_process_left_has_ended(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = begin(tmp_path, a_job())
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -366,6 +385,10 @@ def test_a_run_is_resumed_when_what_a_killed_process_left_has_ended(
     with pytest.raises(RunStateError, match="cells of an earlier part of this run do not end"):
         RunState.resume(state.folder, 1.0, patience=0.0)
     assert "waits for what an earlier part of this run left at work" in capsys.readouterr().err
+    monkeypatch.setattr(run_state, "SILENCE", 0.0)
+    with pytest.raises(RunStateError, match="do not end"):
+        RunState.resume(state.folder, 1.0, patience=0.3)
+    assert capsys.readouterr().err.count("left at work, 0 s more at most") > 1
     left.end()
     RunState.resume(state.folder, 1.0, patience=0.0).close()
 
