@@ -23,7 +23,15 @@ from matrix.record.reader import read
 from matrix.record.running import is_running
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Lack, Resource
-from matrix.run.run_state import JOURNAL, SCHEMA, Begun, Happened, RunEvent, RunStateError
+from matrix.run.run_state import (
+    JOURNAL,
+    SCHEMA,
+    Begun,
+    Happened,
+    RunEvent,
+    RunStateError,
+    is_ahead,
+)
 from matrix.store.layout import RUNS
 
 _MOST_BYTES = 256 << 20  # of a journal: 100,000 jobs are some 60 MiB
@@ -46,6 +54,7 @@ class Past:
 def find(records: Path, named: str = "") -> Path:
     """Return the folder of a run: the one of that name, or without a name the newest.
 
+    A run that a clock named which was more than a day ahead counts as the oldest.
     Raises RunStateError where there is none.
     """
     runs = records / RUNS
@@ -59,7 +68,9 @@ def find(records: Path, named: str = "") -> Path:
                 " there"
             )
         return found[0]
-    every = sorted(path.parent for path in runs.glob(f"*/{JOURNAL}") if path.is_file())
+    now = datetime.now(timezone.utc)
+    every = [path.parent for path in runs.glob(f"*/{JOURNAL}") if path.is_file()]
+    every.sort(key=lambda path: (not is_ahead(path.name, now), path.name))
     if not every:
         raise RunStateError(f"--resume: no run in {runs}; name the folder by --records")
     return every[-1]

@@ -120,12 +120,14 @@ class RunState:
         """Make the folder of a new run, and note what it is asked for and its jobs.
 
         The journal is there with all jobs or not at all, so that a process that is killed leaves no
-        run of some of them. Raises RunStateError where it, or the folder of a record, cannot
-        be written.
+        run of some of them. The name of the folder comes after those of the runs before, also where
+        the clock was set back since. Raises RunStateError where the folder, or that of a record,
+        cannot be written.
         """
         runs, jobs = Path(begun.records, RUNS), tuple(jobs)
         check_folders(Path(begun.records), jobs)
-        began = at = (now or datetime.now(timezone.utc)).replace(microsecond=0)
+        began = (now or datetime.now(timezone.utc)).replace(microsecond=0)
+        at = max(began, _last_begun(runs, began) + timedelta(seconds=1))
         while True:
             folder = runs / f"{at:{_STAMP}}"
             try:
@@ -220,6 +222,22 @@ def check_folders(records: Path, jobs: Iterable[Job]) -> None:
             check_folder(folder)
         except OSError as error:
             raise _refused(folder, error) from None
+
+
+def is_ahead(name: str, now: datetime) -> bool:
+    """Return whether a run has its name of a clock that was more than a day ahead of this one."""
+    return name > f"{now + timedelta(days=1):{_STAMP}}"
+
+
+def _last_begun(runs: Path, now: datetime) -> datetime:
+    """Return the newest time that a run in the folder is named by, if not by a clock far ahead."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(runs) as entries:
+        for entry in entries:
+            with contextlib.suppress(ValueError):
+                if not is_ahead(entry.name, now):
+                    found.append(datetime.strptime(f"{entry.name}+0000", f"{_STAMP}%z"))
+    return max(found, default=now - timedelta(seconds=1))
 
 
 def _lock(opened: int) -> bool:

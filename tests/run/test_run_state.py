@@ -6,7 +6,7 @@ import json
 import os
 import resource
 import sys
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,24 @@ def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
     first.close()
     RunState(first.folder).close()
     second.close()
+
+
+def test_the_newest_run_is_the_last_begun_also_where_the_clock_was_set_back(
+    tmp_path: Path,
+) -> None:
+    """A run of a clock that was far ahead counts as the oldest, and moves no other."""
+    now = datetime.now(timezone.utc)
+    moments = [now + timedelta(days=900), now, now - timedelta(hours=3), now + timedelta(seconds=9)]
+    folders = []
+    for moment in moments:
+        state = RunState.begin(Begun(records=str(tmp_path)), [a_job()], moment)
+        state.close()
+        folders.append(state.folder)
+        (tmp_path / "runs/99991231T235959Z").mkdir(exist_ok=True)
+    assert sorted(folders[1:]) == folders[1:] and max(folders) == folders[0]
+    assert find(tmp_path) == folders[-1]
+    at = read_run(folders[2]).at
+    assert at == moments[2].replace(microsecond=0).timestamp()
 
 
 def test_a_run_has_no_file_that_counts_as_a_record(tmp_path: Path) -> None:
