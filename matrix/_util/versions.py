@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from typing import NamedTuple, TypeVar
 
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix.errors import MatrixError
@@ -108,13 +108,24 @@ def parse_specifier(text: str, option: str) -> SpecifierSet:
     else:
         text = f"=={text}.*" if len(parsed.release) < 3 else f"=={text}"
     try:
-        found = SpecifierSet(text)
-        for specifier in found:
-            specifier.contains("0")  # packaging reads the version only now
-    except ValueError:  # InvalidSpecifier, or of more digits than Python reads
+        return specifier_set(text)
+    except InvalidSpecifier:
         raise SpecifierError(
             f"{option} {text!r}: is neither a release nor a specifier; write it as 2.11 or '>=2.11'"
         ) from None
+
+
+def specifier_set(text: str) -> SpecifierSet:
+    """Return the specifiers of a text that nobody here wrote.
+
+    Raises packaging's InvalidSpecifier, also for a number of more digits than Python reads.
+    """
+    found = SpecifierSet(text)
+    try:
+        for specifier in found:
+            specifier.contains("0")  # packaging reads the version only now
+    except ValueError:
+        raise InvalidSpecifier(f"Invalid specifier: {text[:40]!r}…") from None
     return found
 
 

@@ -10,16 +10,17 @@ import hashlib
 import re
 import tarfile
 import threading
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from matrix._util import addresses
 from matrix._util.addresses import without_logins
@@ -104,6 +105,8 @@ class Index:
                 f"{error.name} is not installed, and an index is read with it:"
                 f" pip install 'torch-vllm-matrix[index]'"
             ) from None
+        # A page of a newer form is read, or refused by what is in it.
+        warnings.filterwarnings("ignore", category=pypi_simple.UnexpectedRepoVersionWarning)
         self.url = _web_address(url or index_address() or pypi_simple.PYPI_SIMPLE_ENDPOINT)
         self._tries, self._backoff = tries, backoff
         self._stopped = threading.Event()
@@ -442,6 +445,8 @@ def _published(package: DistributionPackage, project: str, index: str) -> Publis
         return None
     if canonicalize_name(package.project or "") != canonicalize_name(project):
         return None
+    if package.package_type == "wheel" and not _is_readable(package.filename):
+        return None
     return PublishedFile(
         project=project,
         version=package.version,
@@ -449,12 +454,32 @@ def _published(package: DistributionPackage, project: str, index: str) -> Publis
         url=addresses.as_user(package.url, index),
         sha256=_sha256(package.digests.get("sha256")),
         size=package.size,
-        uploaded=package.upload_time,
+        uploaded=_in_utc(package.upload_time),
         requires_python=package.requires_python,
         yanked=(package.yanked_reason or "no reason given") if package.is_yanked else None,
         has_metadata=bool(package.has_metadata),
         metadata_sha256=_sha256((package.metadata_digests or {}).get("sha256")),
     )
+
+
+def _is_readable(filename: str) -> bool:
+    """Tell whether the name of a wheel has no number of more digits than Python reads."""
+    try:
+        parse_wheel_filename(filename)
+    except InvalidWheelFilename:
+        return True  # whoever takes the name apart leaves it out
+    except ValueError:
+        return False
+    return True
+
+
+def _in_utc(uploaded: datetime | None) -> datetime | None:
+    """Return a time in UTC, which one without a zone is; None for one that no upload can have."""
+    if uploaded is None or not 1970 < uploaded.year < 9999:
+        return None
+    if uploaded.tzinfo is None:
+        return uploaded.replace(tzinfo=timezone.utc)
+    return uploaded.astimezone(timezone.utc)
 
 
 def _sha256(text: str | None) -> str | None:

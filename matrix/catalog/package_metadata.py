@@ -9,11 +9,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from packaging.markers import UndefinedEnvironmentName
 from packaging.metadata import Metadata
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-from matrix._util.versions import specifier_text
+from matrix._util.text import clean, clip
+from matrix._util.versions import parse_version, specifier_set, specifier_text
 from matrix.catalog.release import COMPANIONS
 from matrix.errors import MatrixError
 
@@ -165,11 +167,14 @@ def _metadata(project: str, version: str, content: str) -> Metadata:
         # Not validated as a whole: an invalid licence expression does not matter here.
         parsed = Metadata.from_email(content, validate=False)
         name, of_version = parsed.name, parsed.version
-        _ = parsed.requires_dist, parsed.requires_python
-    except ValueError as error:
+        specifier_set(str(parsed.requires_python or ""))
+        for row in parsed.requires_dist or ():
+            specifier_set(str(row.specifier))
+            _applies(row)
+    except ValueError as error:  # also for a marker that cannot be asked
         reason = str(error).partition("\n")[0]
         raise MetadataError(f"{where}: its metadata is refused ({reason})") from None
-    if name.lower() != project or of_version != Version(version):
+    if name.lower() != project or of_version != parse_version(version):
         raise MetadataError(f"{where}: its metadata is that of {name} {of_version}; not taken")
     return parsed
 
@@ -180,7 +185,11 @@ def _required(metadata: Metadata) -> list[Requirement]:
 
 
 def _applies(requirement: Requirement) -> bool:
-    return requirement.marker is None or requirement.marker.evaluate(_HERE)
+    """Tell whether a requirement is one here. Raises ValueError for a marker that has no answer."""
+    try:
+        return requirement.marker is None or requirement.marker.evaluate(_HERE)
+    except UndefinedEnvironmentName as error:
+        raise ValueError(f"{clip(clean(str(requirement)), 100)}: {error} is not known") from None
 
 
 def _needs_extra(requirement: Requirement) -> bool:
@@ -191,16 +200,20 @@ def _needs_extra(requirement: Requirement) -> bool:
 
 
 def _lines(content: str, where: str) -> list[Requirement]:
-    """Return the requirements on torch and its companions in a file of requirements."""
+    """Return the requirements on torch and its companions in a file of requirements, for here."""
     found = []
     for raw in content.splitlines():
         line = re.sub(r"(^|\s)#.*", "", raw).strip()
         if re.match(r"torch(vision|audio)?(?![\w.-])", line):
             try:
-                found.append(Requirement(line))
-            except InvalidRequirement:
-                raise MetadataError(f"{where}: {line!r} is not a requirement") from None
-    return [requirement for requirement in found if _applies(requirement)]
+                requirement = Requirement(line)
+                specifier_set(str(requirement.specifier))
+                applies = _applies(requirement)
+            except ValueError:  # also for a marker that cannot be asked
+                shown = clip(clean(line), 100)
+                raise MetadataError(f"{where}: {shown!r} is not a requirement") from None
+            found += [requirement] if applies else []
+    return found
 
 
 def _pin(requirement: Requirement) -> str | None:

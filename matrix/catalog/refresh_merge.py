@@ -20,7 +20,7 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_wh
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.enums import StrEnum
-from matrix._util.versions import specifier_text
+from matrix._util.versions import parse_version, specifier_set, specifier_text
 from matrix.catalog.index import PublishedFile
 from matrix.catalog.package_metadata import MetadataError, ReleaseMetadata
 from matrix.catalog.release import COMPANIONS
@@ -73,7 +73,7 @@ def followed(project: str, files: Iterable[PublishedFile]) -> dict[str, tuple[Pu
     found: dict[Version, list[PublishedFile]] = {}
     for file in files:
         try:
-            version = Version(file.version)
+            version = parse_version(file.version)
         except InvalidVersion:
             continue
         if version >= oldest and not version.is_prerelease and version.local is None:
@@ -306,7 +306,7 @@ def _fingerprint(project: str, files: Iterable[PublishedFile]) -> str:
 
 def _range(python: str, where: str) -> str:
     try:
-        return specifier_text(SpecifierSet(python))
+        return specifier_text(specifier_set(python))
     except InvalidSpecifier:
         raise MetadataError(f"{where}: the index says Python {python!r}, no range") from None
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -113,6 +114,104 @@ def test_a_redirect_that_leads_nowhere(
 def test_a_page_that_is_not_one(served: Served, run: Command, kind: str, text: str) -> None:
     served.pages["torch"] = (kind, text)
     refused(run("add", "torchrc", "--index", served.url), "torch")
+
+
+LONG = "9" * 5000  # digits, more than Python reads as a number
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"torch-{LONG}-cp312-cp312-manylinux_2_17_x86_64.whl",
+        f"torch-2.16.0-{LONG}-cp312-cp312-manylinux_2_17_x86_64.whl",
+        f"torch-{LONG}.tar.gz",
+    ],
+)
+def test_a_file_whose_name_has_too_long_a_number_is_left_out(
+    served: Served, run: Command, name: str
+) -> None:
+    served.add("torch", name)
+    refused(run("add", "torchrc", "--index", served.url), "has no wheel of torch")
+    publish(served)
+    assert run("add", "torchrc", "--index", served.url).returncode == 0
+    refused(run("add", "vllmmine", "--sdist", f"vllm-{LONG}.tar.gz"), "is not the name of a source")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Requires-Dist: numpy; python_version ~= 'abc'",
+        "Requires-Dist: numpy; 'x' in extras",
+        f"Requires-Dist: triton=={LONG}",
+        f"Requires-Python: >={LONG}",
+    ],
+)
+def test_metadata_that_cannot_be_asked_are_refused(served: Served, run: Command, line: str) -> None:
+    text = f"{METADATA}{line}\n"
+    content = served.wheel({"torch-2.16.0+cu130.dist-info/METADATA": text})
+    served.add("torch", WHEEL, content, pep658=text)
+    refused(run("add", "torchrc", "--index", served.url), "torch 2.16.0+cu130: its metadata is ref")
+
+
+@pytest.mark.parametrize(
+    ("member", "text"),
+    [
+        ("requirements/cuda.txt", "torch==2.14.0; python_version ~= 'abc'\n"),
+        ("requirements/cuda.txt", f"torch=={LONG}\n"),
+        ("pyproject.toml", f"[project]\nname = 'vllm'\nrequires-python = '>={LONG}'\n"),
+    ],
+)
+def test_sources_that_cannot_be_asked_are_refused(
+    run: Command, candidates: Path, tmp_path: Path, member: str, text: str
+) -> None:
+    tree = write_tree(tmp_path / "tree", more={member: text})
+    done = run("add", "vllmmine", "--tree", str(tree), "--version", "0.33.0")
+    refused(done, member)
+    assert not candidates.exists()
+
+
+def test_a_range_in_the_file_with_too_long_a_number(
+    served: Served, run: Command, candidates: Path
+) -> None:
+    publish(served)
+    assert run("add", "torchrc", "--index", served.url).returncode == 0
+    row = 'project = "torch"\n'
+    text = candidates.read_text().replace(row, f"{row}python = '>={LONG}'\n")
+    candidates.write_text(text)
+    refused(run("list"), "is not a range; write it as >=3.10,<3.14")
+
+
+@pytest.mark.parametrize(
+    ("given", "recorded"),
+    [
+        ("2026-03-01T10:00:00+05:00", "2026-03-01T05:00:00Z"),
+        ("2026-03-01T10:00:00", "2026-03-01T10:00:00Z"),
+        ("9999-12-31T23:59:59-05:00", None),
+        ("0001-01-01T00:00:00+05:00", None),
+    ],
+)
+def test_the_time_of_an_upload_is_in_utc_or_not_known(
+    served: Served, run: Command, candidates: Path, given: str, recorded: str | None
+) -> None:
+    publish(served, upload_time=given)
+    for day, needs in ((1, ">=2.0"), (2, ">=2.1")):  # both go with it: the nearest by its time
+        name = f"torchvision-0.3{day}.0-cp312-cp312-manylinux_2_17_x86_64.whl"
+        text = f"Metadata-Version: 2.1\nName: torchvision\nVersion: 0.3{day}.0\n"
+        text += f"Requires-Dist: torch{needs}\n"
+        served.add("torchvision", name, pep658=text, upload_time=f"2026-03-0{day}T08:00:00Z")
+    done = run("add", "torchrc", "--index", served.url)
+    assert done.returncode == 0, done.stderr
+    (row,) = tomllib.loads(candidates.read_text())["candidate"]
+    assert row["files"][0].get("uploaded") == recorded
+
+
+def test_an_index_of_a_newer_form_is_read_without_a_warning(served: Served, run: Command) -> None:
+    publish(served)
+    kind, text = served.page("torch", as_html=False)
+    served.pages["torch"] = (kind, text.replace('"1.1"', '"1.99"'))
+    with warnings.catch_warnings(record=True) as shown:
+        assert run("add", "torchrc", "--index", served.url).returncode == 0
+    assert not shown
 
 
 @pytest.mark.parametrize("digest", ["XYZ", "", "AB" * 32])

@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion
 from matrix._util.addresses import AddressError, file_address, index_address
 from matrix._util.files import write_text
 from matrix._util.toml_rows import check_keys, choice_of, read_text
-from matrix._util.versions import parse_version
+from matrix._util.versions import parse_version, specifier_set
 from matrix.catalog.candidates.channels import CHANNELS
 from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.candidates.model import (
@@ -341,7 +341,7 @@ def _python(row: Mapping[str, object], where: str) -> SpecifierSet | None:
         return None
     text = _text(row, "python", where)
     try:
-        return SpecifierSet(text)
+        return specifier_set(text)
     except InvalidSpecifier:
         raise CandidatesFileError(
             f"{where}: python: {text!r} is not a range; write it as >=3.10,<3.14"

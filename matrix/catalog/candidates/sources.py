@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from packaging.utils import InvalidSdistFilename, parse_sdist_filename
+from packaging.utils import parse_sdist_filename
 
 from matrix._util.addresses import without_secrets
 from matrix._util.reported import Say
@@ -73,7 +73,7 @@ def from_sdist(
     name = name_of(location)
     try:
         project, version = parse_sdist_filename(name)
-    except InvalidSdistFilename:
+    except ValueError:  # also for a number of more digits than Python reads
         raise CandidateError(
             f"--sdist {without_secrets(location)}: is not the name of a source distribution, such"
             " as vllm-0.33.0.tar.gz"

@@ -13,6 +13,7 @@ from matrix._util.addresses import without_secrets
 from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
 from matrix._util.text import clip
+from matrix._util.versions import specifier_set
 from matrix.catalog.candidates.model import Commit, Sdist, SourceKind, Tree
 from matrix.catalog.located import find_file, is_remote, name_of
 from matrix.catalog.vllm_sources.folder import (
@@ -61,7 +62,7 @@ class Sources:
         """The Pythons that they are for; None where they do not say it."""
         value = self.project["project"].get("requires-python")
         try:
-            return SpecifierSet(value) if isinstance(value, str) else None
+            return specifier_set(value) if isinstance(value, str) else None
         except InvalidSpecifier:
             raise SourcesError(
                 f"{self.shown}: pyproject.toml: requires-python: {clip(value, 60)!r} is not a range"
