@@ -263,6 +263,20 @@ def test_a_folder_that_lacks_a_commit_fetches_it_by_no_program(tmp_path: Path, c
     assert not ran.exists()
 
 
+def test_nothing_is_written_through_a_link_in_the_place_of_a_tracked_folder(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "tree", more={"vllm/sub/a.py": "own = 1\n"})
+    commit_all(tree, "all")
+    shutil.rmtree(tree / "vllm/sub")
+    (tree / "vllm/sub").symlink_to("../../others")
+    mine = tmp_path / "copies/others/a.py"  # where the link leads from the copy
+    for path in (tmp_path / "others/a.py", mine):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{path.parts[-3]}\n")
+    with pytest.raises(SourcesError, match="vllm/sub: is a link that leads out of the sources"):
+        open_tree(str(tree), tmp_path / "copies/sources", version="0.33.0")
+    assert mine.read_text() == "copies\n"
+
+
 @pytest.mark.parametrize("target", ["/etc/hostname", "../../x", "..", "../vllm/../../x"])
 def test_a_link_that_leads_out_of_the_sources(tmp_path: Path, cache: Path, target: str) -> None:
     tree = write_tree(tmp_path / "tree")

@@ -167,7 +167,13 @@ def unpack(path: Path, to: Path) -> Path:
 def _files_of(folder: Path) -> Sequence[str]:
     if (folder / ".git").exists() and shutil.which("git"):
         names = _tracked(folder)
-        return [name for name in names if os.path.lexists(folder / name) and _counts(folder / name)]
+        # git still lists what it tracked below a folder that is a link by now: others' files.
+        links = {Path(name) for name in names if (folder / name).is_symlink()}
+        return [
+            name
+            for name in names
+            if _counts(folder / name) and links.isdisjoint(Path(name).parents)
+        ]
     return sorted(_walk(folder))
 
 
