@@ -82,7 +82,7 @@ def load_releases(releases: Path | None = None, cells: Path | None = None) -> Re
 def _candidates() -> Candidates:
     """Return the candidates; most checkouts have no file of them."""
     path = candidates_path()
-    if not path.exists():
+    if not path.is_symlink() and not path.exists():
         return Candidates()
     from matrix.catalog.candidates.file import load_candidates
 

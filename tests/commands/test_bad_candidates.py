@@ -44,8 +44,8 @@ def run(tmp_path: Path, candidates: Path, monkeypatch: pytest.MonkeyPatch) -> Co
 
     def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         own = {"MATRIX_CANDIDATES": str(candidates), "MATRIX_CACHE": str(tmp_path / "cache")}
-        none = {"CUDA_VISIBLE_DEVICES": ""}
-        return matrix(tmp_path, "candidate", *arguments, **own, **none, **environ)
+        environ = {**own, "CUDA_VISIBLE_DEVICES": "", **environ}
+        return matrix(tmp_path, "candidate", *arguments, **environ)
 
     return command
 
@@ -289,6 +289,40 @@ def test_a_file_that_is_none_is_not_read(run: Command, candidates: Path) -> None
     candidates.unlink()
     candidates.mkdir()
     refused(run("remove", "vllmmine"), "candidates.toml: is not a file")
+
+
+def test_a_link_to_itself_is_not_read(run: Command, candidates: Path) -> None:
+    candidates.symlink_to(candidates)
+    for arguments in (["list"], ["remove", "vllmmine"]):
+        refused(run(*arguments), "candidates.toml: cannot be read (Too many levels of symbolic")
+
+
+def test_the_root_folder_is_not_a_file(run: Command) -> None:
+    for arguments in (["list"], ["remove", "vllmmine"]):
+        refused(run(*arguments, MATRIX_CANDIDATES="/"), "/: is not a file; name another")
+
+
+def test_the_null_device_has_no_candidates_and_gets_none(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "null"  # a writer that runs as root would take the place of the real one
+    monkeypatch.setattr(os, "devnull", str(device))
+    place = ["--tree", str(write_tree(tmp_path / "tree")), "--version", "0.33.0"]
+    refused(
+        run("add", "vllmmine", *place, MATRIX_CANDIDATES=str(device)),
+        "null: keeps no candidates; name a file: MATRIX_CANDIDATES",
+    )
+    assert not device.exists()
+    assert run("list", MATRIX_CANDIDATES=str(device)).returncode == 0
+
+
+def test_a_torch_is_not_a_companion_of_itself(
+    run: Command, candidates: Path, tmp_path: Path
+) -> None:
+    path = str(write_wheel(tmp_path, "torch", "2.15.0", tag="cp38-abi3-manylinux_2_17_x86_64"))
+    done = run("add", "torchmine", "--wheel", path, "--companion", path)
+    refused(done, "is not a companion; these are torchvision, torchaudio, triton")
+    assert not candidates.exists()
 
 
 def test_a_link_to_the_file_stays(run: Command, candidates: Path, tmp_path: Path) -> None:

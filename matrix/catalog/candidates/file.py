@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from matrix.catalog.candidates.model import (
     Tree,
     Wheel,
 )
-from matrix.catalog.candidates.place import candidates_path
+from matrix.catalog.candidates.place import VARIABLE, candidates_path
 from matrix.catalog.lock import alone
 from matrix.catalog.projects import Project
 from matrix.errors import MatrixError
@@ -71,7 +72,7 @@ _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PART = re.compile(r"[0-9a-f]{7,64}")
 _CUDA = re.compile(r"[0-9]+\.[0-9]+")
 _CHANNEL = re.compile(r"[a-z][\w./+-]*")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\dZ)?")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\dZ)?", re.ASCII)
 _LARGEST = 1 << 63  # bytes; TOML has no larger number
 _CHANNEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -86,11 +87,24 @@ def load_candidates(path: Path | None = None) -> Candidates:
     Raises CandidatesFileError, one line, for a file that cannot be read or that is wrong.
     """
     path = path or candidates_path()
-    if not path.exists() or str(path) == os.devnull:
+    if str(path) == os.devnull or not _is_there(path):
         return Candidates()
-    if not path.is_file():
-        raise CandidatesFileError(f"{path}: is not a file; name another")
     return parse_candidates(read_text(path, CandidatesFileError), str(path))
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether there is a file of this name. Raises CandidatesFileError where it is no file."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as fault:  # such as a link that leads to itself
+        raise CandidatesFileError(
+            f"{path}: cannot be read ({fault.strerror}); name another"
+        ) from None
+    if not stat.S_ISREG(mode):
+        raise CandidatesFileError(f"{path}: is not a file; name another")
+    return True
 
 
 def parse_candidates(text: str, name: str) -> Candidates:
@@ -137,6 +151,9 @@ def change_candidates(
     `load_candidates`, `write_candidates` and `alone` do, and what `change` raises.
     """
     path = path or candidates_path()
+    if str(path) == os.devnull:
+        raise CandidatesFileError(f"{path}: keeps no candidates; name a file: {VARIABLE}")
+    _is_there(path)
     file = path.resolve()  # whoever changes it by a link waits too
     with alone(file.with_name(f".{file.name}.lock")):
         changed = change(load_candidates(path))

@@ -220,13 +220,14 @@ class Candidate:
             raise CandidateError(
                 f"{where}: the torch that it pins is not known; add it again with --pin 2.14.0"
             )
-        for file in (*self.files, *self.companions):
-            self._check_file(where, file)
+        for file in self.files:
+            self._check_file(where, file, own=True)
+        for file in self.companions:
+            self._check_file(where, file, own=False)
         self._check_on_cuda(where)
 
-    def _check_file(self, where: str, file: File) -> None:
+    def _check_file(self, where: str, file: File, *, own: bool) -> None:
         project, version = _named(where, file)
-        own = file in self.files
         if own and project != self.project:
             raise CandidateError(f"{where}: {file.name} is a wheel of {project}")
         if own and Version(version) != parse_version(self.version):
