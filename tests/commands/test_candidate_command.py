@@ -375,3 +375,14 @@ def test_a_vllm_whose_pin_is_unknown_needs_one(
     add = ("add", "vllmempty", "--index", served.url)
     refused(run(*add), "the torch that it pins is not known; add it again with --pin", candidates)
     assert run(*add, "--pin", "2.14.0").returncode == 0
+
+
+def test_a_pin_does_not_take_the_place_of_that_of_the_metadata(
+    served: Served, run: Command, candidates: Path
+) -> None:
+    content = served.wheel(wheel("vllm", "0.34.0rc1", "torch==2.14.0"))
+    served.add("vllm", f"vllm-0.34.0rc1-cp38-abi3-{LINUX}.whl", content)
+    add = ("add", "vllm034rc1", "--index", served.url, "--pin")
+    fault = "--pin 2.13.0: vllm 0.34.0rc1 pins torch 2.14.0; leave --pin out"
+    refused(run(*add, "2.13.0"), fault, candidates)
+    assert run(*add, "2.14.0").returncode == 0

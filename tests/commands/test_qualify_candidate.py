@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import nightlies
 from candidate_runs import RC, run_of
 from candidates import commit_candidate, torch_candidate, vllm_candidate
 from command import matrix
 from made import failed, passed
 from matrix.catalog.candidates.collection import Candidates
-from matrix.catalog.candidates.file import write_candidates
+from matrix.catalog.candidates.file import load_candidates, write_candidates
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import Cell
 from matrix.commands import context, qualify_candidate
@@ -415,3 +416,20 @@ def test_a_release_candidate_is_watched_by_the_files_of_its_version(
     before = json.loads(run("torch216rc9", "--dry-run", "--json").stdout)["plan"]
     after = json.loads(run("torch216rc9", "--watch", "--dry-run", "--json").stdout)["plan"]
     assert before["version"] == after["version"] == "2.16.0" and before["build"] != after["build"]
+
+
+def test_the_next_vllm_of_a_channel_has_its_own_pin(
+    tmp_path: Path, run: Command, served: Served
+) -> None:
+    file = tmp_path / "candidates.toml"
+    for day, pin in ((20, "2.13.0"), (21, "2.14.0")):
+        nightlies.publish(served, "vllm", f"0.35.0.dev202611{day}", f"torch=={pin}")
+        if day == 20:
+            arguments = ("candidate", "add", "vllmnightly", "--index", served.url)
+            matrix(tmp_path, *arguments, MATRIX_CANDIDATES=str(file))
+    plan = json.loads(run("vllmnightly", "--watch", "--dry-run", "--json").stdout)["plan"]
+    assert plan["version"] == "0.35.0.dev20261121"
+    cells = {row["name"] for row in plan["cells"] if row["side"] == "candidate"}
+    assert "py312-torch214-vllmnightly" in cells
+    run("vllmnightly", "--watch")
+    assert load_candidates(file).named("vllmnightly").pins["torch"] == "2.14.0"

@@ -61,15 +61,12 @@ def built(
 ) -> Candidate:
     """Return a candidate of vLLM that is built from its sources, by what these say of it."""
     facts = read.facts
-    pins = {key: facts[key] for key in ("torch", *COMPANIONS) if key in facts}
-    if wanted.pin is not None:
-        pins["torch"] = wanted.pin
     return Candidate(
         project=Project.VLLM,
         name=wanted.name,
         version=version,
         source=source,
-        pins=pins,
+        pins=_pins(wanted, facts),
         python=SpecifierSet(facts["python"]) if "python" in facts else None,
         cuda=facts.get("cuda"),
     )
@@ -88,9 +85,7 @@ def of_wheels(
         pins: dict[str, str] = {}
     else:
         read = read_vllm(version, members, "wheel")
-        pins = {key: read.facts[key] for key in ("torch", *COMPANIONS) if key in read.facts}
-        if wanted.pin is not None:
-            pins["torch"] = wanted.pin
+        pins = _pins(wanted, read.facts)
     python = read.facts.get("python")
     return Candidate(
         project=project,
@@ -103,6 +98,12 @@ def of_wheels(
         cuda=read.facts.get("cuda") or _cuda_of(version),
         revision=revision_of(project, version, members.get(VERSION_FILES[project])),
     )
+
+
+def _pins(wanted: CandidateRequest, facts: Mapping[str, str]) -> dict[str, str]:
+    """Return what a vLLM pins by its metadata; where that is no torch, the one asked for."""
+    pins = {key: facts[key] for key in ("torch", *COMPANIONS) if key in facts}
+    return pins if wanted.pin is None else {"torch": wanted.pin, **pins}
 
 
 def _cuda_of(version: str) -> str | None:

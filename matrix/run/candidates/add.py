@@ -147,6 +147,7 @@ def add_candidate(request: AddRequest, releases: Releases, say: Say) -> Added:
     load_candidates()  # a file that is wrong is wrong at once
     gathered = _gather(request, wanted, releases, say)
     candidate = gathered.candidate
+    _check_pin(request, candidate)
     old, done, after = None, Update.UNCHANGED, releases.candidates
 
     def changed(now: Candidates) -> Candidates | None:
@@ -170,6 +171,17 @@ def add_candidate(request: AddRequest, releases: Releases, say: Say) -> Added:
         pythons=pythons_of(candidate, releases.pythons),
         cell=_example(releases.including(candidate), candidate, wanted.pythons),
     )
+
+
+def _check_pin(request: AddRequest, candidate: Candidate) -> None:
+    """Raise MatrixError where a torch was named, and the metadata of the vLLM pins another."""
+    if request.pin is None:
+        return
+    pinned = candidate.pins["torch"]
+    if parse_version(request.pin).public != parse_version(pinned).public:
+        raise MatrixError(
+            f"--pin {request.pin}: vllm {candidate.version} pins torch {pinned}; leave --pin out"
+        )
 
 
 def remove_candidate(name: str, say: Say) -> Path:
