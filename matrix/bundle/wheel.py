@@ -26,6 +26,10 @@ _BLOCK = 1 << 20
 _LARGE = 1 << 30  # bytes from which a packed file may need the wide fields of ZIP64
 _DEFLATE_LEVEL = 6  # zeros pack away at any, and above it little but the time grows
 _ZSTD_LEVEL = 12
+# A file below SMALL packs at a level of its own. At 12, Zstandard takes 25 ms to set up its tables
+# for each file, and most files of a wheel are small (benchmarks/repack.py).
+SMALL = 1 << 20
+_ZSTD_LEVEL_SMALL = 8
 
 
 def rewrite(wheel: Path, arch: int | None, *, repack: bool = False) -> Pruned | None:
@@ -97,7 +101,14 @@ def _write(
 
 def _add(writer: zipfile.ZipFile, name: str, source: Path, attributes: int) -> None:
     """Add a file, with zipfile's `external_attr`; of a fixed date, so that its bytes are too."""
-    large = source.stat().st_size >= _LARGE
+    size = source.stat().st_size
+    large = size >= _LARGE
+    if size < SMALL and writer.compression not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        info = zstd_zipfile().ZipInfo(name)
+        info.external_attr = attributes
+        packed = {"compress_type": writer.compression, "compresslevel": _ZSTD_LEVEL_SMALL}
+        writer.writestr(info, source.read_bytes(), **packed)
+        return
     with writer.open(name, "w", force_zip64=large) as member, source.open("rb") as file:
         shutil.copyfileobj(file, member, _BLOCK)
     writer.getinfo(name).external_attr = attributes
