@@ -29,6 +29,10 @@ STARTUP_TESTS_VERSION = 23
 does, counts or records something else, and add its row to `matrix/data/startup_tests.toml`. The row
 names the platforms where that is so: records of others stay current (`TestsChange.affects`)."""
 
+CASE_TIMEOUT = 900.0
+"""Seconds that a case may take unless `--case-timeout` among pytest's arguments differs. One that
+takes them all hangs; a shorter limit shows less."""
+
 GPUS_NEEDED: Mapping[str, int] = {"tensor_parallel_startup": 2}
 """How many GPUs a case needs, by its name without parameters; every other one needs one or none.
 

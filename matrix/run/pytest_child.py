@@ -11,10 +11,8 @@ from pathlib import Path
 from matrix._util.files import FileError, write_text
 from matrix._util.scratch import Scratch
 from matrix.record.model import Platform
+from matrix.record.startup_tests import CASE_TIMEOUT
 from matrix.run.process import ProcessEnd, watch
-
-CASE_TIMEOUT = 900.0
-"""Seconds that a case may take unless `--case-timeout` among pytest's arguments differs."""
 
 _TAIL = 16 * 1024  # bytes of the log that can tell why it died
 

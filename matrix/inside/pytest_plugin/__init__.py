@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from matrix.inside.concurrency import parse_jobs
-from matrix.inside.pytest_plugin.cases import CASE_TIMEOUT
 from matrix.inside.pytest_plugin.hooks import SessionHooks
 from matrix.inside.pytest_plugin.selection import case_name
 from matrix.record.model import PLATFORMS
+from matrix.record.startup_tests import CASE_TIMEOUT
 
 __all__ = ["case_name", "pytest_addoption", "pytest_configure"]
 

@@ -25,9 +25,7 @@ from matrix.inside.pytest_plugin.reports import (
 from matrix.inside.pytest_plugin.selection import case_name
 from matrix.inside.pytest_plugin.task import CaseTask
 from matrix.record.model import Case, ErrorKind, Outcome
-
-CASE_TIMEOUT = 900.0
-"""Seconds that a case may take; one that took them all hangs, a shorter limit tells less."""
+from matrix.record.startup_tests import CASE_TIMEOUT
 
 _CUT_SHORT = "ended with the session, which another case stopped"
 
