@@ -81,7 +81,14 @@ def observed(record: Record) -> Observed:
     """Return what a record holds about the releases that ran."""
     error = None if record.error is None else record.error.kind
     torch, vllm = (record.version(project) for project in Project)
-    return Observed(record.cell, record.platform, torch, vllm, error, bool(record.cases))
+    return Observed(
+        cell=record.cell,
+        platform=record.platform,
+        torch=torch,
+        vllm=vllm,
+        error=error,
+        has_cases=bool(record.cases),
+    )
 
 
 def released(records: Iterable[tuple[Path, Record]], releases: Releases) -> list[ReleasedRecord]:
@@ -143,7 +150,14 @@ def _observed(run: RunRow) -> Observed:
     named = factors(run.cell)
     torch = None if run.torch == named.torch else run.torch
     vllm = None if run.vllm == named.vllm else run.vllm
-    return Observed(run.cell, Platform(run.platform), torch, vllm, run.error, run.has_cases)
+    return Observed(
+        cell=run.cell,
+        platform=Platform(run.platform),
+        torch=torch,
+        vllm=vllm,
+        error=run.error,
+        has_cases=run.has_cases,
+    )
 
 
 def select(

@@ -316,7 +316,16 @@ def compare_ranks(
         for counter in sorted(COUNTERS & (first.keys() | counters.keys()) - expected.keys()):
             wanted, observed = first.get(counter, 0), counters.get(counter, 0)
             if wanted != observed:
-                found.append(Difference(start, counter, wanted, observed, RANKS_ALIKE, rank))
+                found.append(
+                    Difference(
+                        start=start,
+                        counter=counter,
+                        expected=wanted,
+                        observed=observed,
+                        rule=RANKS_ALIKE,
+                        rank=rank,
+                    )
+                )
     return tuple(found)
 
 

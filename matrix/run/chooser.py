@@ -19,7 +19,9 @@ from matrix.run.task import Task, TaskKind
 _NOTHING = Demand(cores=0)
 
 
-@dataclass(slots=True)  # not frozen: that would take thrice as long, for each of all tasks
+@dataclass(
+    kw_only=True, slots=True
+)  # not frozen: that would take thrice as long, for each of all tasks
 class Going:
     """A task that goes on. A suspect was on a lost machine before."""
 
@@ -284,7 +286,14 @@ class Chooser:
         )
         host.tasks.add(task.number)
         host.suspects += suspect
-        self.going[task.number] = Going(task, host, copy, environment, item, suspect)
+        self.going[task.number] = Going(
+            task=task,
+            host=host,
+            copy=copy,
+            environment=environment,
+            item=item,
+            suspect=suspect,
+        )
         self._tasks.append(task)
 
     # Whose turn it is.

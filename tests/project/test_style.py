@@ -57,6 +57,15 @@ def functions(source: str) -> list[tuple[str, int, int]]:
     return found(source)[1]
 
 
+def made_by_position(source: str) -> Iterator[tuple[int, str]]:
+    """Every object that is made of too many values by position, with its line and class."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and len(node.args) > POSITIONAL_ARGUMENTS:
+            name = ast.unparse(node.func).rpartition(".")[2].lstrip("_")
+            if name[:1].isupper():
+                yield node.lineno, name
+
+
 def types(source: str) -> Iterator[str]:
     """Every class and alias of a type that a module defines for others.
 
@@ -132,6 +141,22 @@ def test_five_positional_arguments_are_the_most() -> None:
         and not (name.startswith("tests/") and function.startswith("test_"))
     ]
     assert wrong == []
+
+
+def test_an_object_is_made_of_five_values_by_position_at_most() -> None:
+    """A named tuple takes its fields in their order, and nobody sees two that are mixed up."""
+    wrong = [
+        f"{name}:{line}: {made}"
+        for name, source in MODULES.items()
+        if name.startswith("matrix/")
+        for line, made in made_by_position(source)
+    ]
+    assert wrong == []
+
+
+def test_an_object_made_by_position_is_found() -> None:
+    source = "m._Row(1, 2, 3, 4, 5, 6)\nRow(1, 2, 3, 4, 5)\nrow(1, 2, 3, 4, 5, 6)"
+    assert list(made_by_position(source)) == [(1, "Row")]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,9 @@ QUERY, OF_VLLM = ask(), ask("vllm", "0.20.2", "0.19.1")
 def observed(
     torch: object, vllm: object, error: str | None, cell: str = NAME, *, cases: bool
 ) -> Observed:
-    return Observed(cell, Platform.CPU, torch, vllm, error, cases)
+    return Observed(
+        cell=cell, platform=Platform.CPU, torch=torch, vllm=vllm, error=error, has_cases=cases
+    )
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class CounterGroup:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CounterSnapshot:
     """What vLLM's counters were before a start."""
 
