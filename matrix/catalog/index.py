@@ -14,13 +14,9 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
-
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from matrix._util import addresses
 from matrix._util.addresses import without_logins
@@ -28,11 +24,11 @@ from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.files import digest_of
 from matrix._util.scratch import Scratch
 from matrix.catalog.index_config import index_address
+from matrix.catalog.published_file import PublishedFile, published_file
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     import requests
-    from pypi_simple import DistributionPackage
 
 _BLOCK = 1 << 16  # bytes; a block that breaks off is not kept
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
@@ -47,7 +43,6 @@ _LARGE = 100 << 20  # bytes from which a file counts as one of the few that may 
 _FEW = 2
 _MEMBER = 8 << 20  # bytes; the metadata and sources that are read here are far smaller
 _UNPACKED = 4 << 30  # bytes of a whole source distribution; vLLM 0.33.0 has 0.14 GiB
-_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA|[^/]+/PKG-INFO")
 
 
@@ -57,32 +52,6 @@ class FetchError(MatrixError):
 
 class NoProjectError(FetchError):
     """An index answers, and does not have the project."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedFile:
-    """One file of a project on an index; what the index does not name is None.
-
-    `size` is in bytes, `requires_python` as published, `yanked` why it was withdrawn (None: it was
-    not). `has_metadata`: the index serves its metadata as a file of its own (PEP 658).
-    """
-
-    project: str
-    version: str
-    filename: str
-    url: str
-    sha256: str | None = None
-    size: int | None = None
-    uploaded: datetime | None = None
-    requires_python: str | None = None
-    yanked: str | None = None
-    has_metadata: bool = False
-    metadata_sha256: str | None = None
-
-    @property
-    def is_wheel(self) -> bool:
-        """Tell whether it is a wheel; else it is a source distribution."""
-        return self.filename.endswith(".whl")
 
 
 class Index:
@@ -146,7 +115,7 @@ class Index:
                 f"{project}: what the index {shown} answers is not a page of the simple"
                 f" API ({_first_line(error)}); name another: --index"
             ) from None
-        found = (_published(package, project, self.url) for package in page.packages)
+        found = (published_file(package, project, self.url) for package in page.packages)
         return tuple(file for file in found if file is not None)
 
     def metadata(self, file: PublishedFile) -> str:
@@ -437,54 +406,6 @@ def _text(content: bytes, where: str) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         raise FetchError(f"{where}: is not text in UTF-8; not read") from None
-
-
-def _published(package: DistributionPackage, project: str, index: str) -> PublishedFile | None:
-    """Return a file of an index's page; None if neither wheel nor source distribution."""
-    if package.package_type not in ("wheel", "sdist") or not package.version:
-        return None
-    if canonicalize_name(package.project or "") != canonicalize_name(project):
-        return None
-    if package.package_type == "wheel" and not _is_readable(package.filename):
-        return None
-    return PublishedFile(
-        project=project,
-        version=package.version,
-        filename=package.filename,
-        url=addresses.as_user(package.url, index),
-        sha256=_sha256(package.digests.get("sha256")),
-        size=package.size,
-        uploaded=_in_utc(package.upload_time),
-        requires_python=package.requires_python,
-        yanked=(package.yanked_reason or "no reason given") if package.is_yanked else None,
-        has_metadata=bool(package.has_metadata),
-        metadata_sha256=_sha256((package.metadata_digests or {}).get("sha256")),
-    )
-
-
-def _is_readable(filename: str) -> bool:
-    """Tell whether the name of a wheel has no number of more digits than Python reads."""
-    try:
-        parse_wheel_filename(filename)
-    except InvalidWheelFilename:
-        return True  # whoever takes the name apart leaves it out
-    except ValueError:
-        return False
-    return True
-
-
-def _in_utc(uploaded: datetime | None) -> datetime | None:
-    """Return a time in UTC, which one without a zone is; None for one that no upload can have."""
-    if uploaded is None or not 1970 < uploaded.year < 9999:
-        return None
-    if uploaded.tzinfo is None:
-        return uploaded.replace(tzinfo=timezone.utc)
-    return uploaded.astimezone(timezone.utc)
-
-
-def _sha256(text: str | None) -> str | None:
-    """Return a digest in small letters; None for what is none, as if the index had not named it."""
-    return text.lower() if text is not None and _SHA256.fullmatch(text) else None
 
 
 def _web_address(url: str) -> str:

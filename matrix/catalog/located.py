@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 from matrix._util.addresses import without_secrets
 from matrix._util.files import digest_of
-from matrix.catalog.index import FetchError, Index, PublishedFile
+from matrix.catalog.index import FetchError, Index
+from matrix.catalog.published_file import PublishedFile
 
 _NAME = re.compile(r"\w[\w.+!-]*")
 

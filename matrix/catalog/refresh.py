@@ -13,7 +13,7 @@ from matrix._util.console import print_status
 from matrix._util.files import write_text
 from matrix._util.text import mib
 from matrix.catalog import requirements
-from matrix.catalog.index import Index, PublishedFile
+from matrix.catalog.index import Index
 from matrix.catalog.package_metadata import (
     ReleaseMetadata,
     main_cuda,
@@ -24,6 +24,7 @@ from matrix.catalog.package_metadata import (
     wanted_member,
 )
 from matrix.catalog.projects import Project
+from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.refresh_merge import (
     PROJECTS,
     ChangeKind,

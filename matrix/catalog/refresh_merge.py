@@ -21,8 +21,8 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version, specifier_set, specifier_text
-from matrix.catalog.index import PublishedFile
 from matrix.catalog.package_metadata import MetadataError, ReleaseMetadata
+from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.release import COMPANIONS
 
 # The oldest release of each project that is followed; companions from those of that torch on.

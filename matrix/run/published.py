@@ -21,8 +21,9 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.addresses import without_secrets
 from matrix.catalog.candidates.choose import Tags, machine_tags, wheel_version
-from matrix.catalog.index import Index, NoProjectError, PublishedFile
+from matrix.catalog.index import Index, NoProjectError
 from matrix.catalog.projects import Project
+from matrix.catalog.published_file import PublishedFile
 from matrix.run.wheel_content import IndexedFile, content_of, read_note, write_note
 
 _TRIES = 3  # wheels of one release that fit this Python

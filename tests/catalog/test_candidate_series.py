@@ -22,8 +22,9 @@ from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.series import Commits, CommitWheels, Nightlies, StepError
 from matrix.catalog.candidates.steps import LineStep, commit_steps, ends_of, nightly_steps
 from matrix.catalog.cells import Made, candidate_project
-from matrix.catalog.index import FetchError, Index, PublishedFile
+from matrix.catalog.index import FetchError, Index
 from matrix.catalog.projects import Project
+from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.releases_file import load_releases
 from matrix.catalog.vllm_sources.git import GitError, Logged, Repository
 from nightlies import LINUX, publish, serve_nightlies

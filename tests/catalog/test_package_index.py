@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from matrix.catalog.index import FetchError, Index, PublishedFile, read_members
+from matrix.catalog.index import FetchError, Index, read_members
 from matrix.catalog.index_config import IndexAddressError, certificates, index_address
+from matrix.catalog.published_file import PublishedFile
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:

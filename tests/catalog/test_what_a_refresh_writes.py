@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.catalog.index import PublishedFile
 from matrix.catalog.package_metadata import MetadataError, ReleaseMetadata
+from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.refresh_merge import (
     ReleaseRows,
     changes,

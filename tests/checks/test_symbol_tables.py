@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matrix.catalog.index import FetchError, PublishedFile
+from matrix.catalog.index import FetchError
+from matrix.catalog.published_file import PublishedFile
 from matrix.checks.linkage.elf import read_wheel
 from matrix.checks.linkage.fill import fill, lacking, read_wheels
 from matrix.checks.linkage.link import load_tables

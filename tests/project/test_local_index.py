@@ -13,7 +13,8 @@ import pytest
 
 from fake_wheels import write_torch, write_wheel
 from local_index import JSON, Served, Slow, serving
-from matrix.catalog.index import FetchError, Index, PublishedFile
+from matrix.catalog.index import FetchError, Index
+from matrix.catalog.published_file import PublishedFile
 from matrix.checks.resolution.resolver import uv
 from reversion import reversion
 

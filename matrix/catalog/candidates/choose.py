@@ -15,7 +15,7 @@ from matrix._util.text import listed
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.model import File
-from matrix.catalog.index import PublishedFile
+from matrix.catalog.published_file import PublishedFile
 
 Tags = Callable[[str], Sequence[Tag]]
 

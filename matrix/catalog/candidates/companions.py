@@ -24,8 +24,9 @@ from matrix.catalog.candidates.choose import (
 )
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.model import File
-from matrix.catalog.index import Index, NoProjectError, PublishedFile
+from matrix.catalog.index import Index, NoProjectError
 from matrix.catalog.package_metadata import MetadataError, read_companion, requirements_of
+from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.release import COMPANIONS, Torch
 
 _READ = 6  # versions of a companion whose metadata is read at most, the newest first

@@ -27,8 +27,9 @@ from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Gathered
 from matrix.catalog.candidates.model import Candidate, Commit, OnCuda
 from matrix.catalog.cells import Made
-from matrix.catalog.index import FetchError, Index, NoProjectError, PublishedFile
+from matrix.catalog.index import FetchError, Index, NoProjectError
 from matrix.catalog.projects import Project
+from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.release import Vllm
 from matrix.catalog.releases import Releases
 from matrix.catalog.revision import commit_in

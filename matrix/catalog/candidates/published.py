@@ -17,9 +17,10 @@ from matrix.catalog.candidates.companions import find_companions
 from matrix.catalog.candidates.gathered import CandidateRequest, Gathered, check_pythons, of_wheels
 from matrix.catalog.candidates.model import OnIndex
 from matrix.catalog.candidates.wheels import with_named
-from matrix.catalog.index import Index, PublishedFile
+from matrix.catalog.index import Index
 from matrix.catalog.package_metadata import metadata_of, wanted_member
 from matrix.catalog.projects import Project
+from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.releases import Releases
 from matrix.catalog.revision import VERSION_FILES
 

@@ -13,8 +13,8 @@ from matrix._util.text import clip, listed
 from matrix.catalog.candidates.channels import ChosenIndex
 from matrix.catalog.candidates.choose import wheel_version
 from matrix.catalog.candidates.collection import CandidateError
-from matrix.catalog.index import PublishedFile
 from matrix.catalog.projects import Project
+from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.vllm_sources.git import Logged
 from matrix.catalog.vllm_sources.version import commit_mark
 

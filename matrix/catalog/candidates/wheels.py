@@ -26,10 +26,11 @@ from matrix.catalog.candidates.choose import (
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import CandidateRequest, Gathered, check_pythons, of_wheels
 from matrix.catalog.candidates.model import Candidate, File, Wheel
-from matrix.catalog.index import FetchError, Index, NoProjectError, PublishedFile, read_members
+from matrix.catalog.index import FetchError, Index, NoProjectError, read_members
 from matrix.catalog.located import find_file, name_of
 from matrix.catalog.package_metadata import wanted_member
 from matrix.catalog.projects import Project
+from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.release import COMPANIONS
 from matrix.catalog.releases import Releases
 from matrix.catalog.revision import VERSION_FILES

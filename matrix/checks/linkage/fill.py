@@ -28,7 +28,7 @@ from matrix.checks.linkage.tables import SymbolsError, dump, file_name, load
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from matrix.catalog.index import PublishedFile
+    from matrix.catalog.published_file import PublishedFile
 
 PYTHON = "cp312"
 OLDEST = {"torch": Version("2.9"), "vllm": Version("0.14")}

@@ -14,7 +14,8 @@ from pathlib import Path
 from packaging.version import Version
 
 from matrix._util.versions import parse_version
-from matrix.catalog.index import Index, PublishedFile
+from matrix.catalog.index import Index
+from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.refresh_merge import followed, source_distribution
 from matrix.errors import MatrixError
 from matrix.rules.upstream.changes import UpstreamChange, changes
