@@ -6,6 +6,9 @@ import contextlib
 import io
 import os
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from typing import TextIO
 
 from matrix._util.addresses import without_logins
@@ -20,6 +23,27 @@ def print_status(line: str) -> None:
     """
     with contextlib.suppress(OSError):
         print(f"matrix: {shorten(clean(without_logins(line)))}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def spoken(words: str, every: float = 8.0) -> Iterator[None]:
+    """Print a line after each so many seconds of the block: the words, and the seconds so far.
+
+    Nobody waits for more than ten seconds without a line.
+    """
+    over, began = threading.Event(), time.monotonic()
+
+    def speak() -> None:
+        while not over.wait(every):
+            print_status(f"{words}, {time.monotonic() - began:.0f} s")
+
+    thread = threading.Thread(target=speak, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def open_streams() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
-from matrix._util.console import print_status
+from matrix._util.console import print_status, spoken
 from matrix._util.text import listed, plural
 from matrix.errors import MatrixError
 from matrix.report.run_progress import lacks_words
@@ -118,8 +118,12 @@ def site_of(options: argparse.Namespace, root: Path) -> Iterator[Site]:
         if options.address is None
         else f"joins the cluster of Ray at {options.address}"
     )
-    with joined(root, options.address, replace(limits, disk_mib=options.disk)) as cluster:
-        nodes, unfit = nodes_of(cluster)
+    with ExitStack() as stack:
+        with spoken("waits for the cluster and its nodes"):
+            cluster = stack.enter_context(
+                joined(root, options.address, replace(limits, disk_mib=options.disk))
+            )
+            nodes, unfit = nodes_of(cluster)
         if not nodes:
             raise MatrixError(
                 f"--engine ray: no node can run a cell: {'; '.join(unfit) or 'there is none'}"
@@ -161,13 +165,17 @@ class _Here:
         sized = short or self._disk is not None
         if sized and there:
             print_status(f"looks how much of the disk {plural(len(there), 'environment')} have")
-        present = self._environments.present(there if sized else there & needs.keys(), sized=sized)
+        with spoken("looks how much of the disk the environments have"):
+            present = self._environments.present(
+                there if sized else there & needs.keys(), sized=sized
+            )
         disk = free + sum(item.disk_mib for item in present)
         machine = replace(self.most, disk_mib=disk if self._disk is None else min(disk, self._disk))
         return Machines(every=(machine,), present={machine.name: present})
 
     def engine(self, work: Work, machines: Machines) -> Engine:
-        self._environments.sweep()
+        with spoken("deletes environments that a killed run began to remove"):
+            self._environments.sweep()
         return LocalEngine(
             place=RunPlace(root=self._root, tox=self._tox, environments=self._environments),
             **work.on(machines),

@@ -91,9 +91,7 @@ class RayEngine(Engine):
         ray = self.cluster.ray
         ready, _ = ray.wait(list(self._work), num_returns=1, timeout=_LOOK)
         steps = [step for ref in ready if ref in self._work for step in self._ended(ref)]
-        if time.monotonic() - self._ticked > _TICK:
-            self._ticked = time.monotonic()
-            self._show()
+        self._tick()
         # Not where tasks may begin by these steps: one of them could be on a node that is lost.
         if not steps and time.monotonic() - self._counted > _NODES:
             self._counted = time.monotonic()
@@ -127,15 +125,18 @@ class RayEngine(Engine):
     def _ended(self, ref: object) -> list[ScheduleStep]:
         """Take the end of a task: what it left, or its node is lost, or Ray says why it failed."""
         ray = self.cluster.ray
-        work = self._work.pop(ref)
+        work = self._work[ref]
         took = time.monotonic() - work.began
         try:
             text, files = ray.get(ref)
         except ray.exceptions.RayError as error:
-            if self._is_lost(work.task.machine):
+            lost = self._is_lost(work.task.machine)
+            del self._work[ref]
+            if lost:
                 return self._count()  # others may be lost with it
             finish = Finish(works=False, seconds=took, detail=short(error))
         else:
+            del self._work[ref]
             finish = self._take(work.task, Left.of(text, files))
         self._note_end(work.task, finish, took)
         step = self.schedule.ended(work.task, finish)
@@ -215,6 +216,7 @@ class RayEngine(Engine):
         while node in self.cluster.alive():
             if time.monotonic() > until or self._answers(node):
                 return False
+            self._tick()
             time.sleep(_LOOK)
         return True
 
@@ -223,9 +225,15 @@ class RayEngine(Engine):
         ray = self.cluster.ray
         options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": self.cluster.on(node)}
         try:
-            ref = ray.remote(_nothing).options(**options).remote()
-            ready, _ = ray.wait([ref], timeout=_GONE / 2)
-            return bool(ready) and ray.get(ref) is None
+            ref, until = (
+                ray.remote(_nothing).options(**options).remote(),
+                time.monotonic() + _GONE / 2,
+            )
+            while not ray.wait([ref], timeout=_LOOK)[0]:
+                if time.monotonic() > until:
+                    return False
+                self._tick()
+            return ray.get(ref) is None
         except ray.exceptions.RayError:
             return False
 
@@ -255,6 +263,12 @@ class RayEngine(Engine):
                 self._note(Happened.JOINED, works=True, machine=node.machine.name)
                 steps.append(self.schedule.joined(node.machine, node.present))
         return steps
+
+    def _tick(self) -> None:
+        """Show how far the tasks are, once a second."""
+        if time.monotonic() - self._ticked > _TICK:
+            self._ticked = time.monotonic()
+            self._show()
 
     def _show(self) -> None:
         """Show how far the tasks are."""
