@@ -86,8 +86,10 @@ def gpus_of_a_cell(machine: Machine) -> int:
     """Return how many GPUs a cell sees on this machine where nobody says: two if it has them.
 
     Some cases need two (`tensor_parallel_startup`), which are of one kind, since a start takes the
-    same share of each, and have the memory of a start.
+    same share of each, and have the memory of a start. Of slices of a GPU CUDA sees one at most.
     """
+    if any(gpu.device.startswith("MIG-") for gpu in machine.gpus):
+        return 1
     alike = len({(gpu.name, gpu.total_mib) for gpu in machine.gpus}) == 1
     able = sum(gpu.free_mib >= _gpu_mib(machine) for gpu in machine.gpus)
     return 2 if alike and able >= 2 else 1

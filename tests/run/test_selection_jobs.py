@@ -96,6 +96,9 @@ def test_a_cell_on_two_gpus_takes_the_memory_of_its_cases_on_each() -> None:
     for here in (machine(), machine(H200), machine(H200, T4), full):
         assert gpus_of_a_cell(here) == 1
     assert gpus_of_a_cell(two) == 2
+    # Of slices CUDA sees the first alone.
+    slices = tuple(replace(gpu, device=f"MIG-{gpu.device}") for gpu in two.gpus)
+    assert gpus_of_a_cell(replace(two, gpus=slices)) == 1
     (job, *_) = jobs(here=two, platform=Platform.CUDA, gpus=2)
     assert job.demand == replace(
         jobs(here=two, platform=Platform.CUDA)[0].demand, gpus=2, memory_mib=4 * MEMORY_MIB
