@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
+import stat
 import sys
 import threading
 import time
@@ -61,7 +63,7 @@ def open_streams() -> None:
 
 
 class _Patient(io.TextIOWrapper):
-    """An output whose reader may leave early (`| head`): the rest goes nowhere.
+    """An output whose reader may leave early (`| head`, a terminal): the rest goes nowhere.
 
     So the command comes to its end, and its exit status is that of the whole answer.
     """
@@ -70,18 +72,22 @@ class _Patient(io.TextIOWrapper):
         """Write the text, as far as somebody reads it."""
         try:
             return super().write(text)
-        except BrokenPipeError:
-            self._leave()
+        except OSError as error:
+            self._leave(error)
             return len(text)
 
     def flush(self) -> None:
         """Write what is held back, as far as somebody reads it."""
         try:
             super().flush()
-        except BrokenPipeError:
-            self._leave()
+        except OSError as error:
+            self._leave(error)
 
-    def _leave(self) -> None:
+    def _leave(self, error: OSError) -> None:
+        """Write to nowhere from now on; raises the error where it is another one."""
+        of_terminal = error.errno == errno.EIO and stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
+        if not (isinstance(error, BrokenPipeError) or of_terminal):
+            raise error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)

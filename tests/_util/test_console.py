@@ -1,8 +1,9 @@
+import os
 import time
 
 import pytest
 
-from matrix._util.console import print_status, spoken
+from matrix._util.console import patient, print_status, spoken
 
 
 def test_a_line_is_one_safe_line_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,3 +22,20 @@ def test_what_lasts_is_said_again_and_again(capsys: pytest.CaptureFixture[str]) 
     with spoken("is quick"):
         pass
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_output_to_a_terminal_that_is_gone_goes_nowhere() -> None:
+    master, slave = os.openpty()
+    terminal = patient(os.fdopen(slave, "w"))
+    print("seen", file=terminal, flush=True)
+    os.close(master)
+    for _ in range(2):
+        print("not seen", file=terminal, flush=True)
+    terminal.close()
+    full = patient(os.fdopen(os.open("/dev/full", os.O_WRONLY), "w"))
+    with pytest.raises(OSError, match="No space left"):
+        print("refused", file=full, flush=True)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, full.fileno())  # so that it can be closed
+    os.close(nowhere)
+    full.close()
