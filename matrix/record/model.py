@@ -33,6 +33,8 @@ LEFT_OUT = frozenset(
 """The keys that a record leaves out where it has nothing to say, as older records do."""
 FAILURE_LIMIT = 16 * 1024
 """The most characters of a failure's tail that a record keeps."""
+REASON_LIMIT = 2000
+"""The most characters of a reason or a signature that are read: ten times what a run writes."""
 EVENT_LIMIT = 400
 """The most characters of an event's text that a record keeps."""
 EVENTS_LIMIT = 32

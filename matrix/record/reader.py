@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from matrix._util.files import read_text
+from matrix._util.text import clip
 from matrix.catalog.cells import PROJECTS, CellError, axis_of, cell_of, factors
 from matrix.record.jit import Jit, JitModule
 from matrix.record.json_value import (
@@ -27,6 +28,7 @@ from matrix.record.json_value import (
 from matrix.record.model import (
     FAILURE_LIMIT,
     LEFT_OUT,
+    REASON_LIMIT,
     SCHEMA,
     By,
     Case,
@@ -355,14 +357,16 @@ _TESTS: Mapping[str, Callable[[JsonValue, str], object]] = {
 
 def _error(value: JsonValue) -> RunError:
     value.has_keys(_ERROR_KEYS)
-    return RunError(kind=value.one_of("kind", ErrorKind), reason=value.text("reason"))
+    return RunError(
+        kind=value.one_of("kind", ErrorKind), reason=clip(value.text("reason"), REASON_LIMIT)
+    )
 
 
 def _jit(value: JsonValue) -> Jit:
     value.has_keys(_JIT_KEYS)
     return Jit(
         seconds=value.seconds("seconds"),
-        reason=value.text_or_none("reason"),
+        reason=_clipped(value, "reason"),
         modules=tuple(map(_jit_module, value.items("modules"))),
     )
 
@@ -385,7 +389,7 @@ def _rung(value: JsonValue) -> RungResult:
         rung=value.one_of("rung", Rung),
         ok=value.boolean("ok"),
         seconds=value.seconds("seconds"),
-        reason=value.text_or_none("reason"),
+        reason=_clipped(value, "reason"),
     )
 
 
@@ -413,14 +417,20 @@ def _case(value: JsonValue) -> Case:
     return Case(
         case=name,
         outcome=value.one_of("outcome", Outcome),
-        reason=value.text_or_none("reason"),
-        signature=value.text_or_none("signature"),
+        reason=_clipped(value, "reason"),
+        signature=_clipped(value, "signature"),
         seconds=value.seconds("seconds"),
         model=value.text_or_none("model"),
         flags=value.scalars("flags"),
         failure=_failure(value),
         starts=tuple(starts.values()),
     )
+
+
+def _clipped(value: JsonValue, key: str) -> str | None:
+    """Return at most so much of a text that every output repeats. A run never writes as much."""
+    text = value.text_or_none(key)
+    return text and clip(text, REASON_LIMIT)
 
 
 def _failure(value: JsonValue) -> str | None:

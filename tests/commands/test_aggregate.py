@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from matrix.record.model import (
     Platform,
     Record,
     RunError,
+    Rung,
+    RungResult,
     Start,
     StartKind,
 )
@@ -189,6 +192,21 @@ def test_a_missing_folder_beside_a_good_one_is_told(here: Path) -> None:
 
 
 @pytest.mark.usefixtures("known_grid")
+def test_a_reason_of_megabytes_is_cut_where_it_is_read(here: Path) -> None:
+    error = RunError(kind=ErrorKind.IMPORTS, reason="x" * 4_000_000)
+    failed = Case(case="a", outcome=Outcome.FAILED, reason="y" * 4_000_000, signature="z" * 10**6)
+    rung = RungResult(rung=Rung.IMPORTS, ok=False, reason="v" * 4_000_000)
+    record = replace(make(), error=error, cases=(failed,), rungs=(rung,))
+    write(record, here / "long" / f"{CELL}.json")
+    ended = aggregate(here, "long", "--out", "out")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    texts = [path.read_text() for path in (here / "out").rglob("*") if path.is_file()]
+    texts.append(matrix(here, "show", f"long/{CELL}.json", "--counters").stdout)
+    assert any("x" * 200 in text for text in texts)
+    for mark in "vxyz":
+        assert not any(mark * 2001 in text for text in texts)
+
+
 def test_an_old_table_is_kept_where_there_is_nothing_to_tell(here: Path) -> None:
     assert aggregate(here).returncode == 0
     old = outputs(here)
