@@ -84,6 +84,13 @@ elif run == "killed":
 elif run == "no driver":
     leave(error=RunError(kind=ErrorKind.NO_DRIVER, reason="no driver answers"), cases=())
     sys.exit(2)
+elif run == "gpu fault" and told["gpu"] in os.environ["CUDA_VISIBLE_DEVICES"].split(","):
+    if "gone" in told:
+        Path(told["gone"]).touch()
+    leave(error=RunError(kind=ErrorKind.GPU_FAULT, reason="uncorrectable ECC error"), cases=())
+    sys.exit(2)
+elif run == "gpu fault":
+    leave()
 elif run == "no record":
     fail("tox: the disk is gone")
 elif run == "hangs":

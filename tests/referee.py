@@ -42,6 +42,8 @@ class Referee:
         # Machines on which a job ran, and which may be why that failed.
         self._avoided: set[tuple[str, str]] = set()
         self._stuck: Counter[str] = Counter()
+        # Machines and their GPUs that a run had of which one failed.
+        self._failed_gpus: set[tuple[str, str]] = set()
         # By machine and environment: the MiB, and whether it is built.
         self._there: dict[str, dict[str, tuple[int, bool]]] = {}
         for name in self.machines:
@@ -80,7 +82,15 @@ class Referee:
             records = {task.job: f"{task.job}.json"}
         if task.job is not None and (machine_fault or not records):
             self._avoided.add((task.machine, task.job))
-        finish = Finish(works=works, seconds=1.0, records=records, machine_fault=machine_fault)
+        failed = task.gpus if machine_fault else ()
+        self._failed_gpus |= {(task.machine, device) for device in failed}
+        finish = Finish(
+            works=works,
+            seconds=1.0,
+            records=records,
+            machine_fault=machine_fault,
+            failed_gpus=failed,
+        )
         step = self._schedule.ended(task, finish)
         for end in step.ends:
             assert (end.record is not None) == (end.how == HowEnded.DONE)
@@ -154,10 +164,22 @@ class Referee:
             assert there[task.environment][1], "it runs in an environment that is built"
             assert all(other.kind == TaskKind.RUN for other in here)
             assert len(here) < self.policy.runs_at_once
+            self._check_gpus(task)
         same = [other for other in self.going if other.machine == task.machine]
         if self._suspect(task):
             # Else it would not be known which of them the machine was lost with.
             assert not any(map(self._suspect, same)), "only one that was on a lost machine runs"
+
+    def _check_gpus(self, task: Task) -> None:
+        """No run gets a GPU that failed where the machine has enough others."""
+        fit = {
+            gpu.device
+            for gpu in self.machines[task.machine].gpus
+            if gpu.free_mib >= task.demand.gpu_mib
+        }
+        failed = {device for device in fit if (task.machine, device) in self._failed_gpus}
+        if len(fit - failed) >= task.demand.gpus:
+            assert not failed & set(task.gpus), "it gets a GPU that works"
 
     def _suspect(self, task: Task) -> bool:
         """Tell whether a machine was lost before while it did this."""

@@ -23,7 +23,7 @@ from matrix.errors import MatrixError
 from matrix.record.model import Platform, RecordError
 from matrix.record.reader import read
 from matrix.report.plan import why_words
-from matrix.report.run_progress import dry_lines, end_line, lacks_words, totals
+from matrix.report.run_progress import dry_lines, end_line, event_line, lacks_words, totals
 from matrix.report.run_watchers import LineWatcher, TableWatcher
 from matrix.report.terminal import verdict_line
 from matrix.rules.expectations import Expectations
@@ -316,6 +316,8 @@ def _carry_out(
     _print_done(selection, judged)
     for end in ends:
         print(end_line(end, jobs, judged(end)))
+    for event in engine.gpu_faults:
+        print(event_line(event, jobs))
     print(f"{totals(judged.statuses.get(key) for key in (*selection.done, *jobs))}")
     print(f"records  {from_here(records)}")
     left = judged.unfinished or any(end.how is HowEnded.NOT_RUN for end in ends)

@@ -154,15 +154,24 @@ def event_line(
         return f"{event.environment}: its environment is removed, since the disk is short"
     if event.what is Happened.STOPPED:
         return f"{event.detail}: no cell begins any more; those at work write their records"
-    return _machine_line(event)
+    return _machine_line(event, job)
 
 
-def _machine_line(event: RunEvent) -> str | None:
-    """Return the line of what happened to a node of a cluster."""
+def _machine_line(event: RunEvent, job: Job | None) -> str | None:
+    """Return the line of what happened to a node of a cluster, or to a GPU."""
     if event.what is Happened.LOST:
         return f"{event.machine}: is lost; what ran there runs elsewhere"
     if event.what is Happened.JOINED:
         return f"{event.machine}: joins" if event.works else f"{event.detail}; it gets no work"
+    if event.what is Happened.GPU_FAILED and job is not None:
+        gpus = " or ".join(map(clean, event.gpus))
+        cause = clip(clean(event.detail), 200)
+        on_ray = "Ray may give it to other cells; take it out of the node"
+        here = (
+            "other cells get other GPUs where there are enough; CUDA_VISIBLE_DEVICES leaves one out"
+        )
+        then = on_ray if event.machine else here
+        return f"GPU {gpus}{_at(event)}, or the driver, failed ({named(job)}: {cause}); {then}"
     return None
 
 

@@ -7,14 +7,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from matrix.run.job import Job, JobEnd
 from matrix.run.process import noting_signals
 from matrix.run.run_state import Happened, RunEvent, RunState
-from matrix.run.task import ScheduleStep, Task, TaskKind, TaskSource
+from matrix.run.task import Finish, ScheduleStep, Task, TaskKind, TaskSource
 from matrix.run.watcher import Watcher
 
 INTERRUPT = 45.0
@@ -29,7 +29,7 @@ class Engine(ABC):
     """Carries out a schedule of these jobs, by key, and reports to the watcher and the journal.
 
     `records` is the folder of their records, and `options` are those of `matrix run --here` that
-    every cell gets.
+    every cell gets. `gpu_faults` are what happened of GPUs that failed, each GPU once.
     """
 
     jobs: Mapping[str, Job]
@@ -39,6 +39,8 @@ class Engine(ABC):
     state: RunState
     watcher: Watcher
     clock: Callable[[], float] = time.time
+    gpu_faults: list[RunEvent] = field(default_factory=list)
+    _failed_gpus: set[tuple[str, str]] = field(default_factory=set)
     _ends_at: float | None = None
     _patience: ClassVar[float] = INTERRUPT
 
@@ -117,9 +119,26 @@ class Engine(ABC):
             return [self.jobs[task.job]]
         return [job for job in self.jobs.values() if job.environment == task.environment]
 
-    def _note(self, what: Happened, **more: object) -> None:
+    def _note_gpus(self, task: Task, finish: Finish, machine: str | None = None) -> None:
+        """Note the GPUs that failed with a task, unless they have failed before."""
+        new = {(task.machine, device) for device in finish.failed_gpus} - self._failed_gpus
+        if new:
+            self._failed_gpus |= new
+            self.gpu_faults.append(
+                self._note(
+                    Happened.GPU_FAILED,
+                    job=task.job,
+                    machine=machine,
+                    gpus=finish.failed_gpus,
+                    log=finish.log,
+                    detail=finish.detail,
+                )
+            )
+
+    def _note(self, what: Happened, **more: object) -> RunEvent:
         event = RunEvent(what=what, at=self.clock(), **more)  # type: ignore[arg-type]
         self.state.note(event)
         # A terminal that is gone ends no run.
         with contextlib.suppress(OSError):
             self.watcher.event(event)
+        return event

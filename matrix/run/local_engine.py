@@ -9,17 +9,18 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from matrix._util.child import Child
 from matrix._util.process import adopting_orphans, below, processes
 from matrix._util.reported import last_line
 from matrix._util.text import clean, clip
-from matrix.record.model import ErrorKind, Platform, RecordError
+from matrix.record.model import ErrorKind, Platform, RecordError, RunError
 from matrix.record.reader import read
 from matrix.run.engine import BEGINS, Engine
 from matrix.run.environments import Environments, EnvironmentsError, is_whole
+from matrix.run.limits import visible
 from matrix.run.process import end_all
 from matrix.run.rerun import Rerun, command, outer_environ, records_in
 from matrix.run.run_state import Happened
@@ -39,6 +40,11 @@ _OF_MACHINE = frozenset(
     }
 )
 """The ends of a run that another machine may not come to."""
+_OF_GPU = frozenset({ErrorKind.GPU_FAULT, ErrorKind.NO_GPU, ErrorKind.NO_DRIVER})
+"""Of these the ends that another GPU of the machine may not come to, whatever runs on it.
+
+Not that it is full, which passes, or that it is too old for a cell.
+"""
 _DETAIL = 200  # characters of a log's last line
 
 
@@ -202,14 +208,17 @@ class LocalEngine(Engine):
             if works:
                 self.made.add(task.environment)
         fault = None if works or not new else _fault_here(new[-1], task.kind)
-        return Finish(
+        finish = Finish(
             works=works,
             seconds=took,
             records=records,
             machine_fault=fault is not None,
+            failed_gpus=_failed_gpus(task.gpus, fault),
             log=str(log),
-            detail=fault or (self._last(log) if not works and not new else ""),
+            detail=fault.reason if fault else self._last(log) if not works and not new else "",
         )
+        self._note_gpus(task, finish)
+        return finish
 
     def _look(self) -> None:
         """Look where the runs stand, and let the watcher show it."""
@@ -277,7 +286,18 @@ class LocalEngine(Engine):
         return ""
 
 
-def _fault_here(path: Path, kind: TaskKind) -> str | None:
+def _failed_gpus(gpus: tuple[str, ...], fault: RunError | None) -> tuple[str, ...]:
+    """Return those of the GPUs of a task of which one failed, by this fault of the machine.
+
+    Of several these are the ones that do not answer any more, or all where each still answers.
+    """
+    if fault is None or fault.kind not in _OF_GPU:
+        return ()
+    answer = {gpu.device for gpu in visible()} if len(gpus) > 1 else set()
+    return tuple(device for device in gpus if device not in answer) or gpus
+
+
+def _fault_here(path: Path, kind: TaskKind) -> RunError | None:
     """Return why a task failed, by its record, where this machine may be the cause; else None.
 
     What made an install fail is unknown where it is not one of the known reasons, as where the
@@ -286,11 +306,14 @@ def _fault_here(path: Path, kind: TaskKind) -> str | None:
     try:
         error = read(path).error
     except RecordError as unreadable:
-        return clip(clean(str(unreadable)), _DETAIL)
+        reason = clip(clean(str(unreadable)), _DETAIL)
+        return RunError(kind=ErrorKind.INTERNAL, reason=reason)
     if error is None:
         return None
     unknown = kind is TaskKind.BUILD and error.kind is ErrorKind.INTERNAL
-    return clip(clean(error.reason), _DETAIL) if unknown or error.kind in _OF_MACHINE else None
+    if not unknown and error.kind not in _OF_MACHINE:
+        return None
+    return replace(error, reason=clip(clean(error.reason), _DETAIL))
 
 
 def _why(error: OSError) -> str:

@@ -105,7 +105,9 @@ class Left:
     @classmethod
     def of(cls, text: str, files: Mapping[str, bytes]) -> Left:
         """Return what `text` and the files say."""
-        return cls(finish=Finish(**json.loads(text)), files=files)
+        end = json.loads(text)
+        end["failed_gpus"] = tuple(end["failed_gpus"])
+        return cls(finish=Finish(**end), files=files)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,6 +138,9 @@ class RayEngine(Engine):
         else:
             del self._work[ref]
             finish = self._take(work.task, Left.of(text, files))
+            self._note_gpus(work.task, finish, work.task.machine)
+            # Ray chooses the GPU of a task, so the schedule cannot leave one out.
+            finish = replace(finish, failed_gpus=())
         self._note_end(work.task, finish, took)
         step = self.schedule.ended(work.task, finish)
         self._note_retry(work.task, finish, step)

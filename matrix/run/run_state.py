@@ -48,6 +48,7 @@ class Happened(StrEnum):
     BUILT = "built"
     RUNS = "runs"
     FAILED = "failed"
+    GPU_FAILED = "gpu_failed"
     ENDED = "ended"
     JOINED = "joined"
     LOST = "lost"
@@ -61,7 +62,8 @@ class RunEvent:
 
     `environment`, `job` (its key), `seconds`, `log` and `detail` are there where they mean
     something; `works` says whether a build or a removal did what it should, or
-    whether a machine that joined is fit.
+    whether a machine that joined is fit. `gpus` are those of a job of which one, or the driver,
+    failed.
     """
 
     what: Happened
@@ -73,6 +75,7 @@ class RunEvent:
     works: bool | None = None
     log: str | None = None
     detail: str = ""
+    gpus: tuple[str, ...] = ()
     end: JobEnd | None = None
 
 
@@ -180,7 +183,7 @@ class RunState:
 
     def note(self, event: RunEvent) -> None:
         """Add an event; what the disk refuses stops nothing, and is written with the next one."""
-        held = {key: value for key, value in plain(event).items() if value not in (None, "")}
+        held = {key: value for key, value in plain(event).items() if value not in (None, "", ())}
         self.write([held])
 
     def write(self, lines: Iterable[Mapping[str, Any]]) -> None:

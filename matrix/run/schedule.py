@@ -80,6 +80,8 @@ class Schedule:
         host = going.host
         host.tasks.discard(task.number)
         host.give(task.demand, task.gpus)
+        if finish.failed_gpus:
+            host.gpus_failed(finish.failed_gpus)
         host.suspects -= going.suspect
         self._board.dirty.add(host.name)
         if task.kind == TaskKind.RUN:

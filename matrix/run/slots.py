@@ -62,6 +62,7 @@ class Host:
         self._stuck_mib = 0
         self.free_gpus = {gpu.device: gpu.free_mib for gpu in machine.gpus}
         self._all_gpus = dict(self.free_gpus)
+        self._failed_gpus: set[str] = set()
         most_gpu = max(self.free_gpus.values(), default=0)
         self.copies: dict[str, Copy] = {}
         self.pending: set[str] = set()
@@ -130,6 +131,10 @@ class Host:
         self.free_memory += demand.memory_mib
         for device in devices:
             self.free_gpus[device] += self._of_gpu(demand, device)
+
+    def gpus_failed(self, devices: Iterable[str]) -> None:
+        """Note that one of these GPUs failed: none of them is taken where others are enough."""
+        self._failed_gpus |= self._all_gpus.keys() & set(devices)
 
     def at_once(self, demand: Demand) -> int:
         """Return how many such runs fit here at once, at least 1.
@@ -221,6 +226,14 @@ class Host:
         fit = [device for device, mib in free.items() if mib >= demand.gpu_mib]
         if demand.whole_gpus:
             fit = [device for device in fit if free[device] == self._all_gpus[device]]
+        failed = self._failed_gpus
+        if failed and self._are_enough(demand):
+            fit = [device for device in fit if device not in failed]
         # The sort keeps the machine's order among equals.
-        fit.sort(key=lambda device: -free[device])
+        fit.sort(key=lambda device: (device in failed, -free[device]))
         return tuple(fit[: demand.gpus])
+
+    def _are_enough(self, demand: Demand) -> bool:
+        """Tell whether the GPUs that did not fail have this when nothing else goes on here."""
+        fit = {device for device, mib in self._all_gpus.items() if mib >= demand.gpu_mib}
+        return len(fit - self._failed_gpus) >= demand.gpus

@@ -49,14 +49,15 @@ class Finish:
     `works`: the environment is built, or it is removed; of a run it does not count. `records` has
     the paths of the records that the task left, by the keys of their jobs: of a run that of its
     job, of a build that failed those of jobs that it leaves without an environment. With
-    `machine_fault` these say that the machine is, or may be, why it failed. `log` and `detail` are
-    as in `JobEnd`.
+    `machine_fault` these say that the machine is, or may be, why it failed; `failed_gpus` are the
+    devices of the task of which one, or the driver, failed. `log` and `detail` are as in `JobEnd`.
     """
 
     works: bool
     seconds: float | None = None
     records: Mapping[str, str] = field(default_factory=dict)
     machine_fault: bool = False
+    failed_gpus: tuple[str, ...] = ()
     log: str | None = None
     detail: str = ""
 

@@ -14,8 +14,9 @@ from programs import program
 @pytest.fixture(autouse=True)
 def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two GPUs, each with memory for four cases of one cell."""
-    lines = "0, NVIDIA H100, 81559, 50000\\n1, NVIDIA H100, 81559, 50000\\n"
-    path = program(tmp_path / "bin", "nvidia-smi", f"printf '{lines}'")
+    first, second = (f"printf '{number}, NVIDIA H100, 81559, 50000\\n'" for number in (0, 1))
+    gone = tmp_path / "bin/gone"
+    path = program(tmp_path / "bin", "nvidia-smi", f"{first}\n[ -e {gone} ] || {second}")
     monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
@@ -39,6 +40,36 @@ def test_one_gpu_a_cell_spreads_them(fake_tox: FakeTox) -> None:
     ended = matrix(fake_tox.here, "run", TORCH210, TORCH29, *arguments)
     assert len(devices(fake_tox)) == 2, ended.stderr
     assert set(devices(fake_tox)) <= {"0", "1"}
+
+
+def test_a_gpu_that_failed_takes_no_other_cell_and_is_named_once(fake_tox: FakeTox) -> None:
+    fault = {"run": "gpu fault", "gpu": "0"}
+    fake_tox.told(vllm019=fault, vllm016=fault)
+    arguments = ("--platform", "cuda", "--cell-gpus", "1", "--cores", "1")
+    ended = matrix(fake_tox.here, "run", TORCH210, TORCH29, *arguments)
+    assert [call["gpus"] for call in runs(fake_tox)] == ["0", "1"], ended.stderr
+    line = "GPU 0, or the driver, failed ("
+    for text in (ended.stdout, ended.stderr):
+        (named,) = (found for found in text.splitlines() if line in found)
+        assert "on cuda: uncorrectable ECC error); other cells get other GPUs" in named
+
+
+def test_of_two_gpus_the_one_that_does_not_answer_is_named(
+    fake_tox: FakeTox, tmp_path: Path
+) -> None:
+    fake_tox.told(vllm019={"run": "gpu fault", "gpu": "1", "gone": str(tmp_path / "bin/gone")})
+    ended = matrix(fake_tox.here, "run", TORCH210, "--platform", "cuda")
+    assert devices(fake_tox) == ["0,1"]
+    assert "GPU 1, or the driver, failed" in ended.stdout, ended.stderr
+
+
+def test_the_only_gpu_is_tried_again(fake_tox: FakeTox) -> None:
+    fault = {"run": "gpu fault", "gpu": "0"}
+    fake_tox.told(vllm019=fault, vllm016=fault)
+    arguments = ("--platform", "cuda", "--gpus", "1", "--cores", "1")
+    ended = matrix(fake_tox.here, "run", TORCH210, TORCH29, *arguments)
+    assert devices(fake_tox) == ["0", "0"] and ended.returncode == 5
+    assert ended.stdout.count("GPU 0, or the driver, failed") == 1
 
 
 def test_two_gpus_a_cell_are_missing_where_one_is_allowed(fake_tox: FakeTox) -> None:

@@ -120,6 +120,15 @@ def test_each_event_has_a_line(happened: RunEvent, line: str | None) -> None:
     assert event_line(happened, JOBS) == line
 
 
+def test_a_gpu_that_failed_is_named_with_why_and_what_comes_of_it() -> None:
+    why = "uncorrectable\x1b[1m ECC error"
+    line = event_line(event(Happened.GPU_FAILED, gpus=("0", "1"), detail=why), JOBS)
+    cause = f"failed ({A.cell.name} on cpu: uncorrectable ECC error)"
+    assert line is not None and line.startswith(f"GPU 0 or 1, or the driver, {cause}; other cells")
+    line = event_line(event(Happened.GPU_FAILED, gpus=("3",), machine="n", detail=why), JOBS)
+    assert line is not None and line.startswith(f"GPU 3 on n, or the driver, {cause}; Ray may give")
+
+
 def test_a_cell_that_begins_has_its_reason() -> None:
     found = event_line(event(Happened.RUNS), JOBS, {A.key: "never\x1b[1m ran"})
     assert found == f"{A.environment} on cpu: runs, about 5 min (never ran)"

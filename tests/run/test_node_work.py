@@ -86,11 +86,18 @@ def test_an_order_is_read_as_it_was_written(
     records=st.dictionaries(TEXTS, TEXTS, max_size=2),
     detail=TEXTS,
     content=st.binary(max_size=20),
+    gpus=st.lists(TEXTS, max_size=2).map(tuple),
 )
 def test_what_is_left_is_read_as_it_was_written(
-    works: bool, seconds: float | None, records: dict[str, str], detail: str, content: bytes
+    *,
+    works: bool,
+    seconds: float | None,
+    records: dict[str, str],
+    detail: str,
+    content: bytes,
+    gpus: tuple[str, ...],
 ) -> None:
-    finish = Finish(works=works, seconds=seconds, records=records, detail=detail)
+    finish = Finish(works=works, seconds=seconds, records=records, detail=detail, failed_gpus=gpus)
     left = Left(finish=finish, files={"log": content})
     assert Left.of(left.text(), left.files) == left
 
