@@ -282,7 +282,7 @@ def _installs_no_more(tox_env: ToxEnv) -> None:
 def _install_as_beside(tox_env: ToxEnv) -> None:
     """Install a torch candidate, and all else as an environment of the same vLLM has it.
 
-    Without such an environment, with -r, or where uv refuses, nothing is said: tox installs next,
+    Without such an environment, with -r, or where uv refuses, it prints nothing: tox installs next,
     and what is there already is only compared with what is asked for.
     """
     if not is_candidate(factors(tox_env.name).torch) or tox_env.options.recreate:

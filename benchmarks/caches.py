@@ -193,11 +193,11 @@ def _cpu_seconds(name: str, arguments: Sequence[str]) -> float:
         text=True,
     )
     assert child.stderr is not None
-    said = child.stderr.read()
+    errors = child.stderr.read()
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
-    if "Traceback" in said:
-        raise SystemExit(f"{arguments}, without {name or 'nothing'}: {said}")
+    if "Traceback" in errors:
+        raise SystemExit(f"{arguments}, without {name or 'nothing'}: {errors}")
     return used.ru_utime + used.ru_stime
 
 

@@ -230,12 +230,12 @@ def _failed(case: Case) -> Case:
 def step(name: str, arguments: Sequence[str]) -> None:
     """Run and print one line."""
     began, before = time.monotonic(), os.times()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=_ROOT,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=errors,
             env={**os.environ, "PYTHONPATH": str(_ROOT)},
         )
         _, status, used = os.wait4(child.pid, 0)
@@ -244,8 +244,8 @@ def step(name: str, arguments: Sequence[str]) -> None:
         cpu = sum(after[2:4]) - sum(before[2:4])
         peak = used.ru_maxrss / 1024
         print(f"{name:<46}{took:8.1f}{cpu:8.1f}{peak:6.0f}", flush=True)
-        said.seek(0)
-        lines = said.read().decode().splitlines()
+        errors.seek(0)
+        lines = errors.read().decode().splitlines()
     wanted = [line for line in lines if "not a record: truncated" not in line]
     for line in wanted[-3:] if child.returncode not in (0, 2) else []:
         print(f"  {line}")

@@ -200,9 +200,13 @@ def made(cell: Cell, platform: str, cases: int, failing: float) -> tuple[Path, R
         "vllm": cell.vllm,
         "gpu": {"name": "made up", "memory_mib": 81559},
     }
-    told = tuple(_case(chance, cell, number, failing) for number in range(cases))
+    cases_of_record = tuple(_case(chance, cell, number, failing) for number in range(cases))
     record = Record(
-        cell=cell.name, platform=platform, finished=True, provenance=provenance, cases=told
+        cell=cell.name,
+        platform=platform,
+        finished=True,
+        provenance=provenance,
+        cases=cases_of_record,
     )
     return Path(f"{cell.name}.json"), record
 
@@ -254,8 +258,12 @@ def as_junit(records: Iterable[Record]) -> bytes:
     for record in records:
         suite = ET.SubElement(suites, "testsuite", name=record.cell, tests=str(len(record.cases)))
         for case in record.cases:
-            told = {"classname": record.cell, "name": case.case, "time": f"{case.seconds:.3f}"}
-            element = ET.SubElement(suite, "testcase", told)
+            attributes = {
+                "classname": record.cell,
+                "name": case.case,
+                "time": f"{case.seconds:.3f}",
+            }
+            element = ET.SubElement(suite, "testcase", attributes)
             if case.failure is not None:
                 ET.SubElement(element, "failure", message=case.reason or "").text = case.failure
     return ET.tostring(suites, encoding="utf-8", xml_declaration=True)

@@ -42,10 +42,10 @@ _PLAN = ("plan", "--stale", "--off-pin", "--python", ">=3.11,<3.13", *_OPTIONS)
 # Prints the programs that the command starts, each on a line of stderr.
 _WATCHED = """
 import os, sys
-def told(event, arguments):
+def show(event, arguments):
     if event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system"):
         print("started:", os.path.basename(os.fsdecode(arguments[0])), file=sys.stderr)
-sys.addaudithook(told)
+sys.addaudithook(show)
 from matrix.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -66,10 +66,10 @@ def main() -> int:
         )
         first, _, _ = _plan(place)
         print(f"the first, which makes the index{first:8.3f} s")
-        took, cpu, said = min(_plan(place) for _ in range(options.rounds))
+        took, cpu, summary = min(_plan(place) for _ in range(options.rounds))
         print(f"each after it{took:27.3f} s, {cpu:.3f} s of CPU; may take {options.most:.3f} s")
-        print(said)
-        bad = took > options.most or f": {cells} records hold" not in said
+        print(summary)
+        bad = took > options.most or f": {cells} records hold" not in summary
         started = _started(place)
         print(f"programs that it started: {', '.join(started) or 'none'}")
         return int(bad or not set(started) <= {"nvidia-smi"})

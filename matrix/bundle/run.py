@@ -420,22 +420,22 @@ def timed(
     """
     began, free, over = time.monotonic(), _free(folder), threading.Event()
     print(f"matrix: {what} ...", end=" ", flush=True)
-    said: list[str] = []
+    printed: list[str] = []
 
     def speak() -> None:
         while not over.wait(SILENCE):
             taken = max(free - _free(folder), 0)
             so_far = f", {mib(taken)} of disk so far" if taken >= _BLOCK else ""
             done = f", {progress()}" if progress is not None else ""
-            said.append(f"{time.monotonic() - began:.0f} s{done}{so_far}")
-            print(f"\nmatrix: {what}: {said[-1]} ...", end=" ", flush=True)
+            printed.append(f"{time.monotonic() - began:.0f} s{done}{so_far}")
+            print(f"\nmatrix: {what}: {printed[-1]} ...", end=" ", flush=True)
 
     thread = threading.Thread(target=speak, daemon=True)
     thread.start()
     took = ""
     try:
         yield
-        took = f"{'in all ' * bool(said)}{time.monotonic() - began:.1f} s"
+        took = f"{'in all ' * bool(printed)}{time.monotonic() - began:.1f} s"
     finally:
         over.set()
         thread.join()

@@ -23,12 +23,12 @@ from matrix.record.model import Case, Record
 from matrix.record.startup_tests import load_startup_tests
 from matrix.verdict.grid import ran_cell
 
-_Told = tuple[Path, Record]
+_PlacedRecord = tuple[Path, Record]
 
 
 def qualify_candidate(
     plan: CandidatePlan,
-    records: Iterable[_Told],
+    records: Iterable[_PlacedRecord],
     context: Context,
     *,
     answers: StaticAnswers | None = None,
@@ -46,7 +46,7 @@ def qualify_candidate(
 
 
 def _drifting_once(
-    plan: CandidatePlan, chosen: Sequence[_Told], context: Context, found: Qualification
+    plan: CandidatePlan, chosen: Sequence[_PlacedRecord], context: Context, found: Qualification
 ) -> Iterable[Unknown]:
     """Yield what drifts from the baseline in another run of the candidate's cells alone.
 
@@ -136,14 +136,14 @@ def _named(cases: Collection[str | None]) -> tuple[str, ...]:
     return tuple(sorted(names)) if len(names) == len(cases) else ()
 
 
-def completed(records: Iterable[_Told]) -> list[_Told]:
+def completed(records: Iterable[_PlacedRecord]) -> list[_PlacedRecord]:
     """Return the records, with the cases that a later run of some cases lacks from the run before.
 
     So a second sample of what failed stands for its cell as a complete run does. The run before is
     the newest complete one of the same cell, platform, builds, tests, flags and machine; its
     seconds count once. A run that did not come to its end stays as it is.
     """
-    every = sorted(records, key=lambda told: (told[1].started, str(told[0])))
+    every = sorted(records, key=lambda placed: (placed[1].started, str(placed[0])))
     whole: dict[object, Record] = {}
     found = []
     for path, record in every:

@@ -156,12 +156,12 @@ def follow(
         for asked in [key in seen.findings or seen.is_silent(key)]
     ]
     after = replace(history, findings=tuple(change.now for change in changes))
-    told = (
+    shown = (
         change
         for change in changes
         if change.now.status.is_open or change.before is not Status.CLOSED
     )
-    return after, tuple(told)
+    return after, tuple(shown)
 
 
 def _next(known: Followed | None, key: FindingKey, seen: BuildFindings) -> Followed:

@@ -112,8 +112,8 @@ def badge(
         template("badge.svg.j2").render(
             label=label,
             verdict=verdict,
-            said=words,
-            told=title,
+            words=words,
+            title=title,
             split=split,
             width=split + right,
             colour=colour,

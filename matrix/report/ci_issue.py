@@ -48,7 +48,7 @@ def issue(delta: TableDelta, table: Table, run: str | None = None) -> Issue:
     head = f"{MARK}\n{_heading(delta)}\n\n{link}"
     sections = _sections(delta)
     body = [head, *(_section(*section, entries) for section in sections), _commands(delta)]
-    told = [
+    news = [
         _section(word, changes, entries)
         for word, changes in sections
         if word in (WORDS[Status.NEW], WORDS[Status.REOPENED], WORDS[Status.CLOSED])
@@ -56,7 +56,7 @@ def issue(delta: TableDelta, table: Table, run: str | None = None) -> Issue:
     return Issue(
         title=title,
         body=_fit(body),
-        comment=_fit([f"{_heading(delta)}\n\n{link}", *told]) if told else "",
+        comment=_fit([f"{_heading(delta)}\n\n{link}", *news]) if news else "",
     )
 
 

@@ -162,13 +162,13 @@ def _holding(held: Sequence[Planned]) -> str:
     if not held:
         return ""
     count = len(held)
-    told = f": {count} record{' holds' if count == 1 else 's hold'}"
+    words = f": {count} record{' holds' if count == 1 else 's hold'}"
     parts = [
         f"{part} of {number}"
         for part in reasons.KeyPart
         if (number := sum(part in item.not_compared for item in held))
     ]
-    return f"{told} (not known, so not compared: {', '.join(parts)})" if parts else told
+    return f"{words} (not known, so not compared: {', '.join(parts)})" if parts else words
 
 
 def names(planned: Sequence[Planned]) -> str:

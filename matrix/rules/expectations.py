@@ -415,9 +415,9 @@ def _check_tie(one: Rule, other: Rule, name: str) -> None:
         return
     both = sorted(one.counters.keys() & other.counters.keys())
     flags = {**one.flags, **other.flags}
-    told = "".join(f", {key}={flags[key]!r}" for key in sorted(flags))
+    flagged = "".join(f", {key}={flags[key]!r}" for key in sorted(flags))
     raise ExpectationsError(
         f"{name}: rules {one.id!r} and {other.id!r} tie on {both[0]}: both match the {one.start} "
         f"start of {case or 'any case'} on {one.platform or other.platform or 'any platform'} with "
-        f"torch {torch} and vLLM {vllm}{told}, and neither is more specific; narrow one of them"
+        f"torch {torch} and vLLM {vllm}{flagged}, and neither is more specific; narrow one of them"
     )

@@ -204,7 +204,7 @@ def bisect_line(
 
     That step's candidate is made, unless it is a `dry` search. A step that cannot be made, or whose
     run has no result, is skipped, and a neighbour takes its place. Raises BisectionError where
-    there is nothing to find, or where the ends are not what they were said to be.
+    there is nothing to find, or where the ends turn out other than `ends` assumes.
     """
     not_made: dict[str, str] = {}
     ready: set[str] = set()

@@ -15,7 +15,7 @@ from matrix.run.task import Finish, Present, SchedulePolicy
 
 
 class ScheduleError(MatrixError):
-    """Jobs or machines that cannot be told apart."""
+    """Jobs or machines that one name or key stands for twice."""
 
 
 class BoardEnvironment:

@@ -294,7 +294,7 @@ class _Teller:
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
-        self._told = 0.0
+        self._reported = 0.0
         self._stops = False
 
     def event(self, event: RunEvent) -> None:
@@ -302,9 +302,9 @@ class _Teller:
 
     def tick(self, working: Sequence[Working]) -> None:
         """Tell the stage, once a second."""
-        if time.monotonic() - self._told < _EVERY:
+        if time.monotonic() - self._reported < _EVERY:
             return
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
         stage = next((work.stage for work in working if work.stage is not None), None)
         if self._tell(stage_text(stage)) and not self._stops:
             self._stops = True

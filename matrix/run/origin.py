@@ -285,8 +285,8 @@ def _no_release(project: Project, found: Installed, releases: Releases) -> str |
     if known is not None and found.revision is not None:
         if same_revision(known, found.revision):
             return None
-        release, said = _public(found.version), found.revision[:_SHOWN]
-        return f"is of git revision {said}, and the release {release} of {known[:_SHOWN]}{add}"
+        release, revision = _public(found.version), found.revision[:_SHOWN]
+        return f"is of git revision {revision}, and the release {release} of {known[:_SHOWN]}{add}"
     local = found.version.partition("+")[2]
     if local and project is Project.TORCH:
         return f"has the local version {local}, which the release of the index has not{add}"
@@ -304,10 +304,10 @@ def _no_candidate(
     if _public(found.version) != _public(candidate.version):
         by = brought_by(environment, candidate, found.version)
         return f"is {found.version}{by}, not {what}"
-    said = found.commit or found.revision
-    same = known is not None and said is not None and same_revision(known, said)
-    if known is not None and said is not None and not same:
-        return f"is of git revision {said[:_SHOWN]}, and {what} of {known[:_SHOWN]}"
+    revision = found.commit or found.revision
+    same = known is not None and revision is not None and same_revision(known, revision)
+    if known is not None and revision is not None and not same:
+        return f"is of git revision {revision[:_SHOWN]}, and {what} of {known[:_SHOWN]}"
     if candidate.is_built and found.url is None and not same:
         return f"was installed from an index, and {what} is built from its sources"
     if file is None or same:

@@ -226,15 +226,15 @@ def _no_openssl() -> Refusal | None:
             timeout=_SECONDS,
             check=False,
         )
-        said = "" if done.stdout.split() else first_line(done.stderr)
+        fault = "" if done.stdout.split() else first_line(done.stderr)
     except (OSError, subprocess.TimeoutExpired) as error:
-        said = first_line(str(error))
-    if not said:
+        fault = first_line(str(error))
+    if not fault:
         return None
     return Refusal(
         kind=ErrorKind.NO_COMPILER,
         reason=(
-            f"openssl does not run ({said}), and inductor needs it to compile for the CPU:"
+            f"openssl does not run ({fault}), and inductor needs it to compile for the CPU:"
             " install openssl"
         ),
     )

@@ -276,11 +276,11 @@ class RayEngine(Engine):
     def _show(self) -> None:
         """Show how far the tasks are."""
         ray = self.cluster.ray
-        told: dict[int, str] = {}
+        stages: dict[int, str] = {}
         with contextlib.suppress(ray.exceptions.RayError):
-            told = ray.get(self._desk.take.remote(), timeout=_NODES)
+            stages = ray.get(self._desk.take.remote(), timeout=_NODES)
         for work in self._work.values():
-            if (text := told.get(work.task.number)) is not None:
+            if (text := stages.get(work.task.number)) is not None:
                 work.stage = node_work.stage_from(text)
         working = [
             Working(task=work.task, began=work.began, stage=work.stage)
@@ -305,18 +305,18 @@ class _Desk:
     """An actor: tasks tell it how far they are, and hear whether they are to stop."""
 
     def __init__(self) -> None:
-        self._told: dict[int, str] = {}
+        self._stages: dict[int, str] = {}
         self._stopped = False
 
     def tell(self, number: int, stage: str) -> bool:
         """Take the stage of a task, and return whether it is to stop."""
-        self._told[number] = stage
+        self._stages[number] = stage
         return self._stopped
 
     def take(self) -> dict[int, str]:
         """Return the stages that were reported since the last time."""
-        told, self._told = self._told, {}
-        return told
+        stages, self._stages = self._stages, {}
+        return stages
 
     def stop(self) -> None:
         """Have every task stop."""

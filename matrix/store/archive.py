@@ -71,10 +71,10 @@ def load(rows: RecordDatabase, source: str) -> None:
                     " requirements of vLLM, so all of it is read; `matrix results pack --yes`"
                     " on its folder packs it again"
                 )
-            told = rows.execute(
+            cursor = rows.execute(
                 "SELECT file, text FROM read_parquet($source)", {"source": literal(source)}
             )
-            rows.add_texts(source, told)
+            rows.add_texts(source, cursor)
         if found is not None:
             rows.marks[source] = found
     except (failure(), HistoryError) as error:
@@ -89,12 +89,12 @@ def texts(
 ) -> dict[str, str]:
     """Return the texts of records of an archive by name; they started from `first` to `last`."""
     # The days spare the groups of rows that hold none of these.
-    told = rows.execute(
+    cursor = rows.execute(
         "SELECT file, text FROM read_parquet($source)"
         " WHERE started BETWEEN $first AND $last AND file IN (SELECT unnest($files))",
         {"source": literal(source), "first": first, "last": last, "files": list(files)},
     )
-    return dict(told.fetchall())
+    return dict(cursor.fetchall())
 
 
 _GROUP = 2048  # records to a group of rows: some 60 MB of text, the least that is read of it
@@ -242,8 +242,8 @@ def _held(rows: RecordDatabase, archive: Path) -> dict[str, str | None]:
 
     None of a record that this release cannot read.
     """
-    told = rows.execute("SELECT file, content FROM rows WHERE source = ?", [str(archive)])
-    return dict(told.fetchall())
+    cursor = rows.execute("SELECT file, content FROM rows WHERE source = ?", [str(archive)])
+    return dict(cursor.fetchall())
 
 
 def _write(rows: RecordDatabase, archive: Path, lines: Path, out: Path) -> None:
@@ -276,8 +276,8 @@ def _write(rows: RecordDatabase, archive: Path, lines: Path, out: Path) -> None:
 
 def _digests(rows: RecordDatabase, archive: Path) -> dict[str, str]:
     """Return the SHA-256 of each record's text in an archive, by the name of its file."""
-    told = rows.execute("SELECT file, sha256(text) FROM read_parquet(?)", [literal(str(archive))])
-    return dict(told.fetchall())
+    cursor = rows.execute("SELECT file, sha256(text) FROM read_parquet(?)", [literal(str(archive))])
+    return dict(cursor.fetchall())
 
 
 def _put(

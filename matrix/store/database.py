@@ -140,14 +140,14 @@ class RecordDatabase:
     def add_texts(
         self,
         source: str,
-        told: Any,  # noqa: ANN401 (a cursor of DuckDB, which has no types here)
+        cursor: Any,  # noqa: ANN401 (a cursor of DuckDB, which has no types here)
         *,
         single: bool = False,
     ) -> None:
         """Summarise the (file, text) of a cursor. `single`: the source is the one record itself."""
         rows = self._scratch.path / "texts.jsonl"
         with open(rows, "w", encoding="ascii") as out:
-            while some := told.fetchmany(_CHUNK):
+            while some := cursor.fetchmany(_CHUNK):
                 for file, text in some:
                     name = source if single else f"{source}/{file}"
                     out.write(json.dumps(of_text(text, name, file)) + "\n")

@@ -178,14 +178,14 @@ def _seconds(before: Record, after: Record, times: Times) -> list[RecordChange]:
         series = times.times(before.cell, before.platform, name, start)
         history = [value for started, value in series if started <= before.started]
         notable = beyond_noise(history, totals[1])
-        said = [f"{value:.1f}" for value in totals if value is not None]
+        shown = [f"{value:.1f}" for value in totals if value is not None]
         changes.append(
             RecordChange(
                 aspect=Aspect.SECONDS,
                 where=f"{name} {start}",
                 what="total",
-                before=said[0],
-                after=said[1],
+                before=shown[0],
+                after=shown[1],
                 notable=notable,
             )
         )

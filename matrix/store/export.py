@@ -111,9 +111,9 @@ def _counters(rows: RecordDatabase) -> tuple[str, dict[str, object]]:
             " FROM read_parquet($packs, filename = true)"
         )
         values["packs"] = [literal(source) for (source,) in sources]
-    told = " UNION ALL ".join(texts) or "SELECT NULL AS name, NULL AS text WHERE false"
+    every_text = " UNION ALL ".join(texts) or "SELECT NULL AS name, NULL AS text WHERE false"
     sql = f"""
-        WITH texts AS ({told}), good AS (
+        WITH texts AS ({every_text}), good AS (
           SELECT name, CASE WHEN json_valid(text) THEN text
             ELSE regexp_replace(text, $halves, '\\1\\2?', 'g') END AS text
           FROM texts

@@ -108,8 +108,8 @@ def _summary(record: Record) -> dict[str, object]:
 
 
 def _held(part: Summary | SummaryCase) -> dict[str, object]:
-    told = vars(part).items()
-    return {key: _text(value) if isinstance(value, str) else value for key, value in told}
+    fields = vars(part).items()
+    return {key: _text(value) if isinstance(value, str) else value for key, value in fields}
 
 
 def _text(value: str) -> str:

@@ -107,7 +107,7 @@ class _Target:
     def __init__(self, into: Path, merged: Merged, say: Callable[[str], None]) -> None:
         """Read nothing yet."""
         self._into, self._merged, self._say = into, merged, say
-        self._said = time.monotonic()
+        self._shown = time.monotonic()
         self._lock = ExitStack()
         self._held: dict[str, Path | None] | None = None
 
@@ -146,8 +146,8 @@ class _Target:
         else:
             held[content] = self._create(found)
             self._merged.new += 1
-        if time.monotonic() - self._said >= _PROGRESS_SECONDS:
-            self._said = time.monotonic()
+        if time.monotonic() - self._shown >= _PROGRESS_SECONDS:
+            self._shown = time.monotonic()
             self._say(
                 f"{self._into}: {self._merged.new + self._merged.known} records merged so far"
             )
@@ -325,10 +325,10 @@ def _searched(
         wanted = [row[:6] for row in rows if not known(row[6])]
         for start in range(0, len(wanted), 500):
             some = wanted[start : start + 500]
-            told = texts_of(history.rows, some)
+            contents = texts_of(history.rows, some)
             for path, _, file, *_ in some:
                 try:
-                    text = told[path]
+                    text = contents[path]
                     record = parse(text, path)
                 except (KeyError, RecordError) as error:
                     gone = RecordError(f"{path}: has left the archive; try again")

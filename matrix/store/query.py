@@ -170,11 +170,11 @@ class History:
 
     def late(self, late: str | None) -> list[tuple[str, str]]:
         """Return the path and start of each record from the future; none where all are."""
-        told: list[tuple[str, str]] = self.rows.execute(
+        future: list[tuple[str, str]] = self.rows.execute(
             "SELECT path, started FROM rows WHERE fault IS NULL AND started > ? ORDER BY path",
             [late],
         ).fetchall()
-        return [] if len(told) == self.count() else told
+        return [] if len(future) == self.count() else future
 
     def shown(self, late: str | None) -> set[str]:
         """Return the digests of the contents of all records that the table could show."""

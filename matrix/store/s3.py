@@ -50,10 +50,10 @@ def load_store(rows: RecordDatabase, address: str) -> None:
     for source in loose:
         name = source.rsplit("/", 1)[-1]
         if not name.startswith("."):
-            told: Any = rows.execute(
+            cursor: Any = rows.execute(
                 "SELECT $name, content FROM read_text($source)", {"name": name, "source": source}
             )
-            rows.add_texts(source, told, single=True)
+            rows.add_texts(source, cursor, single=True)
     if not packs and not loose:
         rows.errors.append(
             RecordError(f"{address}: no such folder or record; name one that is there")
@@ -92,5 +92,5 @@ def _sign_in(rows: RecordDatabase) -> None:
 
 
 def _found(rows: RecordDatabase, pattern: str) -> list[str]:
-    told = rows.execute("SELECT file FROM glob($pattern) ORDER BY file", {"pattern": pattern})
-    return [file for (file,) in told.fetchall()]
+    cursor = rows.execute("SELECT file FROM glob($pattern) ORDER BY file", {"pattern": pattern})
+    return [file for (file,) in cursor.fetchall()]

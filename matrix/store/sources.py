@@ -45,7 +45,7 @@ def records_of(
     rows: RecordDatabase, held: Sequence[RowPlace]
 ) -> tuple[dict[str, Record], list[MatrixError]]:
     """Read the records of some rows again; return them by path, and an error for each bad one."""
-    told = texts_of(rows, held)
+    found_texts = texts_of(rows, held)
     records: dict[str, Record] = {}
     faults: list[MatrixError] = []
     for path, source, _, *what in held:
@@ -53,9 +53,9 @@ def records_of(
             if source is None:
                 record = read(Path(path))
             else:
-                if path not in told:
+                if path not in found_texts:
                     raise RecordError(f"{path}: has left the archive; try again")
-                record = parse(told[path], path)
+                record = parse(found_texts[path], path)
             if [record.cell, record.platform, record.started] != what:
                 raise RecordError(
                     f"{path}: says another cell or time than its summary does; unpack and pack"
@@ -90,8 +90,8 @@ def texts_of(rows: RecordDatabase, held: Sequence[RowPlace]) -> dict[str, str]:
         if source.endswith(PACK):
             paths = {file: path for path, file, _ in rows_of_source}
             days = [started for _, _, started in rows_of_source]
-            told = texts(rows, source, list(paths), min(days), max(days))
-            found.update({paths[file]: text for file, text in told.items()})
+            found_texts = texts(rows, source, list(paths), min(days), max(days))
+            found.update({paths[file]: text for file, text in found_texts.items()})
         else:
             found[rows_of_source[0][0]] = loose_text(rows, source)
     return found

@@ -100,8 +100,8 @@ class ContradictionCode(StrEnum):
 class Contradiction(NamedTuple):
     """An answer of a static check that the run of a `day` disproved.
 
-    `reason` is the check's where it said no, and else that of the run's failure; `asked` is the day
-    of the check, where its answer can change.
+    `reason` is the check's where that failed, else that of the run's failure; `asked` is the day of
+    the check, where its answer can change.
     """
 
     code: ContradictionCode

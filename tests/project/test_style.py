@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,9 @@ NOT_NOUNS = {
     "each", "it", "one", "said", "some", "that", "these", "this", "those", "told", "which",
 }  # fmt: skip
 """What a loop variable is not called: it says nothing of what the loop goes over."""
+
+PRIVATE_WORDS = re.compile(r"\b(anew|mend|mended|said|told)\b", re.IGNORECASE)
+"""Words of a private idiom: a reader asks who told whom. `docs/glossary.md` has better ones."""
 
 MODULES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
@@ -139,6 +143,21 @@ def test_five_positional_arguments_are_the_most() -> None:
         for function, _, count in functions(source)
         if count > POSITIONAL_ARGUMENTS
         and not (name.startswith("tests/") and function.startswith("test_"))
+    ]
+    assert wrong == []
+
+
+def test_no_private_word_stands_in_the_package_or_its_docs() -> None:
+    """Neither as a name in the code nor in what is printed or documented."""
+    paths = [path for folder in ("docs", "matrix") for path in (ROOT / folder).rglob("*.md")]
+    texts = {name: source for name, source in MODULES.items() if not name.startswith("tests/")}
+    texts |= {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
+    texts |= {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+    wrong = [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in texts.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if PRIVATE_WORDS.search(line.replace("_", " "))
     ]
     assert wrong == []
 

@@ -133,7 +133,7 @@ def write_candidates(candidates: Candidates, path: Path | None = None) -> Path:
     """Write the candidates, all at once, and return the file; without any it is an empty list.
 
     Raises MatrixError where the extra `index` is not installed, FileError where the disk refuses,
-    CandidatesFileError where the file could not be read again: what an index said may be nonsense.
+    CandidatesFileError where the file could not be read again: an index may answer nonsense.
     """
     path = path or candidates_path()
     text = render_candidates(candidates)

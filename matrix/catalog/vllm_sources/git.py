@@ -344,7 +344,7 @@ class Repository:
 
     @property
     def _has_own_ssh(self) -> bool:
-        """Whether the user told git which ssh to run, by a variable or in git's settings."""
+        """Whether the user chose which ssh git runs, by a variable or in git's settings."""
         if os.environ.get("GIT_SSH_COMMAND") or os.environ.get("GIT_SSH"):
             return True
         git = shutil.which("git")

@@ -14,7 +14,7 @@ _ERROR = re.compile(r"(?:[\w.]*(?:Error|Exception)|error|fatal error)\b\s*:?\s*(
 _OF_UV = re.compile(r"^[\s\u00d7\u2500-\u25ff]*")
 # uv begins its own report, which says less than the build, with `error:`.
 _OF_UV_ALONE = re.compile(r"(?:error|Failed)\b.*(?:build|backend)")
-# How uv says that the build itself ended, such as by a signal, and said nothing.
+# How uv says that the build itself ended, such as by a signal, without a word of why.
 _ENDED = re.compile(r"(?:cause: |Caused by: )?(?P<text>Call to `[^`]+` failed \(.+\))")
 # `x.cu(12): error: ...`, `x.cpp:12:3: fatal error: ...`, `nvcc fatal   : ...`, git, ninja, ld.
 _OF_COMPILERS = re.compile(

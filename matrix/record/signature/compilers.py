@@ -1,4 +1,4 @@
-"""What a compiler, an assembler or a linker said, where an error only names that it failed."""
+"""What a compiler, an assembler or a linker printed, where an error only names that it failed."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _TOOL = (
 )
 _ERROR = r"\b(?:(?:fatal|catastrophic) )?error ?(?:#[\w-]+ ?)?: (?!ld returned|command ).*)"
 _CERTAIN = re.compile(
-    rf"{_TOOL}|\S+?(?::\d+){{1,2}}: (?P<said>{_ERROR}|\S+\(\d+\): (?P<placed>{_ERROR}"
+    rf"{_TOOL}|\S+?(?::\d+){{1,2}}: (?P<message>{_ERROR}|\S+\(\d+\): (?P<placed>{_ERROR}"
 )
-_OTHER = re.compile(rf".*?(?P<said>{_ERROR}")
+_OTHER = re.compile(rf".*?(?P<message>{_ERROR}")
 _WORDS = ("error", "fatal", "ld: ", "ERROR: ", "found", "No such file")
 # ninja counts its steps, and the first of them follows in the same line.
 _STEP = re.compile(r":? *\[\d+/\d+\] .*")
@@ -41,21 +41,21 @@ _MOST_COMMAND = 20  # lines, from the error to its output
 
 @dataclass(frozen=True, kw_only=True)
 class ToolFault:
-    """What a tool said on the line at that place; `certain` if it names itself or the source."""
+    """What a tool printed on the line at that place; `certain` if it names itself or the source."""
 
     at: int
-    said: str
+    message: str
     certain: bool
 
 
-def is_build(said: str) -> bool:
+def is_build(message: str) -> bool:
     """Tell whether a message says that a compiler, an assembler or a linker failed."""
-    return bool(_BUILD.search(said))
+    return bool(_BUILD.search(message))
 
 
-def kernel_fault(said: str, below: Sequence[str]) -> str:
+def kernel_fault(message: str, below: Sequence[str]) -> str:
     """Return what Triton says of a kernel below its source and a caret; "" for another message."""
-    if not _PLACE.fullmatch(said):
+    if not _PLACE.fullmatch(message):
         return ""
     caret = next((index for index, line in enumerate(below) if _CARET.fullmatch(line)), None)
     return one_line(below[caret + 1]) if caret is not None and caret + 1 < len(below) else ""
@@ -68,14 +68,14 @@ def faults_of(lines: Sequence[str]) -> list[ToolFault]:
         if not any(word in line for word in _WORDS):
             continue
         if certain := _CERTAIN.fullmatch(line):
-            found.append(ToolFault(at=index, said=_tool_said(certain), certain=True))
+            found.append(ToolFault(at=index, message=_tool_message(certain), certain=True))
         elif other := _OTHER.fullmatch(line):
-            found.append(ToolFault(at=index, said=other["said"], certain=False))
+            found.append(ToolFault(at=index, message=other["message"], certain=False))
     return found
 
 
 def build_fault(lines: Sequence[str], faults: Sequence[ToolFault], at: int) -> str:
-    """Return what a tool said below the error of a build at that line, else above it.
+    """Return what a tool printed below the error of a build at that line, else above it.
 
     Below it is the output of its tools, up to the next traceback.
     """
@@ -83,23 +83,23 @@ def build_fault(lines: Sequence[str], faults: Sequence[ToolFault], at: int) -> s
     below = faults[start] if start < len(faults) else None
     between = lines[at + 1 : min(below.at, at + 1 + MOST_BELOW)] if below else ()
     if below and below.at - at <= MOST_BELOW and not any(TRACEBACK in line for line in between):
-        return below.said
+        return below.message
     for above in faults[max(0, start - MOST_BELOW) : start]:
         if above.certain and at - above.at <= MOST_BELOW:
-            return above.said
+            return above.message
     output = lines[at + 1 : at + 1 + _MOST_COMMAND]
     place = next((place for place, line in enumerate(output[:-1]) if line.strip() == _OUTPUT), None)
     return output[place + 1].strip() if place is not None else ""
 
 
-def without_steps(said: str) -> str:
+def without_steps(message: str) -> str:
     """Return the message of a failed build without the output that begins in the same line."""
-    return _STEP.sub("", said)
+    return _STEP.sub("", message)
 
 
-def _tool_said(found: re.Match[str]) -> str:
+def _tool_message(found: re.Match[str]) -> str:
     if absent := found["absent"]:
         return f"{absent.rpartition('/')[2]}: not found"
     if linker := found["linker"]:
         return f"ld: {linker}"
-    return found["tool"] or found["llvm"] or found["said"] or found["placed"] or ""
+    return found["tool"] or found["llvm"] or found["message"] or found["placed"] or ""

@@ -24,7 +24,7 @@ _INSTALLED = re.compile(
     rf" {_NAME} (?P<other>\S{{1,80}}?)(?: which is incompatible)?\.?"
     r"|(?P<missing>which is not installed)\.?)"
 )
-_MISSING = re.compile(r"(?:ERROR: )?(?P<said>No matching distribution found for .*)")
+_MISSING = re.compile(r"(?:ERROR: )?(?P<message>No matching distribution found for .*)")
 _FRAME = re.compile(r"^[\s\u00d7\u2500-\u25ff\u00b7]+|\s+$")
 _MARKER = re.compile(r"\{[^}]*\}")
 _EXTRA = re.compile(r"(?<=\w)\[[\w,. -]*\]")
@@ -49,7 +49,7 @@ class _Demand:
     range: str
 
     @property
-    def said(self) -> str:
+    def words(self) -> str:
         wanted = f"{self.name}{self.range}"
         return f"{self.who} needs {wanted}" if self.who else f"{wanted} was asked for"
 
@@ -71,7 +71,7 @@ def conflict_in(lines: Sequence[str]) -> str:
     if installed := _of_installed(lines):
         return installed
     missing = (_MISSING.fullmatch(line.strip()) for line in lines)
-    return next((found["said"] for found in missing if found), "")
+    return next((found["message"] for found in missing if found), "")
 
 
 def _of_installed(lines: Iterable[str]) -> str:
@@ -153,7 +153,7 @@ def _excluding(demands: Iterable[_Demand], *, sure: bool = True) -> str:
     if found is None:
         return ""
     one, two = sorted(found, key=lambda requirement: (not requirement.who, requirement.who))
-    return f"{one.said}, and {two.said}"
+    return f"{one.words}, and {two.words}"
 
 
 def _canonical(name: str) -> str:

@@ -41,10 +41,10 @@ from matrix.record.signature.patterns import (
 
 
 class Reading:
-    """A failure's text as lines, with the errors in it and what its build tools said."""
+    """A failure's text as lines, with the errors in it and what its build tools printed."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        """Find the errors of these lines, and what build tools said, which may be thousands."""
+        """Find the errors of these lines, and what build tools printed, which may be thousands."""
         self.lines = lines
         self.errors = errors_of(lines)
         self.faults = faults_of(lines)
@@ -53,8 +53,8 @@ class Reading:
 def why(lines: Sequence[str]) -> str:
     """Return the line that says why: an error's type and message, how it died, or the last one."""
     reading = Reading(lines)
-    said, at = why_and_where(reading)
-    return introduced(reading, said, at)
+    message, at = why_and_where(reading)
+    return introduced(reading, message, at)
 
 
 def why_and_where(reading: Reading) -> tuple[str, int | None]:
@@ -63,26 +63,26 @@ def why_and_where(reading: Reading) -> tuple[str, int | None]:
     if chosen is None:
         return _without_errors(reading.lines), None
     at, found = reading.errors[chosen]
-    said = _said(reading, chosen)
+    message = _message(reading, chosen)
     if loading := _failed_import(reading, chosen):
         return loading, None
-    if _is_wrapper(reading, chosen, said) and (better := _elsewhere(reading.lines, said)):
+    if _is_wrapper(reading, chosen, message) and (better := _elsewhere(reading.lines, message)):
         return better, None
     name = found["type"]
     if name in BARE:
         name = ".".join([*found["module"].rstrip(".").split(".")[-1:], name]).lstrip(".")
-    return one_line(": ".join(part for part in (name, said) if part)), at
+    return one_line(": ".join(part for part in (name, message) if part)), at
 
 
-def introduced(reading: Reading, said: str, at: int | None) -> str:
+def introduced(reading: Reading, message: str, at: int | None) -> str:
     """Return a bare error with the line right above it, if that introduces it: `... raised:`."""
     places = [place for place, _ in reading.errors]
-    if ": " in said or at is None or at - 1 not in places:
-        return said
+    if ": " in message or at is None or at - 1 not in places:
+        return message
     before, wrapper = reading.errors[places.index(at - 1)]
     if not reading.lines[before].endswith(":"):
-        return said
-    return one_line(f"{wrapper['type']}: {(wrapper['message'] or '').strip()} {said}")
+        return message
+    return one_line(f"{wrapper['type']}: {(wrapper['message'] or '').strip()} {message}")
 
 
 def errors_of(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
@@ -93,7 +93,7 @@ def errors_of(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
     """
     errors: list[tuple[int, re.Match[str]]] = []
     in_traceback = False
-    told = -2  # the place of the last line that belongs to the error of a traceback
+    last = -2  # the place of the last line that belongs to the error of a traceback
     for index, line in enumerate(lines):
         found = None if line[:1] == " " else RAISED.fullmatch(line)
         if in_traceback and not line.startswith(" "):
@@ -101,9 +101,9 @@ def errors_of(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
             if found and found["type"].isupper():  # a line of a log: WARNING: ...
                 found = None
             in_traceback = found is None
-            told = index if found and not line.endswith(":") else told
-        elif found and told == index - 1:
-            told, found = index, None
+            last = index if found and not line.endswith(":") else last
+        elif found and last == index - 1:
+            last, found = index, None
         if found:
             errors.append((index, found))
         in_traceback = in_traceback or TRACEBACK in line
@@ -130,7 +130,7 @@ def _innermost(reading: Reading) -> int | None:
     errors = reading.errors
     caused: int | None = None
     for number in range(len(errors) - 1, -1, -1):
-        if _is_wrapper(reading, number, _said(reading, number)):
+        if _is_wrapper(reading, number, _message(reading, number)):
             continue
         if number and _is_caused(reading.lines, errors[number - 1][0], errors[number][0]):
             caused = number
@@ -145,36 +145,36 @@ def _innermost(reading: Reading) -> int | None:
     return next(telling, 0)
 
 
-def _said(reading: Reading, number: int) -> str:
+def _message(reading: Reading, number: int) -> str:
     """Return the message of an error, with what is below it if that says what failed."""
     lines = reading.lines
     at, found = reading.errors[number]
-    said = (found["message"] or "").strip()
+    message = (found["message"] or "").strip()
     for command, shortened in COMMANDS:
-        said = command.sub(shortened, said)
+        message = command.sub(shortened, message)
     below = lines[at + 1 : at + 1 + MOST_BELOW]
-    if not said and lines[at].endswith(":"):
+    if not message and lines[at].endswith(":"):
         return _spilled(found["type"], below)
-    if INVALID.fullmatch(said):
-        return ": ".join(part for part in (said, _first_fault(below)) if part)
-    if fault := kernel_fault(said, below):
+    if INVALID.fullmatch(message):
+        return ": ".join(part for part in (message, _first_fault(below)) if part)
+    if fault := kernel_fault(message, below):
         return _embedded(fault) or fault
-    if is_build(said):
-        said = without_steps(said)
+    if is_build(message):
+        message = without_steps(message)
         fault = build_fault(lines, reading.faults, at)
-        return f"{said.rstrip(' .:')}: {fault}" if fault and fault not in said else said
-    return said
+        return f"{message.rstrip(' .:')}: {fault}" if fault and fault not in message else message
+    return message
 
 
-def _is_wrapper(reading: Reading, number: int, said: str) -> bool:
+def _is_wrapper(reading: Reading, number: int, message: str) -> bool:
     """Tell whether an error only says that something else failed."""
     lines, errors = reading.lines, reading.errors
     at, found = errors[number]
-    if WRAPPERS.search(said):
+    if WRAPPERS.search(message):
         return True
-    if COMMAND_FAILED.match(said):
+    if COMMAND_FAILED.match(message):
         handled = number and any(MEANWHILE in line for line in lines[errors[number - 1][0] : at])
-        return not handled and not (is_build(said) and build_fault(lines, reading.faults, at))
+        return not handled and not (is_build(message) and build_fault(lines, reading.faults, at))
     return bool(WRAPPER_TYPES.fullmatch(found["type"]))
 
 
@@ -190,15 +190,15 @@ def _failed_import(reading: Reading, chosen: int) -> str:
         return ""
     namespace = missed[missed.lastindex or 0]
     failed = [
-        (logged["name"].replace("/", ".").rpartition(".")[2], said)
+        (logged["name"].replace("/", ".").rpartition(".")[2], message)
         for line in lines[:at]
-        if (logged := IMPORT_FAILED.search(line)) and (said := _embedded(line))
+        if (logged := IMPORT_FAILED.search(line)) and (message := _embedded(line))
     ]
     exact = (text for name, text in failed if name == namespace)
     # One extension has operators in several namespaces, and not each that fails is logged.
     other = (text for name, text in failed if EXTENSION.fullmatch(name))
-    if said := next(exact, "") or (next(other, "") if EXTENSION.fullmatch(namespace) else ""):
-        return said
+    if message := next(exact, "") or (next(other, "") if EXTENSION.fullmatch(namespace) else ""):
+        return message
     library = re.compile(
         rf"(?<!\w){re.escape(namespace)}(?:\.[\w-]+)*\.so\b|\.{re.escape(namespace)}'"
     )
@@ -213,21 +213,21 @@ def _without_errors(lines: Sequence[str]) -> str:
     return (
         conflict_in(lines)
         or last_words(lines)
-        or next((said for line in lines if (said := _embedded(line))), "")
+        or next((message for line in lines if (message := _embedded(line))), "")
         or (one_line(lines[-1]) if lines else "")
     )
 
 
-def _elsewhere(lines: Sequence[str], said: str) -> str:
+def _elsewhere(lines: Sequence[str], message: str) -> str:
     """Return the error that a wrapper quotes, or that the text has in another form; "" if none."""
-    quoted, failed = QUOTED_ERROR.search(said), FAILED_WORKER.match(said)
+    quoted, failed = QUOTED_ERROR.search(message), FAILED_WORKER.match(message)
     return (
-        (one_line(quoted["said"]) if quoted else "")
-        or _embedded(said)
+        (one_line(quoted["message"]) if quoted else "")
+        or _embedded(message)
         or conflict_in(lines)
         or next((error for line in lines if (error := _embedded(line))), "")
         or last_words(lines)
-        or (one_line(f"RuntimeError: {failed['said']}") if failed else "")
+        or (one_line(f"RuntimeError: {failed['message']}") if failed else "")
     )
 
 

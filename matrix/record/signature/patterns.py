@@ -64,10 +64,10 @@ WRAPPER_TYPES = re.compile(
 COMMAND_FAILED = re.compile(r"Command .* (?:returned non-zero exit status|died with <?Signals?\b)")
 # A wrapper may quote it, and a log has it as Python's repr.
 QUOTED_ERROR = re.compile(
-    r"(?P<quote>['\"])(?P<said>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?:: .*?)?)"
+    r"(?P<quote>['\"])(?P<message>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?:: .*?)?)"
     r"(?:(?P=quote)(?!\w)|$)"
 )
-FAILED_WORKER = re.compile(r"^Worker failed with error '(?P<said>.*?)(?:', please check .*|'?$)")
+FAILED_WORKER = re.compile(r"^Worker failed with error '(?P<message>.*?)(?:', please check .*|'?$)")
 EMBEDDED = re.compile(
     r"\b(?P<type>[A-Z]\w*(?:Error|Exception))\((?P<quote>['\"])(?P<message>.*)(?P=quote),?\)"
 )
@@ -109,7 +109,7 @@ LIBRARY_FAULT = re.compile(
     r"|version `|cannot enable executable stack|invalid ELF header|file too short"
     r"|symbol \S+ version ).*"
 )
-# A file that a person named, so that which one is missing is told: config.json, pytorch_model.bin.
+# A file that a person named, so that it says which one is missing: config.json, pytorch_model.bin.
 NAMED = re.compile(r"[A-Za-z][A-Za-z_-]{0,40}\d?\.[a-z]{1,12}")
 # A Python's own advice, which each release words otherwise.
 ADVICE = re.compile(
@@ -302,7 +302,7 @@ THREAD = re.compile(r"Current thread .*\(most recent call first\):")
 USER_CODE = "from user code:"
 # Of these the frames of the code that was traced say more than those of the tracer.
 TRACED = re.compile(r"torch\._dynamo\.exc\.(?!BackendCompilerFailed|InternalTorchDynamoError)")
-SIGNED = re.compile(r"(?P<said>.*) @ (?P<where>(?:[\w.<>+-]+/)+[\w.<>+-]+\.py:[\w<>]+…?|…\S+)")
+SIGNED = re.compile(r"(?P<message>.*) @ (?P<where>(?:[\w.<>+-]+/)+[\w.<>+-]+\.py:[\w<>]+…?|…\S+)")
 
 INSTALLED = re.compile(r".*(?:site|dist)-packages/(?:[^/]+\.egg/)?")
 # Below a cache of compiled code every file is generated, whatever package named its folders.

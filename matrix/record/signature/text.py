@@ -36,9 +36,9 @@ def signature_of_text(text: str, limit: int) -> str:
     settled = ""
     # What is left can match again (a cut ends a word), and a signature must be its own signature.
     for _ in range(8):
-        said, where = _said_and_where(lines_of(text))
+        message, where = _message_and_place(lines_of(text))
         suffix = f" @ {where}" if where else ""
-        settled = clip(settle(said), limit - len(suffix)) + suffix
+        settled = clip(settle(message), limit - len(suffix)) + suffix
         if settled == text:
             break
         text = settled
@@ -56,31 +56,31 @@ def ends_with_death(text: str) -> bool:
     return bool(lines and ENDED.fullmatch(lines[-1]))
 
 
-def _said_and_where(lines: Sequence[str]) -> tuple[str, str]:
+def _message_and_place(lines: Sequence[str]) -> tuple[str, str]:
     """Return what went wrong and where, before what varies is taken out."""
     if len(lines) == 1 and (signed := SIGNED.fullmatch(lines[0])):
-        return _unwrapped(why([signed["said"]])), signed["where"]
+        return _unwrapped(why([signed["message"]])), signed["where"]
     ended = ENDED.fullmatch(lines[-1]) if lines else None
     if ended:
         return _died(lines, ended["how"])
     reading = Reading(lines)
-    said, at = why_and_where(reading)
+    message, at = why_and_where(reading)
     places = {place for place, _ in reading.errors}
     where = "" if at is None else innermost(frames_of(lines, at, places))
     if not where:
-        said = introduced(reading, said, at)
-    said = _unwrapped(said)
+        message = introduced(reading, message, at)
+    message = _unwrapped(message)
     # Which module is the first to load a library depends on what else is installed.
-    return said, "" if LIBRARY_FAULT.fullmatch(said) else where
+    return message, "" if LIBRARY_FAULT.fullmatch(message) else where
 
 
-def _unwrapped(said: str) -> str:
-    said = ADVICE.sub("", said)
+def _unwrapped(message: str) -> str:
+    message = ADVICE.sub("", message)
     for worded, newest in REWORDED:
-        said = worded.sub(newest, said)
-    said = ABSTRACT.sub(_quoted, said)
-    rest = WRAPPED.sub("", said, count=1) if WRAPPED.match(said) else said
-    return said if rest == said else _unwrapped(why([rest]))
+        message = worded.sub(newest, message)
+    message = ABSTRACT.sub(_quoted, message)
+    rest = WRAPPED.sub("", message, count=1) if WRAPPED.match(message) else message
+    return message if rest == message else _unwrapped(why([rest]))
 
 
 def _quoted(found: re.Match[str]) -> str:

@@ -37,12 +37,12 @@ def innermost(frames: Sequence[tuple[str, str]]) -> str:
     first = next(places, None)
     if first is None:
         return ""
-    told = (
+    working = (
         (path, function)
         for path, function in chain([first], places)
         if not PLUMBING_FILES.fullmatch(path) and function not in PLUMBING_FUNCTIONS
     )
-    path, function = next(told, first)
+    path, function = next(working, first)
     where = f"{path}:{settle(function)}"
     return where if len(where) <= FRAME_LIMIT else "…" + where[1 - FRAME_LIMIT :]
 

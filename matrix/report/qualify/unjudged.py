@@ -251,13 +251,13 @@ def speed_words(speed: Speed) -> str:
     before, after = (_sample(values) for values in (speed.before, speed.after))
     percent = _percent(speed)
     change = f"{abs(percent)} % {'slower' if percent > 0 else 'faster'}" if percent else "the same"
-    told = ", a slowdown" if speed.slower else ""
+    slower = ", a slowdown" if speed.slower else ""
     doubt = _doubt(speed) if percent else ""
     spread = f"{ratio(min(speed.ratios))} to {ratio(max(speed.ratios))}"
     return (
         f"{speed.start}, geometric mean of {plural(speed.cases, 'case')} in"
         f" {plural(len(speed.ratios), 'round')}: {before} -> {after}, ratio {ratio(speed.ratio)}"
-        f" ({spread}), {change}{told}{doubt}"
+        f" ({spread}), {change}{slower}{doubt}"
     )
 
 

@@ -93,10 +93,10 @@ def _heading(delta: Delta) -> str:
     else:
         since = f"Since {clean(delta.before.version)} of {delta.before.day}"
     found = counts(delta.changes)
-    told = [f"{count} {WORDS[status]}" for status, count in found.items() if count]
+    counted = [f"{count} {WORDS[status]}" for status, count in found.items() if count]
     unasked = sum(not change.asked for change in delta.changes)
-    told += [f"{unasked} {NOT_ASKED}"] if unasked else []
-    return f"{since}: {', '.join(told) or 'nothing'}"
+    counted += [f"{unasked} {NOT_ASKED}"] if unasked else []
+    return f"{since}: {', '.join(counted) or 'nothing'}"
 
 
 def _rows(delta: Delta) -> list[list[str]]:
