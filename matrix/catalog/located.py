@@ -31,6 +31,11 @@ def name_of(location: str) -> str:
     return unquote(name) if "://" in location else name
 
 
+def place_of(location: str) -> str:
+    """Return a location as it is recorded: an address without secrets, or a whole path."""
+    return without_secrets(location) if "://" in location else str(Path(location).resolve())
+
+
 def find_file(location: str, folder: Path, *, sha256: str | None = None) -> tuple[Path, str]:
     """Return where a file is, and its SHA-256; one that a server has is fetched into the folder.
 

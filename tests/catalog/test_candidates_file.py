@@ -17,7 +17,7 @@ from matrix.catalog.candidates.file import (
     render_candidates,
     write_candidates,
 )
-from matrix.catalog.candidates.model import OnCuda
+from matrix.catalog.candidates.model import OnCuda, OnIndex
 from matrix.catalog.candidates.place import candidates_path
 from matrix.catalog.cells import Made
 from matrix.catalog.projects import Project
@@ -31,8 +31,19 @@ FOR_CUDA = replace(
         files=(wheel("vllm", "0.34.0.dev5", "cp38-abi3-manylinux_2_28_x86_64"),),
     ),
 )
+ASKED = OnIndex(
+    index="https://rc.example/asked",
+    version="2.16.0+cu130",
+    pythons=("3.11", "3.12"),
+    companions=("torchaudio==2.11.0", "https://rc.example/torchvision-0.30.0-py3-none-any.whl"),
+)
 EVERY = Candidates(
-    every=(torch_candidate(), vllm_candidate(), FOR_CUDA),
+    every=(
+        torch_candidate(),
+        replace(torch_candidate("torchasked"), source=ASKED),
+        vllm_candidate(),
+        FOR_CUDA,
+    ),
     channels={"torch": {"test": "https://mirror.example/{flavour}"}},
 )
 PYTORCH = "https://download.pytorch.org/whl"
@@ -48,6 +59,7 @@ def test_what_is_written_is_read() -> None:
     assert found.channels == EVERY.channels
     assert render_candidates(found) == TEXT
     assert found.named("vllmfix").on_cuda == FOR_CUDA.on_cuda
+    assert found.named("torchasked").source == ASKED
 
 
 def test_the_text_does_not_depend_on_the_order() -> None:
@@ -121,6 +133,16 @@ def test_the_file_lies_by_tox_ini_or_where_the_variable_says(
             'index = "https://wheels.example/41"',
             'index = "https://me:hunter2@wheels.example/41"',
             "on-cuda: index: holds a user, a password",
+        ),
+        ('    "3.12",', '    "3",', "pythons 2: '3' has another form; write 3.12"),
+        ('    "3.12",', "    3.12,", "pythons 2: 3.12 is not a text; quote it"),
+        ("pythons = [", 'pythons = "3.11" # [', "is not TOML"),
+        ('"torchaudio==2.11.0"', '"numpy==2.11.0"', "companions 1: 'numpy==2.11.0' is not a comp"),
+        ('"torchaudio==2.11.0"', '"torchaudio==x"', "companions 1: 'x' is not a version"),
+        (
+            '"https://rc.example/torchvision',
+            '"https://me:hunter2@rc.example/torchvision',
+            "companions 2: holds a user, a password",
         ),
     ],
 )

@@ -14,6 +14,7 @@ import nightlies
 from candidate_runs import RC, run_of
 from candidates import commit_candidate, torch_candidate, vllm_candidate
 from command import matrix
+from fake_wheels import write_wheel
 from made import failed, passed
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
@@ -433,3 +434,23 @@ def test_the_next_vllm_of_a_channel_has_its_own_pin(
     assert "py312-torch214-vllmnightly" in cells
     run("vllmnightly", "--watch")
     assert load_candidates(file).named("vllmnightly").pins["torch"] == "2.14.0"
+
+
+def test_what_was_asked_for_besides_the_index_is_asked_of_the_next_build(
+    tmp_path: Path, run: Command, served: Served
+) -> None:
+    """So without another build there is nothing new, and the next has the companion again."""
+    environ = {"MATRIX_CANDIDATES": str(tmp_path / "candidates.toml")}
+    vision = write_wheel(tmp_path, "torchvision", "0.30.9", tag=f"cp38-abi3-{LINUX}")
+    for python in ("311", "312"):
+        nightlies.publish(served, "torch", "2.17.0.dev20261120", python=python)
+    add = ["add", "torchasked", "--index", served.url, "--python", "3.12"]
+    ended = matrix(tmp_path, "candidate", *add, "--companion", str(vision), **environ)
+    assert ended.returncode == 0, ended.stderr
+    before = load_candidates(tmp_path / "candidates.toml").named("torchasked")
+    plan = json.loads(run("torchasked", "--watch", "--dry-run", "--json").stdout)["plan"]
+    assert plan["build"] == before.identity
+    nightlies.publish(served, "torch", "2.17.0.dev20261121")
+    run("torchasked", "--watch")
+    after = load_candidates(tmp_path / "candidates.toml").named("torchasked")
+    assert (after.version, after.companions) == ("2.17.0.dev20261121", before.companions)

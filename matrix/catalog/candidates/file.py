@@ -35,10 +35,12 @@ from matrix.catalog.candidates.model import (
     SourceKind,
     Tree,
     Wheel,
+    companion_pin,
 )
 from matrix.catalog.candidates.place import VARIABLE, candidates_path
 from matrix.catalog.lock import alone
 from matrix.catalog.projects import Project
+from matrix.catalog.release import COMPANIONS
 from matrix.errors import MatrixError
 
 try:
@@ -52,8 +54,9 @@ _HEAD = """\
 # file, and a person may review or edit it. Each file is installed by its address and hash.
 
 """
+_ASKED = ("pythons", "companions")
 _SOURCES: Mapping[SourceKind, tuple[type[CandidateSource], tuple[str, ...], tuple[str, ...]]] = {
-    SourceKind.INDEX: (OnIndex, ("index", "version"), ("channel",)),
+    SourceKind.INDEX: (OnIndex, ("index", "version"), ("channel", *_ASKED)),
     SourceKind.WHEEL: (Wheel, ("location", "sha256"), ()),
     SourceKind.COMMIT: (Commit, ("repository", "revision"), ()),
     SourceKind.TREE: (Tree, ("path", "state"), ()),
@@ -70,6 +73,7 @@ _PINNED = ("torch", "torchvision", "torchaudio")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PART = re.compile(r"[0-9a-f]{7,64}")
+_PYTHON = re.compile(r"[0-9]\.(?:0|[1-9][0-9]*)")
 _CUDA = re.compile(r"[0-9]+\.[0-9]+")
 _CHANNEL = re.compile(r"[a-z][\w./+-]*")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\dZ)?", re.ASCII)
@@ -186,6 +190,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
     source = candidate.source
     _, needed, optional = _SOURCES[source.kind]
     facts = {key: getattr(source, key) for key in (*needed, *optional)}
+    facts |= {key: list(facts[key]) for key in _ASKED if key in facts}
     row: dict[str, Any] = {
         "name": candidate.name,
         "project": str(candidate.project),
@@ -259,7 +264,8 @@ def _source(value: object, where: str) -> CandidateSource:
     assert kind is not None
     model, needed, optional = _SOURCES[kind]
     check_keys(value, where, ("kind", *needed, *optional), needed, CandidatesFileError)
-    facts = {key: _text(value, key, where) for key in (*needed, *optional) if key in value}
+    given = [key for key in (*needed, *optional) if key in value]
+    facts: dict[str, Any] = {key: _text(value, key, where) for key in given if key not in _ASKED}
     if "version" in facts:
         _version(value, "version", where)
     if "sha256" in facts:
@@ -272,8 +278,31 @@ def _source(value: object, where: str) -> CandidateSource:
     for key, check in checks:
         if key in facts:
             _clean(facts[key], check, f"{where}: {key}")
+    facts |= {key: _asked(value[key], key, where) for key in given if key in _ASKED}
     source: CandidateSource = model(**facts)
     return source
+
+
+def _asked(value: object, key: str, where: str) -> tuple[str, ...]:
+    """Return what a person asked for besides the place: Pythons, or companions."""
+    example = "3.12" if key == "pythons" else "torchvision==0.30.0"
+    if not isinstance(value, list) or not value:
+        raise CandidatesFileError(f'{where}: {key}: is not a list; write ["{example}"]')
+    every = {f"{key} {number}": text for number, text in enumerate(value, 1)}
+    for number in every:
+        text = _text(every, number, where)
+        pin = companion_pin(text)
+        if key == "pythons":
+            _matching(every, number, where, _PYTHON, example)
+        elif pin is None:
+            _clean(text, file_address, f"{where}: {number}")
+        elif pin[0] in COMPANIONS:
+            _version({number: pin[1]}, number, where)
+        else:
+            raise CandidatesFileError(
+                f"{where}: {number}: {text!r} is not a companion; write {example}"
+            )
+    return tuple(value)
 
 
 def _on_cuda(value: object, where: str) -> OnCuda:

@@ -93,11 +93,17 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class OnIndex:
-    """A version on a package index; `channel` is the name by which a person asked for the index."""
+    """A version on a package index; `channel` is the name by which a person asked for the index.
+
+    `pythons` are those that it must be for, `companions` those that a person named, each as
+    `torchvision==0.30.0` or by the path or address of its wheel: the next build is asked for so.
+    """
 
     index: str
     version: str
     channel: str | None = None
+    pythons: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
 
     kind = SourceKind.INDEX
 
@@ -140,6 +146,12 @@ class Sdist:
     sha256: str
 
     kind = SourceKind.SDIST
+
+
+def companion_pin(text: str) -> tuple[str, str] | None:
+    """Return the name and the version of `torchvision==0.30.0`; None for the place of a wheel."""
+    name, equals, version = text.partition("==")
+    return (name, version) if equals else None
 
 
 CandidateSource = OnIndex | Wheel | Commit | Tree | Sdist

@@ -9,7 +9,7 @@ from matrix.catalog.candidates.channels import ChosenIndex, place_of
 from matrix.catalog.candidates.choose import Tags, machine_tags
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import CandidateRequest, Gathered
-from matrix.catalog.candidates.model import Candidate, OnIndex
+from matrix.catalog.candidates.model import Candidate, OnIndex, companion_pin
 from matrix.catalog.candidates.published import from_index
 from matrix.catalog.candidates.update import Update, update
 from matrix.catalog.index import Index
@@ -40,6 +40,9 @@ def newest_build(
         name=candidate.name,
         project=candidate.project,
         pin=candidate.pins["torch"] if candidate.project is Project.VLLM else None,
+        pythons=source.pythons,
+        companions=tuple(text for text in source.companions if companion_pin(text) is None),
+        companion_pins=dict(filter(None, map(companion_pin, source.companions))),
     )
     version = None if parse_version(candidate.version).is_devrelease else candidate.version
     place = _place(source, candidate, releases)

@@ -16,7 +16,7 @@ from matrix.catalog.candidates.choose import (
 from matrix.catalog.candidates.companions import find_companions
 from matrix.catalog.candidates.gathered import CandidateRequest, Gathered, check_pythons, of_wheels
 from matrix.catalog.candidates.model import OnIndex
-from matrix.catalog.candidates.wheels import with_named
+from matrix.catalog.candidates.wheels import named_companions, with_named
 from matrix.catalog.index import Index
 from matrix.catalog.package_metadata import metadata_of, wanted_member
 from matrix.catalog.projects import Project
@@ -47,7 +47,13 @@ def from_index(
     check_pythons(wanted, chosen, where)
     members = _members(index, wanted.project, chosen.files[0])
     own = tuple(recorded(file, index.digest(file)) for file in chosen.files)
-    source = OnIndex(index=place.index, version=chosen.version, channel=place.channel)
+    source = OnIndex(
+        index=place.index,
+        version=chosen.version,
+        channel=place.channel,
+        pythons=wanted.pythons,
+        companions=named_companions(wanted),
+    )
     candidate = of_wheels(wanted, source, own, members)
     if wanted.project is Project.VLLM:
         return Gathered(candidate=candidate)

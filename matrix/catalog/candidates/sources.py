@@ -18,7 +18,7 @@ from matrix.catalog.candidates.gathered import CandidateRequest, Gathered, built
 from matrix.catalog.candidates.model import Candidate, Commit, Sdist, Tree
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.index import read_members
-from matrix.catalog.located import find_file, name_of
+from matrix.catalog.located import find_file, name_of, place_of
 from matrix.catalog.package_metadata import read_vllm, wanted_member
 from matrix.catalog.projects import Project
 from matrix.catalog.vllm_sources.git import Repository
@@ -84,15 +84,10 @@ def from_sdist(
         path, digest = find_file(location, folder, sha256=sha256)
         members = read_members(path, wanted_member)
         read = read_vllm(str(version), members, "sdist")
-        source = Sdist(location=_place(location), sha256=digest)
+        source = Sdist(location=place_of(location), sha256=digest)
         candidate = _checked(wanted, built(wanted, source, str(version), read), name)
         found = open_sdist(str(path), folder / "sources", sha256=digest)
         return Gathered(candidate=candidate) if ways is None else ways.find(candidate, found, None)
-
-
-def _place(location: str) -> str:
-    """Return a location as it is recorded: an address without secrets, or a whole path."""
-    return without_secrets(location) if "://" in location else str(Path(location).resolve())
 
 
 def _checked(wanted: CandidateRequest, candidate: Candidate, where: str) -> Candidate:

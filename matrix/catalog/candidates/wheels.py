@@ -27,7 +27,7 @@ from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import CandidateRequest, Gathered, check_pythons, of_wheels
 from matrix.catalog.candidates.model import Candidate, File, Wheel
 from matrix.catalog.index import FetchError, Index, NoProjectError, read_members
-from matrix.catalog.located import find_file, name_of
+from matrix.catalog.located import find_file, name_of, place_of
 from matrix.catalog.package_metadata import wanted_member
 from matrix.catalog.projects import Project
 from matrix.catalog.published_file import PublishedFile
@@ -59,12 +59,17 @@ def from_wheel(
         project, published, wanted.pythons or releases.pythons, file.name, tags=tags
     )
     check_pythons(wanted, chosen, file.name)
-    place = location if "://" in location else str(Path(location).resolve())
-    source = Wheel(location=without_secrets(place), sha256=file.sha256)
+    source = Wheel(location=place_of(location), sha256=file.sha256)
     candidate = of_wheels(wanted, source, (file,), members)
     if wanted.project is Project.VLLM:
         return Gathered(candidate=candidate)
     return with_named(_with_known(candidate, releases), wanted, releases, tags=tags)
+
+
+def named_companions(wanted: CandidateRequest) -> tuple[str, ...]:
+    """Return the companions that a person names, as a candidate's source has them."""
+    pins = (f"{name}=={version}" for name, version in (wanted.companion_pins or {}).items())
+    return (*pins, *map(place_of, wanted.companions))
 
 
 def with_named(
