@@ -6,7 +6,8 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from matrix._util.process import die_with_parent
@@ -74,10 +75,19 @@ class Child:
         if interrupt:
             self.interrupt()
             self.wait(interrupt)
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        end_together([self])
+
+
+def end_together(children: Iterable[Child]) -> None:
+    """End programs that run, with their sessions: all at once, so that none waits for another."""
+    every = [child for child in children if child.poll() is None]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for child in every:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
-            self.wait(_GRACE)
+                os.killpg(child.pid, number)
+        until = time.monotonic() + _GRACE
+        for child in every:
+            child.wait(max(until - time.monotonic(), 0))
 
 
 def _die_interrupted() -> None:

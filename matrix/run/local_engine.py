@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from matrix._util.child import Child
+from matrix._util.child import Child, end_together
 from matrix._util.process import adopting_orphans, below, processes
 from matrix._util.reported import last_line
 from matrix._util.text import clean, clip
@@ -104,8 +104,7 @@ class LocalEngine(Engine):
             work.child.interrupt()
 
     def _kill(self) -> list[ScheduleStep]:
-        for work in self._work:
-            work.child.end()
+        end_together(work.child for work in self._work)
         return []
 
     def _wait(self) -> list[ScheduleStep]:
