@@ -29,6 +29,7 @@ _WHY = {
     WhyNot.MACHINES_LOST: "the machines that ran it were lost",
     WhyNot.STOPPED: "the run was ended before it began",
 }
+_KILLED = "it was ended before it left a record"
 _LACKS = {
     Resource.MEMORY: "MiB of memory",
     Resource.DISK: "MiB of disk",
@@ -195,6 +196,8 @@ def end_line(end: JobEnd, jobs: Mapping[str, Job], verdict: str | None = None) -
         return f"{name}: {end.record}"
     how = "not run" if end.how is HowEnded.NOT_RUN else "set aside"
     why = "" if end.why is None else f": {_WHY[end.why]}"
+    if end.why is WhyNot.STOPPED and end.machine is not None:
+        why = f": {_KILLED}"
     if end.why is WhyNot.MACHINES_LOST and end.machines:
         why += f" ({', '.join(end.machines)})"
     lacks = f"it needs {lacks_words(end.lacks)}" if end.lacks else ""

@@ -169,6 +169,14 @@ def test_a_cell_at_work_has_its_case_and_its_seconds() -> None:
             "not run: it left no record: tox: no disk (log: x.log)",
         ),
         (
+            JobEnd(job=A.key, how=HowEnded.NOT_RUN, why=WhyNot.STOPPED),
+            "not run: the run was ended before it began",
+        ),
+        (
+            JobEnd(job=A.key, how=HowEnded.NOT_RUN, why=WhyNot.STOPPED, machine="here"),
+            "not run: it was ended before it left a record",
+        ),
+        (
             JobEnd(
                 job=A.key,
                 how=HowEnded.NOT_RUN,
