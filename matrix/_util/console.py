@@ -16,6 +16,8 @@ from typing import TextIO
 from matrix._util.addresses import without_logins
 from matrix._util.text import clean, shorten
 
+_EVERY = 8.0  # seconds
+
 
 def print_status(line: str) -> None:
     """Print one line to stderr at once, under the command's name; it may hold text of a record.
@@ -28,15 +30,15 @@ def print_status(line: str) -> None:
 
 
 @contextlib.contextmanager
-def spoken(words: str, every: float = 8.0) -> Iterator[None]:
-    """Print a line after each so many seconds of the block: the words, and the seconds so far.
+def spoken(words: str) -> Iterator[None]:
+    """Print a line after each eight seconds of the block: the words, and the seconds so far.
 
     Nobody waits for more than ten seconds without a line.
     """
     over, began = threading.Event(), time.monotonic()
 
     def speak() -> None:
-        while not over.wait(every):
+        while not over.wait(_EVERY):
             print_status(f"{words}, {time.monotonic() - began:.0f} s")
 
     thread = threading.Thread(target=speak, daemon=True)

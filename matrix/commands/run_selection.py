@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from matrix._util.console import print_status
+from matrix._util.console import print_status, spoken
 from matrix._util.files import from_here
 from matrix._util.text import listed, plural
 from matrix.catalog.releases_file import load_releases
@@ -120,7 +120,8 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
         note = why_not_cuda(options.platform) if site.elsewhere is None else None
         if note is not None:
             print_status(note)
-    chosen = _chosen(options, platform, elsewhere=site.elsewhere)
+    with spoken("reads the records and plans"):
+        chosen = _chosen(options, platform, elsewhere=site.elsewhere)
     running = [item for item in chosen.planned if isinstance(item.why, Running) and not item.stale]
     left = [item for item in chosen.planned if item not in running]
     # A part of the cases was asked for, of which no record of all of them says anything new.
@@ -231,7 +232,8 @@ def _resumed(options: argparse.Namespace, stack: ExitStack) -> _Selection:
         check_folders(Path(past.begun.records), past.jobs)
         state = stack.enter_context(closing(RunState.resume(folder, time.time())))
         past = read_run(folder)
-    done = done_records(past)
+    with spoken(f"{folder}: reads the records that its cells left"):
+        done = done_records(past)
     if state is not None:
         for event in unended(past, done, time.time()):
             state.note(event)

@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from matrix._util import console
 from matrix._util.console import patient, print_status, spoken
 
 
@@ -11,14 +12,18 @@ def test_a_line_is_one_safe_line_beside_the_answer(capsys: pytest.CaptureFixture
     assert capsys.readouterr() == ("", "matrix: a case of a record\n")
 
 
-def test_what_lasts_is_said_again_and_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_lasts_is_said_again_and_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = ""
-    with spoken("waits for a node", every=0.02):
+    monkeypatch.setattr(console, "_EVERY", 0.02)
+    with spoken("waits for a node"):
         while said.count("\n") < 2:
             time.sleep(0.01)
             said += capsys.readouterr().err
     assert said.splitlines()[0] == "matrix: waits for a node, 0 s"
     capsys.readouterr()
+    monkeypatch.setattr(console, "_EVERY", 600.0)
     with spoken("is quick"):
         pass
     assert capsys.readouterr() == ("", "")

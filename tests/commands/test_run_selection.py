@@ -16,6 +16,8 @@ import pytest
 
 from command import matrix
 from fake_tox import TORCH29, TORCH210, FakeTox
+from matrix._util import console
+from matrix.commands import run_selection
 from matrix.record.reader import read
 from matrix.record.running import marked_running
 from matrix.record.writer import write
@@ -448,6 +450,41 @@ def test_what_one_cell_here_does_not_take_is_refused(
     ended = matrix(tmp_path, "run", TORCH210, *how, *given)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert f"runs one cell in this environment; leave out {given[0]}" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("slow", "words", "arguments"),
+    [
+        ("select", "reads the records and plans, ", [TORCH210, "--dry-run"]),
+        ("done_records", "reads the records that its cells left, ", ["--resume", "--dry-run"]),
+    ],
+)
+def test_many_records_are_not_read_in_silence(
+    fake_tox: FakeTox,
+    monkeypatch: pytest.MonkeyPatch,
+    slow: str,
+    words: str,
+    arguments: list[str],
+) -> None:
+    fake_tox.told(vllm019={"run": "no record"})
+    run(fake_tox, TORCH210)
+    spoke = threading.Event()
+    reads, print_status = getattr(run_selection, slow), console.print_status
+
+    def lasts(*given: Any, **more: Any) -> Any:
+        assert spoke.wait(30)
+        return reads(*given, **more)
+
+    def prints(line: str) -> None:
+        print_status(line)
+        if words in line:
+            spoke.set()
+
+    monkeypatch.setattr(console, "_EVERY", 0.01)
+    monkeypatch.setattr(console, "print_status", prints)
+    monkeypatch.setattr(run_selection, slow, lasts)
+    ended = run(fake_tox, *arguments)
+    assert ended.returncode == 0 and words in ended.stderr
 
 
 def test_here_takes_one_cell(tmp_path: Path) -> None:
