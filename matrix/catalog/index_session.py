@@ -11,6 +11,12 @@ from urllib3.util import Retry
 
 from matrix.catalog.index_config import certificates
 
+_LARGEST = 64 << 20  # bytes of a page, or of metadata; files are fetched as streams
+
+
+class HugeAnswerError(requests.RequestException):
+    """An answer that has more bytes than any page of an index."""
+
 
 def new_session(
     agent: str, tries: int, backoff: float, *, busy: Collection[int], patience: int
@@ -24,7 +30,7 @@ def new_session(
     session = requests.Session()
     session.headers["User-Agent"] = agent
     session.verify = certificates() or True
-    session.hooks["response"].append(_refuse_lost)
+    session.hooks["response"] += [_refuse_lost, _refuse_huge]
     # The parser of pages logs which bytes it could not read.
     logging.getLogger("bs4").addHandler(logging.NullHandler())
     retry = Retry(
@@ -44,3 +50,16 @@ def _refuse_lost(answer: requests.Response, *_: object, **__: object) -> None:
     """Refuse a redirect that leads nowhere, which requests takes for an answer with content."""
     if 300 <= answer.status_code < 400 and not answer.is_redirect:
         raise requests.HTTPError(response=answer)
+
+
+def _refuse_huge(answer: requests.Response, *_: object, stream: bool = False, **__: object) -> None:
+    """Read what requests would keep in memory, however much it is, and refuse it beyond a limit."""
+    if stream and not answer.is_redirect:
+        return
+    content = bytearray()
+    for block in answer.iter_content(1 << 16):
+        content += block
+        if len(content) > _LARGEST:
+            answer.close()
+            raise HugeAnswerError(f"it sends more than {_LARGEST >> 20} MiB", response=answer)
+    answer._content = bytes(content)  # noqa: SLF001  # as requests does when it reads all itself

@@ -16,6 +16,7 @@ import pytest
 from command import matrix
 from fake_wheels import write_wheel
 from local_index import Fault, Served
+from matrix.catalog import index_session
 from matrix.catalog.candidates import file
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import change_candidates, load_candidates
@@ -114,6 +115,18 @@ def test_a_redirect_that_leads_nowhere(
 def test_a_page_that_is_not_one(served: Served, run: Command, kind: str, text: str) -> None:
     served.pages["torch"] = (kind, text)
     refused(run("add", "torchrc", "--index", served.url), "torch")
+
+
+def test_a_page_without_an_end_is_not_read(
+    served: Served, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_session, "_LARGEST", 1 << 20)
+    served.pages["torch"] = ("text/html", "<p>" * (1 << 19))
+    refused(run("add", "torchrc", "--index", served.url), "does not answer (it sends more than 1 M")
+    served.pages.clear()
+    content = served.wheel({"torch-2.16.0+cu130.dist-info/METADATA": METADATA})
+    served.add("torch", WHEEL, content, pep658=METADATA + "x" * (1 << 20))
+    refused(run("add", "torchrc", "--index", served.url), ".metadata: does not answer (it sends")
 
 
 LONG = "9" * 5000  # digits, more than Python reads as a number
