@@ -101,6 +101,7 @@ def parse_specifier(text: str, option: str) -> SpecifierSet:
     >>> str(parse_specifier("2.11", "--torch")), str(parse_specifier(">=2.11", "--torch"))
     ('==2.11.*', '>=2.11')
     """
+    _must_say_something(text, option)
     try:
         parsed = parse_version(text)
     except InvalidVersion:

@@ -202,7 +202,7 @@ def _query(options: argparse.Namespace, releases: Releases) -> Query:
         baseline=_release(options.baseline, "--baseline", known),
         platforms=PLATFORMS if options.platform == "all" else (Platform(options.platform),),
         pythons=tuple(options.python),
-        under=parse_specifier(options.under, "--under") if options.under else None,
+        under=(None if options.under is None else parse_specifier(options.under, "--under")),
     )
 
 

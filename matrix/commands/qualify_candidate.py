@@ -130,7 +130,7 @@ def _asked(options: argparse.Namespace, candidate: Candidate, releases: Releases
             raise QualifyError(
                 f"--under {name}: is of the same project as {candidate.name}; name one of the other"
             )
-    elif options.under:
+    elif options.under is not None:
         under = parse_specifier(options.under, "--under")
     platform = options.platform
     if platform is None:

@@ -122,9 +122,11 @@ def added_lines(added: Added) -> list[str]:
         Update.REPLACED: "added in place of the build before",
         Update.UNCHANGED: "is there already, and is the same build",
     }[added.update]
-    there = listed(list(added.pythons)) if added.pythons else "no Python of the matrix"
+    pythons = (
+        f"Python {listed(list(added.pythons))}" if added.pythons else "no Python of the matrix"
+    )
     lines = [
-        f"{candidate.name} {what}: {candidate.project} {candidate.version} for Python {there}",
+        f"{candidate.name} {what}: {candidate.project} {candidate.version} for {pythons}",
         f"  from {described_source(candidate)}, identity {candidate.identity}",
         *(f"  with {file.name}" for file in candidate.companions),
         *(f"  note: {note}" for note in added.notes),

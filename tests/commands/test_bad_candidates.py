@@ -183,6 +183,14 @@ def test_sources_that_cannot_be_asked_are_refused(
     assert not candidates.exists()
 
 
+def test_a_build_for_no_python_of_the_matrix_says_so(served: Served, run: Command) -> None:
+    text = f"{METADATA}Requires-Python: >=3.99\n"
+    content = served.wheel({"torch-2.16.0+cu130.dist-info/METADATA": text})
+    served.add("torch", WHEEL, content, pep658=text)
+    done = run("add", "torchrc", "--index", served.url)
+    assert "torchrc added: torch 2.16.0+cu130 for no Python of the matrix\n" in done.stdout
+
+
 def test_a_range_in_the_file_with_too_long_a_number(
     served: Served, run: Command, candidates: Path
 ) -> None:

@@ -262,6 +262,7 @@ def test_where_nothing_can_decide_it_says_why(run: Command, runs: Runs) -> None:
         (["torch216rc1", "--under", "x y"], "--under 'x y': is neither"),
         (["torch216rc1", "--platform", "all"], "--platform all: a candidate is qualified on one"),
         (["vllmfix", "--platform", "cuda"], "vllmfix: was added for the platform cpu; qualify it"),
+        (["torch216rc1", "--under", ""], "--under '': is empty; write it as 2.11 or '>=2.11'"),
         (["vllmfix", "--watch"], "candidate 'vllmfix': is from a commit, which does not change"),
     ],
 )
