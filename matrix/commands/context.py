@@ -29,13 +29,15 @@ def read_all(
     expectations: Expectations | None = None,
     *,
     empty: bool = False,
+    damaged: bool = False,
     repeats: int | None = 0,
 ) -> tuple[Table, LoadedRecords, int]:
     """Return the table of the folders that were named, its sources, and the exit status.
 
     The status is 2 where a record is bad; a line on stderr names it. The expectations are those of
     the options unless the caller has read these. `repeats` is that of `newest_records`. Raises
-    MatrixError where there is no good record; with `empty` there may be none yet.
+    MatrixError where there is no good record; with `empty` there may be none yet, with `damaged`
+    also where there are others.
     """
     from matrix.report.results import late_lines
     from matrix.rules.expectations_file import load_expectations
@@ -48,7 +50,8 @@ def read_all(
     found = newest_records(folders, late, print_status, repeats=repeats)
     for line in (*map(str, found.errors), *late_lines(found.late)):
         print_status(line)
-    if not (found.records or found.running) and not (empty and not found.errors):
+    without = empty and (damaged or not found.errors)
+    if not (found.records or found.running or without):
         named = arguments.named(folders)
         what = "`matrix run CELL` makes one" if not found.errors else "name another folder"
         raise MatrixError(f"no good record in {named}; {what}")
@@ -73,14 +76,17 @@ def read_some(options: argparse.Namespace, releases: Releases) -> tuple[Table, i
 
 
 def read_if_any(
-    options: argparse.Namespace, releases: Releases
+    options: argparse.Namespace, releases: Releases, *, damaged: bool = False
 ) -> tuple[Table, LoadedRecords | None, int]:
-    """Return what `read_all` does, or an empty table without records where there is none yet."""
+    """Return what `read_all` does, or an empty table without records where there is none yet.
+
+    With `damaged` that is so too where there are none but damaged ones.
+    """
     from matrix.verdict.table import Table
 
     if not arguments.given_or_default(options.folders):
         return Table(entries=()), None, 0
-    return read_all(options, releases, empty=True)
+    return read_all(options, releases, empty=True, damaged=damaged)
 
 
 def every_record(options: argparse.Namespace, found: LoadedRecords | None) -> Iterable[Record]:

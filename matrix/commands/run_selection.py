@@ -179,7 +179,8 @@ def _chosen(
     statuses: dict[str, int] = {}
 
     def cells(wanted: Mapping[str, object]) -> tuple[Planned, ...]:
-        read = select(argparse.Namespace(**wanted), releases, [platform], elsewhere=elsewhere)
+        given = argparse.Namespace(**wanted)
+        read = select(given, releases, [platform], elsewhere=elsewhere, damaged=True)
         statuses.update(
             (record.cell, exit_status(verdict))
             for record, verdict in read.table.verdicts

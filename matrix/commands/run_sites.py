@@ -164,8 +164,8 @@ class _Here:
         short = sum(mib for name, mib in needs.items() if name not in there) > free
         sized = short or self._disk is not None
         if sized and there:
-            print_status(f"looks how much of the disk {plural(len(there), 'environment')} have")
-        with spoken("looks how much of the disk the environments have"):
+            print_status(f"looks at the size of {plural(len(there), 'environment')} on the disk")
+        with spoken("looks at the size of environments on the disk"):
             present = self._environments.present(
                 there if sized else there & needs.keys(), sized=sized
             )

@@ -45,16 +45,17 @@ def select(
     *,
     flags: Mapping[str, str] | None = None,
     elsewhere: Hardware | None = None,
+    damaged: bool = False,
 ) -> Selected:
     """Return the cells that `arguments.add_selection`'s options ask for, on these platforms.
 
     Reads the records of `options.folders`. `flags` are environment variables that the cells are to
     get. Where they run `elsewhere`, records are held against what that says, and not against this
-    machine and its environments.
+    machine and its environments. With `damaged` they may all be: the cells are to run then.
     Raises PlanError for an option that cannot be used.
     """
     wanted = _wanted(options, platforms, releases)
-    table, found, status = context.read_if_any(options, releases)
+    table, found, status = context.read_if_any(options, releases, damaged=damaged)
     tests, answers = load_startup_tests(), load_answers(releases)
     every = plan(
         context.grid_of(table.verdicts, releases, answers),

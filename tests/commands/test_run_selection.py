@@ -139,6 +139,19 @@ def test_a_cell_whose_record_holds_does_not_run(fake_tox: FakeTox) -> None:
     assert "--skip-env-install" not in fake_tox.calls()[-1]["argv"]
 
 
+def test_a_damaged_record_is_named_and_its_cell_runs(fake_tox: FakeTox) -> None:
+    """That is what the line of such a record asks for, also where the folder has no other."""
+    damaged = fake_tox.here / f"records/cpu/{TORCH210}.20261101T000000Z.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    ended = run(fake_tox, TORCH210)
+    assert ended.returncode == 0, ended.stderr
+    assert (
+        f"{damaged.name}: not a record: " in ended.stderr and "run the cell again" in ended.stderr
+    )
+    assert len(list(damaged.parent.glob("*.json"))) > 1 and damaged.read_text() == "{"
+
+
 def test_a_record_that_holds_decides_the_exit_status(fake_tox: FakeTox) -> None:
     """A cell that is named counts; with --stale those are asked for whose records do not hold."""
     fake_tox.told(vllm019={"run": "drift"})
@@ -159,7 +172,7 @@ def test_a_limit_of_disk_counts_the_environments_that_are_there(fake_tox: FakeTo
         (fake_tox.here / ".tox" / name / "bin").mkdir(parents=True)
     ended = run(fake_tox, TORCH210, "--disk", "700")
     assert ended.returncode == 0, ended.stderr
-    assert "looks how much of the disk 2 environments have" in ended.stderr
+    assert "looks at the size of 2 environments on the disk" in ended.stderr
 
 
 def test_a_cell_that_another_process_runs_is_untested(fake_tox: FakeTox) -> None:
