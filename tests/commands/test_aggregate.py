@@ -220,7 +220,7 @@ def test_an_out_that_is_a_file_is_told(here: Path) -> None:
     (here / "docs").write_text("a file")
     ended = aggregate(here)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("matrix: docs/compatibility.md: cannot be written: ")
+    assert ended.stderr.startswith("matrix: --out docs: cannot be written: Not a directory; ")
     assert len(ended.stderr.splitlines()) == 1
 
 
