@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,8 @@ from judgements import GOOD, RULES, judged, make, make_case, words
 from matrix.record.model import Case, Rank, Record, RecordError
 from matrix.record.reader import parse
 from matrix.record.writer import to_json
-from matrix.report.markdown import _why
+from matrix.report import markdown
+from matrix.report.model import Report
 from matrix.report.provisional import difference, of_rank
 from matrix.report.terminal import render
 from matrix.rules.calibrate import NewRule, calibrate
@@ -25,6 +27,7 @@ from matrix.rules.counters import COUNTERS
 from matrix.rules.expectations import RANKS_ALIKE, Expectations, compare, compare_ranks
 from matrix.store.fingerprint import verdict_key
 from matrix.verdict.judge import judge
+from matrix.verdict.table import tabulate
 
 SAVED, LOADED = "num_compiled_artifacts_saved", "num_compiled_artifacts_loaded"
 
@@ -55,14 +58,16 @@ def test_ranks_that_all_count_as_expected_are_compatible() -> None:
 
 
 def test_a_rank_that_counts_otherwise_is_a_drift_that_names_it() -> None:
-    verdict = judged(on_ranks({**GOOD, "warm": {SAVED: 3, LOADED: 0}}))
+    record = make(on_ranks({**GOOD, "warm": {SAVED: 3, LOADED: 0}}))
+    verdict = judge(record, RULES)
     assert verdict.verdict == "drift"
     assert words(verdict.reason) == f"moe: warm {LOADED} of rank 1 is 0, expected 3, and 1 more"
     first, second = verdict.cases[0].differences
     assert (first.rank, first.rule, second.counter, second.observed) == (1, "warm", SAVED, 3)
     assert difference(first)["rank"] == 1
     assert of_rank(second) == " of rank 1"
-    assert f"warm `{LOADED}` of rank 1: expected 3, observed 0" in _why(verdict.cases[0])
+    page = markdown.render(Report(table=tabulate([(Path("a.json"), record)], RULES)))
+    assert f"warm `{LOADED}` of rank 1: expected 3, observed 0" in page
 
 
 def test_ranks_that_differ_drift_where_nothing_is_expected() -> None:
