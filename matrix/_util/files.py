@@ -49,7 +49,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     the disk refuses, and FileNotFoundError where nothing was written.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 16}{_PARTIAL}"):
-        remove_unlocked(left)
+        _remove_unlocked(left)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
     opened = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_SURPRISE, 0o666)
     try:
@@ -139,10 +139,10 @@ def remove_left_files(folder: Path, named: re.Pattern[str]) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             if name[0] == "." and named.fullmatch(name):
-                remove_unlocked(folder / name)
+                _remove_unlocked(folder / name)
 
 
-def remove_unlocked(path: Path) -> None:
+def _remove_unlocked(path: Path) -> None:
     """Remove a file unless a process holds its lock, or the disk has no locks."""
     with contextlib.suppress(OSError):
         opened = os.open(path, os.O_RDWR | _NO_SURPRISE)

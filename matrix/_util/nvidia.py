@@ -110,14 +110,14 @@ def listed_gpus() -> tuple[str, ...]:
     return tuple(line for line in answer[1].splitlines() if re.match(r"GPU \d+:", line))
 
 
-def device_files(devices: Path = DEVICES) -> tuple[str, ...]:
+def _device_files(devices: Path = DEVICES) -> tuple[str, ...]:
     """Return the names of the device files of GPUs."""
     return tuple(sorted(file.name for file in devices.glob("nvidia*") if file.name[6:].isdecimal()))
 
 
 def present_gpus(devices: Path = DEVICES) -> tuple[str, ...]:
     """Return the GPUs that the driver lists, or else those that have a device file."""
-    return listed_gpus() or device_files(devices)
+    return listed_gpus() or _device_files(devices)
 
 
 def is_hidden(environ: Mapping[str, str]) -> bool:
@@ -128,7 +128,7 @@ def is_hidden(environ: Mapping[str, str]) -> bool:
 
 def gpu_visible(environ: Mapping[str, str], devices: Path = DEVICES) -> bool:
     """Return whether an NVIDIA GPU is visible; nvidia-smi runs only where no device file tells."""
-    return not is_hidden(environ) and bool(device_files(devices) or listed_gpus())
+    return not is_hidden(environ) and bool(_device_files(devices) or listed_gpus())
 
 
 def visible_gpus(environ: Mapping[str, str], devices: Path = DEVICES) -> tuple[str, ...]:

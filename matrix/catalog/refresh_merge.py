@@ -2,8 +2,8 @@
 
 Pure; `matrix.catalog.refresh` reads the index and writes the file. A release is a row of
 ``data/releases.json``. Some of a row's facts stand on the index's page and are compared each time.
-The others (`READ_FACTS`) stand in a release's own metadata, which is read once, and again only when
-the release has other files.
+The others (`_READ_FACTS`) stand in a release's own metadata, which is read once, and again only
+when the release has other files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OLDEST: Mapping[str, str] = {
     "torchaudio": "2.7",
 }
 PROJECTS = tuple(OLDEST)
-READ_FACTS = ("torch", *COMPANIONS, "requires", "cuda", "revision", "source", "note", "files")
+_READ_FACTS = ("torch", *COMPANIONS, "requires", "cuda", "revision", "source", "note", "files")
 _ORDER = (
     *("version", "torch", *COMPANIONS, "without", "guessed"),
     *("requires", "python", "cuda", "revision", "uploaded", "source"),
@@ -152,7 +152,7 @@ def merge(
         return rows
     row = {**(known or {}), "version": version}
     if read is not None:
-        row = {key: value for key, value in row.items() if key not in READ_FACTS}
+        row = {key: value for key, value in row.items() if key not in _READ_FACTS}
         row |= {**read.facts, "files": _fingerprint(project, files)}
     page = _page(project, version, files)
     row |= {key: value for key, value in page.items() if value}

@@ -95,11 +95,11 @@ def add_limits(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> Non
         ("gpus", "N", "GPUs"),
     ):
         parser.add_argument(
-            f"--{name}", metavar=metavar, type=amount, help=f"take at most so many {what}"
+            f"--{name}", metavar=metavar, type=_amount, help=f"take at most so many {what}"
         )
 
 
-def amount(text: str) -> int:
+def _amount(text: str) -> int:
     """Return a whole number from 0. Raises ArgumentTypeError."""
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")

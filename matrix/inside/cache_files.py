@@ -15,9 +15,9 @@ from typing import Any
 
 from matrix.record.model import CacheKind
 
-FILES_LIMIT = 50_000
+_FILES_LIMIT = 50_000
 """The most files and folders that are looked at; of more nothing is known."""
-DEPTH_LIMIT = 24
+_DEPTH_LIMIT = 24
 """The most folders below a cache's own; of deeper ones nothing is known."""
 
 CacheSnapshot = Mapping[str, tuple[CacheKind, int]]
@@ -55,7 +55,7 @@ def look(folders: Sequence[tuple[str, Path]]) -> CacheSnapshot | None:
         for name, folder in folders:
             for parts, entry in _walk(folder, ()):
                 entries += 1
-                if entries > FILES_LIMIT:
+                if entries > _FILES_LIMIT:
                     return None
                 if entry.is_file(follow_symlinks=False):
                     size = entry.stat(follow_symlinks=False).st_size
@@ -72,8 +72,8 @@ def _walk(
 
     Raises OSError where a folder is too deep or cannot be read; one that is not there is empty.
     """
-    if len(above) > DEPTH_LIMIT:
-        raise OSError(f"more than {DEPTH_LIMIT} folders")
+    if len(above) > _DEPTH_LIMIT:
+        raise OSError(f"more than {_DEPTH_LIMIT} folders")
     try:
         listing = os.scandir(folder)
     except FileNotFoundError:

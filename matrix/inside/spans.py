@@ -20,7 +20,7 @@ from matrix.inside.timeline import Timeline
 Hook = Callable[[ModuleType, "Hooks"], None]
 """What is done with a module that was imported; it replaces by `Hooks.replace`."""
 
-IMPORT = "import"
+_IMPORT = "import"
 
 # Only of these every module has a loader of its own, which may be given other methods.
 _LOADERS = (
@@ -98,7 +98,7 @@ class _Finder:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return what the other finders find, with a loader that is timed."""
-        with self._hooks.span(IMPORT):
+        with self._hooks.span(_IMPORT):
             spec = self._found(name, path, target)
         loader = None if spec is None else spec.loader
         if type(loader) in _LOADERS:
@@ -119,13 +119,13 @@ class _Finder:
         create, execute = loader.create_module, loader.exec_module
 
         def created(spec: ModuleSpec) -> Any:
-            with self._hooks.span(IMPORT):
+            with self._hooks.span(_IMPORT):
                 return create(spec)
 
         def executed(module: ModuleType) -> None:
             for method in ("create_module", "exec_module"):
                 loader.__dict__.pop(method, None)
-            with self._hooks.span(IMPORT):
+            with self._hooks.span(_IMPORT):
                 execute(module)
             self.hook(name, module)
 

@@ -45,7 +45,7 @@ from matrix.verdict.precedence import JudgedRecord, pick_record
 from matrix.verdict.reasons import Checked, VerdictReason
 from matrix.verdict.stale import stale_reason
 
-QUICK = TIMED
+_QUICK = TIMED
 """The startup tests, by their functions, of a quick qualification."""
 _BASELINES = 3  # how many releases below a candidate may be its baseline
 _TORCHES = 2  # the pin of a vLLM candidate, and the torch next to it
@@ -103,7 +103,7 @@ class CandidateQuery:
     @property
     def cases(self) -> tuple[str, ...]:
         """The startup tests that it is about, by their functions; empty for all."""
-        return QUICK if self.quick else ()
+        return _QUICK if self.quick else ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,13 +112,13 @@ def write_history(folder: Path, history: WatchHistory) -> Path:
             }
             for build in history.builds
         ],
-        "findings": finding_rows(history.findings),
+        "findings": _finding_rows(history.findings),
     }
     _write(path, content)
     return path
 
 
-def finding_rows(findings: Iterable[Followed]) -> list[dict[str, object]]:
+def _finding_rows(findings: Iterable[Followed]) -> list[dict[str, object]]:
     """Return findings as a state file has them, by key."""
     return [
         {
@@ -134,10 +134,10 @@ def finding_rows(findings: Iterable[Followed]) -> list[dict[str, object]]:
     ]
 
 
-def findings_of(value: JsonValue) -> tuple[Followed, ...]:
+def _findings_of(value: JsonValue) -> tuple[Followed, ...]:
     """Return the findings of a state file, the value of its key `findings`.
 
-    Raises RecordError for what is not as `finding_rows` makes it, and for a finding that is there
+    Raises RecordError for what is not as `_finding_rows` makes it, and for a finding that is there
     twice.
     """
     findings = tuple(map(_finding, value.items("findings")))
@@ -163,7 +163,7 @@ def write_table_watch(path: Path, watched: WatchedTable) -> None:
         "schema": _SCHEMA,
         "began": watched.began,
         "last": watched.last,
-        "findings": finding_rows(watched.findings),
+        "findings": _finding_rows(watched.findings),
         "records": [
             {**place._asdict(), "content": digest}
             for place, digest in sorted(watched.records.items())
@@ -221,7 +221,7 @@ def _history(value: JsonValue) -> WatchHistory:
     _check_schema(value, _HISTORY_KEYS)
     return WatchHistory(
         candidate=value.text("candidate"),
-        findings=findings_of(value),
+        findings=_findings_of(value),
         builds=tuple(map(_build, value.items("builds"))),
     )
 
@@ -251,7 +251,7 @@ def _table(value: JsonValue) -> WatchedTable:
         place = TablePlace(row.text("cell"), row.one_of("platform", Platform))
         records[place] = row.text("content")
     return WatchedTable(
-        findings=findings_of(value),
+        findings=_findings_of(value),
         records=records,
         began=value.text("began"),
         last=value.text("last"),

@@ -110,7 +110,7 @@ def follow_table(before: WatchedTable | None, table: Table) -> TableDelta:
     night = max((entry.record.started for entry in asked), default=known.last)
     began = night if before is None else known.began
     history = WatchHistory(candidate="", findings=known.findings)
-    after, changes = follow(history, seen_in_table(asked, night))
+    after, changes = follow(history, _seen_in_table(asked, night))
     watched = WatchedTable(
         findings=tuple(_begun(finding, began) for finding in after.findings),
         records={**known.records, **digests},
@@ -129,7 +129,7 @@ def _begun(finding: Followed, began: str) -> Followed:
     return finding
 
 
-def seen_in_table(entries: Iterable[Entry], night: str) -> BuildFindings:
+def _seen_in_table(entries: Iterable[Entry], night: str) -> BuildFindings:
     """Return what the counted records of some cells show.
 
     A case is clean where it is compatible, or drifts without a failure, in a run with the packages

@@ -199,11 +199,11 @@ class JsonValue:
             numbers = found.values()
             if min(numbers) >= 0 and max(numbers) < _MOST_SECONDS:
                 return found
-        return self.values(key, are_seconds, SECONDS)
+        return self.values(key, _are_seconds, SECONDS)
 
     def seconds(self, key: str) -> float:
         """Return the seconds there."""
-        return float(self.fitting(key, are_seconds, SECONDS))
+        return float(self.fitting(key, _are_seconds, SECONDS))
 
     def scalars(self, key: str) -> dict[str, object]:
         """Return the object of plain values there."""
@@ -238,7 +238,7 @@ def are_counts(values: Collection[object]) -> TypeGuard[Collection[int]]:
     return min(numbers) >= 0 and max(numbers) <= _LARGEST
 
 
-def are_seconds(value: object) -> TypeGuard[float]:
+def _are_seconds(value: object) -> TypeGuard[float]:
     """Return whether the value is a number from 0 up, below 1e12."""
     return (
         isinstance(value, (int, float))

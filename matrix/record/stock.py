@@ -215,7 +215,7 @@ def _is_off_pin(departure: Departure) -> bool:
     return departure.name in TORCH_FAMILY and departure.by is By.OVERRIDE
 
 
-def imports_of(departure: Departure) -> tuple[str, ...]:
+def _imports_of(departure: Departure) -> tuple[str, ...]:
     """Return the names by which Python imports the package, as far as anybody knows.
 
     >>> made = Departure(name="flashinfer-python", required="", installed=None, why=Why.MISSING)
@@ -236,7 +236,7 @@ def named_by(found: Iterable[Departure] | None, failure: str) -> Departure | Non
     for departure in found or ():
         if departure.name == "torch":
             continue
-        names = imports_of(departure)
+        names = _imports_of(departure)
         if module is not None:
             is_named = any(module[1] == name or module[1].startswith(f"{name}.") for name in names)
         elif _IMPORT_FAILS.search(failure):

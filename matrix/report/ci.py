@@ -27,7 +27,7 @@ from matrix.verdict.table import Entry, Table
 
 SUMMARY_LIMIT = 1024 * 1024
 """The most bytes of a summary: GitHub's of a step's, and Buildkite's of an annotation's."""
-ANNOTATIONS = 10
+_ANNOTATIONS = 10
 """The most annotations of one level that GitHub shows of one step."""
 
 _LEVELS = {Verdict.INCOMPATIBLE: "error", Verdict.DRIFT: "warning", Verdict.UNTESTED: "notice"}
@@ -143,7 +143,7 @@ def commands(table: Table) -> str:
     lines, all_groups = [], groups(table)
     for verdict, level in _LEVELS.items():
         found = [group for group in all_groups if group.verdict == verdict]
-        shown = found if len(found) <= ANNOTATIONS else found[: ANNOTATIONS - 1]
+        shown = found if len(found) <= _ANNOTATIONS else found[: _ANNOTATIONS - 1]
         lines += [_command(level, group.title, _message(group)) for group in shown]
         if len(found) > len(shown):
             more = f"{len(found) - len(shown)} more of this kind"

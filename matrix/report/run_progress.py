@@ -18,7 +18,7 @@ from matrix.run.stage import Stage
 from matrix.run.task import Task, TaskKind
 from matrix.run.watcher import Working
 
-LINKED = "(uv's cache has the rest)"
+_LINKED = "(uv's cache has the rest)"
 
 _LINE = 100  # characters of a line of a program
 _WHY = {
@@ -83,7 +83,7 @@ def whole_install_words(mib: int, seconds: float, *, linked: bool) -> str:
     "about 600 MB (uv's cache has the rest), about 20 s"
     """
     time = "some minutes" if seconds >= 60 else f"about {duration(seconds)}"
-    return f"{disk(mib)}{chr(32) * linked}{LINKED * linked}, {time}"
+    return f"{disk(mib)}{chr(32) * linked}{_LINKED * linked}, {time}"
 
 
 def installing_words(seconds: float, mib: int) -> str:
@@ -135,7 +135,7 @@ def event_line(
     job = jobs.get(event.job or "")
     if event.what is Happened.BUILDS:
         first = next(job for job in jobs.values() if job.environment == event.environment)
-        return f"{event.environment}: makes its environment{_at(event)}: {install_words(first)}"
+        return f"{event.environment}: makes its environment{_at(event)}: {_install_words(first)}"
     if event.what is Happened.BUILT:
         took = duration(event.seconds or 0.0)
         if event.works:
@@ -181,7 +181,7 @@ def _at(event: RunEvent) -> str:
     return f" on {event.machine}" if event.machine else ""
 
 
-def install_words(job: Job) -> str:
+def _install_words(job: Job) -> str:
     """Return what the environment of a job takes: disk and time."""
     mib = job.demand.disk_mib
     return whole_install_words(mib, job.estimate.build_seconds, linked=mib == LINKED_MIB)
@@ -323,7 +323,7 @@ def dry_lines(
             str(number),
             by_key[key].environment,
             by_key[key].platform,
-            install_words(by_key[key]) if by_key[key].environment in made else "is there",
+            _install_words(by_key[key]) if by_key[key].environment in made else "is there",
             duration(by_key[key].estimate.run_seconds),
             clip(clean(why.get(key, "")), _LINE),
         ]

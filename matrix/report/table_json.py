@@ -18,7 +18,7 @@ from matrix.verdict.judge import CaseVerdict
 from matrix.verdict.recompiles import WrittenCode
 from matrix.verdict.table import Entry
 
-TABLE_SCHEMA = 3
+_TABLE_SCHEMA = 3
 
 _Shape: TypeAlias = "Mapping[str, _Shape] | list[_Shape] | None"
 
@@ -43,7 +43,7 @@ def render(report: Report) -> str:
     no more lines than it must, which is slow.
     """
     content = {
-        "schema": TABLE_SCHEMA,
+        "schema": _TABLE_SCHEMA,
         "newest": report.table.newest,
         "cells": [_entry(entry) for entry in report.table.entries],
         "attributions": attribution.entries(report.attributions),

@@ -61,7 +61,9 @@ class Environments:
         """
         busy = self._in_use()
         return tuple(
-            Present(environment=name, disk_mib=own_mib(path) if sized else 0, usable=is_whole(path))
+            Present(
+                environment=name, disk_mib=_own_mib(path) if sized else 0, usable=is_whole(path)
+            )
             for name in sorted(set(names))
             if (path := self.folder / name).is_dir() and name not in busy
         )
@@ -158,7 +160,7 @@ def is_whole(folder: Path) -> bool:
     return (folder / "bin/python").exists() and any(site)
 
 
-def own_mib(folder: Path) -> int:
+def _own_mib(folder: Path) -> int:
     """Return how much of the disk would be free without the folder, in MiB, rounded up.
 
     A file that has other names, as one that uv linked from its cache has, frees nothing.

@@ -25,7 +25,7 @@ from matrix._util.process import Process, below, processes
 from matrix._util.scratch import sweep
 from matrix._util.shared_memory import sweep_shared
 
-GRACE = 10.0
+_GRACE = 10.0
 """Seconds that pytest has, after the run has died, to end its cases and write their ends."""
 
 _TICKS = (0.05, 1.0)  # seconds between two looks at what descends from the run: first, and later
@@ -84,11 +84,11 @@ def main(run: int, token: str, others: Sequence[str]) -> None:
         tick = min(2 * tick, longest)
     if os.read(0, 1):
         return
-    until = time.monotonic() + GRACE
+    until = time.monotonic() + _GRACE
     while time.monotonic() < until and any(_alive(known, token, oldest=True)):
         time.sleep(0.05)
     # A process that hangs in a driver does not die: so not for ever.
-    until = time.monotonic() + GRACE
+    until = time.monotonic() + _GRACE
     while time.monotonic() < until and (left := list(_alive(known, token))):
         for process in left:
             with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ from matrix.errors import MatrixError
 from matrix.record.model import Platform
 from matrix.run.machine import Demand, Lack
 
-BUILD_DEMAND = Demand(cores=1, memory_mib=1024)
+_BUILD_DEMAND = Demand(cores=1, memory_mib=1024)
 """What the build of an environment takes: uv unpacks on some threads and mostly waits for files."""
 
 
@@ -59,7 +59,7 @@ class Job:
     round: int = 1
     estimate: JobEstimate
     demand: Demand
-    build: Demand = BUILD_DEMAND
+    build: Demand = _BUILD_DEMAND
 
     def __post_init__(self) -> None:
         """Refuse a job without a name."""

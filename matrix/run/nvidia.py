@@ -27,7 +27,7 @@ from matrix.run import nvidia_probe
 from matrix.run.nvidia_probe import DriverAnswer
 from matrix.run.preflight import Refusal, choose_platform, first_line
 
-CONTEXT_MIB = 512
+_CONTEXT_MIB = 512
 """GPU memory, in MiB, allowed for CUDA's own context, which is there before vLLM measures."""
 
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
@@ -155,7 +155,7 @@ def gpu_need_mib(total_mib: int) -> int:
     vLLM measures when CUDA's context is up, and wants what is asked for free then (0.16 to 0.20,
     `v1/worker/utils.py`: `request_memory`).
     """
-    return min(math.ceil(total_mib * GPU_SHARE), START_MIB) + CONTEXT_MIB
+    return min(math.ceil(total_mib * GPU_SHARE), START_MIB) + _CONTEXT_MIB
 
 
 def wheel_cuda(packages: Mapping[str, str]) -> tuple[int, int] | None:

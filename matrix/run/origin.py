@@ -43,7 +43,7 @@ from matrix.run.wheel_content import (
 # What vLLM's setup.py ends the version with, after `+` or `.`.
 _EMPTY, _PRECOMPILED = "empty", "precompiled"
 _SHOWN = 12  # digits of a revision, for people
-INDEX_NAME = "MATRIX_INDEX_NAME"
+_INDEX_NAME = "MATRIX_INDEX_NAME"
 """The environment variable with what records call an index instead of its address."""
 _LONGEST_NAME = 60
 
@@ -111,7 +111,7 @@ def named_index(index: str | None, environ: Mapping[str, str] = os.environ) -> s
     An address may have the host name of a company, which a published record should not. The
     addresses of the built-in channels are public, and stay.
     """
-    name = clip(clean(environ.get(INDEX_NAME, "")).strip(), _LONGEST_NAME)
+    name = clip(clean(environ.get(_INDEX_NAME, "")).strip(), _LONGEST_NAME)
     return name if index is not None and name and not is_public(index) else index
 
 
@@ -159,7 +159,7 @@ def without_extensions(
     )
 
 
-def brought_by(environment: InstalledPackages, candidate: Candidate, version: str) -> str:
+def _brought_by(environment: InstalledPackages, candidate: Candidate, version: str) -> str:
     """Return which packages require what is there and not the candidate; "" without any."""
     names = []
     for name in environment.versions:
@@ -302,7 +302,7 @@ def _no_candidate(
     if isinstance(candidate.source, Commit):
         known = candidate.source.revision
     if _public(found.version) != _public(candidate.version):
-        by = brought_by(environment, candidate, found.version)
+        by = _brought_by(environment, candidate, found.version)
         return f"is {found.version}{by}, not {what}"
     revision = found.commit or found.revision
     same = known is not None and revision is not None and same_revision(known, revision)

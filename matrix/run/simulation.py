@@ -12,7 +12,7 @@ from matrix.run.machine import Machine
 from matrix.run.schedule import Schedule
 from matrix.run.task import Finish, Present, SchedulePolicy, ScheduleStep, Task, TaskKind
 
-REMOVE_SECONDS = 5.0
+_REMOVE_SECONDS = 5.0
 """How long the removal of an environment is thought to take; it has some 50,000 files."""
 
 _WORKS = Finish(works=True)
@@ -78,6 +78,6 @@ def estimated_seconds(jobs: Iterable[Job]) -> Callable[[Task, Job | None], float
     def seconds(task: Task, job: Job | None) -> float:
         if job is not None:
             return job.estimate.run_seconds
-        return builds[task.environment] if task.kind == TaskKind.BUILD else REMOVE_SECONDS
+        return builds[task.environment] if task.kind == TaskKind.BUILD else _REMOVE_SECONDS
 
     return seconds

@@ -21,7 +21,7 @@ PACK = ".records.parquet"
 INDEX = ".matrix-index.parquet"
 """The index of a folder of records: a hidden file in it."""
 
-LARGE = 500
+_LARGE = 500
 """From how many record files on a folder gets an index unasked: some 4 s of reading without."""
 
 RecordSource = Path | str
@@ -32,7 +32,7 @@ def pays(places: Iterable[RecordSource]) -> bool:
     """Return whether records of these places are better read by an index than one by one.
 
     They are where one is there already, where an archive or an object store is among them, or where
-    a folder holds `LARGE` records.
+    a folder holds `_LARGE` records.
     """
     for place in places:
         if isinstance(place, str) or place.name.endswith(PACK):
@@ -42,7 +42,7 @@ def pays(places: Iterable[RecordSource]) -> bool:
         if os.path.exists(place / INDEX):
             return True
         for count, entry in enumerate(walk(place), 1):
-            if entry.name.endswith(PACK) or count >= LARGE:
+            if entry.name.endswith(PACK) or count >= _LARGE:
                 return True
     return False
 

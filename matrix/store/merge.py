@@ -31,7 +31,7 @@ from matrix.store.layout import PACK, RUNS, RecordSource, by_index
 BESIDE = (".log", ".junit.xml")
 """How the names of the files end that a run leaves with its record."""
 
-BESIDE_LIMIT = 64 << 20
+_BESIDE_LIMIT = 64 << 20
 """The most bytes of a log or a JUnit file."""
 
 _LOCK = ".matrix-merge.lock"
@@ -176,7 +176,7 @@ class _Target:
         for ending in BESIDE:
             source = stem.with_name(stem.name + ending)
             try:
-                content = _read_regular(source, BESIDE_LIMIT)
+                content = _read_regular(source, _BESIDE_LIMIT)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -193,7 +193,7 @@ class _Target:
                 create_bytes(other, content)
             except NameTakenError:
                 try:
-                    if _read_regular(other, BESIDE_LIMIT) == content:
+                    if _read_regular(other, _BESIDE_LIMIT) == content:
                         return False
                 except OSError:
                     continue

@@ -18,7 +18,7 @@ _VALUES: Mapping[str, str] = {"is_stock": "coalesce(stock, true)::INTEGER", "evi
 """The SQL of the values of a `Contender` that tests name."""
 
 
-def expression(column: Column) -> str:
+def _expression(column: Column) -> str:
     """Return the SQL of one key.
 
     >>> expression(Column("started", at_most="late"))
@@ -31,12 +31,12 @@ def expression(column: Column) -> str:
 
 def last_first(keys: Iterable[Column]) -> str:
     """Return the terms of an ORDER BY that puts the last of these keys first."""
-    return ", ".join(f"{expression(key)} DESC" for key in keys)
+    return ", ".join(f"{_expression(key)} DESC" for key in keys)
 
 
 def struct(keys: Iterable[Column]) -> str:
     """Return the keys as one value that compares as they do, one by one."""
-    return "row(" + ", ".join(map(expression, keys)) + ")"
+    return "row(" + ", ".join(map(_expression, keys)) + ")"
 
 
 ORDER = struct(RUN_ORDER)

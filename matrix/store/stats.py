@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-FACTOR = 5.0
+_FACTOR = 5.0
 """How many of its own standard deviations (1.4826 MAD) a value may lie off the median.
 
 A nightly asks 18 starts of each cell: at three deviations even normal noise (0.27 % beyond) would
@@ -37,7 +37,7 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 def beyond_noise(history: Sequence[float], value: float) -> bool:
     """Return whether seconds are so far off those before them that they are not noise.
 
-    They are where they lie off the median by more than `FACTOR` standard deviations, as the MAD
+    They are where they lie off the median by more than `_FACTOR` standard deviations, as the MAD
     tells them, and by more than both floors. Fewer than three values before it tell no noise, so
     then nothing is beyond it.
 
@@ -47,7 +47,7 @@ def beyond_noise(history: Sequence[float], value: float) -> bool:
     if len(history) < LEAST:
         return False
     middle, deviation = spread(history)
-    return abs(value - middle) > max(FACTOR * _DEVIATION * deviation, _floor(middle))
+    return abs(value - middle) > max(_FACTOR * _DEVIATION * deviation, _floor(middle))
 
 
 def shifted(before: Sequence[float], after: Sequence[float]) -> bool:

@@ -42,7 +42,7 @@ from matrix.verdict.judge import CellVerdict, Expects, judge
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import departures_of, hindrance
 
-FUTURE_DAYS = 1
+_FUTURE_DAYS = 1
 """How many days a record's start may lie ahead of the reader's clock: zones and drift, no more."""
 
 
@@ -134,7 +134,7 @@ def late_from(now: datetime) -> str:
     >>> late_from(datetime(2026, 11, 22, 18))
     '2026-11-23T18:00:00Z'
     """
-    return f"{now + timedelta(days=FUTURE_DAYS):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{now + timedelta(days=_FUTURE_DAYS):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def run_order(started: str, late: str | None) -> RunOrder:

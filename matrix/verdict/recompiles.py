@@ -16,12 +16,12 @@ SAVED = ("num_compiled_artifacts_saved", "num_aot_artifacts_saved")
 SAVED_AGAIN = "num_compiled_artifacts_saved"
 """The counter of artifacts that a warm start which only loads leaves at zero."""
 
-MISSES = ("aot_autograd.autograd_cache_miss", "inductor.fxgraph_cache_miss")
+_MISSES = ("aot_autograd.autograd_cache_miss", "inductor.fxgraph_cache_miss")
 """The counters of lookups that found nothing in the cache of AOTAutograd or of Inductor."""
 
 _COLD_MISSES, _COLD_SAVES = "aot_autograd.autograd_cache_miss", "aot_autograd.autograd_cache_saved"
 
-CODE = (CacheKind.FXGRAPH, CacheKind.AOTAUTOGRAD, CacheKind.GENERATED, CacheKind.COMPILED)
+_CODE = (CacheKind.FXGRAPH, CacheKind.AOTAUTOGRAD, CacheKind.GENERATED, CacheKind.COMPILED)
 """The kinds of files in which torch keeps compiled code, in the caches of a start.
 
 Not Triton's cache: kernels that vLLM wrote itself are there too, built when they are first called.
@@ -91,7 +91,7 @@ def written_code(case: Case) -> WrittenCode | None:
     warm = case.started(StartKind.WARM)
     if warm is None or warm.caches is None:
         return None
-    new = [found for kind, found in warm.caches.items() if kind in CODE]
+    new = [found for kind, found in warm.caches.items() if kind in _CODE]
     return WrittenCode(
         files=sum(found.new_files for found in new), bytes=sum(found.new_bytes for found in new)
     )
@@ -111,5 +111,5 @@ def counted_again(cold: Mapping[str, int], warm: Mapping[str, int]) -> dict[str,
     counted = {SAVED_AGAIN: warm[SAVED_AGAIN]} if warm.get(SAVED_AGAIN, 0) > 0 else {}
     if _COLD_MISSES in cold and _COLD_SAVES in cold:
         never_saved = max(0, cold[_COLD_MISSES] - cold[_COLD_SAVES])
-        counted |= {name: warm[name] for name in MISSES if warm.get(name, 0) > never_saved}
+        counted |= {name: warm[name] for name in _MISSES if warm.get(name, 0) > never_saved}
     return counted

@@ -278,9 +278,9 @@ def _flags(ran: Mapping[str, object], asked: Mapping[str, object]) -> Iterable[_
     Those that its record does not list were not compared.
     """
     changes = tuple(
-        reasons.FlagChange(name=name, ran=flag_text(ran[name]), asked=flag_text(value))
+        reasons.FlagChange(name=name, ran=_flag_text(ran[name]), asked=_flag_text(value))
         for name, value in sorted(asked.items())
-        if name in ran and flag_text(ran[name]) != flag_text(value)
+        if name in ran and _flag_text(ran[name]) != _flag_text(value)
     )
     if changes:
         yield KeyPart.FLAGS, (reasons.RanWithOtherFlags(flags=changes),)
@@ -288,7 +288,7 @@ def _flags(ran: Mapping[str, object], asked: Mapping[str, object]) -> Iterable[_
         yield KeyPart.FLAGS, None
 
 
-def flag_text(value: object) -> str:
+def _flag_text(value: object) -> str:
     """Return the value of a flag as an environment variable has it.
 
     >>> flag_text(True), flag_text("false"), flag_text(3)

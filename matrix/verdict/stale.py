@@ -62,7 +62,7 @@ def staleness(record: Record | None, now: RunKey, tests: StartupTests) -> Stalen
     if record is None:
         return Staleness(reason=reasons.NeverRan())
     found = compare(record, now, tests)
-    fault = None if KeyPart.RELEASES in found.parts else run_fault(record)
+    fault = None if KeyPart.RELEASES in found.parts else _run_fault(record)
     if fault is not None:
         return Staleness(reason=fault)
     return Staleness(
@@ -95,7 +95,7 @@ def standing_record(
     return max(standing, key=lambda other: other.started, default=None)
 
 
-def run_fault(record: Record) -> reasons.StaleReason | None:
+def _run_fault(record: Record) -> reasons.StaleReason | None:
     """Return why the run of a record has no answer, or not all answers; None where it has."""
     if record.error is not None and not blames_pair(record.error):
         return reasons.EndedEarly(kind=record.error.kind)

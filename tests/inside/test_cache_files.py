@@ -112,7 +112,7 @@ def test_nothing_is_known_of_a_process_without_caches_of_its_own(
     assert held(None, {}) is None and held({}, None) is None
 
 
-@pytest.mark.parametrize(("limit", "value"), [("FILES_LIMIT", 2), ("DEPTH_LIMIT", 1)])
+@pytest.mark.parametrize(("limit", "value"), [("_FILES_LIMIT", 2), ("_DEPTH_LIMIT", 1)])
 def test_nothing_is_known_beyond_the_limits(
     folders: tuple[tuple[str, Path], ...],
     monkeypatch: pytest.MonkeyPatch,

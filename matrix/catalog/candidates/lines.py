@@ -52,8 +52,8 @@ def option_of(field: str) -> str:
 def open_line(asked: LineRequest, releases: Releases, say: Say) -> Series:
     """Return the line that is asked for.
 
-    Raises MatrixError for options that do not go together, and as `open_nightlies` and
-    `open_commits` do.
+    Raises MatrixError for options that do not go together, and as `_open_nightlies` and
+    `_open_commits` do.
     """
     if asked.commits is not None:
         return _asked_commits(asked, asked.commits, releases, say)
@@ -75,7 +75,7 @@ def open_line(asked: LineRequest, releases: Releases, say: Say) -> Series:
         )
     assert asked.channel is not None  # else it is a line of commits, or of releases
     project = Project.TORCH if asked.torch is None else Project.VLLM
-    return open_nightlies(
+    return _open_nightlies(
         asked.channel, project, (first, last), python=asked.python, releases=releases
     )
 
@@ -92,7 +92,7 @@ def _asked_commits(
         raise CandidateError("--build: goes with --commits on --platform cuda, without --channel")
     ways = CudaWays(releases=releases, pythons=(asked.python,), say=say, build=asked.build)
     address, ends = commits
-    return open_commits(
+    return _open_commits(
         address,
         ends,
         asked.channel,
@@ -110,7 +110,7 @@ def _refuse(asked: LineRequest, names: Sequence[str], what: str) -> None:
             raise CandidateError(f"{option_of(name)}: does not go with {what}; leave it out")
 
 
-def open_nightlies(
+def _open_nightlies(
     channel: str, project: Project, days: tuple[date, date], *, python: str, releases: Releases
 ) -> Nightlies:
     """Return the builds of a channel, or of an index by its address, from one day to another.
@@ -139,7 +139,7 @@ def open_nightlies(
     )
 
 
-def open_commits(
+def _open_commits(
     address: str,
     ends: str,
     channel: str | None,

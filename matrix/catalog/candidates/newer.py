@@ -17,7 +17,7 @@ from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 
 
-def newest_build(
+def _newest_build(
     candidate: Candidate,
     releases: Releases,
     *,
@@ -54,8 +54,8 @@ def newest_build(
 
 
 def newer_build(candidate: Candidate, releases: Releases) -> Gathered | None:
-    """Return what `newest_build` does; None where the index still has this very build."""
-    gathered = newest_build(candidate, releases)
+    """Return what `_newest_build` does; None where the index still has this very build."""
+    gathered = _newest_build(candidate, releases)
     if update(candidate, gathered.candidate) is Update.UNCHANGED:
         return None
     return gathered

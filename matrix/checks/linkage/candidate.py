@@ -63,7 +63,7 @@ def read_candidate(
     before a wheel is read. Raises CandidateError where it has no wheel to read, FetchError where
     the wheel cannot be had or is another one by now, ElfError where it cannot be read.
     """
-    wheel, path = wheel_to_read(candidate, python), table_path(candidate, folder)
+    wheel, path = _wheel_to_read(candidate, python), table_path(candidate, folder)
     known = _known(path, wheel)
     if known is not None:
         return known
@@ -88,7 +88,7 @@ def read_candidate(
     return table
 
 
-def wheel_to_read(candidate: Candidate, python: str) -> File:
+def _wheel_to_read(candidate: Candidate, python: str) -> File:
     """Return the wheel of a candidate that shows its symbols on a Python.
 
     Of a torch one does for all: only `libtorch_python` differs with Python. Raises CandidateError

@@ -13,7 +13,7 @@ from matrix.inside.pytest_plugin.selection import case_name
 from matrix.record.model import Case, Outcome
 from matrix.record.signature import reason as reason_of
 
-SECTION_BYTES = 64 * 1024
+_SECTION_BYTES = 64 * 1024
 """How much of one captured output comes back from a child: its last 64 KiB."""
 
 _XPASS = "[XPASS(strict)]"
@@ -41,7 +41,7 @@ def run_and_report(item: pytest.Item) -> dict[str, Any]:
 
 
 def _clip_section(text: str) -> str:
-    kept = tail(text, SECTION_BYTES)
+    kept = tail(text, _SECTION_BYTES)
     left_out = len(text) - len(kept)
     return f"[{left_out} characters before this are left out]\n{kept}" if left_out else kept
 

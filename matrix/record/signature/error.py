@@ -46,7 +46,7 @@ class Reading:
     def __init__(self, lines: Sequence[str]) -> None:
         """Find the errors of these lines, and what build tools printed, which may be thousands."""
         self.lines = lines
-        self.errors = errors_of(lines)
+        self.errors = _errors_of(lines)
         self.faults = faults_of(lines)
 
 
@@ -85,7 +85,7 @@ def introduced(reading: Reading, message: str, at: int | None) -> str:
     return one_line(f"{wrapper['type']}: {(wrapper['message'] or '').strip()} {message}")
 
 
-def errors_of(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
+def _errors_of(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
     """Return the lines that name an error and its message, with their places.
 
     A line right below the error of a traceback is more of its message, or a note that was added

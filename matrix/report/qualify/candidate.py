@@ -59,7 +59,7 @@ def plan_lines(plan: CandidatePlan) -> str:
     rows += [_sum(plan), *_rounds_lines(plan)]
     if plan.left_out:
         rows += ["", "Left out", *(f"  {clean(line)}" for line in _left_out_lines(plan))]
-    commands = plan_commands(plan)
+    commands = _plan_commands(plan)
     rows += ["", "Commands", *(f"  {command}" for command in commands)] if commands else []
     turns = _turn_commands(plan)
     rows += ["", _TURNS, *(f"  {command}" for command in turns)] if turns else []
@@ -104,7 +104,7 @@ def plan_json(plan: CandidatePlan) -> dict[str, object]:
     }
 
 
-def plan_commands(plan: CandidatePlan) -> list[str]:
+def _plan_commands(plan: CandidatePlan) -> list[str]:
     """Return the commands that run what has yet to run."""
     return [shown(_rerun(planned, plan)) for planned in plan.to_run]
 
@@ -187,7 +187,7 @@ def plan_page(plan: CandidatePlan) -> str:
     parts += [tabular(head, rows, right=(2, 3))] if rows else []
     parts += [f"{markdown(line)}\n" for line in (_sum(plan), *_rounds_lines(plan))]
     parts += [f"- {markdown(line, 600)}\n" for line in _left_out_lines(plan)]
-    commands = plan_commands(plan)
+    commands = _plan_commands(plan)
     if commands:
         parts.append("```console\n" + "\n".join(commands) + "\n```\n")
     turns = _turn_commands(plan)

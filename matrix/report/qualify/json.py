@@ -31,7 +31,7 @@ from matrix.report.qualify.unjudged import dropped_sentence, no_speed_sentence
 from matrix.report.reasons import reason_words
 from matrix.rules.waivers import Waiver
 
-QUALIFY_SCHEMA = 3
+_QUALIFY_SCHEMA = 3
 
 
 def render(qualification: Qualification, given: Sequence[str] = ()) -> str:
@@ -41,7 +41,7 @@ def render(qualification: Qualification, given: Sequence[str] = ()) -> str:
     """
     query = qualification.query
     content = {
-        "schema": QUALIFY_SCHEMA,
+        "schema": _QUALIFY_SCHEMA,
         "project": query.project,
         "candidate": query.candidate,
         "baseline": query.baseline,

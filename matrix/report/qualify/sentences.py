@@ -19,13 +19,13 @@ _SAME = "run of the same releases, flags and tests"
 
 def unknown_sentence(unknown: Unknown) -> str:
     """Return why something has no answer."""
-    sentence = reason_sentence(unknown.reason)
+    sentence = _reason_sentence(unknown.reason)
     if unknown.variant is None:
         return sentence
     return f"with {variant_phrase(unknown.variant)} it {sentence}"
 
 
-def reason_sentence(reason: reasons.UnknownReason) -> str:
+def _reason_sentence(reason: reasons.UnknownReason) -> str:
     """Return a reason as a sentence whose subject is the case or the cell."""
     match reason:
         case reasons.NotRun() | reasons.NotTestable():

@@ -43,7 +43,7 @@ _PERCENT = round((SLOWDOWN - 1) * 100)
 
 def alerts(qualification: Qualification) -> list[str]:
     """Return what a reader must not miss: lost caches, warm starts that compile, and the rest."""
-    lines = lost_cache_lines(qualification)
+    lines = _lost_cache_lines(qualification)
     cases = {
         (found.place, warm.case)
         for found in qualification.unjudged
@@ -94,7 +94,7 @@ def _same_minor(query: Query) -> bool:
     return same and query.project is Project.TORCH
 
 
-def lost_cache_lines(qualification: Qualification) -> list[str]:
+def _lost_cache_lines(qualification: Qualification) -> list[str]:
     """Return the compile caches of torch that have no hit, with their cells."""
     found = [
         (_lost_words(lost) + _whose(lost, match, qualification), place_name(match.candidate.place))
@@ -220,7 +220,7 @@ def speed_lines(qualification: Qualification) -> list[str]:
     lines = [
         f"{place_name(found.place)}: {words}"
         for found in qualification.unjudged
-        for words in (*map(speed_words, found.speeds), *map(dropped_sentence, found.dropped))
+        for words in (*map(_speed_words, found.speeds), *map(dropped_sentence, found.dropped))
     ]
     missing = [
         (no_speed_sentence(match.unjudged.no_speed), place_name(match.candidate.place))
@@ -246,7 +246,7 @@ def _untimed(matches: Iterable[Match]) -> Iterator[Match]:
             yield match
 
 
-def speed_words(speed: Speed) -> str:
+def _speed_words(speed: Speed) -> str:
     """Return the geometric means of a start with their spread, and what the ratio means."""
     before, after = (_sample(values) for values in (speed.before, speed.after))
     percent = _percent(speed)

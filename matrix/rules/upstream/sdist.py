@@ -83,7 +83,7 @@ def read_upstream(path: Path, index: Index, *, every: bool = False, jobs: int = 
     )
 
 
-def read_release(version: str, members: dict[str, str], sha256: str | None) -> UpstreamRelease:
+def _read_release(version: str, members: dict[str, str], sha256: str | None) -> UpstreamRelease:
     """Return what a release's source distribution says, by its members that are wanted.
 
     A member's name begins with the folder of the release. What cannot be read is a fault.
@@ -142,7 +142,7 @@ def _read(index: Index, version: str, file: PublishedFile | None) -> UpstreamRel
     if file is None:
         fault = "the index has no source distribution of it"
         return UpstreamRelease(version=version, sha256=None, faults=(fault,))
-    return read_release(version, index.members(file, _wanted()), file.sha256)
+    return _read_release(version, index.members(file, _wanted()), file.sha256)
 
 
 def _wanted() -> Callable[[str], bool]:
