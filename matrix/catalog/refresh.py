@@ -26,7 +26,7 @@ from matrix.catalog.package_metadata import (
 from matrix.catalog.projects import Project
 from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.refresh_merge import (
-    PROJECTS,
+    REFRESHED,
     ChangeKind,
     ReleaseRows,
     RowChange,
@@ -214,8 +214,8 @@ def _read_all(
 
 def _list(index: Index) -> tuple[_Listed, list[str]]:
     """Return the releases of each project on the index, and why the other projects failed."""
-    with ThreadPoolExecutor(len(PROJECTS)) as workers:
-        pages = {project: workers.submit(index.files, project) for project in PROJECTS}
+    with ThreadPoolExecutor(len(REFRESHED)) as workers:
+        pages = {project: workers.submit(index.files, project) for project in REFRESHED}
     found: dict[str, Mapping[str, Sequence[PublishedFile]]] = {}
     failures = []
     for project, future in pages.items():

@@ -32,7 +32,7 @@ OLDEST: Mapping[str, str] = {
     "torchvision": "0.22",
     "torchaudio": "2.7",
 }
-PROJECTS = tuple(OLDEST)
+REFRESHED = tuple(OLDEST)
 _READ_FACTS = ("torch", *COMPANIONS, "requires", "cuda", "revision", "source", "note", "files")
 _ORDER = (
     *("version", "torch", *COMPANIONS, "without", "guessed"),
@@ -212,7 +212,7 @@ def _changes_of(before: ReleaseRow | None, row: ReleaseRow) -> Iterator[tuple[Ch
 def to_json(rows: ReleaseRows) -> str:
     """Return the rows as the data file has them: one release a line, oldest first."""
     lists = []
-    for project in PROJECTS:
+    for project in REFRESHED:
         every = sorted(rows.get(project, {}).values(), key=lambda row: Version(str(row["version"])))
         lines = ",\n".join(
             f"    {json.dumps({key: row[key] for key in _ORDER if key in row})}" for row in every

@@ -21,7 +21,7 @@ from matrix.verdict.ladder import Progress, highest
 from matrix.verdict.table import Entry
 
 PAGE = "compatibility.csv"
-COLUMNS = (
+_COLUMNS = (
     "cell",
     "platform",
     "python",
@@ -67,7 +67,7 @@ def render(report: Report, environments: Mapping[str, Cell] | None = None) -> st
             apart.append(entry)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(_COLUMNS)
     for key, progress in known.items():
         if ran := entries.get(key):
             name = ran.record.cell

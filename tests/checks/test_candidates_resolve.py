@@ -21,7 +21,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import load_answers
-from matrix.checks.resolution.cache import PATH, candidates_path, load_resolutions
+from matrix.checks.resolution.cache import RESOLUTIONS_FILE, candidates_path, load_resolutions
 from matrix.checks.resolution.uv_output import read_conflict
 from matrix.record.model import Platform
 from matrix.report.facts import facts_words
@@ -92,7 +92,7 @@ def test_a_candidate_resolves_with_its_own_files_as_tox_installs_it(
 ) -> None:
     candidate = torch(rc, "torchvision", "triton")
     releases = add(candidate)
-    before = PATH.read_bytes()
+    before = RESOLUTIONS_FILE.read_bytes()
     done = resolve(here, CELL)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "override" in done.stdout
@@ -100,7 +100,7 @@ def test_a_candidate_resolves_with_its_own_files_as_tox_installs_it(
     (row,) = load_resolutions(candidates_path()).rows
     assert row.cell == Cell("3.12", candidate.key, "0.33.0")
     assert row.packages["torch"] == "2.16.0+cu130"
-    assert PATH.read_bytes() == before
+    assert RESOLUTIONS_FILE.read_bytes() == before
     asked = [path for path, _ in served.asked]
     assert not any("torch" in path for path in asked)
     for platform in Platform:

@@ -18,8 +18,8 @@ from matrix.catalog.releases_file import load_releases
 from matrix.checks.facts import Fact, FactCode, facts_key, quoted
 from matrix.checks.resolution.cache import (
     PACKAGES,
-    PATH,
     PLATFORM,
+    RESOLUTIONS_FILE,
     Resolution,
     Resolutions,
     ResolutionsError,
@@ -135,7 +135,7 @@ def write(path: Path, *rows: object) -> Path:
 
 def test_the_answers_of_the_package_are_as_they_would_be_written() -> None:
     known = load_resolutions()
-    assert PATH.read_text(encoding="utf-8") == text_of(known)
+    assert RESOLUTIONS_FILE.read_text(encoding="utf-8") == text_of(known)
     assert known.rows
     for row in known.rows:
         assert row.packages.keys() <= set(PACKAGES)

@@ -32,7 +32,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.catalog.candidates.model import Candidate
 
-PATH = DATA / "resolutions.json"
+RESOLUTIONS_FILE = DATA / "resolutions.json"
 
 PLATFORM = "manylinux_2_35_x86_64"
 """The platform tag of the recorded questions: the oldest glibc for which every vLLM from 0.12 has
@@ -243,7 +243,7 @@ def load_resolutions(path: Path | None = None) -> Resolutions:
     Raises ResolutionsError, which names the file, the row and the key, for any other file that is
     not valid.
     """
-    path = path or PATH
+    path = path or RESOLUTIONS_FILE
     if not path.exists():
         return Resolutions()
     data = read_object(path, ResolutionsError)

@@ -15,7 +15,7 @@ from matrix._util.versions import chosen_specifier
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.cache import (
-    PATH,
+    RESOLUTIONS_FILE,
     Resolution,
     Resolutions,
     ResolverQuestion,
@@ -101,7 +101,7 @@ def ask_missing(
 
     Raises MatrixError where uv is missing.
     """
-    path = path or PATH
+    path = path or RESOLUTIONS_FILE
     if not plan.missing:
         return
     for answered in ask_all(

@@ -46,7 +46,7 @@ from matrix.errors import MatrixError
 _TIMEOUT = 1800.0
 """Seconds for one answer: where an index does not serve metadata, uv reads whole wheels."""
 
-SKEWING = (
+SKEWS_RESOLUTION = (
     "UV_BUILD_CONSTRAINT",
     "UV_CONSTRAINT",
     "UV_CUSTOM_COMPILE_COMMAND",
@@ -193,7 +193,7 @@ def _compile_question(
     else:
         requirements, forced = list(installs.requirements), installs.overrides
     options = [*more, "--resolution", "highest", "--prerelease", "if-necessary-or-explicit"]
-    environ = {key: value for key, value in os.environ.items() if key not in SKEWING}
+    environ = {key: value for key, value in os.environ.items() if key not in SKEWS_RESOLUTION}
     with Scratch("resolve") as folder:
         if forced:
             options += _override_option(folder, forced)

@@ -48,7 +48,7 @@ from matrix.checks.vllm_build.environment import (
     uv_environ,
 )
 from matrix.checks.vllm_build.reasons import reason_of
-from matrix.checks.vllm_build.recipe import EMPTY, OF_COMPILERS, SKEWING, Recipe
+from matrix.checks.vllm_build.recipe import EMPTY, OF_COMPILERS, SKEWS_BUILD, Recipe
 from matrix.checks.vllm_build.wheels import FACTS, Built, facts_of, kept_wheel, wheels_of
 from matrix.errors import MatrixError
 
@@ -314,7 +314,7 @@ def _without_rust() -> Iterator[Path]:
 
 def _environ(build: _Build, given: Mapping[str, str]) -> dict[str, str]:
     recipe, sources = build.recipe, build.sources
-    dropped = SKEWING if recipe.compiles else (*SKEWING, *OF_COMPILERS)
+    dropped = SKEWS_BUILD if recipe.compiles else (*SKEWS_BUILD, *OF_COMPILERS)
     environ = {key: value for key, value in uv_environ().items() if key not in dropped}
     environ |= {
         **recipe.variables,

@@ -25,7 +25,7 @@ from matrix._util.files import write_text
 from matrix._util.reported import Say, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import clean, clip
-from matrix.checks.resolution.resolver import SKEWING, program_environ, uv
+from matrix.checks.resolution.resolver import SKEWS_RESOLUTION, program_environ, uv
 from matrix.checks.resolution.uv_output import error_of
 from matrix.errors import MatrixError
 
@@ -149,7 +149,7 @@ def _folder(requirements: Sequence[str], python: str, cache: Path) -> Path:
 
 def uv_environ() -> dict[str, str]:
     """Return the environment for uv without what a user may have set for other work."""
-    return {key: value for key, value in program_environ().items() if key not in SKEWING}
+    return {key: value for key, value in program_environ().items() if key not in SKEWS_RESOLUTION}
 
 
 def _install(folder: Path, requirements: Sequence[str], python: str, say: Say) -> None:

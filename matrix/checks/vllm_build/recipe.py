@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from matrix.catalog.candidates.model import File
 from matrix.catalog.cells import Made
 
-SKEWING = (
+SKEWS_BUILD = (
     "SETUPTOOLS_SCM_PRETEND_METADATA",
     "SETUPTOOLS_SCM_PRETEND_VERSION_FOR_VLLM",
     "VLLM_DOCKER_BUILD_CONTEXT",

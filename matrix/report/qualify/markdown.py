@@ -171,7 +171,7 @@ def _rung_parts(qualification: Qualification) -> list[str]:
         for platform, change, what, why in sections.rung_rows(qualification.rungs, project)
     ]
     head = ["platform", "baseline → candidate", f"with {project}", ""]
-    return [f"### {sections.RUNGS}\n", tabular(head, rows)] if rows else []
+    return [f"### {sections.FIRST_RUNGS}\n", tabular(head, rows)] if rows else []
 
 
 def _time_parts(qualification: Qualification) -> list[str]:

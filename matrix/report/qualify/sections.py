@@ -51,7 +51,7 @@ DRIFTS = {
     DriftKind.NOT_JUDGED: "Counters that changed, and that are not judged",
 }
 FLAGS = "Effective flags that differ"
-RUNGS = "First rungs, which need no run; that they pass is not an answer"
+FIRST_RUNGS = "First rungs, which need no run; that they pass is not an answer"
 TIMES = "Seconds, which are not judged"
 _NOT_TESTABLE = "Cannot be asked with these wheels: no regression, and no answer"
 _CHANGES = {RungChange.NOT_TESTABLE: "cannot be asked with these wheels"}

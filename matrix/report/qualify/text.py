@@ -33,7 +33,7 @@ def lines(qualification: Qualification, given: Sequence[str] = ()) -> str:
     rows += _unjudged_sections(qualification)
     for heading, unknown in sections.unknown_sections(qualification):
         rows += ["", heading, *(f"  {clean(line)}" for line in unknown)]
-    rows += _section(sections.RUNGS, _rung_lines(qualification))
+    rows += _section(sections.FIRST_RUNGS, _rung_lines(qualification))
     rows += _section(sections.TIMES, _time_lines(qualification))
     rows += _section("Waivers", [f"  {clean(line)}" for line in _waiver_lines(qualification)])
     notes = sections.notes(qualification)
