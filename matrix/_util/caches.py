@@ -6,18 +6,30 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from matrix.errors import MatrixError
+
 VARIABLE = "MATRIX_CACHE"
 """The environment variable that names another folder."""
+
+
+class CacheFolderError(MatrixError):
+    """A user without a folder for caches: says what to set."""
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return MATRIX_CACHE, else `torch-vllm-matrix` below XDG_CACHE_HOME, by default ~/.cache.
 
-    It need not be there.
+    It need not be there. Raises CacheFolderError where the user has no home, and none is named.
     """
     if named := environ.get(VARIABLE, ""):
         return Path(named).absolute()
     base = environ.get("XDG_CACHE_HOME", "")
     # The specification of XDG has a relative path ignored.
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    try:
+        root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    except RuntimeError:
+        raise CacheFolderError(
+            f"{VARIABLE}: is not set, and this user has no home folder for caches; set it to a"
+            " folder"
+        ) from None
     return root / "torch-vllm-matrix"

@@ -130,11 +130,17 @@ def tox_folder(root: Path, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def uv_cache() -> Path:
-    """Return uv's cache folder, as the environment variables of uv and of XDG say."""
+    """Return uv's cache folder, as the environment variables of uv and of XDG say.
+
+    A user without a home, as containers have some, gets the one that uv takes then.
+    """
     named = os.environ.get("UV_CACHE_DIR")
     if named:
         return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return Path(".uv_cache")
     return Path(base, "uv")
 
 

@@ -18,6 +18,7 @@ from matrix.run.environments import (
     EnvironmentsError,
     needs_mib,
     tox_folder,
+    uv_cache,
 )
 from matrix.run.installing import Installing
 from matrix.run.rerun import outer_environ
@@ -165,3 +166,19 @@ def test_an_install_is_never_silent(tmp_path: Path) -> None:
     installing.end()
     told = len(said)
     assert said[0].startswith("installs, 0 s") and len(said) == told
+
+
+def test_uv_s_cache_is_where_uv_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a user whom nothing knows, such as a container's that got a number alone."""
+
+    def unknown(_: int) -> None:
+        raise KeyError("uid not found")
+
+    for name, value in (("UV_CACHE_DIR", "/u"), ("XDG_CACHE_HOME", "/c"), ("HOME", "/h")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    found = [uv_cache()]
+    for name in ("UV_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name)
+        found.append(uv_cache())
+    assert found == [Path("/u"), Path("/c/uv"), Path("/h/.cache/uv"), Path(".uv_cache")]
