@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from candidate_command import LINUX, Command, candidate_command, metadata, refused
+from matrix.catalog.candidates.collection import CandidateError
+from matrix.catalog.candidates.file import load_candidates
+from matrix.run.built import check_sources
+from vllm_tree import write_tree
 
 if TYPE_CHECKING:
     from local_index import Served
@@ -136,6 +140,23 @@ def test_the_state_of_a_tree_tells_two_builds_apart(run: Command, tmp_path: Path
     (repo / "vllm" / "new.py").unlink()
     (repo / "vllm" / "more.py").write_text("")
     assert identity() == clean
+
+
+@pytest.mark.parametrize("is_checkout", [True, False])
+def test_a_tree_is_what_was_added_until_it_changes(
+    run: Command, candidates: Path, tmp_path: Path, is_checkout: bool
+) -> None:
+    folder = tmp_path / "vllm"
+    if is_checkout:
+        repository(folder)
+    else:
+        write_tree(folder)
+    assert run("add", "vllmtree", "--tree", "vllm", "--version", "0.34.0").returncode == 0
+    (added,) = load_candidates(candidates).every
+    check_sources(added)
+    (folder / "vllm" / "more.py").write_text("x = 1\n")
+    with pytest.raises(CandidateError, match="changed since it was added"):
+        check_sources(added)
 
 
 def test_a_tree_without_tags_needs_a_version(

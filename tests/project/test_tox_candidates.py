@@ -323,14 +323,17 @@ def for_cuda(tmp_path: Path) -> Path:
 
 
 @pytest.mark.programs
-def test_a_commit_is_built_once_and_installed_with_torch_and_its_companions(
-    tox: Tox, tmp_path: Path, tools: Path
+@pytest.mark.parametrize("tree", [False, True], ids=["commit", "tree"])
+def test_sources_are_built_once_and_installed_with_torch_and_its_companions(
+    tox: Tox, tmp_path: Path, tools: Path, *, tree: bool
 ) -> None:
-    listed = from_sources(tmp_path)
+    listed = from_sources(tmp_path, tree=tree)
     assert f"-r {tmp_path / 'tox' / BUILT / 'tmp' / 'built.txt'}" in config(tox, BUILT, listed)
     status, said = make(tox, BUILT, tmp_path, listed)
     assert status == 0, said
-    assert "matrix: vllmmain (vllm 0.33.0+g" in said and "was built in " in said
+    assert (
+        f"matrix: vllmmain (vllm 0.33.0+{'d' if tree else 'g'}" in said and "was built in " in said
+    )
     assert {"torch", "torchvision", "vllm"} <= packages(tmp_path)
     (site,) = (tmp_path / "tox" / BUILT).glob("lib/python*/site-packages")
     url = json.loads(next(site.glob("vllm-*/direct_url.json")).read_text())["url"]

@@ -171,7 +171,9 @@ def tree_state(path: str) -> str:
     Raises SourcesError where it is not one.
     """
     check_is_vllm(Path(path), path)
-    with Scratch("tree") as copy:
+    with Scratch("tree") as folder:
+        copy = folder / "sources"  # the folder has a file of its own
+        copy.mkdir()
         return copy_tree(Path(path), copy)
 
 
