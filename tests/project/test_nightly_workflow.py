@@ -252,6 +252,30 @@ def test_a_cell_without_a_record_and_a_broken_artifact_lose_no_other_record(
 
 
 @pytest.mark.programs
+def test_a_bad_record_of_before_ends_no_night(nights: Nights) -> None:
+    """It is named, and the job that says so is red; the cells run all the same."""
+    tree = nights.folder / "damaging"
+    git(nights.folder, "clone", "-q", str(nights.origin), str(tree))
+    (tree / f"results/cpu/{CELL}.20260101T000000Z.json").write_text("{")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", "a bad record")
+    git(tree, "push", "-q", "origin", "HEAD:main")
+    nights.show(*CELLS)
+    done = nights.run()
+    assert (done.results["plan"], done.results["cells"]) == ("success", "success"), done.log
+    assert done.outputs["table"]["status"] == "2" and done.results["refused"] == "failure"
+    held = nights.branch("matrix-records")
+    assert {f"records/cpu/{cell}.{nights.mark}.json" for cell in CELLS} < held
+
+
+def test_options_that_plan_nothing_end_the_night(nights: Nights) -> None:
+    done = nights.run(MATRIX_PLAN="--torch nonsense")
+    assert done.results["plan"] == "failure"
+    assert "--torch 'nonsense': is neither a release nor a specifier" in done.log
+    assert {done.results[name] for name in ("cells", "table", "publish")} == {"skipped"}
+
+
+@pytest.mark.programs
 def test_a_night_whose_table_cannot_be_made_publishes_nothing(nights: Nights) -> None:
     program = nights.programs / "matrix"
     program.write_text(program.read_text().replace("    *)", "    table) exit 2 ;;\n    *)"))
