@@ -56,7 +56,7 @@ def find_file(location: str, folder: Path, *, sha256: str | None = None) -> tupl
     else:
         path = Path(unquote(urlsplit(location).path) if "://" in location else location)
         if not path.is_file():
-            raise FetchError(f"{path}: no such file; name one that is there")
+            raise FetchError(f"{path}: does not exist; name a file that does")
         digest = digest_of(path)
     if sha256 is not None and sha256.lower().removeprefix("sha256:") != digest:
         raise FetchError(

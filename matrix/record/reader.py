@@ -50,6 +50,8 @@ from matrix.record.start_reader import cache_check_of, defaults_of, start_of
 
 RECORD_LIMIT = 16 << 20
 """The most bytes of a record's file that are read: hundreds of times a record of today."""
+NOTHING_THERE = "does not exist; name a folder of records, or a record"
+"""What is wrong with a place that is neither."""
 _OLDEST_SCHEMA = 1
 _STARTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _CAPABILITY = re.compile(r"\d+\.\d+", re.ASCII)
@@ -102,7 +104,7 @@ def read_many(places: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[R
     errors: list[RecordError] = []
     for place in places:
         if not place.exists():
-            errors.append(RecordError(f"{place}: no such folder or record; name one that is there"))
+            errors.append(RecordError(f"{place}: {NOTHING_THERE}"))
             continue
         for path in _within(place, errors) if place.is_dir() else [place]:
             paths.setdefault(os.path.realpath(path), path)

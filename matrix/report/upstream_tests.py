@@ -110,7 +110,7 @@ def _contradiction(group: list[UpstreamContradiction], where: str) -> str:
 def _vanished(one: Vanished, where: str) -> str:
     return (
         f"{where}: rule {one.rule!r}: expects numbers of the {one.start} start of {one.case} for"
-        f" vLLM {_span(one.vllm)}, and upstream's test has no such case since vLLM {one.since}"
+        f" vLLM {_span(one.vllm)}, and upstream's test is without that case since vLLM {one.since}"
         f" ({one.link}); end the rule before it, or name a CUDA record of that release"
     )
 

@@ -93,7 +93,7 @@ def one_record(name: str, progress: OnProgress) -> Record:
     for fault in faults:
         if str(fault).startswith((f"{held}:", name)):
             raise fault
-    raise HistoryError(f"{name}: no such record in the archive; `matrix results list` names them")
+    raise HistoryError(f"{name}: is not in the archive; `matrix results list` names its records")
 
 
 def _newest_runs(

@@ -24,7 +24,7 @@ from matrix.catalog.lock import alone
 from matrix.errors import MatrixError
 from matrix.record.content import content_hash
 from matrix.record.model import PLATFORMS, Record, RecordError
-from matrix.record.reader import RECORD_LIMIT, of_file, parse, read_many
+from matrix.record.reader import NOTHING_THERE, RECORD_LIMIT, of_file, parse, read_many
 from matrix.record.running import is_running
 from matrix.store.layout import PACK, RUNS, RecordSource, by_index
 
@@ -391,7 +391,7 @@ def _unread(path: Path | str, error: OSError) -> RecordError:
     if error.errno in (errno.ELOOP, errno.ENXIO):  # a link is not followed, a socket not opened
         return _no_file(path, _LINK if error.errno == errno.ELOOP else _PIPE)
     if error.errno == errno.ENOENT:
-        return RecordError(f"{path}: no such folder or record; name one that is there")
+        return RecordError(f"{path}: {NOTHING_THERE}")
     return RecordError(f"{path}: cannot be read: {error.strerror or error}")
 
 

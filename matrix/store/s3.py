@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from matrix.record.model import RecordError
+from matrix.record.reader import NOTHING_THERE
 from matrix.store.archive import load
 from matrix.store.database import RecordDatabase, failure, one_line
 from matrix.store.layout import PACK
@@ -55,9 +56,7 @@ def load_store(rows: RecordDatabase, address: str) -> None:
             )
             rows.add_texts(source, cursor, single=True)
     if not packs and not loose:
-        rows.errors.append(
-            RecordError(f"{address}: no such folder or record; name one that is there")
-        )
+        rows.errors.append(RecordError(f"{address}: {NOTHING_THERE}"))
 
 
 def loose_text(rows: RecordDatabase, source: str) -> str:

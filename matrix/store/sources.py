@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError
-from matrix.record.reader import parse, read
+from matrix.record.reader import NOTHING_THERE, parse, read
 from matrix.store.archive import load, texts
 from matrix.store.database import RecordDatabase
 from matrix.store.folder_index import follow, prefix
@@ -73,7 +73,7 @@ def _fault(place: Path) -> str | None:
     try:
         os.stat(place)
     except (FileNotFoundError, NotADirectoryError):
-        return "no such folder or record; name one that is there"
+        return NOTHING_THERE
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     return None

@@ -382,7 +382,7 @@ def test_a_wheel_that_cannot_be_had_is_one_line(
     cell = Cell(PYTHON, candidate.key, VLLM)
     message = refused(request(cell), with_candidates(candidate), tmp_path)
     assert {
-        "gone": "no such file",
+        "gone": "does not exist",
         "changed": "its SHA-256 is",
         "served gone": "404",
         "served changed": "its SHA-256 is",

@@ -52,5 +52,5 @@ def test_an_address_that_ends_in_no_name_is_not_fetched(end: str, tmp_path: Path
 
 
 def test_a_path_without_a_file(tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match=r"a-1\.whl: no such file; name one that is there$"):
+    with pytest.raises(FetchError, match=r"a-1\.whl: does not exist; name a file that does$"):
         find_file(str(tmp_path / "a-1.whl"), tmp_path)

@@ -233,7 +233,7 @@ def broken(here: Path, libraries: dict[str, bytes]) -> Sequence[tuple[str, Candi
     nothing = write_wheel(here, "torch", "2.15.0", {"torch/a.py": ""}, tag=TORCH_TAG)
     arm = write_wheel(here, "torch", "2.15.0", tag="cp312-cp312-manylinux_2_28_aarch64")
     return [
-        ("no such file", candidates[0]),
+        ("does not exist", candidates[0]),
         ("its SHA-256 is", candidates[1]),
         ("holds no shared object", torch_of(nothing, name="torchnothing")),
         ("is not for x86_64", torch_of(arm, name="torcharm")),

@@ -195,7 +195,7 @@ def test_a_file_that_is_gone_or_changed_is_one_line(here: Path, rc: Served, faul
     message = {
         "withdrawn": "torch-2.16.0+cu130",
         "changed": "its SHA-256 on the index",
-        "local gone": "no such file",
+        "local gone": "does not exist",
         "local changed": "its SHA-256 is",
     }[fault]
     assert "no answer: " in line and message in line

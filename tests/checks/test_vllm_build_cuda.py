@@ -241,7 +241,7 @@ def test_nvcc_is_found_where_torch_finds_it(tmp_path: Path, given: str) -> None:
 
 
 def test_without_a_compiler_the_line_says_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(NoCompilerError, match=r"nvcc: no such file.*CUDA toolkit"):
+    with pytest.raises(NoCompilerError, match=r"nvcc: does not exist.*CUDA toolkit"):
         compiled(TORCH, environ=no_gpu(tmp_path, CUDA_HOME=str(tmp_path)))
     home = write_nvcc(tmp_path / "cuda", release="none")
     with pytest.raises(NoCompilerError, match=r"nvcc --version: does not answer .*CUDA_HOME"):

@@ -187,7 +187,9 @@ def test_the_script_is_the_command_of_a_bare_checkout(tmp_path: Path) -> None:
 def test_a_missing_folder_beside_a_good_one_is_told(here: Path) -> None:
     ended = aggregate(here, "results", "nowhere")
     assert ended.returncode == 2
-    assert ended.stderr == "matrix: nowhere: no such folder or record; name one that is there\n"
+    assert (
+        ended.stderr == "matrix: nowhere: does not exist; name a folder of records, or a record\n"
+    )
     assert outputs(here)
 
 

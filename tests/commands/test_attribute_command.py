@@ -188,7 +188,7 @@ def test_with_all_an_address_stays_one(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     assert main(["attribute", "--all", "s3://bucket/records"]) == 2
     err = capsys.readouterr().err
-    assert "s3://bucket/records" in err and "no such folder" not in err
+    assert "s3://bucket/records" in err and "does not exist" not in err
 
 
 def test_where_nothing_is_missing_nothing_is_run(
@@ -442,7 +442,7 @@ def test_a_bisection_whose_runs_all_fail_looks_for_no_record_of_theirs(
     fake_runs(monkeypatch)
     assert main([*BISECT, "--case", "a[b=1]", "results", "--run"]) == 2
     err = capsys.readouterr().err
-    assert "tox ended with 2" in err and "no such folder" not in err
+    assert "tox ended with 2" in err and "does not exist" not in err
     assert err.splitlines()[-1].startswith("matrix: bisect: only py311-torch212-vllm020 of ")
 
 

@@ -348,7 +348,7 @@ def test_no_such_wheel_and_no_wheel_at_all_are_one_line(
     run: Command, candidates: Path, tmp_path: Path
 ) -> None:
     name = f"torch-2.15.0-cp312-cp312-{LINUX}.whl"
-    refused(run("add", "torchmine", "--wheel", name), "no such file", candidates)
+    refused(run("add", "torchmine", "--wheel", name), "does not exist", candidates)
     (tmp_path / name).write_bytes(b"half")
     refused(
         run("add", "torchmine", "--wheel", name), "is not an archive that can be read", candidates

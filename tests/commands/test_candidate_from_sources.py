@@ -175,7 +175,7 @@ def test_a_tree_without_tags_needs_a_version(
         (["vllmfix", "--commit", "vllm"], "write REPOSITORY@REVISION"),
         (["vllmfix", "--commit", "vllm@0123abc"], "vllm: has no branch, tag or commit 0123abc"),
         (["vllmfix", "--commit", "vllm@--help"], "'--help': is not a branch, a tag or a commit"),
-        (["vllmtree", "--tree", "nowhere"], "nowhere: no such folder"),
+        (["vllmtree", "--tree", "nowhere"], "nowhere: is not a folder"),
         (["vllmtree", "--tree", "empty"], "empty: has no setup.py"),
         (["vllmsdist", "--sdist", "vllm"], "is not the name of a source distribution"),
         (["vllmsdist", "--sdist", "torch-2.15.0.tar.gz"], "is a source distribution of torch"),

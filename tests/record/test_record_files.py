@@ -153,7 +153,7 @@ def test_read_many_goes_on_past_the_bad_ones(tmp_path: Path) -> None:
     found, errors = read_many([tmp_path, tmp_path / "cpu", tmp_path / "missing"])
     assert found == [(good, make())]
     said = [str(error) for error in errors]
-    assert said[0].endswith("missing: no such folder or record; name one that is there")
+    assert said[0].endswith("missing: does not exist; name a folder of records, or a record")
     assert "truncated" in said[1]
     assert "provenance" in said[2] and "'user'" in said[2]
     assert len(said) == 3

@@ -172,7 +172,7 @@ def test_a_rule_that_goes_on_where_upstream_has_no_such_case_is_named() -> None:
     (line,) = contradictions(found, "rules.toml")
     assert line.startswith(
         "rules.toml: rule 'r': expects numbers of the cold start of model_startup[kimi_k2.5] for"
-        " vLLM 0.29.0 to 0.30.0, and upstream's test has no such case since vLLM 0.29.0 ("
+        " vLLM 0.29.0 to 0.30.0, and upstream's test is without that case since vLLM 0.29.0 ("
     )
 
 

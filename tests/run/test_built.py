@@ -213,7 +213,7 @@ def test_a_machine_without_a_compiler_blames_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    with pytest.raises(NotBuiltError, match="no such file, and nvcc compiles") as raised:
+    with pytest.raises(NotBuiltError, match="does not exist, and nvcc compiles") as raised:
         requirements(
             "py312-torch215-vllmfix",
             Builder(),

@@ -159,7 +159,7 @@ def test_a_folder_without_a_good_record_is_one_line(tmp_path: Path) -> None:
     )
     gone = tmp_path / "gone"
     assert refused(merge([gone], into, silent)) == (
-        f"{gone}: no such folder or record; name one that is there"
+        f"{gone}: does not exist; name a folder of records, or a record"
     )
     assert len(merge([gone, gone / "x", other], into, silent).refused) == 3
     assert not into.exists(), "a folder that holds no record looks like one of records"

@@ -402,8 +402,8 @@ def test_a_packed_record_is_shown_like_a_file(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == plain.replace(f"records/cpu/{CELLS[0]}.json", name)
     for wrong, message in (
-        (f"{archive}/cpu/none.json", "no such record in the archive; `matrix results list`"),
-        (f"records/2026-10-23{PACK}/x.json", "no such folder or record"),
+        (f"{archive}/cpu/none.json", "is not in the archive; `matrix results list`"),
+        (f"records/2026-10-23{PACK}/x.json", "does not exist; name"),
     ):
         ended = matrix(tmp_path, "show", wrong)
         assert ended.returncode == 2 and message in ended.stderr

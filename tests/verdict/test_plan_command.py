@@ -141,7 +141,7 @@ def test_the_grid_is_told_on_a_terminal(here: Path, capsys: pytest.CaptureFixtur
             "--new '2.15.0': is not a release; write it as torch==2.15.0",
         ),
         (("plan", "--new", "torch==9.9.0"), "torch==9.9.0: no environment runs it; the nearest"),
-        (("plan", "nowhere"), "nowhere: no such folder or record"),
+        (("plan", "nowhere"), "nowhere: does not exist"),
         (("grid", "--vllm", "9.9"), "--vllm 9.9: no known release is that; `matrix refresh`"),
     ],
 )

@@ -42,7 +42,7 @@ def check_is_vllm(folder: Path, where: str) -> dict[str, Any]:
     Raises SourcesError, which begins with `where`, for any other folder.
     """
     if not folder.is_dir():
-        raise SourcesError(f"{where}: no such folder; name one that has vLLM's sources")
+        raise SourcesError(f"{where}: is not a folder; name one that has vLLM's sources")
     for name in _NEEDED:
         if not (folder / name).is_file():
             raise SourcesError(f"{where}: has no {name}; name a folder of vLLM's sources")

@@ -345,7 +345,7 @@ def _wheel(path: Path, sha256: str | None) -> DescribedWheel:
     if not any(tag.platform.endswith("x86_64") or tag.platform == "any" for tag in tags):
         raise ElfError(f"{path.name}: not for Linux on x86_64; name such a wheel")
     if not path.is_file():
-        raise ElfError(f"{path.name}: there is no such file")
+        raise ElfError(f"{path.name}: does not exist")
     kind: Literal["torch", "vllm"] = "torch" if project == "torch" else "vllm"
     return DescribedWheel(
         project=kind,

@@ -85,7 +85,7 @@ def _nvcc(environ: Mapping[str, str]) -> tuple[Path, str]:
     nvcc = Path(home) / "bin" / "nvcc"
     if not nvcc.is_file():
         raise NoCompilerError(
-            f"--build: {nvcc}: no such file, and nvcc compiles vLLM for CUDA: install the CUDA"
+            f"--build: {nvcc}: does not exist, and nvcc compiles vLLM for CUDA: install the CUDA"
             " toolkit of the torch, or set CUDA_HOME"
         )
     answer = capture([str(nvcc), "--version"])
