@@ -112,6 +112,21 @@ def test_a_candidate_resolves_with_its_own_files_as_tox_installs_it(
     assert "1 known before" in again.stdout
 
 
+def test_a_companion_from_elsewhere_is_not_looked_for_on_the_index(
+    here: Path, rc: Served, served: Served
+) -> None:
+    path = served.add_wheel(write_wheel(here, "torchvision", "0.32.0", needs=["torch==2.16.0"]))
+    url = f"{served.url.removesuffix('/simple/')}{path}"
+    candidate = torch(rc, "torchvision", "triton")
+    vision = replace(file_of(served, "torchvision"), url=url)
+    assert isinstance(candidate.source, OnIndex)
+    source = replace(candidate.source, companions=(url,))
+    add(replace(candidate, source=source, companions=(vision, candidate.companions[1])))
+    done = resolve(here, CELL)
+    assert done.returncode == 0, done.stderr
+    assert "resolves: 6 packages (torchvision 0.32.0, triton 3.8.0)" in done.stdout
+
+
 def test_another_build_of_the_name_has_no_answer(here: Path, rc: Served) -> None:
     add(torch(rc, "torchvision", "triton"))
     assert resolve(here, CELL).returncode == 0

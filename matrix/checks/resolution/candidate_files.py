@@ -28,7 +28,9 @@ def check_files(candidates: Iterable[Candidate], python: str) -> None:
                 with Scratch("resolve") as folder:
                     find_file(file.url, folder, sha256=file.sha256)
         if isinstance(candidate.source, OnIndex):
-            _check_pages(candidate.source.index, [file for file in files if is_remote(file.url)])
+            named = candidate.source.companions  # maybe from elsewhere
+            listed = [file for file in files if is_remote(file.url) and file.url not in named]
+            _check_pages(candidate.source.index, listed)
 
 
 def _check_pages(address: str, files: Iterable[File]) -> None:
