@@ -276,9 +276,13 @@ def _whole(estimate: float, stage: Stage | None, seconds: float) -> float:
 
 
 def done_words(view: View) -> str:
-    """Return how much is done, and the time that is left in all."""
+    """Return how much is done, and the time that is left in all.
+
+    Where all that is left takes longer than it was thought to take, nobody knows how long.
+    """
     left = left_seconds(view)
-    rest = f", about {duration(left)} left" if len(view.ends) < len(view.jobs) else ""
+    knows = len(view.ends) < len(view.jobs) and round(left) > 0
+    rest = f", about {duration(left)} left" if knows else ""
     return f"{len(view.ends)} of {plural(len(view.jobs), 'cell')} done{rest}"
 
 

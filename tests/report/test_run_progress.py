@@ -216,6 +216,13 @@ def test_the_time_that_is_left_in_all() -> None:
     assert done_words(View(jobs={A.key: A}, ends=ended)) == "1 of 1 cell done"
 
 
+def test_nobody_knows_what_is_left_of_a_run_that_takes_longer_than_before() -> None:
+    one = {A.key: A}
+    for seconds, words in ((250, "0 of 1 cell done, about 50 s left"), (301, "0 of 1 cell done")):
+        view = View(jobs=one, working=(at_work(A),), seconds=(seconds,), made=[A.environment])
+        assert done_words(view) == words
+
+
 @given(seconds=st.lists(st.floats(0, 1e5), max_size=3), ended=st.sets(st.sampled_from([A, B, C])))
 def test_what_is_left_is_never_negative_and_at_most_all_of_it(
     seconds: list[float], ended: set[Job]
