@@ -152,7 +152,7 @@ def read_vllm(version: str, members: Mapping[str, str], source: str) -> ReleaseM
                 required_torch = str(requirement)
     note = None
     if "torch" not in pins:
-        note = f"its {source} asks for {required_torch or 'no torch'}, which is no pin"
+        note = f"its {source} asks for {required_torch or 'no torch'}, which is not a pin"
         pins = {}
     read = _facts(source, parsed, **pins, cuda=main_cuda(members), note=note)
     if source == "sdist":

@@ -54,7 +54,7 @@ class TestsChange:
 
     `platforms`, `torch` and `vllm` limit the records by what ran, `failed_at` to runs that failed
     at that rung. `cases` are the cases that changed; a bare name means all its parameters. None or
-    an empty tuple is no limit. `fingerprints` are those of earlier checkouts of this version.
+    an empty tuple does not limit it. `fingerprints` are those of earlier checkouts of this version.
     """
 
     number: int

@@ -72,7 +72,8 @@ class EvidenceLevel(IntEnum):
 class Column(NamedTuple):
     """One key that sorts runs: the value of a column.
 
-    `at_most`: the key is instead whether the value is at most that parameter; None is no limit.
+    `at_most`: the key is instead whether the value is at most that parameter; without a
+    limit where None.
     """
 
     name: str

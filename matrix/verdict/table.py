@@ -149,8 +149,8 @@ def tabulate(
     releases tell which cells are off-pin; without them none is marked so. What started after `late`
     comes from the future (`matrix.verdict.precedence.late_from`) and counts as older than the rest.
 
-    `running` has the records of runs that go on (`matrix.record.running`). They are no answer yet:
-    one is shown, as untested, where its cell has no record with an answer.
+    `running` has the records of runs that go on (`matrix.record.running`). One is not an
+    answer yet: it is shown, as untested, where its cell has no record with an answer.
     """
     cells: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
     for path, record in records:

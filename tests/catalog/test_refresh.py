@@ -393,7 +393,7 @@ def test_what_is_written_loads(served: Served, index: Index, path: Path) -> None
     assert [release.version for release in releases.torch] == ["2.10.0", "2.20.0"]
     assert releases.torch[1].note == "the index does not list it; vLLM 0.30.0 pins it"
     assert [(release.version, release.note) for release in releases.unread] == [
-        ("0.31.0", "its wheel asks for torch>=2, which is no pin")
+        ("0.31.0", "its wheel asks for torch>=2, which is not a pin")
     ]
     (cell,) = releases.cells()
     assert releases.companions(cell) == {"torch": "2.10.0"}

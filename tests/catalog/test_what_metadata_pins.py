@@ -141,10 +141,10 @@ def test_a_source_distribution_pins_by_its_requirements_for_cuda() -> None:
 @pytest.mark.parametrize(
     ("required", "note"),
     [
-        (["torch>=2.6"], "its wheel asks for torch>=2.6, which is no pin"),
-        (["torch==2.6.*"], "its wheel asks for torch==2.6.*, which is no pin"),
-        (["torch"], "its wheel asks for torch, which is no pin"),
-        (["torchaudio==2.10.0"], "its wheel asks for no torch, which is no pin"),
+        (["torch>=2.6"], "its wheel asks for torch>=2.6, which is not a pin"),
+        (["torch==2.6.*"], "its wheel asks for torch==2.6.*, which is not a pin"),
+        (["torch"], "its wheel asks for torch, which is not a pin"),
+        (["torchaudio==2.10.0"], "its wheel asks for no torch, which is not a pin"),
     ],
 )
 def test_a_vllm_without_a_pin_says_so(required: list[str], note: str) -> None:
