@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from matrix._util.addresses import without_logins
 from matrix._util.reported import last_line
 from matrix._util.text import clean, clip
 from matrix.report.run_progress import (
@@ -195,5 +196,5 @@ def _last_lines(working: Sequence[Working]) -> dict[int, str]:
     for work in working:
         if work.task.kind is TaskKind.BUILD and work.log is not None:
             with contextlib.suppress(OSError):
-                found[work.task.number] = last_line(work.log)
+                found[work.task.number] = without_logins(last_line(work.log))
     return found

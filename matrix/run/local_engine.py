@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from matrix._util.addresses import without_logins
 from matrix._util.child import Child, end_together
 from matrix._util.process import adopting_orphans, below, processes
 from matrix._util.reported import last_line
@@ -281,7 +282,7 @@ class LocalEngine(Engine):
 
     def _last(self, log: Path) -> str:
         with contextlib.suppress(OSError):
-            return clip(clean(last_line(log)), _DETAIL)
+            return clip(clean(without_logins(last_line(log))), _DETAIL)
         return ""
 
 

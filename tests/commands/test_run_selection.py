@@ -120,6 +120,16 @@ def test_the_exit_status_is_that_of_the_worst(
         assert "matrix run --resume records/runs/" in ended.stdout
 
 
+def test_the_password_of_an_index_is_in_nothing_but_the_log(fake_tox: FakeTox) -> None:
+    """It is that of a program that prints an address as it was given."""
+    text, line = fake_tox.program.read_text(), "error: https://me:hunter2@index.example/simple: 403"
+    fake_tox.program.write_text(text.replace("error: no wheel of torch", line))
+    fake_tox.told(vllm019={"build": "fail"})
+    ended = run(fake_tox, TORCH210)
+    assert ended.returncode == 5 and "index.example/simple: 403" in ended.stdout
+    assert "hunter2" not in ended.stdout + ended.stderr + json.dumps(journal(fake_tox))
+
+
 def test_a_cell_whose_record_holds_does_not_run(fake_tox: FakeTox) -> None:
     run(fake_tox, TORCH210)
     before = fake_tox.shown()
