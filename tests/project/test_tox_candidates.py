@@ -17,14 +17,14 @@ from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
 from matrix.catalog.candidates.gathered import CandidateRequest
 from matrix.catalog.candidates.model import Candidate, File, OnCuda, Wheel
-from matrix.catalog.candidates.sources import from_commit, from_tree
+from matrix.catalog.candidates.sources import from_commit, from_sdist, from_tree
 from matrix.catalog.cells import Made, factor_of
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import ErrorKind, Record
 from matrix.record.reader import read
 from toxed import Tox, write_wheel
-from vllm_tree import commit_all, write_nvcc, write_tree
+from vllm_tree import commit_all, write_nvcc, write_sdist, write_tree
 
 HERE = f"py{sys.version_info.major}{sys.version_info.minor}"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -291,13 +291,15 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def from_sources(tmp_path: Path, *, fault: str = "pass", tree: bool = False) -> Path:
-    """Write a file with the candidate of a folder of sources, or of its one commit."""
+def from_sources(tmp_path: Path, *, fault: str = "pass", kind: str = "commit") -> Path:
+    """Write a file with the candidate of a folder of sources, of its one commit or of an sdist."""
     folder = write_tree(tmp_path / "vllm", fault=fault)
     commit = commit_all(folder, tag="v0.33.0")
     wanted = CandidateRequest(name="vllmmain", project=Project.VLLM)
-    if tree:
+    if kind == "tree":
         found = from_tree(wanted, str(folder), None)
+    elif kind == "sdist":
+        found = from_sdist(wanted, str(write_sdist(tmp_path / "sdist", "0.33.0")), None)
     else:
         found = from_commit(wanted, f"{folder}@{commit}", None, lambda _: None)
     return write_candidates(Candidates(every=(found.candidate,)), tmp_path / "candidates.toml")
@@ -323,17 +325,17 @@ def for_cuda(tmp_path: Path) -> Path:
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("tree", [False, True], ids=["commit", "tree"])
+@pytest.mark.parametrize(
+    ("kind", "version"), [("commit", "0.33.0+g"), ("tree", "0.33.0+d"), ("sdist", "0.33.0)")]
+)
 def test_sources_are_built_once_and_installed_with_torch_and_its_companions(
-    tox: Tox, tmp_path: Path, tools: Path, *, tree: bool
+    tox: Tox, tmp_path: Path, tools: Path, kind: str, version: str
 ) -> None:
-    listed = from_sources(tmp_path, tree=tree)
+    listed = from_sources(tmp_path, kind=kind)
     assert f"-r {tmp_path / 'tox' / BUILT / 'tmp' / 'built.txt'}" in config(tox, BUILT, listed)
     status, said = make(tox, BUILT, tmp_path, listed)
     assert status == 0, said
-    assert (
-        f"matrix: vllmmain (vllm 0.33.0+{'d' if tree else 'g'}" in said and "was built in " in said
-    )
+    assert f"matrix: vllmmain (vllm {version}" in said and "was built in " in said
     assert {"torch", "torchvision", "vllm"} <= packages(tmp_path)
     (site,) = (tmp_path / "tox" / BUILT).glob("lib/python*/site-packages")
     url = json.loads(next(site.glob("vllm-*/direct_url.json")).read_text())["url"]
@@ -379,7 +381,7 @@ def test_a_machine_that_cannot_build_blames_nobody(tox: Tox, tmp_path: Path, too
 def test_a_tree_that_changed_is_refused_before_anything_is_made(
     tox: Tox, tmp_path: Path, tools: Path
 ) -> None:
-    listed = from_sources(tmp_path, tree=True)
+    listed = from_sources(tmp_path, kind="tree")
     (tmp_path / "vllm" / "setup.py").write_text("changed = True\n")
     status, said = make(tox, BUILT, tmp_path, listed)
     assert status == 2 and len(said.splitlines()) == 1, said
