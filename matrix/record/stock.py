@@ -219,7 +219,7 @@ def _imports_of(departure: Departure) -> tuple[str, ...]:
     """Return the names by which Python imports the package, as far as anybody knows.
 
     >>> made = Departure(name="flashinfer-python", required="", installed=None, why=Why.MISSING)
-    >>> imports_of(made)
+    >>> _imports_of(made)
     ('flashinfer',)
     """
     plain = departure.name.replace("-", "_")

@@ -21,7 +21,7 @@ _VALUES: Mapping[str, str] = {"is_stock": "coalesce(stock, true)::INTEGER", "evi
 def _expression(column: Column) -> str:
     """Return the SQL of one key.
 
-    >>> expression(Column("started", at_most="late"))
+    >>> _expression(Column("started", at_most="late"))
     'coalesce(started <= $late, true)'
     """
     if column.at_most is not None:

@@ -291,7 +291,7 @@ def _flags(ran: Mapping[str, object], asked: Mapping[str, object]) -> Iterable[_
 def _flag_text(value: object) -> str:
     """Return the value of a flag as an environment variable has it.
 
-    >>> flag_text(True), flag_text("false"), flag_text(3)
+    >>> _flag_text(True), _flag_text("false"), _flag_text(3)
     ('1', '0', '3')
     """
     text = str(value)
