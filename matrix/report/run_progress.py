@@ -270,9 +270,10 @@ def left_seconds(view: View) -> float:
 
 def _whole(estimate: float, stage: Stage | None, seconds: float) -> float:
     """Return how long a run takes, by its estimate and by the cases that it has had so far."""
-    if stage is None or not stage.total or not stage.ended:
+    if stage is None or not stage.total or not stage.ran:
         return max(estimate, seconds)
-    return max(seconds / stage.ended * stage.total, seconds)
+    runs = stage.total - (stage.ended - stage.ran)
+    return max(seconds / stage.ran * runs, seconds)
 
 
 def done_words(view: View) -> str:

@@ -324,8 +324,11 @@ def stage_from(text: str) -> Stage | None:
     start = data["start"]
     return Stage(
         ended=int(data["ended"]),
+        ran=int(data["ran"]),
         total=None if data["total"] is None else int(data["total"]),
         cases=tuple(clip(str(case), 200) for case in data["cases"]),
         start=None if start is None else StartKind(start),
         imported=bool(data["imported"]),
+        before=float(data["before"]),
+        taken=float(data["taken"]),
     )

@@ -12,10 +12,12 @@ class Stage:
     """Where a run stands: `ended` of its `total` cases have ended, and these are at work.
 
     `total` is None until the run has counted its cases. `start` is the start at which the first
-    case at work is. `imported`: torch and vLLM are imported.
+    case at work is. `imported`: torch and vLLM are imported. Of those that ended, `ran` had a
+    start; `before` and `taken` are the seconds until the first case and of those that ended.
     """
 
     ended: int = 0
+    ran: int = 0
     total: int | None = None
     cases: tuple[str, ...] = ()
     start: StartKind | None = None
@@ -31,16 +33,19 @@ class Stage:
     def left(self, seconds: float) -> float | None:
         """Return how many seconds the cases still take, of a run that has run for `seconds`.
 
-        A case is taken to last as long as those that have ended did on average. None where none
-        has ended, or where the case at work lasts longer than that and is the last one.
+        A case is taken to last as long as those that ran did on average. None where none has, or
+        where the last case lasts longer than that, or went on beside others, since its begin is
+        not known then.
         """
-        if not self.total or not self.ended:
+        if not self.total or not self.ran:
             return None
-        each = self.taken / self.ended
+        each = self.taken / self.ran
         rest = each * (self.total - self.ended)
         if len(self.cases) > 1:
             return rest / len(self.cases)
         at_work = seconds - self.before - self.taken
+        if at_work < 0:
+            return None
         return max(rest - min(at_work, each), 0.0) or None
 
 
@@ -53,6 +58,7 @@ def stage_of(record: Record) -> Stage:
     ended = [case for case in record.cases if case.outcome != Outcome.RUNNING]
     return Stage(
         ended=len(ended),
+        ran=sum(case.outcome != Outcome.NOT_APPLICABLE for case in ended),
         total=record.selected,
         cases=tuple(case.case for case in at_work),
         start=start,

@@ -49,7 +49,7 @@ def job(minor: int = 19, *, disk: int = 10240, build: float = 150, run: float = 
 
 A, B, C = job(19), job(18), job(17)
 JOBS = {item.key: item for item in (A, B, C)}
-STAGE = Stage(ended=2, total=9, cases=("moe_startup[mega_aot=1]",), start=StartKind.WARM)
+STAGE = Stage(ended=2, ran=2, total=9, cases=("moe_startup[mega_aot=1]",), start=StartKind.WARM)
 
 
 def task(of: Job, kind: TaskKind = TaskKind.RUN, number: int = 1) -> Task:
@@ -208,7 +208,7 @@ def test_the_time_that_is_left_in_all() -> None:
     # 150 of A, 100 of B's environment, 300 of B, 150 and 300 of C, two at a time
     assert left_seconds(view) == (150 + 100 + 300 + 150 + 300) / 2
     assert done_words(view) == "0 of 3 cells done, about 8 min left"
-    stage = replace(STAGE, ended=3, total=4)
+    stage = replace(STAGE, ended=3, ran=3, total=4)
     view = View(jobs={A.key: A}, working=(at_work(A, stage=stage),), seconds=(30,))
     assert left_seconds(view) == 10
     assert left_seconds(View(jobs=JOBS, made=[A.environment, B.environment])) == 3 * 300 + 150

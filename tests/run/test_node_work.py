@@ -123,7 +123,16 @@ def test_what_a_node_has_is_read_as_it_was_written(
 def test_a_stage_is_read_as_it_was_written(
     total: int | None, cases: tuple[str, ...], start: StartKind | None, imported: bool
 ) -> None:
-    stage = Stage(ended=3, total=total, cases=cases, start=start, imported=imported)
+    stage = Stage(
+        ended=3,
+        ran=2,
+        total=total,
+        cases=cases,
+        start=start,
+        imported=imported,
+        before=2.5,
+        taken=61.0,
+    )
     assert node_work.stage_from(node_work.stage_text(stage)) == stage
     assert node_work.stage_from(node_work.stage_text(None)) is None
 

@@ -80,6 +80,23 @@ def test_the_time_that_is_left_is_not_guessed() -> None:
     assert alone_words(late, 150.0) == "[2/2] b cold, 150 s"
 
 
+def test_a_case_that_does_not_apply_says_nothing_of_the_time() -> None:
+    skipped = replace(case("a", Outcome.NOT_APPLICABLE), seconds=0.4)
+    going_on = [case(name, Outcome.RUNNING) for name in "cd"]
+    stage = stage_of(record(skipped, *going_on, selected=4))
+    assert alone_words(stage, 38.0) == "[2/4] c and 1 more, 38 s"
+    ran = replace(case("b"), seconds=60.0)
+    stage = stage_of(record(skipped, ran, *going_on, selected=4))
+    assert alone_words(stage, 70.0) == "[3/4] c and 1 more, 70 s, about 60 s left"
+
+
+def test_the_last_of_cases_side_by_side_has_no_time_left() -> None:
+    """Together the others took longer than the run did, so nobody knows when this one began."""
+    ended = [replace(case(name), seconds=60.0) for name in "abcd"]
+    stage = stage_of(record(*ended, case("e", Outcome.RUNNING), selected=5))
+    assert alone_words(stage, 130.0) == "[5/5] e cold, 130 s"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.4, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "1 h 30 min"), (7260, "2 h 1 min")],
