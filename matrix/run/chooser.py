@@ -19,9 +19,8 @@ from matrix.run.task import Task, TaskKind
 _NOTHING = Demand(cores=0)
 
 
-@dataclass(
-    kw_only=True, slots=True
-)  # not frozen: that would take thrice as long, for each of all tasks
+# Not frozen: that would take thrice as long, for each of all tasks.
+@dataclass(kw_only=True, slots=True)
 class Going:
     """A task that goes on. A suspect was on a lost machine before."""
 

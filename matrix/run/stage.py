@@ -34,8 +34,8 @@ class Stage:
         """Return how many seconds the cases still take, of a run that has run for `seconds`.
 
         A case is taken to last as long as those that ran did on average. None where none has, or
-        where the last case lasts longer than that, or went on beside others, since its begin is
-        not known then.
+        where the last case lasts longer than that, or ran side by side with others: when it began
+        is not known then.
         """
         if not self.total or not self.ran:
             return None

@@ -97,7 +97,10 @@ def load_candidates(path: Path | None = None) -> Candidates:
 
 
 def _is_there(path: Path) -> bool:
-    """Tell whether there is a file of this name. Raises CandidatesFileError where it is no file."""
+    """Tell whether there is a file of this name.
+
+    Raises CandidatesFileError for a folder, or whatever else is not a file.
+    """
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):

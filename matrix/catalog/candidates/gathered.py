@@ -101,7 +101,7 @@ def of_wheels(
 
 
 def _pins(wanted: CandidateRequest, facts: Mapping[str, str]) -> dict[str, str]:
-    """Return what a vLLM pins by its metadata; where that is no torch, the one asked for."""
+    """Return what a vLLM pins by its metadata; the torch that was asked for where it pins none."""
     pins = {key: facts[key] for key in ("torch", *COMPANIONS) if key in facts}
     return pins if wanted.pin is None else {"torch": wanted.pin, **pins}
 
