@@ -118,8 +118,9 @@ def test_the_command_reads_the_records_and_tells_bad_ones(
 
 
 def test_a_run_that_was_not_stock_is_stale(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ("plan", "--vllm", "0.19", "--python", "3.12", "--stale", "--platform", "cuda")
-    status, out, _ = command(capsys, *asked, str(ROOT / "results"))
+    asked = ("plan", "--vllm", "0.16", "--python", "3.12", "--stale", "--platform", "cuda")
+    record = ROOT / "results" / "cuda" / "py312-torch29-vllm016.json"
+    status, out, _ = command(capsys, *asked, str(record))
     assert status == 0
     assert "its environment was not stock (without flashinfer-" in out.splitlines()[1]
 
