@@ -200,6 +200,7 @@ def test_a_bundle_is_made_and_runs(
     assert "installing" in repaired.stdout
 
 
+@pytest.mark.programs
 def test_a_bundle_of_an_off_pin_cell_holds_its_torch(index: Path, tmp_path: Path) -> None:
     releases = load_releases()
     cell = Cell(PYTHON, "2.10.0", "0.16.0")
@@ -214,6 +215,7 @@ def test_a_bundle_of_an_off_pin_cell_holds_its_torch(index: Path, tmp_path: Path
         resolver.resolve(["vllm==0.16.0", "torch==2.10.0"], TARGET)
 
 
+@pytest.mark.programs
 def test_without_a_home_the_work_is_in_the_temporary_folder(index: Path, tmp_path: Path) -> None:
     make_bundle(
         BundleRequest(cells=(CELL,), target=TARGET, have=HAVE), load_releases(), tmp_path / "out"
@@ -222,6 +224,7 @@ def test_without_a_home_the_work_is_in_the_temporary_folder(index: Path, tmp_pat
     assert len(list((tmp_path / "torch-vllm-matrix").glob(f"bundle-*/{CELL.name}-*"))) == 1
 
 
+@pytest.mark.programs
 def test_a_damaged_wheel_is_not_installed(index: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     make_bundle(
@@ -267,6 +270,7 @@ def test_a_folder_with_something_else_is_not_touched(index: Path, tmp_path: Path
         read_manifest(tmp_path / "out")
 
 
+@pytest.mark.programs
 def test_an_older_bundle_gives_way(index: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     make_bundle(
@@ -310,6 +314,7 @@ def test_the_project_alone_is_written_anew(index: Path, tmp_path: Path, split: i
         refresh_bundle(other)
 
 
+@pytest.mark.programs
 def test_the_wheels_of_an_older_bundle_are_taken_again(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

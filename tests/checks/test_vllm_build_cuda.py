@@ -32,6 +32,8 @@ from programs import program
 from small_index import leave_settings
 from vllm_tree import commit_all, write_nvcc, write_sdist, write_tree
 
+pytestmark = pytest.mark.programs
+
 TORCH = ("torch==2.15.0",)
 CORE = "vllm/_C_stable_libtorch.abi3.so"
 

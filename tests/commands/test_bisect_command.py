@@ -118,6 +118,7 @@ def bad_from(day: str) -> Works:
     return lambda name: "fails" if name.split("-")[1][-8:] >= day else "passes"
 
 
+@pytest.mark.programs
 def test_a_bisection_over_nightlies(
     nightly: Served, cells: Callable[[Works], list[str]], tmp_path: Path
 ) -> None:
@@ -175,6 +176,7 @@ def tree(tmp_path: Path) -> tuple[Path, list[str]]:
     return folder, commits
 
 
+@pytest.mark.programs
 def test_a_bisection_over_commits(
     tree: tuple[Path, list[str]], cells: Callable[[Works], list[str]], tmp_path: Path
 ) -> None:

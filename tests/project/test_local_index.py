@@ -53,6 +53,7 @@ def torches(served: Served, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("as_html", [False, True])
 @pytest.mark.parametrize("version", ["2.11.0", "2.11.1rc1", "2.12.0.dev20261128+cpu"])
 def test_uv_resolves_from_metadata_alone(

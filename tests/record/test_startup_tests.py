@@ -205,6 +205,7 @@ def test_old_and_new_records_are_both_valid() -> None:
         parse(json.dumps(neither), "neither")
 
 
+@pytest.mark.programs
 def test_an_installed_copy_and_the_checkout_plan_alike(tmp_path: Path) -> None:
     installed = tmp_path / "site"
     shutil.copytree(ROOT / "matrix", installed / "matrix")

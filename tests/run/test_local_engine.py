@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from fake_tox import ROOT, TORCH29, TORCH210, FakeTox
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import Platform
@@ -112,6 +114,7 @@ def test_what_cannot_be_removed_stops_nothing(fake_tox: FakeTox) -> None:
     assert end.how is HowEnded.NOT_RUN and end.why in (WhyNot.FITS_NOWHERE, WhyNot.NO_MACHINE)
 
 
+@pytest.mark.programs
 def test_an_environment_whose_removal_cannot_begin_stays_whole(fake_tox: FakeTox) -> None:
     """Nothing is taken away that is not deleted: it would take the disk under another name."""
     old = fake_tox.here / ".tox/py311-torch213-vllm032"
@@ -196,6 +199,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.programs
 def test_a_run_that_is_killed_leaves_no_child_and_goes_on(fake_tox: FakeTox) -> None:
     """SIGKILL leaves no time: the kernel interrupts the children, and the journal has the jobs."""
     fake_tox.told(vllm019={"run": "hangs"})
