@@ -36,8 +36,8 @@ def read_all(
 
     The status is 2 where a record is bad; a line on stderr names it. The expectations are those of
     the options unless the caller has read these. `repeats` is that of `newest_records`. Raises
-    MatrixError where there is no good record; with `empty` there may be none yet, with `damaged`
-    also where there are others.
+    MatrixError where no record can be read; with `empty` a folder may have none yet, with `damaged`
+    all of them may be damaged.
     """
     from matrix.report.results import late_lines
     from matrix.rules.expectations_file import load_expectations

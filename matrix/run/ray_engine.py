@@ -227,11 +227,9 @@ class RayEngine(Engine):
         """Return whether a node carries out a task of nothing."""
         ray = self.cluster.ray
         options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": self.cluster.on(node)}
+        until = time.monotonic() + _GONE / 2
         try:
-            ref, until = (
-                ray.remote(_nothing).options(**options).remote(),
-                time.monotonic() + _GONE / 2,
-            )
+            ref = ray.remote(_nothing).options(**options).remote()
             while not ray.wait([ref], timeout=_LOOK)[0]:
                 if time.monotonic() > until:
                     return False
