@@ -347,6 +347,9 @@ def test_an_interrupt_kills_the_tree_and_is_recorded(place: Place, number: signa
     assert (case.outcome, [start.start for start in case.starts]) == ("interrupted", ["cold"])
     assert ran.error is not None and ran.error[0] == "interrupted"
     assert ran.record.finished
+    # Who began the session writes its own seconds, unless it is killed before.
+    assert isinstance(ran.record.provenance["seconds"], float)
+    assert ran.record.provenance["seconds"] > 0
 
 
 def test_a_record_that_cannot_be_written_is_reported(place: Place) -> None:

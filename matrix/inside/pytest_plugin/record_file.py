@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,7 @@ class RecordFile:
     def __init__(self, path: Path | None, root: Path) -> None:
         self.path = path
         self._root = root
+        self._began = time.monotonic()
         self.trouble: str | None = None
         self._cases: dict[str, Case] = {}
         self._record: Record | None = None
@@ -129,8 +131,14 @@ class RecordFile:
             self._change(write=write, error=error)
 
     def finish(self) -> None:
-        """Mark the record as finished."""
-        self._change(finished=True)
+        """Mark the record as finished, with the seconds of this session.
+
+        Who began the session writes its own seconds, a few more, unless it is killed before.
+        """
+        if self._record is not None:
+            seconds = round(time.monotonic() - self._began, 1)
+            facts = {**self._record.provenance, "seconds": seconds}
+            self._change(finished=True, provenance=facts)
 
     def _change(self, *, write: bool = True, **fields: Any) -> None:
         if self._record is None or self.path is None:
