@@ -184,12 +184,18 @@ class Place:
             with process:
                 process.kill()
 
+    def _jobs(self, session: Session) -> tuple[str, ...]:
+        """Return one case at a time on the CPU where a session does not say otherwise."""
+        named = any(argument.partition("=")[0] == "--jobs" for argument in session.arguments)
+        return () if named or self.platform is Platform.CUDA else ("--jobs", "1")
+
     def _arguments(self, record: Path, session: Session) -> list[str]:
         plugins = ("matrix.inside.pytest_plugin", "fakes", "no:cacheprovider")
         return [
             *session.target,
             *(part for plugin in plugins for part in ("-p", plugin)),
             *(("--record", str(record)) if session.recorded else ()),
+            *self._jobs(session),
             *session.arguments,
         ]
 

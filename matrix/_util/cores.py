@@ -10,9 +10,6 @@ from pathlib import Path
 
 from matrix._util.cgroup import ROOT, group_folders
 
-CPU_CASE_CORES = 2
-"""Cores for a case that runs next to others on the CPU: it compiles and runs its kernels there."""
-
 
 def available_cores(root: Path = ROOT) -> int:
     """Return how many whole cores this process may use, at least 1."""

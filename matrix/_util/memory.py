@@ -7,6 +7,9 @@ from pathlib import Path
 
 from matrix._util.cgroup import ROOT, memory_groups
 
+CASE_MIB = 4096
+"""What a case takes of memory at most, in MiB, with the process that it is forked from."""
+
 
 def total_memory_mib(root: Path = ROOT) -> int | None:
     """Return this machine's memory, or the limit of its control group; None if neither is known."""

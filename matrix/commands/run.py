@@ -55,7 +55,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--jobs",
         metavar="N|auto",
         type=arguments.jobs,
-        help="how many cases of a cell run side by side (default: auto on cuda, 1 on cpu)",
+        help="how many cases of a cell run side by side (default: auto, as many as have cores and"
+        " memory)",
     )
     run.add_argument(
         "--timeout",

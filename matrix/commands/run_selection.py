@@ -31,12 +31,11 @@ from matrix.rules.expectations_file import load_expectations
 from matrix.run.environments import needs_mib
 from matrix.run.here import Hardware
 from matrix.run.job import HowEnded, Job, JobEnd, WhyNot
-from matrix.run.machine import Machine
 from matrix.run.nvidia import why_not_cuda
 from matrix.run.past_run import done_records, find, read_run, unended
 from matrix.run.preflight import choose_platform
 from matrix.run.run_state import Begun, RunState, check_folders
-from matrix.run.selection_jobs import Asked, cases_by_cores, gpus_of_a_cell, jobs_of
+from matrix.run.selection_jobs import Asked, gpus_of_a_cell, jobs_of
 from matrix.run.simulation import Simulated, estimated_seconds, simulate
 from matrix.run.task import Task
 from matrix.store.merge import check_target
@@ -140,7 +139,7 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
         gpus=options.cell_gpus or (1 if site.elsewhere else gpus_of_a_cell(site.most)),
         whole_gpus=site.elsewhere is not None,
         pytest_args=tuple(options.pytest_args),
-        cases_at_once=_cases_at_once(options.jobs, platform, site.most),
+        cases_at_once=None if options.jobs in (None, "auto") else int(options.jobs),
     )
     jobs = jobs_of(left, site.most, asked)
     return _Selection(
@@ -246,16 +245,6 @@ def _resumed(options: argparse.Namespace, stack: ExitStack) -> _Selection:
         state=state,
         lost=past.lost,
     )
-
-
-def _cases_at_once(jobs: str | None, platform: Platform, machine: Machine) -> int | None:
-    """Return how many cases of a cell run side by side; None for what the platform has by itself.
-
-    On cuda that is `auto` already.
-    """
-    if jobs == "auto" and platform == Platform.CPU:
-        return cases_by_cores(machine)
-    return None if jobs in (None, "auto") else int(jobs)
 
 
 def _cell_options(options: argparse.Namespace) -> tuple[str, ...]:

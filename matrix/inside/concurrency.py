@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from matrix._util.cores import CPU_CASE_CORES
+from matrix._util.memory import CASE_MIB
 from matrix._util.nvidia import START_MIB
 from matrix.record.model import Platform
 
 _AUTO = 0
-_CORES_A_CASE = {Platform.CUDA: 1.5, Platform.CPU: CPU_CASE_CORES}
+_CORES_A_CASE = {Platform.CUDA: 1.5, Platform.CPU: 1}
 """Cores for a case. vLLM lets Inductor compile in one thread and a start is one process: eight
 cases at once used 4.9 of 16 cores of a machine with an H200 (vLLM 0.26.0). Kernels that are built
-just in time have all cores in a step before the cases. On the CPU a start also runs its kernels."""
+just in time have all cores in a step before the cases. On the CPU a start keeps one core busy for
+most of its time: nine cases took 720 s on two cores one at a time, and 424 s two at a time."""
+_MIB_A_CASE = {Platform.CUDA: START_MIB, Platform.CPU: CASE_MIB}
+"""Memory for a case, in MiB: of the GPU, or of this machine."""
 
 
 def parse_jobs(text: str) -> int:
@@ -30,7 +33,7 @@ def parse_jobs(text: str) -> int:
 
 
 def jobs_for(
-    asked: int | None,
+    asked: int,
     platform: Platform,
     cases: int,
     *,
@@ -40,17 +43,15 @@ def jobs_for(
 ) -> int:
     """Return how many of the cases run at once.
 
-    `asked` is what `parse_jobs` returned; None leaves it to the platform. The CPU runs one case
-    after another unless it is asked for more: there the compiler and the kernels both want the
-    cores. On a GPU (auto) a case gets its cores, and memory for one start. `bounded`: the release
-    takes a fixed size for the KV cache. One that does not measures the GPU's free memory while it
-    starts, and its neighbours would spoil that: then one at a time.
+    `asked` is what `parse_jobs` returned. With `auto` each case has its cores and its memory, of
+    which `free_mib` says how much is free: of the GPU, or of this machine for a run on the CPU.
+    Where that is unknown, cases run one at a time. `bounded`: the release takes a fixed size for
+    the KV cache. One that does not measures the GPU's free memory while it starts, and its
+    neighbours would spoil that: then one at a time.
     """
     if platform is Platform.CUDA and not bounded:
         return 1
-    if asked is None:
-        asked = _AUTO if platform is Platform.CUDA else 1
     most = asked or int(cores / _CORES_A_CASE[platform])
-    if asked == _AUTO and platform is Platform.CUDA and min(most, cases) > 1:
-        most = min(most, (free_mib() or 0) // START_MIB)
+    if asked == _AUTO and min(most, cases) > 1:
+        most = min(most, (free_mib() or 0) // _MIB_A_CASE[platform])
     return max(1, min(most, cases))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from matrix._util.cores import CPU_CASE_CORES
+from matrix._util.memory import CASE_MIB
 from matrix._util.nvidia import START_MIB
 from matrix.catalog.cells import Cell
 from matrix.record.model import Platform
@@ -15,9 +15,6 @@ from matrix.run.job import Job, JobEstimate
 from matrix.run.machine import Demand, Machine
 from matrix.run.nvidia import gpu_need_mib
 from matrix.verdict.plan import Planned
-
-MEMORY_MIB = 4096
-"""What a case takes of memory at most, in MiB, with the process that it is forked from."""
 
 RUN_SECONDS = 600.0
 """How long a run is thought to take where none of the selection ever ran."""
@@ -40,40 +37,42 @@ class Asked:
     cases_at_once: int | None = None
 
 
-def cases_by_cores(machine: Machine) -> int:
-    """Return what `--jobs auto` means on the CPU: as many cases as have their cores and memory."""
-    return max(1, min(machine.cores // CPU_CASE_CORES, machine.memory_mib // MEMORY_MIB))
-
-
 def jobs_of(planned: Iterable[Planned], machine: Machine, asked: Asked) -> tuple[Job, ...]:
     """Return a job for each cell and platform of a plan, as this machine would run it."""
     every = list(planned)
     known = [item.seconds for item in every if item.seconds is not None]
     usual = median(known) if known else RUN_SECONDS
-    return tuple(_job(item, machine, asked, usual) for item in every)
+    on_cpu = sum(item.platform == Platform.CPU for item in every)
+    share = max(1, cases_on_cpu(machine) // max(1, on_cpu))
+    return tuple(_job(item, machine, asked, usual=usual, share=share) for item in every)
 
 
-def _job(item: Planned, machine: Machine, asked: Asked, usual: float) -> Job:
+def cases_on_cpu(machine: Machine) -> int:
+    """Return how many cases run at once on the CPU of this machine: each has a core and memory."""
+    return max(1, min(machine.cores, machine.memory_mib // CASE_MIB))
+
+
+def _job(item: Planned, machine: Machine, asked: Asked, *, usual: float, share: int) -> Job:
+    """Return the job of a cell. On the CPU each cell has its share of the cases at once."""
     disk = asked.disk_mib(item.cell)
-    at_once = asked.cases_at_once
+    cases = asked.cases_at_once
     on_gpu = item.platform == Platform.CUDA
     gpus = asked.gpus if on_gpu else 1
-    if on_gpu and at_once is None:
-        at_once = _at_once_on_gpu(machine, gpus)
-    cases = at_once or 1
+    if cases is None:
+        cases = _at_once_on_gpu(machine, gpus) if on_gpu else share
     return Job(
         cell=item.cell,
         environment=item.cell.name,
         platform=item.platform,
         pytest_args=asked.pytest_args,
-        cases_at_once=at_once,
+        cases_at_once=cases,
         estimate=JobEstimate(
             build_seconds=seconds_for(disk),
             run_seconds=usual if item.seconds is None else item.seconds,
         ),
         demand=Demand(
             cores=max(min(cases, machine.cores), 1),
-            memory_mib=MEMORY_MIB * max(cases, gpus),
+            memory_mib=CASE_MIB * max(cases, gpus),
             disk_mib=disk,
             gpu_mib=_gpu_mib(machine) * cases if on_gpu else 0,
             gpus=gpus,

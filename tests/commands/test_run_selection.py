@@ -15,6 +15,8 @@ import pytest
 from command import matrix
 from fake_tox import TORCH29, TORCH210, FakeTox
 from matrix._util import console
+from matrix._util.cores import available_cores
+from matrix._util.memory import CASE_MIB, available_memory_mib
 from matrix.commands import run_selection
 from matrix.record.reader import read
 from matrix.record.running import marked_running
@@ -50,7 +52,9 @@ def test_each_cell_gets_an_environment_and_a_record(fake_tox: FakeTox) -> None:
     )
     for call in fake_tox.calls():
         argv = call["argv"]
-        assert argv[argv.index("--") + 1 :] == ["--platform", "cpu", "--records", "records"]
+        assert argv[argv.index("--") + 1 :] == [
+            *("--platform", "cpu", "--records", "records", "--jobs", "1")
+        ]
         assert ("--skip-env-install" in argv) is ("--notest" not in argv)
     first, second, totals, where = ended.stdout.splitlines()
     for line in (first, second):
@@ -77,12 +81,18 @@ def test_what_is_for_cells_and_for_pytest_is_handed_on(fake_tox: FakeTox) -> Non
     ]
 
 
-def test_auto_is_a_number_of_cases_that_the_schedule_knows(fake_tox: FakeTox) -> None:
-    """On the CPU a cell runs one case at a time where nobody says otherwise."""
-    ended = run(fake_tox, TORCH210, "--jobs", "auto", "--cores", "2")
+@pytest.mark.parametrize("jobs", [(), ("--jobs", "auto")])
+@pytest.mark.parametrize(("memory", "cases"), [("7000", "1"), ("64000", "2")])
+def test_cases_at_once_is_a_number_that_the_schedule_knows(
+    fake_tox: FakeTox, jobs: tuple[str, ...], memory: str, cases: str
+) -> None:
+    free = available_memory_mib() or 0
+    if min(2, available_cores()) < int(cases) or free < int(cases) * CASE_MIB:
+        pytest.skip("this machine has too few cores or too little memory")
+    ended = run(fake_tox, TORCH210, *jobs, "--cores", "2", "--memory", memory)
     assert ended.returncode == 0, ended.stderr
     argv = fake_tox.calls()[-1]["argv"]
-    assert argv[argv.index("--jobs") + 1] == "1"
+    assert argv[argv.index("--jobs") + 1] == cases
 
 
 def test_records_may_lie_outside_of_the_checkout(

@@ -1,5 +1,6 @@
 """Cases of a session that run side by side: with `--jobs`, or by themselves one after another."""
 
+import os
 import re
 import signal
 import sys
@@ -178,6 +179,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
             arguments=["--jobs=2", *arguments], environ={"FOLDER": str(folder)}
         )
     sessions["one"] = Session(arguments=["--jobs=1", "-k", "talks"])
+    sessions["auto"] = Session(arguments=["--jobs=auto", "-k", "talks"])
     sessions["nine"] = Session(arguments=["--jobs=9", "-k", "talks", "-s"])
     sessions["orphaned"] = Session(arguments=["--jobs=2", "-k", "orphaned or never"])
     return dict(zip(sessions, place.run_all(*sessions.values()), strict=True))
@@ -187,6 +189,11 @@ def test_one_job_is_one_after_another(ran: dict[str, Ran]) -> None:
     assert ran["one"].record.jobs == 1
     assert "side by side" not in ran["one"].output
     assert [case.outcome for case in ran["one"].record.cases] == ["passed", "passed"]
+
+
+def test_auto_is_as_many_as_have_a_core_and_memory(ran: dict[str, Ran]) -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert ran["auto"].record.jobs == (1 if cores == 1 else 2)
 
 
 def test_more_jobs_than_cases_are_as_many_as_cases(ran: dict[str, Ran]) -> None:

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matrix._util.memory import CASE_MIB
 from matrix.catalog.cells import Cell
 from matrix.record.model import Platform
 from matrix.run.environments import LINKED_MIB, WHOLE_MIB
 from matrix.run.machine import Gpu, Machine, lacks
 from matrix.run.nvidia import gpu_need_mib
 from matrix.run.selection_jobs import (
-    MEMORY_MIB,
     RUN_SECONDS,
     Asked,
-    cases_by_cores,
+    cases_on_cpu,
     gpus_of_a_cell,
     jobs_of,
 )
@@ -66,18 +66,26 @@ def test_what_ran_takes_as_long_again_and_the_others_as_long_as_is_usual() -> No
 
 def test_a_cell_on_the_cpu_takes_a_core_for_each_case_at_once() -> None:
     job = jobs(here=machine())[0]
-    assert (job.cases_at_once, job.demand.cores, job.demand.memory_mib) == (None, 1, MEMORY_MIB)
+    assert (job.cases_at_once, job.demand.cores, job.demand.memory_mib) == (1, 1, CASE_MIB)
     assert job.demand.gpu_mib == 0 and job.demand.disk_mib == WHOLE_MIB
     job = jobs(here=machine(), cases_at_once=4, disk_mib=linked, pytest_args=("-k", "moe"))[0]
-    assert (job.cases_at_once, job.demand.cores, job.demand.memory_mib) == (4, 4, 4 * MEMORY_MIB)
+    assert (job.cases_at_once, job.demand.cores, job.demand.memory_mib) == (4, 4, 4 * CASE_MIB)
     assert job.pytest_args == ("-k", "moe") and job.demand.disk_mib == LINKED_MIB
     assert job.estimate.build_seconds < jobs(here=machine())[0].estimate.build_seconds
     assert jobs(here=machine(cores=2), cases_at_once=4)[0].demand.cores == 2
 
 
-@pytest.mark.parametrize(("cores", "memory", "cases"), [(8, 64000, 4), (8, 9000, 2), (1, 9, 1)])
+@pytest.mark.parametrize(("cores", "memory", "cases"), [(8, 64000, 8), (8, 9000, 2), (1, 9, 1)])
 def test_as_many_cases_as_have_their_cores_and_memory(cores: int, memory: int, cases: int) -> None:
-    assert cases_by_cores(replace(machine(cores=cores), memory_mib=memory)) == cases
+    assert cases_on_cpu(replace(machine(cores=cores), memory_mib=memory)) == cases
+
+
+@pytest.mark.parametrize(("number", "each"), [(1, 8), (2, 4), (3, 2), (9, 1), (40, 1)])
+def test_cells_on_the_cpu_share_its_cases_at_once(number: int, each: int) -> None:
+    here = replace(machine(cores=8), memory_mib=64000)
+    plan = planned(Wanted(platforms=(Platform.CPU,)))[:number]
+    found = jobs_of(plan, here, Asked(disk_mib=whole))
+    assert {(job.cases_at_once, job.demand.cores) for job in found} == {(each, each)}
 
 
 def test_several_cells_fit_a_large_gpu_and_one_case_a_small_one() -> None:
@@ -101,10 +109,10 @@ def test_a_cell_on_two_gpus_takes_the_memory_of_its_cases_on_each() -> None:
     assert gpus_of_a_cell(replace(two, gpus=slices)) == 1
     (job, *_) = jobs(here=two, platform=Platform.CUDA, gpus=2)
     assert job.demand == replace(
-        jobs(here=two, platform=Platform.CUDA)[0].demand, gpus=2, memory_mib=4 * MEMORY_MIB
+        jobs(here=two, platform=Platform.CUDA)[0].demand, gpus=2, memory_mib=4 * CASE_MIB
     )
     (job, *_) = jobs(here=machine(H200, T4), platform=Platform.CUDA, gpus=2)
-    assert (job.cases_at_once, job.demand.memory_mib) == (1, 2 * MEMORY_MIB)
+    assert (job.cases_at_once, job.demand.memory_mib) == (1, 2 * CASE_MIB)
     (job, *_) = jobs(here=two, platform=Platform.CUDA, gpus=2, whole_gpus=True)
     assert job.demand.whole_gpus
     for platform, gpus in ((Platform.CUDA, 1), (Platform.CPU, 2)):

@@ -51,8 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--jobs",
         type=parse_jobs,
+        default="auto",
         metavar="N|auto",
-        help="how many cases run side by side (default: auto on cuda, 1 on cpu)",
+        help="how many cases run side by side (default: auto, as many as have cores and memory)",
     )
     group.addoption(
         "--model-source",

@@ -18,6 +18,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from matrix._util.cores import available_cores
+from matrix._util.memory import available_memory_mib
 from matrix.inside import gpus
 from matrix.inside.concurrency import jobs_for
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE
@@ -171,7 +172,7 @@ class SessionHooks:
             cases,
             cores=available_cores(),
             bounded=bounded,
-            free_mib=partial(gpus.free_mib, gpu_count),
+            free_mib=partial(gpus.free_mib, gpu_count) if on_gpu else available_memory_mib,
         )
 
     @pytest.hookimpl(wrapper=True)
