@@ -16,7 +16,7 @@ from full_record import VALIDATOR
 from full_record import make as whole
 from judgements import GOOD, RULES, judged, make, make_case, words
 from matrix.record.model import Case, Rank, Record, RecordError
-from matrix.record.reader import parse
+from matrix.record.reader import parse, read
 from matrix.record.writer import to_json
 from matrix.report import markdown
 from matrix.report.model import Report
@@ -25,6 +25,7 @@ from matrix.report.terminal import render
 from matrix.rules.calibrate import NewRule, calibrate
 from matrix.rules.counters import COUNTERS
 from matrix.rules.expectations import RANKS_ALIKE, Expectations, compare, compare_ranks
+from matrix.rules.expectations_file import load_expectations
 from matrix.store.fingerprint import verdict_key
 from matrix.verdict.judge import judge
 from matrix.verdict.table import tabulate
@@ -202,3 +203,37 @@ def test_a_rule_is_proposed_of_what_all_ranks_count_alike() -> None:
     assert proposed(on_ranks(GOOD)) == GOOD
     other = {**GOOD, "warm": {SAVED: 0, LOADED: 2}}
     assert proposed(on_ranks(other)) == {**GOOD, "warm": {SAVED: 0}}
+
+
+REAL = {
+    "0.20": "results/cuda/py312-torch211-vllm020.20261129T105513Z.json",
+    "0.26": "tests/verdict/two_gpus/py312-torch211-vllm026.20261129T105515Z.json",
+}
+
+
+@pytest.mark.parametrize(
+    ("vllm", "verdict", "provisional"),
+    [("0.20", "compatible", None), ("0.26", "untested", "counts as vLLM 0.20 did")],
+)
+def test_the_real_records_of_two_gpus(vllm: str, verdict: str, provisional: str | None) -> None:
+    """Both ranks of both releases count alike, and what 0.20 did is expected of 0.20 alone."""
+    record = read(Path(__file__).parents[2] / REAL[vllm])
+    found = judge(record, load_expectations())
+    assert found.verdict == verdict and len(found.cases) == 11
+    cases = [case for case in found.cases if case.case.startswith("tensor_parallel_startup")]
+    assert [case.verdict for case in cases] == [verdict] * 2
+    starts = [
+        start
+        for case in record.cases
+        if case.case.startswith("tensor_parallel_startup")
+        for start in case.starts
+    ]
+    assert [len(start.ranks) for start in starts] == [2] * 4
+    for start in starts:
+        first, second = start.ranks
+        counted = COUNTERS & first.counters.keys()
+        assert len(counted) >= 8
+        for counter in counted:
+            assert first.counters[counter] == second.counters[counter] == start.counters[counter]
+    lines = render(record, found, "r.json")
+    assert (provisional or "as expected") in lines and ("provisional" in lines) == bool(provisional)
