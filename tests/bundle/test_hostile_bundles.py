@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import tarfile
 import tempfile
 import zipfile
@@ -175,7 +176,7 @@ def _wheel(members: dict[str, bytes]) -> bytes:
 
 
 def _damaged() -> bytes:
-    content = bytearray(_wheel({"uv-1.data/scripts/uv": os.urandom(3000)}))
+    content = bytearray(_wheel({"uv-1.data/scripts/uv": random.Random(0).randbytes(3000)}))
     content[200:1200] = b"\xff" * 1000
     return bytes(content)
 
@@ -207,6 +208,11 @@ def _program(script: bytes) -> bytes:
         (_damaged(), "is not a wheel"),
         (_encrypted(), "is not a wheel"),
     ],
+    # The bytes of a wheel hold when it was made, which each process of the tests sees for itself.
+    ids=(
+        *("empty", "not a zip", "without uv", "exit 3", "not a program", "control characters"),
+        *("nothing installed", "damaged", "encrypted"),
+    ),
 )
 def test_an_installer_that_is_bad_is_named(
     tmp_path: Path, content: bytes, said: str, capsys: pytest.CaptureFixture[str]

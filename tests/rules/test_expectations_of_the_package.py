@@ -206,7 +206,7 @@ def unfounded(expectations: Expectations, root: Path) -> list[str]:
 
 def fault_of(rule: Rule, evidence: str, root: Path) -> str | None:
     # A run's own records lie in records/, which git ignores: another checkout has none of them.
-    if not re.fullmatch(r"results/(cpu|cuda)/[\w-]+\.json", evidence):
+    if not re.fullmatch(r"results/(cpu|cuda)/[\w.-]+\.json", evidence):
         return "is not a published record"
     try:
         record = read(root / evidence)
