@@ -32,7 +32,7 @@ from matrix.catalog.releases_file import load_releases
 from matrix.record.model import PLATFORMS, Case, Record, RunError
 from matrix.record.reader import read
 from matrix.record.writer import to_json
-from matrix.report.page import PAGE
+from matrix.report.page import PAGE_FILE
 
 _ROOT = Path(__file__).resolve().parent.parent
 _FIRST = datetime(2025, 11, 1, 1, tzinfo=timezone.utc)
@@ -129,7 +129,7 @@ def _measure(place: Path, count: int) -> None:
     step("table of what is left", [*matrix, "table", str(folder), *out])
     third = _outputs(place)
     # The page draws the seconds of as many nights as there are.
-    page = str(place / "docs" / PAGE)
+    page = str(place / "docs" / PAGE_FILE)
     print(f"  all but the page is the same: {third | {page: b''} == second | {page: b''}}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from matrix._util.versions import VersionRange
 from matrix.record.model import Case, Platform, Record, Start, StartKind
 from matrix.report.model import Report
-from matrix.report.page import PAGE, render
+from matrix.report.page import PAGE_FILE, render
 from matrix.rules.expectations_file import parse_expectations
 from matrix.rules.notes import Note
 from matrix.verdict.grid import environments
@@ -105,7 +105,7 @@ def reported(records: Iterable[tuple[Path, Record]]) -> Report:
 
 def page_of(browser: Any, folder: Path, *records: tuple[Path, Record]) -> Any:
     """The page of these records alone, opened."""
-    path = folder / PAGE
+    path = folder / PAGE_FILE
     path.write_text(render(reported(records), environments(RELEASES)), encoding="utf-8")
     page = browser.new_page()
     page.goto(path.as_uri())

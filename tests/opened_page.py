@@ -10,7 +10,7 @@ import pytest
 
 from browsed import HISTORY, RECORDS, chromium, opening, reported
 from matrix.report.model import Report
-from matrix.report.page import PAGE, render
+from matrix.report.page import PAGE_FILE, render
 from matrix.verdict.grid import environments
 from pages import RELEASES
 
@@ -22,7 +22,7 @@ def report() -> Report:
 
 @pytest.fixture(scope="module")
 def file(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("docs") / PAGE
+    path = tmp_path_factory.mktemp("docs") / PAGE_FILE
     path.write_text(render(report, environments(RELEASES), HISTORY), encoding="utf-8")
     return path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matrix.errors import MatrixError
 
-VARIABLE = "MATRIX_CACHE"
+CACHE_VARIABLE = "MATRIX_CACHE"
 """The environment variable that names another folder."""
 
 
@@ -21,7 +21,7 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
     It need not be there. Raises CacheFolderError where the user has no home, and none is named.
     """
-    if named := environ.get(VARIABLE, ""):
+    if named := environ.get(CACHE_VARIABLE, ""):
         return Path(named).absolute()
     base = environ.get("XDG_CACHE_HOME", "")
     # The specification of XDG has a relative path ignored.
@@ -29,7 +29,7 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
         root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     except RuntimeError:
         raise CacheFolderError(
-            f"{VARIABLE}: is not set, and this user has no home folder for caches; set it to a"
-            " folder"
+            f"{CACHE_VARIABLE}: is not set, and this user has no home folder for caches; set it"
+            " to a folder"
         ) from None
     return root / "torch-vllm-matrix"

@@ -23,7 +23,7 @@ ANSWER_SECONDS = 60.0
 """Seconds after which a driver counts as hung. Without persistence mode a GPU needs a few."""
 
 DEVICES = Path("/dev")
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
 def dotted(version: tuple[int, int]) -> str:
@@ -92,7 +92,7 @@ def smi_visible(
     """
     if is_hidden(environ):
         return []
-    chosen = (part.strip() for part in environ.get(_VISIBLE, "").split(","))
+    chosen = (part.strip() for part in environ.get(VISIBLE_VARIABLE, "").split(","))
     names = list(dict.fromkeys(filter(None, chosen)))
     lines = smi_query(",".join(names), *fields, seconds=seconds)
     if not names or len(lines) == len(names):
@@ -122,7 +122,7 @@ def present_gpus(devices: Path = DEVICES) -> tuple[str, ...]:
 
 def is_hidden(environ: Mapping[str, str]) -> bool:
     """Return whether CUDA_VISIBLE_DEVICES hides every GPU."""
-    chosen = environ.get(_VISIBLE)
+    chosen = environ.get(VISIBLE_VARIABLE)
     return chosen is not None and chosen.strip() in ("", "-1", "NoDevFiles")
 
 
@@ -139,7 +139,7 @@ def visible_gpus(environ: Mapping[str, str], devices: Path = DEVICES) -> tuple[s
     if is_hidden(environ):
         return ()
     present = present_gpus(devices)
-    chosen = environ.get(_VISIBLE)
+    chosen = environ.get(VISIBLE_VARIABLE)
     if chosen is None or not present:
         return present
     seen: list[str] = []

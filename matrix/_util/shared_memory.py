@@ -13,14 +13,14 @@ import os
 import re
 from pathlib import Path
 
-FOLDER = Path("/dev/shm")  # noqa: S108 - it is looked at, and nothing is made there
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - it is looked at, and nothing is made there
 """Where Linux keeps shared memory that has a name."""
 
 _NAMES = re.compile(r"(psm_|nccl-)[\w.-]+", re.ASCII)
 _PROCESSES = Path("/proc")
 
 
-def sweep_shared(since: float, folder: Path = FOLDER) -> None:
+def sweep_shared(since: float, folder: Path = SHARED_MEMORY) -> None:
     """Remove shared memory of this user that was made since then and that nobody has open.
 
     `since` is in seconds since the epoch. What another process uses stays: its maker keeps it open.

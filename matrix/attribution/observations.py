@@ -49,7 +49,7 @@ class ObservationEnd(StrEnum):
     NOTHING = "nothing"
 
 
-WHOLE_RUN = ""
+NO_CASE = ""
 """The case that stands for the run itself: whether it resolved and imported."""
 
 FAILING_RUNGS = (
@@ -231,15 +231,13 @@ def _observe_run(record: Record, verdict: CellVerdict, make: partial[Observation
         rung, reason = failed.rung, rung_reason(failed)
     else:
         imported = any(rung.ok and rung.rung == Rung.IMPORTS for rung in record.rungs)
-        return make(
-            case=WHOLE_RUN, ended=ObservationEnd.RAN if imported else ObservationEnd.NOTHING
-        )
+        return make(case=NO_CASE, ended=ObservationEnd.RAN if imported else ObservationEnd.NOTHING)
     if verdict.not_stock or blamed(
         verdict.departures, failure_key(reason)
     ):  # a fault of packages is not the pair's
-        return make(case=WHOLE_RUN, ended=ObservationEnd.NOTHING)
+        return make(case=NO_CASE, ended=ObservationEnd.NOTHING)
     return make(
-        case=WHOLE_RUN,
+        case=NO_CASE,
         ended=ObservationEnd.FAILED,
         rung=rung,
         signature=signature(failure_key(reason)) or None,

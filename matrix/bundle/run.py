@@ -53,7 +53,7 @@ else:  # in a bundle: a package of this name on that machine may be another
         read_manifest,
     )
 
-LEFT_OUT = "bundle_left_out.json"  # in an environment: what its bundle lacks, or the target has
+LEFT_OUT_FILE = "bundle_left_out.json"  # in an environment: what its bundle lacks or the target has
 REWRITTEN = "bundle_rewritten.json"  # there too: the hash of each rewritten wheel, and its own
 WHEELS = "bundle_wheels.json"  # there too: torch's and vLLM's wheel of the index, and its hash
 CANDIDATES = "candidates/candidates.toml"  # in a bundle with candidates
@@ -297,7 +297,7 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
         folders = "".join(f"{folder}\n" for folder in _package_folders())
         (site / "matrix_target.pth").write_text(folders, encoding="utf-8")
     names = sorted({*cell.left_out, *cell.have})
-    (environment / LEFT_OUT).write_text(json.dumps(names) + "\n", encoding="utf-8")
+    (environment / LEFT_OUT_FILE).write_text(json.dumps(names) + "\n", encoding="utf-8")
     items = [manifest.files[line.wheel] for line in cell.lock if line.by_file]
     rewritten = {item.sha256: item.published for item in items if item.published}
     (environment / REWRITTEN).write_text(json.dumps(rewritten) + "\n", encoding="utf-8")

@@ -44,7 +44,7 @@ _CANDIDATE = re.compile(r"(?P<project>torch|vllm)(?=[0-9]*[a-z])[a-z0-9]{1,40}")
 # It begins with a letter, since a version reads digits alone as a number.
 _IDENTITY = re.compile(r"b[0-9a-f]{15}")
 _COMPANIONS = ("torchaudio", "torchvision")
-_PYTHON = re.compile(r"[0-9]\.(?:0|[1-9][0-9]*)")
+PYTHON_VERSION = re.compile(r"[0-9]\.(?:0|[1-9][0-9]*)")
 
 
 class CellError(MatrixError):
@@ -195,7 +195,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         """Refuse versions that a name cannot hold."""
-        if not _PYTHON.fullmatch(self.python):
+        if not PYTHON_VERSION.fullmatch(self.python):
             raise CellError(
                 f"cell: python {self.python!r} is not a minor release; write it as 3.11"
             )

@@ -26,13 +26,13 @@ from matrix.catalog.published_file import PublishedFile
 from matrix.catalog.release import COMPANIONS
 
 # The oldest release of each project that is followed; companions from those of that torch on.
-OLDEST: Mapping[str, str] = {
+OLDEST_RELEASES: Mapping[str, str] = {
     "torch": "2.7",
     "vllm": "0.9",
     "torchvision": "0.22",
     "torchaudio": "2.7",
 }
-REFRESHED = tuple(OLDEST)
+REFRESHED = tuple(OLDEST_RELEASES)
 _READ_FACTS = ("torch", *COMPANIONS, "requires", "cuda", "revision", "source", "note", "files")
 _ORDER = (
     *("version", "torch", *COMPANIONS, "without", "guessed"),
@@ -69,7 +69,7 @@ def followed(project: str, files: Iterable[PublishedFile]) -> dict[str, tuple[Pu
 
     Without pre-releases, local versions (`2.9.1+cu128`) and files whose version is not valid.
     """
-    oldest = Version(OLDEST[project])
+    oldest = Version(OLDEST_RELEASES[project])
     found: dict[Version, list[PublishedFile]] = {}
     for file in files:
         try:

@@ -147,9 +147,9 @@ def _refresh(options: argparse.Namespace) -> int:
 
 
 def _linkage(options: argparse.Namespace) -> int:
-    from matrix.checks.linkage.link import DATA
+    from matrix.checks.linkage.link import SYMBOL_TABLES
 
-    folder = options.tables or DATA
+    folder = options.tables or SYMBOL_TABLES
     if options.read or options.fill:
         if options.vllm or options.torch or options.json:
             raise MatrixError("--read and --fill make tables; ask about a pair in a second call")

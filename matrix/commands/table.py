@@ -159,9 +159,9 @@ def _table(options: argparse.Namespace) -> int:
     for name, text in (
         ("compatibility.md", markdown.render(report)),
         ("compatibility.json", table_json.render(report)),
-        (csv_table.PAGE, csv_table.render(report, named)),
-        (agreement.PAGE, agreement.page(report.agreement)),
-        (page.PAGE, page.render(report, named, found.times.series)),
+        (csv_table.CSV_FILE, csv_table.render(report, named)),
+        (agreement.AGREEMENT_FILE, agreement.page(report.agreement)),
+        (page.PAGE_FILE, page.render(report, named, found.times.series)),
         *made.items(),
     ):
         write_text(options.out / name, text)

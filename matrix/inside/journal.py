@@ -43,7 +43,7 @@ from matrix.record.model import (
 from matrix.record.signature import reason as reason_of
 from matrix.record.signature import signature as signature_of
 
-VARIABLE = "MATRIX_JOURNAL"
+JOURNAL_VARIABLE = "MATRIX_JOURNAL"
 """The environment variable that holds the journal's path in the process of a case."""
 
 

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from matrix._util.process import signal_name
 from matrix.inside.isolation import flush_output
 
-VARIABLE = "MATRIX_RANK_FAILURES"
+RANK_FAILURES_VARIABLE = "MATRIX_RANK_FAILURES"
 """The environment variable that holds the path of the file of failures, for workers."""
 
 _LOGGER = "vllm.v1.executor.multiproc_executor"
@@ -46,7 +46,7 @@ def explained() -> Iterator[None]:
     """
     with tempfile.TemporaryDirectory(prefix="matrix-") as folder, _deaths() as deaths:
         path = Path(folder) / "failures"
-        os.environ[VARIABLE] = str(path)
+        os.environ[RANK_FAILURES_VARIABLE] = str(path)
         try:
             with noting():
                 yield
@@ -58,7 +58,7 @@ def explained() -> Iterator[None]:
                 raise RankError(f"a rank failed\n{failure}") from None
             raise
         finally:
-            os.environ.pop(VARIABLE, None)
+            os.environ.pop(RANK_FAILURES_VARIABLE, None)
 
 
 @contextlib.contextmanager
@@ -81,7 +81,7 @@ def noting() -> Iterator[None]:
 
 def _note() -> None:
     """Append the traceback of the error that is handled now, as a line of JSON."""
-    path = os.environ.get(VARIABLE)
+    path = os.environ.get(RANK_FAILURES_VARIABLE)
     if path is None or sys.exc_info()[0] is None:
         return
     line = json.dumps(traceback.format_exc()) + "\n"

@@ -1,8 +1,11 @@
 """What a run built just in time. Pure, and importable inside a cell."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+CAPABILITY = re.compile(r"\d+\.\d+", re.ASCII)
+"""A compute capability of a GPU, such as 9.0."""
 STEP = "step"
 """Who built a kernel module that was built before the cases."""
 

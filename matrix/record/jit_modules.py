@@ -21,7 +21,7 @@ from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, read_text, rows, version_range
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
-from matrix.record.jit import JitModule
+from matrix.record.jit import CAPABILITY, JitModule
 from matrix.record.model import Record
 
 JIT_FILE = DATA / "jit.toml"
@@ -29,7 +29,6 @@ JIT_FILE = DATA / "jit.toml"
 
 _NEEDED = ("vllm", "capability", "library", "name", "generator", "evidence")
 _KEYS = (*_NEEDED, "arguments")
-_CAPABILITY = re.compile(r"\d+\.\d+", re.ASCII)
 # What is imported and called is FlashInfer's own, whoever edits the list.
 _GENERATOR = re.compile(r"flashinfer\.jit(?:\.\w+)*:gen_\w+", re.ASCII)
 
@@ -138,7 +137,7 @@ def _listed(row: Mapping[str, Any], where: str) -> ListedModule:
     for key in ("capability", "library", "name", "generator"):
         if not isinstance(row[key], str) or not row[key]:
             raise JitModulesError(f"{where}: {key}: is not a text; write one")
-    if not _CAPABILITY.fullmatch(row["capability"]):
+    if not CAPABILITY.fullmatch(row["capability"]):
         raise JitModulesError(f"{where}: capability: is not a compute capability such as 9.0")
     if row["library"] != "flashinfer" or not _GENERATOR.fullmatch(row["generator"]):
         raise JitModulesError(

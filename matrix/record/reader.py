@@ -16,7 +16,7 @@ from typing import TypeGuard
 from matrix._util.files import read_text
 from matrix._util.text import clip
 from matrix.catalog.cells import PROJECTS, CellError, axis_of, cell_of, factors
-from matrix.record.jit import Jit, JitModule
+from matrix.record.jit import CAPABILITY, Jit, JitModule
 from matrix.record.json_value import (
     SHOWN,
     TEXTS,
@@ -54,7 +54,6 @@ NOTHING_THERE = "does not exist; name a folder of records, or a record"
 """What is wrong with a place that is neither."""
 _OLDEST_SCHEMA = 1
 _STARTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
-_CAPABILITY = re.compile(r"\d+\.\d+", re.ASCII)
 _AMOUNT = "a number from 0 up, or null"
 
 
@@ -162,7 +161,7 @@ def _is_time(value: object) -> TypeGuard[str]:
 
 
 def _is_capability(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and _CAPABILITY.fullmatch(value) is not None
+    return isinstance(value, str) and CAPABILITY.fullmatch(value) is not None
 
 
 def _is_fingerprint(value: object) -> TypeGuard[str]:

@@ -20,10 +20,11 @@ from pathlib import Path
 from matrix._util.files import PARTIAL, open_locked, remove_left_files
 from matrix.record.model import Record, RecordError
 from matrix.record.reader import read
-from matrix.record.writer import MARK, RecordTakenError, create, keep_reserve, mark_of
+from matrix.record.writer import RUNNING_SUFFIX, RecordTakenError, create, keep_reserve, mark_of
 
 _LEFT = re.compile(
-    rf"\.py[0-9]+-torch\w+-vllm\w+(?:\.[\w-]+)*\.json(?:{re.escape(MARK)}|{PARTIAL})", re.ASCII
+    rf"\.py[0-9]+-torch\w+-vllm\w+(?:\.[\w-]+)*\.json(?:{re.escape(RUNNING_SUFFIX)}|{PARTIAL})",
+    re.ASCII,
 )
 """The mark of a record, or a part of its file."""
 

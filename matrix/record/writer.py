@@ -20,7 +20,7 @@ from matrix._util.files import (
 from matrix.record.content import plain
 from matrix.record.model import ErrorKind, Record, RecordError, RunError, with_fault
 
-MARK = ".running"
+RUNNING_SUFFIX = ".running"
 RESERVE_BYTES = 1 << 20
 """The room that a run keeps free for its record: the mark holds it until the disk is full."""
 
@@ -106,7 +106,7 @@ def keep_reserve(mark: int) -> None:
 
 def mark_of(path: Path) -> Path:
     """Return the file that marks the record at this path as still being written."""
-    return path.with_name(f".{path.name}{MARK}")
+    return path.with_name(f".{path.name}{RUNNING_SUFFIX}")
 
 
 def _free_reserve(path: Path) -> bool:

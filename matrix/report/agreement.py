@@ -30,7 +30,7 @@ from matrix.verdict.agreement import (
 from matrix.verdict.ladder import Part
 from matrix.verdict.reasons import VerdictReason
 
-PAGE = "agreement.md"
+AGREEMENT_FILE = "agreement.md"
 """The name of the page's file, in the folder of the table."""
 
 _HEAD = (
@@ -71,7 +71,7 @@ def section(agreement: Agreement) -> str:
         f"speak of, where both platforms ran the case: {figures.counted} of all that CUDA counted, "
         f"since it cannot run every case. Of every counter it predicts {figures.every}, or "
         f"{figures.raised} without those that are 0 on both. {_differ(differing, unexplained)} "
-        f"[Side by side, and why]({PAGE}).\n\n"
+        f"[Side by side, and why]({AGREEMENT_FILE}).\n\n"
         + "\n".join([_figures(agreement), *_partial(agreement)])
     )
 

@@ -17,7 +17,7 @@ from matrix.verdict.table import Entry, Table
 
 BODY_LIMIT = 60_000
 """The most characters of a body or a comment; GitHub takes 65,536."""
-MARK = "<!-- torch-vllm-matrix: watch -->"
+WATCH_MARK = "<!-- torch-vllm-matrix: watch -->"
 
 _MOST_PLACES = 30
 _MOST_COMMANDS = 10
@@ -45,7 +45,7 @@ def issue(delta: TableDelta, table: Table, run: str | None = None) -> Issue:
     new = f", {regressed} of them new" if regressed else ""
     title = f"Compatibility matrix: {plural(len(delta.open), 'finding')} not closed{new}"
     link = f"The run: {run}\n" if run and _RUN.fullmatch(run) else ""
-    head = f"{MARK}\n{_heading(delta)}\n\n{link}"
+    head = f"{WATCH_MARK}\n{_heading(delta)}\n\n{link}"
     sections = _sections(delta)
     body = [head, *(_section(*section, entries) for section in sections), _commands(delta)]
     news = [

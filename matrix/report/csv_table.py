@@ -20,7 +20,7 @@ from matrix.verdict.grid import ran_cell
 from matrix.verdict.ladder import Progress, highest
 from matrix.verdict.table import Entry
 
-PAGE = "compatibility.csv"
+CSV_FILE = "compatibility.csv"
 _COLUMNS = (
     "cell",
     "platform",

@@ -1,5 +1,10 @@
 """The counters of torch and vLLM that a rule may expect."""
 
+import re
+
+COUNTER_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
+"""What a counter's name looks like, as a record has it."""
+
 COUNTERS = frozenset(
     {
         # vLLM's CompilationCounter, over the releases of the matrix

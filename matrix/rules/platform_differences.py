@@ -26,12 +26,12 @@ from matrix._util.toml_rows import (
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
 from matrix.record.model import StartKind
+from matrix.rules.counters import COUNTER_NAME
 from matrix.rules.expectations import UPSTREAM
 
 _DATA = DATA / "differences.toml"
 _KEYS = ("id", "case", "start", "torch", "vllm", "counters", "text", "evidence")
-_COUNTER = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
-RECORD = re.compile(r"results/(cpu|cuda)/[\w-]+\.json", re.ASCII)
+RECORD = re.compile(r"results/(cpu|cuda)/[\w.-]+\.json", re.ASCII)
 """A published record, as evidence names it."""
 
 
@@ -116,7 +116,7 @@ def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanati
     text = text_of(row, "text", where, "say why the numbers differ", DifferencesError)
     counters = texts_of(row, "counters", where, "counters", DifferencesError)
     for counter in counters:
-        if not _COUNTER.fullmatch(counter):
+        if not COUNTER_NAME.fullmatch(counter):
             raise DifferencesError(f"{where}: counters: {counter!r} is not the name of a counter")
     evidence = texts_of(row, "evidence", where, "records or links", DifferencesError)
     for item in evidence:

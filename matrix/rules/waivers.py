@@ -30,6 +30,7 @@ from matrix._util.versions import VersionRange
 from matrix.catalog.cells import CellError, factors
 from matrix.errors import MatrixError
 from matrix.record.model import CellRef, Platform, StartKind
+from matrix.rules.counters import COUNTER_NAME
 
 _DATA = DATA / "waivers.toml"
 _NEEDED = ("id", "why", "link", "until")
@@ -45,7 +46,6 @@ _KEYS = (
     "signature",
     "counters",
 )
-_COUNTER = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
 _LINK = re.compile(r"https://[A-Za-z0-9][A-Za-z0-9.-]*(?::\d+)?/[\w./#=?&%~+-]*", re.ASCII)
 _MAIL = re.compile(r"\S@\S")
 
@@ -233,6 +233,6 @@ def _counters(value: object, where: str) -> Mapping[str, int | None]:
             f" {{ num_graphs_seen = 0 }}"
         )
     for counter in found:
-        if not _COUNTER.fullmatch(counter):
+        if not COUNTER_NAME.fullmatch(counter):
             raise WaiversError(f"{where}: counters: {counter!r} is not the name of a counter")
     return found

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from matrix.bundle.run import LEFT_OUT
+from matrix.bundle.run import LEFT_OUT_FILE
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.projects import Project
 from matrix.catalog.release import COMPANIONS
@@ -143,7 +143,7 @@ def left_out_by_bundle(prefix: Path) -> Collection[str]:
     `matrix.bundle.run` writes them where it makes the environment; elsewhere there are none.
     """
     try:
-        found = json.loads((prefix / LEFT_OUT).read_text(encoding="utf-8"))
+        found = json.loads((prefix / LEFT_OUT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return ()
     names = found if isinstance(found, list) else ()

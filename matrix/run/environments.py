@@ -18,7 +18,7 @@ from matrix.errors import MatrixError
 from matrix.run.rerun import WORK_DIR, outer_environ
 from matrix.run.task import Present
 
-FOLDER = ".tox"
+TOX_FOLDER = ".tox"
 """The folder of tox's environments, below that of tox.ini."""
 
 WHOLE_MIB = 10 * 1024
@@ -126,7 +126,7 @@ class Environments:
 
 def tox_folder(root: Path, environ: Mapping[str, str] = os.environ) -> Path:
     """Return where tox makes the environments of a checkout when this process starts it."""
-    return root / outer_environ(environ).get(WORK_DIR, FOLDER)
+    return root / outer_environ(environ).get(WORK_DIR, TOX_FOLDER)
 
 
 def uv_cache() -> Path:

@@ -14,12 +14,11 @@ from pathlib import Path
 from matrix._util.cgroup import ROOT
 from matrix._util.cores import available_cores
 from matrix._util.memory import available_memory_mib, total_memory_mib
-from matrix._util.nvidia import is_hidden, smi_visible
+from matrix._util.nvidia import VISIBLE_VARIABLE, is_hidden, smi_visible
 from matrix.errors import MatrixError
 from matrix.run.machine import Gpu, Machine
 from matrix.run.nvidia import ask_driver
 
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _FIELDS = ("index", "name", "memory.total", "memory.free")
 
 
@@ -82,7 +81,7 @@ def visible(environ: Mapping[str, str] = os.environ) -> tuple[Gpu, ...]:
     """
     if is_hidden(environ):
         return ()
-    chosen = [part.strip() for part in environ.get(_VISIBLE, "").split(",") if part.strip()]
+    chosen = [part.strip() for part in environ.get(VISIBLE_VARIABLE, "").split(",") if part.strip()]
     slices = [name for name in chosen if name.startswith("MIG-")]
     if slices:
         return tuple(gpu for name in slices for gpu in _slice(name))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix.catalog.releases_file import load_releases
-from matrix.checks.linkage.link import DATA, Linkage, Linked, feature_of, link, load_tables
+from matrix.checks.linkage.link import SYMBOL_TABLES, Linkage, Linked, feature_of, link, load_tables
 from matrix.checks.linkage.tables import (
     DescribedWheel,
     Extension,
@@ -259,6 +259,6 @@ def test_0_19_1_misses_on_torch_2_9_1_what_its_loader_says() -> None:
 
 def test_a_copy_of_the_tables_answers_alike(tmp_path: Path) -> None:
     for name in ("vllm-0.20.2.table", "torch-2.11.0.table"):
-        shutil.copy(DATA / name, tmp_path / name)
+        shutil.copy(SYMBOL_TABLES / name, tmp_path / name)
     pair = ("0.20.2", "2.11.0", "3.12")
     assert load_tables(tmp_path).link(*pair) == load_tables().link(*pair)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cell_pytest import Place, Ran, Session
-from matrix._util.shared_memory import FOLDER
+from matrix._util.shared_memory import SHARED_MEMORY
 from matrix.inside.gpus import CPU_RANKS
 
 pytestmark = [
@@ -94,4 +94,4 @@ def test_a_case_whose_processes_were_killed_leaves_no_shared_memory(tmp_path: Pa
     place.tests(KILLED)
     ran = place.run(environment={**TWO, "FOLDER": str(tmp_path)})
     assert ran.case("killed").outcome == "crashed"
-    assert not (FOLDER / (tmp_path / "name").read_text()).exists()
+    assert not (SHARED_MEMORY / (tmp_path / "name").read_text()).exists()

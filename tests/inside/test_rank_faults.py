@@ -102,9 +102,9 @@ def test_a_start_that_goes_well_leaves_nothing_behind() -> None:
     popen: Any = importlib.import_module("multiprocessing.popen_fork")
     before = popen.Popen.poll, popen.Popen._send_signal, LOGGER.exception
     with explained():
-        assert rank_faults.VARIABLE in os.environ
+        assert rank_faults.RANK_FAILURES_VARIABLE in os.environ
     assert (popen.Popen.poll, popen.Popen._send_signal, LOGGER.exception) == before
-    assert rank_faults.VARIABLE not in os.environ
+    assert rank_faults.RANK_FAILURES_VARIABLE not in os.environ
 
 
 def test_an_error_of_the_start_alone_stays_as_it_is() -> None:
@@ -116,7 +116,7 @@ def test_a_worker_of_a_new_interpreter_notes_where_the_start_looks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "failures"
-    monkeypatch.setenv(rank_faults.VARIABLE, str(path))
+    monkeypatch.setenv(rank_faults.RANK_FAILURES_VARIABLE, str(path))
     with noting():
         raises()
     (line,) = path.read_text().splitlines()

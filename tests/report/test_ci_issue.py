@@ -15,7 +15,7 @@ from command import matrix
 from matrix.qualify.table_watch import TableDelta, follow_table
 from matrix.record.model import Case, Record
 from matrix.record.writer import to_json
-from matrix.report.ci_issue import BODY_LIMIT, MARK, issue, line, outputs
+from matrix.report.ci_issue import BODY_LIMIT, WATCH_MARK, issue, line, outputs
 from matrix.verdict.table import Table
 
 CELL, OTHER = "py311-torch210-vllm019", "py312-torch210-vllm019"
@@ -48,7 +48,7 @@ def test_what_is_new_is_grouped_by_what_it_shows() -> None:
     made = issue(*watched(GOOD, BAD), RUN)
     assert made.title == "Compatibility matrix: 4 findings not closed, 4 of them new"
     assert made.body == (
-        f"{MARK}\n"
+        f"{WATCH_MARK}\n"
         "Since the records of 2026-11-01: 2 cells with a new record; 4 new.\n\n"
         f"The run: {RUN}\n"
         "\n## New: 4\n\n"
@@ -105,7 +105,7 @@ def test_a_table_without_findings_says_so() -> None:
     assert line(delta) == "The watch began: 2 cells with a new record; no findings.\n"
     assert outputs(delta) == "regressed=false\nopen=0\nasked=2\n"
     assert outputs(watched(GOOD, BAD)[0]) == "regressed=true\nopen=4\nasked=2\n"
-    assert issue(delta, now).body.startswith(MARK)
+    assert issue(delta, now).body.startswith(WATCH_MARK)
 
 
 @pytest.mark.parametrize(

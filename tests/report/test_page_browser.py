@@ -24,7 +24,7 @@ from browsed import (
 )
 from matrix.record.model import Platform, Start, StartKind
 from matrix.report.model import Report
-from matrix.report.page import PAGE, mark, render
+from matrix.report.page import PAGE_FILE, mark, render
 from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.grid import environments
 from pages import RELEASES, whole_report
@@ -313,7 +313,7 @@ def test_a_green_square_says_what_recompiles_and_how_much_ran(browser: Any, tmp_
     )
     where, made = record("py311-torch210-vllm019", "2.10.0", "0.19.1", "cuda", moe(starts=again))
     report = whole_report([(where, replace(made, deselected=8))], parse_expectations(rules, "r"))
-    path = tmp_path / PAGE
+    path = tmp_path / PAGE_FILE
     path.write_text(render(report, environments(RELEASES)), encoding="utf-8")
     page = browser.new_page()
     page.goto(path.as_uri() + "#at=2.10.0,0.19.1")

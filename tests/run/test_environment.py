@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from candidates import commit_candidate, torch_candidate, with_candidates
-from matrix.bundle.run import LEFT_OUT
+from matrix.bundle.run import LEFT_OUT_FILE
 from matrix.catalog.cells import Cell
 from matrix.catalog.release import Torch
 from matrix.catalog.releases_file import load_releases
@@ -95,7 +95,7 @@ def test_a_long_list_is_cut(site: Path) -> None:
 
 def test_what_a_bundle_leaves_out_prevents_nothing(site: Path, tmp_path: Path) -> None:
     stock(site)
-    (tmp_path / LEFT_OUT).write_text('["flashinfer_python", "torchaudio", "ray"]')
+    (tmp_path / LEFT_OUT_FILE).write_text('["flashinfer_python", "torchaudio", "ray"]')
     found = look(read_environment(), ON_PIN, RELEASES)
     assert [(departure.name, departure.by) for departure in found] == [
         ("flashinfer-python", By.BUNDLE),
@@ -107,7 +107,7 @@ def test_what_a_bundle_leaves_out_prevents_nothing(site: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "null", "[" * 100_000, "\ud800"])
 def test_a_damaged_list_of_a_bundle_excuses_nothing(tmp_path: Path, text: str) -> None:
-    (tmp_path / LEFT_OUT).write_bytes(text.encode("utf-8", "surrogatepass"))
+    (tmp_path / LEFT_OUT_FILE).write_bytes(text.encode("utf-8", "surrogatepass"))
     assert not left_out_by_bundle(tmp_path)
 
 

@@ -12,7 +12,7 @@ import pytest
 from matrix._util.text import listed
 from matrix.inside import starts, vllm_compat
 from matrix.inside.isolation import run_forked
-from matrix.inside.journal import VARIABLE, Journal
+from matrix.inside.journal import JOURNAL_VARIABLE, Journal
 from matrix.inside.models import MODELS
 from matrix.inside.pytest_plugin import case_name
 from matrix.record.model import Platform, StartKind
@@ -70,7 +70,7 @@ def startup(
     """Start a model cold in a forked child, then warm here; fail where the counts differ."""
     config = request.config
     platform = Platform(os.environ["MATRIX_PLATFORM"])
-    journal = Journal(os.environ.get(VARIABLE, fresh_vllm_cache / "journal"))
+    journal = Journal(os.environ.get(JOURNAL_VARIABLE, fresh_vllm_cache / "journal"))
 
     def run(name: str, *, ranks: int = 1, **options: Any) -> None:
         model = MODELS[name]

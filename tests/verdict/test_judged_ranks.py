@@ -228,9 +228,9 @@ def test_the_real_records_of_two_gpus(vllm: str, verdict: str, provisional: str 
         if case.case.startswith("tensor_parallel_startup")
         for start in case.starts
     ]
-    assert [len(start.ranks) for start in starts] == [2] * 4
+    assert len(starts) == 4
     for start in starts:
-        first, second = start.ranks
+        first, second = start.ranks or ()
         counted = COUNTERS & first.counters.keys()
         assert len(counted) >= 8
         for counter in counted:

@@ -37,7 +37,8 @@ from matrix.catalog.candidates.model import (
     Wheel,
     companion_pin,
 )
-from matrix.catalog.candidates.place import VARIABLE, candidates_path
+from matrix.catalog.candidates.place import CANDIDATES_VARIABLE, candidates_path
+from matrix.catalog.cells import PYTHON_VERSION
 from matrix.catalog.lock import alone
 from matrix.catalog.projects import Project
 from matrix.catalog.release import COMPANIONS
@@ -73,7 +74,6 @@ _PINNED = ("torch", "torchvision", "torchaudio")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PART = re.compile(r"[0-9a-f]{7,64}")
-_PYTHON = re.compile(r"[0-9]\.(?:0|[1-9][0-9]*)")
 _CUDA = re.compile(r"[0-9]+\.[0-9]+")
 _CHANNEL = re.compile(r"[a-z][\w./+-]*")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\dZ)?", re.ASCII)
@@ -159,7 +159,9 @@ def change_candidates(
     """
     path = path or candidates_path()
     if str(path) == os.devnull:
-        raise CandidatesFileError(f"{path}: keeps no candidates; name a file: {VARIABLE}")
+        raise CandidatesFileError(
+            f"{path}: keeps no candidates; name a file: {CANDIDATES_VARIABLE}"
+        )
     _is_there(path)
     file = path.resolve()  # whoever changes it by a link waits too
     with alone(file.with_name(f".{file.name}.lock")):
@@ -296,7 +298,7 @@ def _asked(value: object, key: str, where: str) -> tuple[str, ...]:
         text = _text(every, number, where)
         pin = companion_pin(text)
         if key == "pythons":
-            _matching(every, number, where, _PYTHON, example)
+            _matching(every, number, where, PYTHON_VERSION, example)
         elif pin is None:
             _clean(text, file_address, f"{where}: {number}")
         elif pin[0] in COMPANIONS:

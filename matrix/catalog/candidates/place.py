@@ -12,13 +12,13 @@ from pathlib import Path
 from matrix._util.caches import cache_folder
 from matrix._util.paths import CHECKOUT
 
-VARIABLE = "MATRIX_CANDIDATES"
+CANDIDATES_VARIABLE = "MATRIX_CANDIDATES"
 """The environment variable that names another file."""
 
 
 def candidates_path(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the file of the candidates: MATRIX_CANDIDATES, else candidates.toml by tox.ini."""
-    named = environ.get(VARIABLE, "")
+    named = environ.get(CANDIDATES_VARIABLE, "")
     return Path(named) if named else CHECKOUT / "candidates.toml"
 
 

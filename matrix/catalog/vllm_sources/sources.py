@@ -26,7 +26,7 @@ from matrix.catalog.vllm_sources.folder import (
 )
 from matrix.catalog.vllm_sources.git import Repository, described_head
 from matrix.catalog.vllm_sources.version import (
-    VERSION_FILES,
+    SDIST_VERSION_FILES,
     commit_mark,
     tree_mark,
     version_of,
@@ -203,5 +203,5 @@ def open_sdist(
 
 
 def _version_files(folder: Path, shown: str) -> dict[str, str]:
-    found = {name: read_source(folder, name, shown) for name in VERSION_FILES}
+    found = {name: read_source(folder, name, shown) for name in SDIST_VERSION_FILES}
     return {name: text for name, text in found.items() if text is not None}

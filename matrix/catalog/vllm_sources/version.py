@@ -15,7 +15,7 @@ from matrix._util.versions import parse_version
 from matrix.catalog.vllm_sources.git import Described
 from matrix.errors import MatrixError
 
-VERSION_FILES = ("PKG-INFO", "vllm/_version.py")
+SDIST_VERSION_FILES = ("PKG-INFO", "vllm/_version.py")
 """The files of a tree that may say its version, the better first."""
 
 _SHORT = 9  # digits of a hash in a version, as setuptools-scm has them
@@ -61,7 +61,7 @@ def version_of(
     if described is not None and (tagged := _version(described.tag.removeprefix("v"))):
         after = f"{_next(tagged.public)}.dev{described.distance}"
         return _with(after if described.distance else tagged.public, mark)
-    for name, pattern in zip(VERSION_FILES, (_PKG_INFO, _MODULE), strict=True):
+    for name, pattern in zip(SDIST_VERSION_FILES, (_PKG_INFO, _MODULE), strict=True):
         found = pattern.search((files or {}).get(name, ""))
         version_there = _version(found[1]) if found else None
         if version_there is not None and version_there >= _PLACEHOLDER:

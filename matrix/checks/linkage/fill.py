@@ -23,7 +23,7 @@ from matrix._util.scratch import Scratch
 from matrix._util.text import mib
 from matrix._util.versions import newest_patches, parse_version
 from matrix.checks.linkage.elf import read_wheel
-from matrix.checks.linkage.link import DATA, Tables, load_tables
+from matrix.checks.linkage.link import SYMBOL_TABLES, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError, dump, file_name, load
 from matrix.errors import MatrixError
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matrix.catalog.published_file import PublishedFile
 
 PYTHON = "cp312"
-OLDEST = {"torch": Version("2.9"), "vllm": Version("0.14")}
+OLDEST_READ = {"torch": Version("2.9"), "vllm": Version("0.14")}
 """The first releases that `fill` reads: from here on vLLM's wheel is one for all Pythons."""
 
 
@@ -59,7 +59,7 @@ class WrittenTable:
 
 
 def read_wheels(
-    wheels: Sequence[Path], folder: Path = DATA, report: Callable[[str], None] = print
+    wheels: Sequence[Path], folder: Path = SYMBOL_TABLES, report: Callable[[str], None] = print
 ) -> list[str]:
     """Read each wheel into its table; return what could not be read, a line each.
 
@@ -77,7 +77,7 @@ def read_wheels(
 
 def fill(
     index: PackageSource,
-    folder: Path = DATA,
+    folder: Path = SYMBOL_TABLES,
     report: Callable[[str], None] = print,
     *,
     only: Iterable[tuple[str, str]] = (),
@@ -119,9 +119,9 @@ def fill(
 def lacking(files: Iterable[PublishedFile], tables: Tables) -> list[PublishedFile]:
     """Return the wheels without a table, one a release, the most useful first.
 
-    Leaves out a release that was yanked, is older than `OLDEST` or is not final. Where a release
-    has several wheels for this platform, the one with the highest build number counts, as for an
-    installer. A damaged table, or one of another file, counts as missing.
+    Leaves out a release that was yanked, is older than `OLDEST_READ` or is not final. Where a
+    release has several wheels for this platform, the one with the highest build number counts, as
+    for an installer. A damaged table, or one of another file, counts as missing.
     """
     best: dict[tuple[str, str], tuple[tuple[object, ...], PublishedFile]] = {}
     for file in files:
@@ -134,7 +134,7 @@ def lacking(files: Iterable[PublishedFile], tables: Tables) -> list[PublishedFil
     found = [file for _, file in best.values() if not _has_table(file, tables)]
     first = {
         (project, version)
-        for project in OLDEST
+        for project in OLDEST_READ
         for version in newest_patches(
             (file.version for file in found if file.project == project), str
         )
@@ -146,13 +146,13 @@ def lacking(files: Iterable[PublishedFile], tables: Tables) -> list[PublishedFil
 
 def _rank(file: PublishedFile) -> tuple[object, ...] | None:
     """Return a rank, highest for the wheel that an installer takes; None if it never takes this."""
-    if file.yanked is not None or not file.is_wheel or file.project not in OLDEST:
+    if file.yanked is not None or not file.is_wheel or file.project not in OLDEST_READ:
         return None
     try:
         _, version, build, tags = parse_wheel_filename(file.filename)
     except InvalidWheelFilename:
         return None
-    if version.is_prerelease or version.local or version < OLDEST[file.project]:
+    if version.is_prerelease or version.local or version < OLDEST_READ[file.project]:
         return None
     fits = any(
         tag.platform.startswith("manylinux")

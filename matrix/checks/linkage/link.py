@@ -59,7 +59,7 @@ class Abi(StrEnum):
     NONE = "none"
 
 
-DATA = paths.DATA / "symbols"
+SYMBOL_TABLES = paths.DATA / "symbols"
 
 _CORE = re.compile(r"_(moe_)?C(_stable_libtorch)?|_vllm_fa\d+_C")
 # By a part of the path; any other file is a feature of its own, with the name of the file.
@@ -237,7 +237,9 @@ class Tables:
         return self._read[name]
 
 
-def load_tables(folder: Path = DATA, candidates: Mapping[str, Path] | None = None) -> Tables:
+def load_tables(
+    folder: Path = SYMBOL_TABLES, candidates: Mapping[str, Path] | None = None
+) -> Tables:
     """Return the tables of a folder (default: the package's own); a missing folder has none.
 
     `candidates` are the files of those of candidates, by release key.

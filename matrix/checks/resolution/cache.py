@@ -38,7 +38,7 @@ PLATFORM = "manylinux_2_35_x86_64"
 """The platform tag of the recorded questions: the oldest glibc for which every vLLM from 0.12 has
 a wheel (those of 0.20 are built for glibc 2.35)."""
 
-PACKAGES = (
+KEPT_PACKAGES = (
     "torch",
     "torchvision",
     "torchaudio",
@@ -55,7 +55,7 @@ PACKAGES = (
 """The packages of which an answer keeps the version, where it has them."""
 
 CUDA_RUNTIMES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")
-"""Those of PACKAGES that only a torch built for CUDA requires, and whose version is its CUDA."""
+"""Those of KEPT_PACKAGES that only a torch built for CUDA requires. Their version is its CUDA."""
 
 _Release = TypeVar("_Release", Torch, Vllm)
 _PLATFORM = re.compile(r"[a-z]+_[0-9]+_[0-9]+_[a-z0-9_]+")
@@ -116,8 +116,8 @@ class ResolverQuestion:
 class Resolution:
     """What a resolver answered about a cell on the day `asked`, for a platform tag.
 
-    `ok` with the number of packages as `count` and the versions of PACKAGES; or not `ok`, with a
-    `cause` (one of KEPT_CAUSES) and the facts. `override` as in `ResolverQuestion`.
+    `ok` with the number of packages as `count` and the versions of KEPT_PACKAGES; or not `ok`, with
+    a `cause` (one of KEPT_CAUSES) and the facts. `override` as in `ResolverQuestion`.
     `more_indexes`: further indexes than the default one were set up, so that another machine may
     get another answer.
     """

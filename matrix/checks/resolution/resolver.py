@@ -29,7 +29,12 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.index import FetchError
 from matrix.catalog.releases import override_lines
 from matrix.checks.facts import Fact, FactCode
-from matrix.checks.resolution.cache import CUDA_RUNTIMES, PACKAGES, Resolution, ResolverQuestion
+from matrix.checks.resolution.cache import (
+    CUDA_RUNTIMES,
+    KEPT_PACKAGES,
+    Resolution,
+    ResolverQuestion,
+)
 from matrix.checks.resolution.candidate_files import check_files
 from matrix.checks.resolution.cause import ConflictCause
 from matrix.checks.resolution.lock import LockFileError, Pinned, Target, parse_lock
@@ -201,14 +206,14 @@ def _compile_question(
 
 
 def _packages(pinned: Mapping[str, Pinned]) -> dict[str, str]:
-    """Return the versions of PACKAGES; the CUDA runtime counts only where torch requires it.
+    """Return the versions of KEPT_PACKAGES; the CUDA runtime counts only where torch requires it.
 
     Other packages require it too, and so do not show that this torch is built for CUDA.
     """
     of_torch = _all_of("torch", pinned)
     return {
         name: pinned[name].version
-        for name in PACKAGES
+        for name in KEPT_PACKAGES
         if name in pinned and (name not in CUDA_RUNTIMES or name in of_torch)
     }
 
@@ -239,7 +244,7 @@ def _pinned(lock: str, cell: Cell) -> dict[str, Pinned]:
                 or parse_version(pinned[name].version).public != parse_version(version).public
             ):
                 raise ResolverError(f"uv answered with another {name} than {version}")
-        for name in PACKAGES:
+        for name in KEPT_PACKAGES:
             if name in pinned:
                 parse_version(pinned[name].version)
     except (LockFileError, InvalidVersion) as error:

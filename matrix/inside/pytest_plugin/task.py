@@ -61,7 +61,7 @@ class CaseTask:
         """Run the test, in the child; return its reports as JSON."""
         os.environ.update(self._ports.environment)
         _capture_apart(self.item.config, self._folder)
-        os.environ[journal.VARIABLE] = str(self._journal)
+        os.environ[journal.JOURNAL_VARIABLE] = str(self._journal)
         return run_and_report(self.item)
 
     def watch(self) -> None:

@@ -18,7 +18,7 @@ from matrix.record.signature.patterns import (
     BARE,
     BECAUSE,
     COMMAND_FAILED,
-    COMMANDS,
+    COMMAND_PATTERNS,
     DIED,
     EMBEDDED,
     ENDS_TRACEBACK,
@@ -150,7 +150,7 @@ def _message(reading: Reading, number: int) -> str:
     lines = reading.lines
     at, found = reading.errors[number]
     message = (found["message"] or "").strip()
-    for command, shortened in COMMANDS:
+    for command, shortened in COMMAND_PATTERNS:
         message = command.sub(shortened, message)
     below = lines[at + 1 : at + 1 + MOST_BELOW]
     if not message and lines[at].endswith(":"):

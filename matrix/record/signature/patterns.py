@@ -126,7 +126,7 @@ def _command(found: re.Match[str]) -> str:
 
 
 # The order and the flags of a command, and where its program lies, are a machine's.
-COMMANDS: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = (
+COMMAND_PATTERNS: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = (
     (
         re.compile(
             r"\bCommand '\[['\"](?:[^'\"]*/)?(?P<program>[^'\"/]+)['\"]"
@@ -316,7 +316,7 @@ GENERATED_BELOW = re.compile(
     r"(?:.*/)?(?:(?:compile_|jit_|kernel_)?cache|[0-9a-f]{10,}|rank_\d+_\d+)/.*"
 )
 STANDARD = re.compile(r"(?:.*/)?lib(?:64)?/python3\.\d+/")
-PACKAGES = frozenset(
+OWN_PACKAGES = frozenset(
     ("flashinfer", "matrix", "torch", "torchaudio", "torchvision", "transformers", "triton", "vllm")
 )
 # What only passes a call on, and stands innermost for faults of every kind.

@@ -15,7 +15,7 @@ from matrix.record.signature.patterns import (
     INSTALLED,
     MEANWHILE,
     MOST_BELOW,
-    PACKAGES,
+    OWN_PACKAGES,
     PLUMBING_FILES,
     PLUMBING_FUNCTIONS,
     PYTEST_FRAME,
@@ -111,12 +111,12 @@ def _module(file: str) -> str:
         return ""
     parts = file.split("/")
     for place, part in enumerate(parts[:-1]):
-        if part in PACKAGES or parts[place : place + 2] == ["tests", "startup"]:
+        if part in OWN_PACKAGES or parts[place : place + 2] == ["tests", "startup"]:
             start = place
             # A checkout of vLLM is often a folder of that name too, below one of another package.
             while start + 2 < len(parts) and (
                 parts[start + 1] == parts[start]
-                or (parts[start + 1] in PACKAGES and parts[start + 2] == parts[start + 1])
+                or (parts[start + 1] in OWN_PACKAGES and parts[start + 2] == parts[start + 1])
             ):
                 start += 1
             path = "/".join(parts[start:])

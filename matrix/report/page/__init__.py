@@ -26,7 +26,7 @@ from matrix.verdict.ladder import Progress
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Table
 
-PAGE = "index.html"
+PAGE_FILE = "index.html"
 LETTERS = ("D", "R", "L", "I", "C", "W", "E", "B")
 """The letter of each rung of `SHOWN_RUNGS`."""
 SIGNS = ("×", "≠", "·", "✓")

@@ -23,7 +23,7 @@ from matrix.rules.upstream.file import load_upstream, write_upstream
 from matrix.rules.upstream.model import FLAG, STARTUP_TESTS, Upstream, UpstreamRelease
 from matrix.rules.upstream.tests import read_flag, read_tests
 
-OLDEST = Version("0.16")
+OLDEST_WITH_TESTS = Version("0.16")
 """The oldest release that is read: the first with a test that counts what a start compiles."""
 
 _FLAGS_FILE = "vllm/envs.py"
@@ -54,7 +54,7 @@ def read_upstream(path: Path, index: Index, *, every: bool = False, jobs: int = 
     published = {
         version: source_distribution(files)
         for version, files in followed("vllm", index.files("vllm")).items()
-        if Version(version) >= OLDEST
+        if Version(version) >= OLDEST_WITH_TESTS
     }
     tasks = {
         version: file

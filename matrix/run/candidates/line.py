@@ -15,7 +15,7 @@ from matrix.attribution.bisect import BisectionError, Search
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import change_candidates, load_candidates
 from matrix.catalog.candidates.model import Candidate
-from matrix.catalog.candidates.place import VARIABLE
+from matrix.catalog.candidates.place import CANDIDATES_VARIABLE
 from matrix.catalog.candidates.series import Series, StepError
 from matrix.catalog.candidates.steps import LineChange, LineStep
 from matrix.catalog.candidates.update import Update, update
@@ -110,7 +110,7 @@ class Line:
             name=name,
             platform=platform,
             cases=(case,),
-            environ=((VARIABLE, str(self._file)),),
+            environ=((CANDIDATES_VARIABLE, str(self._file)),),
         )
 
     def _now(self, there: Candidates) -> Candidates:
