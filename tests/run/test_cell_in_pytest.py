@@ -58,7 +58,7 @@ from matrix.run.cell import RunRefusedError, RunRequest, run_cell
 try:
     done = run_cell(RunRequest(
         cell={cell!r}, platform="cpu", pytest_args=["-p", "fakes", *sys.argv[1:]],
-        root=Path.cwd(), installed={installed!r}, least_free_mib=1, least_memory_mib=1,
+        root=Path.cwd(), installed={installed!r}, least_free_mib=1, least_memory_mib=1, jobs="1",
     ))
 except RunRefusedError as refusal:
     sys.exit(f"refused: {{refusal}}")
