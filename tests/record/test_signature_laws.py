@@ -11,7 +11,7 @@ from failure_texts import (
     TRACED,
     WORKER,
 )
-from matrix.record.signature import SIGNATURE_LIMIT, reason, signature
+from matrix.record.signature import SHORT_REASON_LIMIT, SIGNATURE_LIMIT, reason, signature
 
 folders = st.text("abcdefghijklmnopqrstuvwxyz0123456789_-/", min_size=1, max_size=30).map(
     lambda text: "x" + text.replace("//", "/").rstrip("/")
@@ -132,7 +132,7 @@ def test_a_signature_is_its_own_signature(text: str) -> None:
 @given(st.lists(lines, max_size=6).map("\n".join))
 def test_a_reason_is_one_short_line(text: str) -> None:
     why = reason(text)
-    assert len(why) <= SIGNATURE_LIMIT
+    assert len(why) <= SHORT_REASON_LIMIT
     assert "\n" not in why and "\x1b" not in why
     assert bool(why) == bool(signature(text))
 
@@ -164,7 +164,7 @@ def test_a_long_line_takes_no_long_time() -> None:
         + "    a 1 depends on b==1\n    c 1 depends on b==1\n" * 4_000,
     ):
         assert len(signature(text)) <= SIGNATURE_LIMIT
-        assert len(reason(text)) <= SIGNATURE_LIMIT
+        assert len(reason(text)) <= SHORT_REASON_LIMIT
 
 
 HEADS = (

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from matrix.record.model import Case, Outcome
 
-SIGNATURE_LIMIT = 200
+SHORT_REASON_LIMIT = 200
 """The most characters of a reason."""
 SIGNATURE_LIMIT = 300
 """The most characters of a signature."""
@@ -70,4 +70,4 @@ def reason(failure_text: str) -> str:
     """
     from matrix.record.signature.text import reason_of_text
 
-    return reason_of_text(failure_text, SIGNATURE_LIMIT)
+    return reason_of_text(failure_text, SHORT_REASON_LIMIT)
