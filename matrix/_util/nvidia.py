@@ -24,6 +24,7 @@ ANSWER_SECONDS = 60.0
 
 DEVICES = Path("/dev")
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+"""Where CUDA reads which GPUs a process sees."""
 
 
 def dotted(version: tuple[int, int]) -> str:

@@ -45,6 +45,7 @@ _CANDIDATE = re.compile(r"(?P<project>torch|vllm)(?=[0-9]*[a-z])[a-z0-9]{1,40}")
 _IDENTITY = re.compile(r"b[0-9a-f]{15}")
 _COMPANIONS = ("torchaudio", "torchvision")
 PYTHON_VERSION = re.compile(r"[0-9]\.(?:0|[1-9][0-9]*)")
+"""A minor release of Python, such as 3.11."""
 
 
 class CellError(MatrixError):

@@ -101,8 +101,8 @@ def _add_candidate_options(qualify: argparse.ArgumentParser) -> None:
         "--jobs",
         metavar="N|auto",
         type=arguments.jobs,
-        help="how many cases of a cell run side by side (default: auto, as many as have cores and"
-        " memory)",
+        help="how many cases of a cell run side by side (default: auto, as many as the machine has"
+        " room for; 1 for --timings)",
     )
     group.add_argument(
         "--timings",

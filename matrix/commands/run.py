@@ -55,8 +55,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--jobs",
         metavar="N|auto",
         type=arguments.jobs,
-        help="how many cases of a cell run side by side (default: auto, as many as have cores and"
-        " memory)",
+        help="how many cases of a cell run side by side (default: auto, as many as the machine has"
+        " room for)",
     )
     run.add_argument(
         "--timeout",

@@ -35,7 +35,7 @@ from matrix.run.nvidia import why_not_cuda
 from matrix.run.past_run import done_records, find, read_run, unended
 from matrix.run.preflight import choose_platform
 from matrix.run.run_state import Begun, RunState, check_folders
-from matrix.run.selection_jobs import Asked, gpus_of_a_cell, jobs_of
+from matrix.run.selection_jobs import Asked, fitted, gpus_of_a_cell, jobs_of
 from matrix.run.simulation import Simulated, estimated_seconds, simulate
 from matrix.run.task import Task
 from matrix.store.merge import check_target
@@ -99,7 +99,7 @@ def run_selection(options: argparse.Namespace) -> int:
         check_target(options.records)
     with site_of(options, root) as site, ExitStack() as stack:
         again = options.resume is not None
-        selection = _resumed(options, stack) if again else _selected(options, site)
+        selection = _resumed(options, site, stack) if again else _selected(options, site)
         if not selection.jobs:
             return 0 if options.dry_run else _judged_already(selection, expectations)
         machines = site.machines(selection.jobs)
@@ -141,7 +141,7 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
         pytest_args=tuple(options.pytest_args),
         cases_at_once=None if options.jobs in (None, "auto") else int(options.jobs),
     )
-    jobs = jobs_of(left, site.most, asked)
+    jobs = jobs_of(left, site.most, asked, nodes=site.every)
     return _Selection(
         begun=Begun(
             records=str(options.records),
@@ -211,7 +211,7 @@ def _chosen(
     )
 
 
-def _resumed(options: argparse.Namespace, stack: ExitStack) -> _Selection:
+def _resumed(options: argparse.Namespace, site: Site, stack: ExitStack) -> _Selection:
     """Return what is left of an earlier run: the jobs that have no whole record.
 
     Nothing of it goes on any more then, and its journal has the end of each other job.
@@ -240,7 +240,7 @@ def _resumed(options: argparse.Namespace, stack: ExitStack) -> _Selection:
     print_status(f"{folder}: {len(done)} of {len(past.jobs)} have a record already")
     return _Selection(
         begun=past.begun,
-        jobs=tuple(job for job in past.jobs if job.key not in done),
+        jobs=tuple(fitted(job, site.every) for job in past.jobs if job.key not in done),
         done=done,
         state=state,
         lost=past.lost,

@@ -92,6 +92,10 @@ class Site(Protocol):
     def most(self) -> Machine:
         """Return the machine by which jobs are made: the one that has the most."""
 
+    @property
+    def every(self) -> tuple[Machine, ...]:
+        """Return every machine that may run a job."""
+
     def linked(self) -> frozenset[tuple[str, str]]:
         """Return the releases that uv links from its cache wherever a job may run."""
 
@@ -148,6 +152,7 @@ class _Here:
         self._root, self._tox, self._disk = root, tox, disk_mib
         self._environments = Environments(folder=tox_folder(root), cache=uv_cache(), root=root)
         self.most = machine_here(self._environments.folder, limits)
+        self.every = (self.most,)
 
     def linked(self) -> frozenset[tuple[str, str]]:
         return self._environments.linked()
@@ -201,7 +206,12 @@ class OnRay:
             largest = max((gpu.free_mib for gpu in machine.gpus), default=0)
             return largest, machine.cores, machine.memory_mib
 
-        return max((node.machine for node in self._nodes), key=size)
+        return max(self.every, key=size)
+
+    @property
+    def every(self) -> tuple[Machine, ...]:
+        """Return the nodes' machines."""
+        return tuple(node.machine for node in self._nodes)
 
     def linked(self) -> frozenset[tuple[str, str]]:
         """Return the releases that uv links from its cache on every node."""
@@ -225,7 +235,7 @@ class OnRay:
             print_status(f"{line}; it gets no work")
         self._nodes = fit
         return Machines(
-            every=tuple(node.machine for node in fit),
+            every=self.every,
             present={node.machine.name: node.present for node in fit},
         )
 

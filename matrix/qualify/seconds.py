@@ -96,8 +96,11 @@ def seconds_of(record: Record, functions: Sequence[str] = ()) -> float:
     own = _own(record, functions)
     if not own:
         return 0.0
+    own_seconds = sum(case.seconds for case in own)
     others = sum(case.seconds for case in record.cases if case not in own)
-    return max(seconds - others, sum(case.seconds for case in own))
+    if record.jobs > 1:  # seconds of cases overlap
+        return sum(rung.seconds for rung in record.rungs) + own_seconds if others else seconds
+    return max(seconds - others, own_seconds)
 
 
 def _own(record: Record, functions: Sequence[str]) -> list[Case]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix._util.caches import cache_folder
+from matrix._util.nvidia import VISIBLE_VARIABLE
 from matrix._util.scratch import Scratch
 from matrix._util.text import clip
 from matrix.errors import MatrixError
@@ -44,7 +45,6 @@ _ENDS = 60.0  # seconds for what a killed run left at work: tox gives a cell 30
 _LOG_LIMIT = 4 << 20  # bytes of a log that go back
 _FILE_LIMIT = 64 << 20
 _UV = 30.0  # seconds for uv to look for Pythons
-_GPUS = "CUDA_VISIBLE_DEVICES"
 _THREADS = "OMP_NUM_THREADS"
 
 
@@ -182,8 +182,8 @@ def carry_out(order: Order, tell: Tell, root: Path) -> Left:
     else:
         os.environ[_THREADS] = order.threads
     task = order.task
-    if task.gpus and os.environ.get(_GPUS):
-        task = replace(task, gpus=tuple(os.environ[_GPUS].split(",")))
+    if task.gpus and os.environ.get(VISIBLE_VARIABLE):
+        task = replace(task, gpus=tuple(os.environ[VISIBLE_VARIABLE].split(",")))
     environments = _environments()
     if not _is_free(environments, task.environment, tell):
         return Left(finish=Finish(works=False, detail="its environment is in use there"), files={})

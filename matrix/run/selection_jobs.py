@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
 from matrix._util.memory import CASE_MIB
@@ -37,14 +37,39 @@ class Asked:
     cases_at_once: int | None = None
 
 
-def jobs_of(planned: Iterable[Planned], machine: Machine, asked: Asked) -> tuple[Job, ...]:
-    """Return a job for each cell and platform of a plan, as this machine would run it."""
+def jobs_of(
+    planned: Iterable[Planned], machine: Machine, asked: Asked, *, nodes: Sequence[Machine] = ()
+) -> tuple[Job, ...]:
+    """Return a job for each cell and platform of a plan, as this machine would run it.
+
+    `nodes` are all machines that may run one; by default `machine` alone.
+    """
     every = list(planned)
     known = [item.seconds for item in every if item.seconds is not None]
     usual = median(known) if known else RUN_SECONDS
     on_cpu = sum(item.platform == Platform.CPU for item in every)
-    share = max(1, cases_on_cpu(machine) // max(1, on_cpu))
+    share = _cpu_share(on_cpu, nodes or (machine,))
     return tuple(_job(item, machine, asked, usual=usual, share=share) for item in every)
+
+
+def fitted(job: Job, nodes: Iterable[Machine]) -> Job:
+    """Return the job of an earlier run as one of these machines can run it.
+
+    On the CPU it has fewer cases at once where none of them has the room for as many any more.
+    """
+    if job.platform != Platform.CPU:
+        return job
+    cases = min(job.cases_at_once or 1, max(map(cases_on_cpu, nodes)))
+    if cases == job.cases_at_once:
+        return job
+    demand = replace(job.demand, cores=cases, memory_mib=CASE_MIB * cases)
+    return replace(job, cases_at_once=cases, demand=demand)
+
+
+def _cpu_share(cells: int, nodes: Sequence[Machine]) -> int:
+    """Return how many cases at once each of the cells on the CPU has, on whatever machine."""
+    on_each = -(-cells // len(nodes))
+    return max(1, min(map(cases_on_cpu, nodes)) // max(1, on_each))
 
 
 def cases_on_cpu(machine: Machine) -> int:

@@ -29,7 +29,7 @@ from matrix.qualify.candidate_plan import (
 from matrix.qualify.engine import QualifyError
 from matrix.qualify.query import Side
 from matrix.qualify.seconds import Seconds, key_of
-from matrix.record.model import ErrorKind, Platform, RunError
+from matrix.record.model import ErrorKind, Platform, RunError, Rung, RungResult
 from matrix.report.qualify.candidate import plan_json, plan_lines
 from matrix.verdict import plan_reasons
 
@@ -214,6 +214,15 @@ def test_the_minutes_are_those_of_the_nearest_cell() -> None:
         OLD, passed(SMALL, 20.0, 10.0), passed("moe", 60.0, 40.0), provenance={"seconds": 150.0}
     )
     assert plan(small, quick=True).cells[1].estimate.run == 50.0
+    # Side by side the cases' seconds overlap: those of the imports and the own ones are left.
+    cases = (passed(SMALL, 20.0, 10.0), passed("moe", 60.0, 40.0))
+    imports = RungResult(rung=Rung.IMPORTS, ok=True, seconds=15.0)
+    facts: dict[str, Any] = {
+        "provenance": {"seconds": 100.0, "jobs": 2},
+        "rungs": (imports,),
+    }
+    assert plan(run_of(OLD, *cases, **facts), quick=True).cells[1].estimate.run == 45.0
+    assert plan(run_of(OLD, cases[0], **facts), quick=True).cells[1].estimate.run == 100.0
     moe = passed("small_startup[moe]", 30.0, 5.0)
     part: dict[str, Any] = {"deselected": 7, "provenance": {"seconds": 120.0}}
     quick = run_of(OLD, passed(SMALL, 20.0, 10.0), moe, day=23, **part)

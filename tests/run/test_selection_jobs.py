@@ -19,6 +19,7 @@ from matrix.run.selection_jobs import (
     RUN_SECONDS,
     Asked,
     cases_on_cpu,
+    fitted,
     gpus_of_a_cell,
     jobs_of,
 )
@@ -86,6 +87,45 @@ def test_cells_on_the_cpu_share_its_cases_at_once(number: int, each: int) -> Non
     plan = planned(Wanted(platforms=(Platform.CPU,)))[:number]
     found = jobs_of(plan, here, Asked(disk_mib=whole))
     assert {(job.cases_at_once, job.demand.cores) for job in found} == {(each, each)}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cells", "each"),
+    [((16, 8), 1, 8), ((16, 8), 2, 8), ((8, 8, 8, 8), 8, 4), ((8, 8), 3, 4), ((8, 1), 2, 1)],
+)
+def test_cells_on_nodes_fit_the_smallest_of_them(
+    nodes: tuple[int, ...], cells: int, each: int
+) -> None:
+    """However many cores the largest has, a job that it loses runs on another one."""
+    machines = [replace(machine(cores=cores), memory_mib=64000) for cores in nodes]
+    plan = planned(Wanted(platforms=(Platform.CPU,)))[:cells]
+    found = jobs_of(plan, machines[0], Asked(disk_mib=whole), nodes=machines)
+    assert {job.cases_at_once for job in found} == {each}
+    assert all(lacks(one, (job.demand,)) == () for one in machines for job in found)
+
+
+@given(
+    cores=st.integers(1, 64),
+    then=st.integers(1, 64),
+    memory=st.integers(0, 2**18),
+    at_once=st.none() | st.integers(1, 64),
+)
+def test_a_resumed_job_has_no_more_cases_at_once_than_there_is_room_for(
+    cores: int, then: int, memory: int, at_once: int | None
+) -> None:
+    before = replace(machine(cores=cores), memory_mib=64000)
+    now = replace(machine(cores=then), memory_mib=memory)
+    job = jobs(here=before, cases_at_once=at_once)[0]
+    found = fitted(job, [now])
+    assert found.cases_at_once is not None and job.cases_at_once is not None
+    assert 1 <= found.cases_at_once <= min(job.cases_at_once, cases_on_cpu(now))
+    assert found.demand.cores <= then and fitted(found, [now]) == found
+    most = max(cases_on_cpu(before), cases_on_cpu(now))
+    assert fitted(job, [before, now]).cases_at_once == min(job.cases_at_once, most)
+    old = replace(job, cases_at_once=None)  # as a journal of before has it
+    assert fitted(old, [now]).cases_at_once == 1
+    gpu = jobs(here=machine(H200), platform=Platform.CUDA)[0]
+    assert fitted(gpu, [now]) is gpu
 
 
 def test_several_cells_fit_a_large_gpu_and_one_case_a_small_one() -> None:

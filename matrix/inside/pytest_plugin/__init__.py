@@ -4,7 +4,7 @@ Tests under a folder `tests/startup`, and tests marked `isolated`, each run in a
 the setup of their fixtures to the teardown: every child sets up fixtures of any scope itself. The
 child sends its reports back as JSON and this process logs them, so `-x`, `--maxfail`, `-rA` and
 `--junitxml` see them as if the test had run here. A child that dies or hangs becomes a failed
-report. With `--jobs` several run side by side, each under a supervisor; all else happens as it does
+report. Several run side by side by default, each under a supervisor; all else happens as it does
 for one. Warnings, subtests' own reports and properties of the whole test suite do not come back.
 
 This module is the plugin (`-p matrix.inside.pytest_plugin`): the options and the marker. `hooks`
@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=parse_jobs,
         default="auto",
         metavar="N|auto",
-        help="how many cases run side by side (default: auto, as many as have cores and memory)",
+        help="how many cases run side by side (default: auto, as many as there is room for)",
     )
     group.addoption(
         "--model-source",

@@ -19,7 +19,7 @@ from matrix.record.model import Platform
 from matrix.run.candidates.options import CellNotRun, NotRunError, RunCell, RunOptions
 
 ONE_CASE = "1"
-"""How many cases run side by side, where nobody says: two at once slow each other down."""
+"""How many cases run side by side in a turn by default: two at once slow each other down."""
 
 
 class TurnLog(Protocol):
