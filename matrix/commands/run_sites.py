@@ -161,7 +161,8 @@ class _Here:
         """Return the environments that may be used or removed, and the machine with their disk.
 
         Only where the disk may not do for all, or has a limit in MiB, are those of other cells
-        among them: what is free is counted without them, and the limit is one on all.
+        among them: what is free is counted without them, and the limit is one on all. Elsewhere
+        nobody looks at their size, and each counts as what its cell needs: it takes no more.
         """
         needs = {job.environment: job.demand.disk_mib for job in jobs}
         there = self._environments.cells()
@@ -173,6 +174,11 @@ class _Here:
         with spoken("looks at the size of environments on the disk"):
             present = self._environments.present(
                 there if sized else there & needs.keys(), sized=sized
+            )
+        if not sized:
+            present = tuple(
+                replace(item, disk_mib=needs[item.environment]) if item.usable else item
+                for item in present
             )
         disk = free + sum(item.disk_mib for item in present)
         machine = replace(self.most, disk_mib=disk if self._disk is None else min(disk, self._disk))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+from pathlib import Path
+
 import pytest
 
 from matrix.catalog.cells import Cell
+from matrix.commands import run_sites
 from matrix.commands.run_sites import OnRay
 from matrix.errors import MatrixError
 from matrix.record.model import Platform
 from matrix.run.cluster import Cluster, Node
 from matrix.run.job import Job, JobEstimate
-from matrix.run.machine import Demand, Gpu, Machine
+from matrix.run.machine import Demand, Gpu, Machine, lacks
 from matrix.run.task import Present
 
 TORCH, VLLM = ("torch", "2.10.0"), ("vllm", "0.19.1")
@@ -69,3 +73,25 @@ def test_where_no_node_can_run_a_job_the_error_has_all_reasons() -> None:
     with pytest.raises(MatrixError, match=r"small: lacks for .*; old: has no Python") as raised:
         site(*nodes).machines([job()])
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_environment_that_is_here_needs_no_more_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Nobody looks at its size where the disk does for all others."""
+    small = Machine(name="here", cores=2, memory_mib=16_000, disk_mib=9000)
+    monkeypatch.setattr(run_sites, "machine_here", lambda folder, limits: small)
+    monkeypatch.setattr(run_sites, "tox_of", lambda root: ("tox",))
+    made = tmp_path / ".tox" / job().environment
+    (made / "bin").mkdir(parents=True)
+    if whole:
+        (made / "bin/python").touch()
+        (made / "lib/python3.11/site-packages/vllm-0.19.1.dist-info").mkdir(parents=True)
+    options = Namespace(engine="local", address=None, cores=None, memory=None, gpus=None, disk=None)
+    with run_sites.site_of(options, tmp_path) as here:
+        found = here.machines([job()])
+    (machine,) = found.every
+    assert (lacks(machine, [job().demand]) == ()) is whole
+    free = machine.disk_mib - sum(item.disk_mib for item in found.present["here"])
+    assert free == 9000
