@@ -101,7 +101,7 @@ def test_cells_on_nodes_fit_the_smallest_of_them(
     plan = planned(Wanted(platforms=(Platform.CPU,)))[:cells]
     found = jobs_of(plan, machines[0], Asked(disk_mib=whole), nodes=machines)
     assert {job.cases_at_once for job in found} == {each}
-    assert all(lacks(one, (job.demand,)) == () for one in machines for job in found)
+    assert all(lacks(node, (job.demand,)) == () for node in machines for job in found)
 
 
 @given(
