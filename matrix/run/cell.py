@@ -98,13 +98,13 @@ class RunRequest:
     """A run of a cell in this environment.
 
     `platform` is auto, cuda or cpu; `records` the folder of records; `timeout` is in seconds, for
-    the whole run. `jobs` is how many cases run side by side: a number or auto; None is
-    auto. The rest is for tests and for other places to run: `root` is the checkout,
-    `python` the command of a Python, `installed` the packages that count as installed (None: this
-    environment's), `requirements` what each of those requires, `files` their files and `origins`
-    where they are from (None: this environment's, or none where `installed` is given), the others
-    what the machine must have at least. `words` makes the line that is printed while pytest prints
-    nothing, of where the run stands and of its seconds.
+    the whole run. `jobs` is how many cases run side by side: a number or auto; None is auto. The
+    rest is for tests and for other places to run: `root` is the checkout, `python` the command of a
+    Python, `installed` the packages that count as installed (None: this environment's),
+    `requirements` what each of those requires, `files` their files and `origins` where they are
+    from (None: this environment's, or none where `installed` is given), the others what the machine
+    must have at least. `words` makes the line that is printed while pytest prints nothing, of where
+    the run stands and of its seconds.
     """
 
     cell: Cell
