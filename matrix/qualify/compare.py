@@ -36,11 +36,9 @@ from matrix.qualify.runs import (
 from matrix.qualify.unjudged import unjudged
 from matrix.qualify.warm_code import compare_warm_code
 from matrix.record.model import STARTS, Departure, Outcome, Record, StartKind
-from matrix.record.signature import signature
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.waivers import Finding
 from matrix.store.stats import enough, shifted
-from matrix.verdict.reasons import failure_key
 from matrix.verdict.stock import departure_signature
 
 
@@ -380,10 +378,13 @@ def _add_reruns(
     findings: Findings, run: CellRun, name: str | None, new: CaseOutcome, old: CaseOutcome | None
 ) -> None:
     """Add what other runs of the same releases, flags and tests did worse in a case."""
+    reruns = _counting_reruns(run)
+    if not reruns:
+        return
     sides = [side for side in (new, old) if side is not None]
     known = {(side.rung, side.signature) for side in sides if side.signature}
     counts = {count for side in sides for count in differences(side)}
-    for rerun in _counting_reruns(run):
+    for rerun in reruns:
         found = outcome(rerun, name)
         if found.state is CaseState.FAILED and (found.rung, found.signature) not in known:
             known.add((found.rung, found.signature))
@@ -411,12 +412,7 @@ def _add_whole_reruns(findings: Findings, sides: tuple[CellRun, ...], names: Ite
     for rerun in _counting_reruns(run):
         found, died = run_outcome(rerun), crash(rerun.record)
         if died is not None:
-            text = failure_key(died)
-            found = CaseOutcome(
-                state=CaseState.FAILED,
-                detail=died,
-                signature=signature(text) or text,
-            )
+            found = CaseOutcome(state=CaseState.FAILED, detail=died)
         elif found.state is not CaseState.FAILED:
             continue
         elif not wanted <= {case.case for case in rerun.record.cases}:

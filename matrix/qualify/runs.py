@@ -360,10 +360,24 @@ class CaseOutcome:
     detail: VerdictReason | None = None
     missing: MissingAnswer | None = None
     rung: Rung | None = None
-    signature: str = ""
     case: Case | None = None
     verdict: CaseVerdict | None = None
     flags: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def signature(self) -> str:
+        """Return what failed or does not apply in a form that compares, or "" for neither.
+
+        It is made when it is asked for: to read a text takes longer than to judge a record.
+        """
+        if self.state is CaseState.NOT_APPLICABLE:
+            return signature(failure_key(self.missing and self.missing.detail))
+        if self.state is not CaseState.FAILED:
+            return ""
+        if self.verdict is not None and self.verdict.signature:
+            return self.verdict.signature
+        text = failure_key(self.detail)
+        return signature(text) or self.rung or text
 
 
 def outcome(run: CellRun, name: str | None) -> CaseOutcome:
@@ -390,7 +404,6 @@ def _case_outcome(case: Case, verdict: CaseVerdict) -> CaseOutcome:
         return CaseOutcome(
             state=CaseState.NOT_APPLICABLE,
             missing=MissingAnswer(code=MissingCode.NOT_APPLICABLE, detail=why),
-            signature=signature(failure_key(why)),
             case=case,
             verdict=verdict,
         )
@@ -399,7 +412,6 @@ def _case_outcome(case: Case, verdict: CaseVerdict) -> CaseOutcome:
             state=CaseState.FAILED,
             detail=why,
             rung=verdict.rung,
-            signature=verdict.signature or signature(failure_key(why)),
             case=case,
             verdict=verdict,
         )
@@ -452,12 +464,7 @@ def run_outcome(run: CellRun) -> CaseOutcome:
         return CaseOutcome(state=CaseState.UNKNOWN, missing=missing)
     if found is None:
         return CaseOutcome(state=CaseState.PASSED)
-    return CaseOutcome(
-        state=CaseState.FAILED,
-        detail=found.detail,
-        rung=found.rung,
-        signature=signature(failure_key(found.detail)) or found.rung,
-    )
+    return CaseOutcome(state=CaseState.FAILED, detail=found.detail, rung=found.rung)
 
 
 def partial(record: Record, code: MissingCode = MissingCode.PARTIAL) -> MissingAnswer | None:
