@@ -142,7 +142,7 @@ def compare_counters(
 
 
 def _changes(start: StartKind, old: CaseOutcome, new: CaseOutcome) -> Iterator[CounterChange]:
-    """Yield each counter of a start, of both sides and of the candidate's expectation.
+    """Yield what may differ in a start: what the sides count otherwise, and what is expected.
 
     A counter that all ranks count alike on both sides is one change, and else one of each rank.
     """
@@ -201,9 +201,14 @@ class _Side(NamedTuple):
 def _of_rank(
     rank: int | None, before: tuple[CaseOutcome, Start], after: tuple[CaseOutcome, Start]
 ) -> Iterator[CounterChange]:
-    """Yield each counter of one rank; `rank` is None where a start is one process."""
+    """Yield each counter of one rank that differs or is expected; `rank` is None for one process.
+
+    Of the hundreds that a start counts, most are equal on both sides, and no rule speaks of them.
+    """
     old, new = (_Side.of(*side, rank) for side in (before, after))
-    for counter in sorted(old.counters.keys() | new.counters.keys() | new.expected.keys()):
+    differing = {counter for counter, _ in old.counters.items() ^ new.counters.items()}
+    counted = old.counters.keys() | new.counters.keys()
+    for counter in sorted(differing | new.expected.keys() | counted & old.expected.keys()):
         yield CounterChange(
             counter=counter,
             before=_count(old.counters, counter),
