@@ -7,10 +7,10 @@ vLLM. These are the direct ones, so that such an answer may miss what a newer re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
@@ -30,6 +30,8 @@ BROKEN_PAIR = frozenset({ErrorKind.BUILDS, ErrorKind.IMPORTS, ErrorKind.RESOLVES
 """The kinds of error that the pair can cause; `blames_pair` of `judge` tells whether it did."""
 
 _FAILED = (Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT)
+# What a line of `Requires-Dist` begins with (PEP 508); to parse all of it for its name takes longer.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 def departures_of(record: Record) -> tuple[Departure, ...] | None:
@@ -89,15 +91,13 @@ def hindrance(record: Record) -> Departure | None:
 
 @lru_cache(maxsize=64)
 def _named(lines: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Return each line with the package that it names; with "" where nobody can read it."""
+    """Return each line with the package that it names; with "" where it begins with no name."""
     return tuple((line, _name(line)) for line in lines)
 
 
 def _name(line: str) -> str:
-    try:
-        return canonicalize_name(Requirement(line).name)
-    except InvalidRequirement:
-        return ""
+    found = _NAME.match(line)
+    return canonicalize_name(found[0]) if found else ""
 
 
 @lru_cache(maxsize=16384)
