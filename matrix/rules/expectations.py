@@ -182,20 +182,21 @@ class Expectations:
     def __post_init__(self) -> None:
         """Refuse two rules of one id, and two that tie."""
         seen: set[str] = set()
-        # By start and bare case: rules of two cases never match one start.
-        earlier: dict[StartKind, dict[str | None, list[Rule]]] = {}
+        # By start, platform and bare case: rules of two of these never match one start.
+        earlier: dict[StartKind, dict[tuple[Platform | None, str | None], list[Rule]]] = {}
         for rule in self.rules:
             if rule.id in seen:
                 raise ExpectationsError(
                     f"{self.name}: rule {rule.id!r}: id: is there twice; give each rule its own"
                 )
             seen.add(rule.id)
-            cases = earlier.setdefault(rule.start, {})
+            groups = earlier.setdefault(rule.start, {})
             bare = None if rule.case is None else rule.case.partition("[")[0]
-            for case in cases if bare is None else (bare, None):
-                for other in cases.get(case, ()):
-                    _check_tie(other, rule, self.name)
-            cases.setdefault(bare, []).append(rule)
+            for (platform, case), others in groups.items():
+                if _may_be_one(platform, rule.platform) and _may_be_one(case, bare):
+                    for other in others:
+                        _check_tie(other, rule, self.name)
+            groups.setdefault((rule.platform, bare), []).append(rule)
 
     def _of(self, case: str, platform: Platform, start: StartKind) -> Sequence[Rule]:
         """Return the rules for this start of this case there, in the order of the file."""
@@ -390,9 +391,12 @@ def _case_within(case: str | None, condition: str) -> bool:
     return case is not None and (case == condition or case.partition("[")[0] == condition)
 
 
+def _may_be_one(condition: str | None, other: str | None) -> bool:
+    """Return whether one start can meet both conditions, of which None is met by all."""
+    return condition is None or other is None or condition == other
+
+
 def _check_tie(one: Rule, other: Rule, name: str) -> None:
-    if one.platform and other.platform and one.platform != other.platform:
-        return
     if one.counters.keys().isdisjoint(other.counters):
         return
     if one.flags and any(
