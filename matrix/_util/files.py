@@ -9,7 +9,6 @@ import glob
 import hashlib
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +49,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 16}{_PARTIAL}"):
         _remove_unlocked(left)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
+    partial = path.with_name(f".{path.name}.{os.urandom(8).hex()}{_PARTIAL}")
     opened = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_SURPRISE, 0o666)
     try:
         with contextlib.suppress(OSError):  # a disk without locks, where nobody deletes it either
@@ -182,7 +181,7 @@ def _partial(path: Path) -> Iterator[tuple[int, Path]]:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
     except OSError:
         # A disk without locks, or what another user put there: a name that nobody has.
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
+        partial = path.with_name(f".{path.name}.{os.urandom(8).hex()}{_PARTIAL}")
         opened = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_SURPRISE, 0o666)
     try:
         os.ftruncate(opened, 0)
