@@ -30,7 +30,7 @@ BROKEN_PAIR = frozenset({ErrorKind.BUILDS, ErrorKind.IMPORTS, ErrorKind.RESOLVES
 """The kinds of error that the pair can cause; `blames_pair` of `judge` tells whether it did."""
 
 _FAILED = (Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT)
-# What a line of `Requires-Dist` begins with (PEP 508); to parse all of it for its name takes longer.
+# What a line of `Requires-Dist` begins with (PEP 508); to parse all of it takes longer.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
