@@ -108,7 +108,8 @@ def verdict_line(
     if count and record.deselected:
         cases = f"{count} of {record.total_cases} cases"
     took = record.provenance.get("seconds")
-    time = f" in {took:.0f} s" if isinstance(took, (int, float)) else ""
+    # A run that died before its end knows no seconds of its own.
+    time = f" in {took:.0f} s" if isinstance(took, (int, float)) and took > 0 else ""
     word = paint(verdict.verdict, verdict.verdict)
     how[Verdict.UNTESTED] = f" ({mark(verdict.provisional)})" if verdict.provisional else ""
     if verdict.fails_at is not None:

@@ -182,6 +182,13 @@ def test_a_record_without_cases_has_no_empty_table() -> None:
     assert "on cuda: untested, no cases in 312 s\n  no GPU is visible\n\nran  " in shown
 
 
+def test_a_run_that_died_shows_no_seconds_of_its_own() -> None:
+    path, record = make("py311-torch210-vllm019", make_case())
+    died = replace(record, finished=False, provenance={**record.provenance, "seconds": 0.0})
+    shown = terminal.render(died, judge(died, MOE), str(path))
+    assert ": untested, 1 case\n  the run did not finish\n" in shown
+
+
 def test_colour_is_only_colour() -> None:
     path, record = RECORDS[1]
     verdict = judge(record, MOE)
