@@ -35,7 +35,7 @@ from packaging.version import Version
 from matrix._util.versions import parse_version
 from matrix.attribution.model import Attribution, Cause, FlagDifference, MissingRun
 from matrix.attribution.neighbours import Neighbourhood
-from matrix.attribution.observations import NO_CASE, Observation, ObservationEnd
+from matrix.attribution.observations import Observation, ObservationEnd
 from matrix.attribution.reruns import Planner
 from matrix.attribution.rules import attribute_symptom
 from matrix.attribution.runs_index import Judged, RunsIndex
@@ -47,7 +47,7 @@ from matrix.attribution.symptoms import (
     failure,
 )
 from matrix.catalog.releases import Releases
-from matrix.record.model import PLATFORMS, Platform, Record
+from matrix.record.model import PLATFORMS, WHOLE_RUN, Platform, Record
 from matrix.verdict.grid import Grid, environments
 from matrix.verdict.judge import CellVerdict
 
@@ -176,7 +176,7 @@ def unanswered(
             if names is not None and run.cell.name not in names:
                 continue
             selected.add((run.cell.name, where))
-            if name_of_case == NO_CASE:
+            if name_of_case == WHOLE_RUN:
                 has_answer = run.ended is ObservationEnd.FAILED
             else:
                 has_result = run.ended is not ObservationEnd.NOTHING or not run.applies

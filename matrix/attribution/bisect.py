@@ -16,18 +16,12 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
-from matrix.attribution.observations import (
-    NO_CASE,
-    Observation,
-    ObservationEnd,
-    newest_first,
-    own_runs,
-)
+from matrix.attribution.observations import Observation, ObservationEnd, newest_first, own_runs
 from matrix.attribution.symptoms import State, Symptom, state_of, symptoms_between
 from matrix.catalog.cells import Cell, build_of, public_key
 from matrix.catalog.projects import Project
 from matrix.errors import MatrixError
-from matrix.record.model import Departure, Platform
+from matrix.record.model import WHOLE_RUN, Departure, Platform
 
 
 class BisectionError(MatrixError):
@@ -283,16 +277,16 @@ def observed_along(
     """
     by_cell: dict[Cell, list[Observation]] = {}
     for observation in observations:
-        if observation.platform == platform and observation.case in (case, NO_CASE):
+        if observation.platform == platform and observation.case in (case, WHOLE_RUN):
             by_cell.setdefault(observation.cell, []).append(observation)
     seen, unclear = {}, set()
     for name, cell in axis.items():
         runs = by_cell.get(cell, ())
-        own = own_runs((run for run in runs if run.case != NO_CASE), cell.python)
+        own = own_runs((run for run in runs if run.case != WHOLE_RUN), cell.python)
         without = [
             run
             for run in runs
-            if (run.case == NO_CASE and run.ended is ObservationEnd.FAILED) or not run.applies
+            if (run.case == WHOLE_RUN and run.ended is ObservationEnd.FAILED) or not run.applies
         ]
         last = next(iter(newest_first(without)), None)
         if last is not None and all(last.age > group[0].age for group in own):

@@ -19,6 +19,7 @@ from matrix.catalog.cells import Cell
 from matrix.record.environment import environment_of
 from matrix.record.model import (
     STARTS,
+    WHOLE_RUN,
     Case,
     Defaults,
     Departure,
@@ -48,9 +49,6 @@ class ObservationEnd(StrEnum):
     FAILED = "failed"
     NOTHING = "nothing"
 
-
-NO_CASE = ""
-"""The case that stands for the run itself: whether it resolved and imported."""
 
 FAILING_RUNGS = (
     Rung.BUILDS,
@@ -231,13 +229,15 @@ def _observe_run(record: Record, verdict: CellVerdict, make: partial[Observation
         rung, reason = failed.rung, rung_reason(failed)
     else:
         imported = any(rung.ok and rung.rung == Rung.IMPORTS for rung in record.rungs)
-        return make(case=NO_CASE, ended=ObservationEnd.RAN if imported else ObservationEnd.NOTHING)
+        return make(
+            case=WHOLE_RUN, ended=ObservationEnd.RAN if imported else ObservationEnd.NOTHING
+        )
     if verdict.not_stock or blamed(
         verdict.departures, failure_key(reason)
     ):  # a fault of packages is not the pair's
-        return make(case=NO_CASE, ended=ObservationEnd.NOTHING)
+        return make(case=WHOLE_RUN, ended=ObservationEnd.NOTHING)
     return make(
-        case=NO_CASE,
+        case=WHOLE_RUN,
         ended=ObservationEnd.FAILED,
         rung=rung,
         signature=signature(failure_key(reason)) or None,

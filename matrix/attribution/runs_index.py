@@ -14,10 +14,10 @@ from packaging.version import Version
 
 from matrix._util.versions import parse_version
 from matrix.attribution.flaky import representative
-from matrix.attribution.observations import NO_CASE, Observation, ObservationEnd, Runs, observe
+from matrix.attribution.observations import Observation, ObservationEnd, Runs, observe
 from matrix.attribution.reasons import Along
 from matrix.catalog.cells import Cell
-from matrix.record.model import ErrorKind, Platform, Record
+from matrix.record.model import WHOLE_RUN, ErrorKind, Platform, Record
 from matrix.rules.expectations import Expectations
 from matrix.verdict.grid import ran_cell
 from matrix.verdict.judge import CellVerdict, judge
@@ -115,14 +115,14 @@ class RunsIndex:
             # Where two sets of flags tie, one more run shows which are its own.
             return len(runs.own(cell.python)) < 2
         # A run that failed to import has no result for a case, and would fail again.
-        whole = self.runs(platform, NO_CASE, cell)
+        whole = self.runs(platform, WHOLE_RUN, cell)
         return whole is not None and any(
             run.ended is ObservationEnd.FAILED for run in whole if run.cell == cell
         )
 
     def ran_apart(self, platform: Platform, case: str, cell: Cell) -> bool:
         """Return whether a cell ran a case, and never in an environment that is stock."""
-        runs = self.runs(platform, case, cell) or self.runs(platform, NO_CASE, cell) or ()
+        runs = self.runs(platform, case, cell) or self.runs(platform, WHOLE_RUN, cell) or ()
         here = [run.is_stock for run in runs if run.cell == cell]
         return bool(here) and not any(here)
 

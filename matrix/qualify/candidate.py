@@ -19,7 +19,7 @@ from matrix.qualify.query import Context, Side
 from matrix.qualify.reasons import RerunDrifted
 from matrix.qualify.runs import CaseState, hardware
 from matrix.qualify.static_checks import StaticAnswers
-from matrix.record.model import Case, Record
+from matrix.record.model import WHOLE_RUN, Case, Record
 from matrix.record.startup_tests import load_startup_tests
 from matrix.verdict.grid import ran_cell
 
@@ -85,7 +85,7 @@ def _drifting_once(
     return findings.unknown
 
 
-def _key(drift: Drift) -> tuple[str, str | None, str, str]:
+def _key(drift: Drift) -> tuple[str, str, str, str]:
     return drift.place.cell, drift.case, drift.start, drift.counter
 
 
@@ -113,13 +113,13 @@ def to_confirm(
     fail and not alike, the baseline's. Where both fail alike two environments say the same already.
     `confirmed` are the names of cells that ran in a fresh environment since.
     """
-    again: dict[str, set[str | None]] = {}
+    again: dict[str, set[str]] = {}
     baselines = {pair.candidate.cell.name: pair.baseline.cell.name for pair in plan.pairs}
     for finding in found.failing:
         if isinstance(finding, Failure) and not finding.ran:
             continue
         cell = finding.place.cell
-        case = None if finding.case == CACHE_CHECK else finding.case
+        case = WHOLE_RUN if finding.case == CACHE_CHECK else finding.case
         again.setdefault(cell, set()).add(case)
         if isinstance(finding, Failure) and finding.kind is FailureKind.FAILS_OTHERWISE:
             again.setdefault(baselines.get(cell, cell), set()).add(finding.case)
@@ -130,10 +130,9 @@ def to_confirm(
     )
 
 
-def _named(cases: Collection[str | None]) -> tuple[str, ...]:
+def _named(cases: Collection[str]) -> tuple[str, ...]:
     """Return the cases by name; none where the run as a whole is among them."""
-    names = [case for case in cases if case is not None]
-    return tuple(sorted(names)) if len(names) == len(cases) else ()
+    return () if WHOLE_RUN in cases else tuple(sorted(cases))
 
 
 def completed(records: Iterable[_PlacedRecord]) -> list[_PlacedRecord]:

@@ -21,7 +21,6 @@ from matrix.qualify.model import (
     Time,
 )
 from matrix.qualify.runs import (
-    WHOLE_RUN,
     CaseOutcome,
     CaseState,
     CellRun,
@@ -35,7 +34,7 @@ from matrix.qualify.runs import (
 )
 from matrix.qualify.unjudged import unjudged
 from matrix.qualify.warm_code import compare_warm_code
-from matrix.record.model import STARTS, Departure, Outcome, Record, StartKind
+from matrix.record.model import STARTS, WHOLE_RUN, Departure, Outcome, Record, StartKind
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.waivers import Finding
 from matrix.store.stats import enough, shifted
@@ -77,7 +76,7 @@ def judge_alone(
     """
     before = len(findings.unknown) + len(findings.drifts)
 
-    def add_failure(variant: CellRun, case: str | None, failed: CaseOutcome) -> None:
+    def add_failure(variant: CellRun, case: str, failed: CaseOutcome) -> None:
         # What is not stock is first to run stock itself.
         cell = None if variant.not_stock else decides
         reason = reasons.FailsWithoutBaseline(
@@ -180,14 +179,12 @@ class _Pair:
         """Add the reruns of the candidate that failed as a whole."""
         _add_whole_reruns(self.findings, (self.candidate, self.baseline), names)
 
-    def _compare_case(
-        self, name: str | None, old: CaseOutcome, new: CaseOutcome, *, timed: bool
-    ) -> None:
+    def _compare_case(self, name: str, old: CaseOutcome, new: CaseOutcome, *, timed: bool) -> None:
         if not (old.state.is_answer and new.state.is_answer):
             self._compare_unanswered(name, old, new)
         elif CaseState.FAILED in (old.state, new.state):
             self._compare_failure(name, old, new)
-        elif name is not WHOLE_RUN:
+        elif name != WHOLE_RUN:
             if self.candidate.variant is None:
                 self._compare_flags(name, old, new)
             sides = (("baseline", self.baseline), ("candidate", self.candidate))
@@ -199,7 +196,7 @@ class _Pair:
         if (old.state, new.state) == (CaseState.FAILED, CaseState.FAILED):
             self._add_baseline_rerun(name, new)
 
-    def _compare_unanswered(self, name: str | None, old: CaseOutcome, new: CaseOutcome) -> None:
+    def _compare_unanswered(self, name: str, old: CaseOutcome, new: CaseOutcome) -> None:
         add, run = self.findings.add_unknown, self.candidate
         reason: reasons.UnknownReason
         if new.state is CaseState.FAILED:
@@ -210,7 +207,7 @@ class _Pair:
             add(run, name, reason, signature=new.signature, decides=decides)
             return
         if new.state is CaseState.PASSED:
-            assert name is not WHOLE_RUN
+            assert name != WHOLE_RUN
             add_unexpected(self.findings, run, name, new)
             if run.variant is None and self._should_have_answered(name, old):
                 assert old.missing is not None
@@ -236,7 +233,7 @@ class _Pair:
             self.baseline.record, self.candidate.record, name
         )
 
-    def _compare_failure(self, name: str | None, old: CaseOutcome, new: CaseOutcome) -> None:
+    def _compare_failure(self, name: str, old: CaseOutcome, new: CaseOutcome) -> None:
         place, variant = self.candidate.place, self.candidate.variant
         one_side = bool(self.baseline.not_stock) != bool(self.candidate.not_stock)
         if one_side and old.state is not new.state:
@@ -253,12 +250,12 @@ class _Pair:
                     variant=variant,
                 )
             )
-            if new.verdict is not None and name is not WHOLE_RUN:
+            if new.verdict is not None and name != WHOLE_RUN:
                 add_unexpected(self.findings, self.candidate, name, new)
         else:
             self._add_failure(name, old, new)
 
-    def _add_one_side_not_stock(self, name: str | None, old: CaseOutcome, new: CaseOutcome) -> None:
+    def _add_one_side_not_stock(self, name: str, old: CaseOutcome, new: CaseOutcome) -> None:
         """Add a case that passed on one side only, where only one environment is stock.
 
         The environment may be the cause as well as the release.
@@ -279,7 +276,7 @@ class _Pair:
             decides=self.baseline.record.cell if self.baseline.not_stock else None,
         )
 
-    def _add_failure(self, name: str | None, old: CaseOutcome, new: CaseOutcome) -> None:
+    def _add_failure(self, name: str, old: CaseOutcome, new: CaseOutcome) -> None:
         place, variant = self.candidate.place, self.candidate.variant
         kind, before = FailureKind.REGRESSION, None
         if old.state is CaseState.FAILED:
@@ -296,7 +293,7 @@ class _Pair:
                 detail=new.detail,
                 before=before,
                 waived=self.findings.waived(
-                    Finding(place=place, case=name or "", signature=new.signature)
+                    Finding(place=place, case=name, signature=new.signature)
                 ),
                 variant=variant,
             )
@@ -331,7 +328,7 @@ class _Pair:
                     )
                 )
 
-    def _add_baseline_rerun(self, name: str | None, new: CaseOutcome) -> None:
+    def _add_baseline_rerun(self, name: str, new: CaseOutcome) -> None:
         """Add what fails on both sides, though it passed in another run of the baseline."""
         for run in _counting_reruns(self.baseline):
             if outcome(run, name).state is CaseState.PASSED:
@@ -375,7 +372,7 @@ def _may_hide_failure(old: CaseOutcome, new: CaseOutcome) -> bool:
 
 
 def _add_reruns(
-    findings: Findings, run: CellRun, name: str | None, new: CaseOutcome, old: CaseOutcome | None
+    findings: Findings, run: CellRun, name: str, new: CaseOutcome, old: CaseOutcome | None
 ) -> None:
     """Add what other runs of the same releases, flags and tests did worse in a case."""
     reruns = _counting_reruns(run)
@@ -439,7 +436,7 @@ def _case_names(*runs: CellRun) -> list[str]:
     return sorted({case.case for run in runs for case in run.record.cases})
 
 
-def _or_whole_run(names: list[str]) -> Sequence[str | None]:
+def _or_whole_run(names: list[str]) -> Sequence[str]:
     return names or (WHOLE_RUN,)
 
 

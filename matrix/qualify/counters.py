@@ -261,14 +261,14 @@ def add_unexpected(findings: Findings, run: CellRun, name: str, found: CaseOutco
 
 
 def by_waiver(
-    findings: Findings, run: CellRun, name: str | None, counts: Iterable[Count]
+    findings: Findings, run: CellRun, name: str, counts: Iterable[Count]
 ) -> list[tuple[list[Count], Waived]]:
     """Return the counts that one waiver covers together, and those that none covers."""
     groups: dict[str | None, tuple[list[Count], Waived]] = {}
     for count in counts:
         finding = Finding(
             place=run.place,
-            case=name or "",
+            case=name,
             signature=None,
             start=count.start,
             counter=count.counter,

@@ -56,7 +56,6 @@ from matrix.qualify.query import (
     oldest_first,
 )
 from matrix.qualify.runs import (
-    WHOLE_RUN,
     CaseState,
     CellRun,
     ReleaseRuns,
@@ -77,7 +76,7 @@ from matrix.qualify.static_checks import (
     short_reason,
     step_signature,
 )
-from matrix.record.model import CellRef, Record
+from matrix.record.model import WHOLE_RUN, CellRef, Record
 from matrix.record.signature import signature
 from matrix.rules.waivers import Finding
 from matrix.verdict.ladder import LadderStep
@@ -362,7 +361,7 @@ class _Pairing:
                 signature=found,
                 detail=step.reason,
                 before=before,
-                waived=self.findings.waived(Finding(place=place, case="", signature=found)),
+                waived=self.findings.waived(Finding(place=place, case=WHOLE_RUN, signature=found)),
                 ran=False,
                 pythons=tuple(pythons) if len(pythons) > 1 else (),
             )
@@ -386,7 +385,7 @@ class _Pairing:
         )
         waived = None
         if self.findings.waivers.every:
-            found = Finding(place=place, case="", signature=step_signature(step))
+            found = Finding(place=place, case=WHOLE_RUN, signature=step_signature(step))
             waived = self.findings.waived(found)
         self._add_cell(place, reason, blocks=passed + failed > 0, waived=waived, step=step)
 
@@ -415,6 +414,6 @@ class _Pairing:
 
 def _answers(run: CellRun) -> tuple[int, int]:
     """Return how many cases of a run passed and failed; one without cases counts as one."""
-    names: list[str | None] = [case.case for case in run.record.cases]
+    names = [case.case for case in run.record.cases]
     states = [outcome(run, name).state for name in names or [WHOLE_RUN]]
     return states.count(CaseState.PASSED), states.count(CaseState.FAILED)

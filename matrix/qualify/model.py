@@ -98,13 +98,14 @@ class Failure:
     """A case that fails on one side or on both.
 
     Rung, signature and detail are the candidate's, or the baseline's for a repair; `before` is the
-    baseline's signature where both fail. The case None is the run as a whole, or no run at all
-    where it is not `ran`: then a static check fails, for these `pythons` where they are several.
+    baseline's signature where both fail. The case `WHOLE_RUN` is the run as a whole, or no run at
+    all where it is not `ran`: then a static check fails, for these `pythons` where they are
+    several.
     """
 
     kind: FailureKind
     place: CellRef
-    case: str | None
+    case: str
     rung: Rung | None
     signature: str
     detail: VerdictReason | None
@@ -166,15 +167,15 @@ class Flag(NamedTuple):
 class Unknown:
     """What has no answer. `blocks`: the candidate cannot qualify without it.
 
-    `cell` is the environment without an answer, `case` None where it is all of them; `failure` is
-    the signature of a failed run that can be waived. `step` is the first rung that makes the
-    environment not testable with the existing wheels, None where it is; `decides` is the
-    environment whose run would give the answer, where that is another.
+    `cell` is the environment without an answer, and the case is `WHOLE_RUN` where that is all of
+    them. `failure` is the signature of a failed run that can be waived. `step` is the first rung
+    that makes the environment not testable with the existing wheels, None where it is; `decides` is
+    the environment whose run would give the answer, where that is another.
     """
 
     cell: str
     platform: Platform
-    case: str | None
+    case: str
     reason: UnknownReason
     blocks: bool = True
     failure: str | None = None
@@ -352,7 +353,7 @@ class Findings:
     def add_unknown(
         self,
         run: CellRun,
-        case: str | None,
+        case: str,
         reason: UnknownReason,
         *,
         signature: str | None = None,
@@ -364,7 +365,7 @@ class Findings:
         By its `signature` it can be waived; without one it is waived as `waived` says.
         """
         if signature is not None:
-            waived = self.waived(Finding(place=run.place, case=case or "", signature=signature))
+            waived = self.waived(Finding(place=run.place, case=case, signature=signature))
         self.unknown.append(
             Unknown(
                 cell=run.record.cell,

@@ -26,6 +26,7 @@ from matrix.qualify.query import MOST_RUNS, Context, Query, oldest_first, same_r
 from matrix.record.model import (
     PLATFORMS,
     STARTS,
+    WHOLE_RUN,
     Case,
     CellRef,
     Departure,
@@ -52,9 +53,6 @@ from matrix.verdict.recompiles import machine_code
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import blamed
 from matrix.verdict.table import Entry
-
-WHOLE_RUN = None
-"""Stands for the name of a case where the run as a whole is meant."""
 
 
 class CellKey(NamedTuple):
@@ -218,7 +216,7 @@ _as_json = json.JSONEncoder(default=str).encode
 
 def _flags(record: Record) -> Mapping[tuple[str, str], str]:
     """Return the effective flags of the run and of each of its cases, as JSON."""
-    found = {("", flag): value for flag, value in record.flags.items()}
+    found = {(WHOLE_RUN, flag): value for flag, value in record.flags.items()}
     for case in record.cases:
         found.update({(case.case, flag): value for flag, value in case.flags.items()})
     return {key: _as_json(value) for key, value in found.items()}
@@ -380,13 +378,13 @@ class CaseOutcome:
         return signature(text) or self.rung or text
 
 
-def outcome(run: CellRun, name: str | None) -> CaseOutcome:
+def outcome(run: CellRun, name: str) -> CaseOutcome:
     """Return what the run shows about a case, or about itself as a whole for `WHOLE_RUN`."""
     record = run.record
     for case, verdict in zip(record.cases, run.entry.verdict.cases, strict=True):
         if case.case == name:
             return replace(_case_outcome(case, verdict), flags={**record.flags, **case.flags})
-    if name is not None and not applies_by_gpus(record, name):
+    if name != WHOLE_RUN and not applies_by_gpus(record, name):
         too_few = MissingAnswer(code=MissingCode.TOO_FEW_GPUS)
         return CaseOutcome(state=CaseState.NOT_APPLICABLE, missing=too_few)
     whole_run = run_outcome(run)

@@ -23,7 +23,7 @@ from matrix.qualify.watch import (
     follow,
 )
 from matrix.record.content import content_hash
-from matrix.record.model import Platform
+from matrix.record.model import WHOLE_RUN, Platform
 from matrix.record.signature import signature
 from matrix.verdict.judge import CaseVerdict
 from matrix.verdict.reasons import failure_key
@@ -144,10 +144,10 @@ def _seen_in_table(entries: Iterable[Entry], night: str) -> BuildFindings:
             place = CasePlace(record.cell, record.platform, judged.case)
             findings |= _findings(place, judged)
             passed = judged.verdict in (Verdict.COMPATIBLE, Verdict.DRIFT)
-            if passed and judged.case and not entry.verdict.not_stock:
+            if passed and judged.case != WHOLE_RUN and not entry.verdict.not_stock:
                 clean.add(place)
         if run is None and record.is_complete and not entry.verdict.not_stock:
-            clean.add(CasePlace(record.cell, record.platform, ""))
+            clean.add(CasePlace(record.cell, record.platform, WHOLE_RUN))
     return BuildFindings(build=night, findings=frozenset(findings), clean=frozenset(clean))
 
 

@@ -18,7 +18,7 @@ from matrix.qualify.cache_check import CACHE_CHECK
 from matrix.qualify.model import Drift, Failure, Qualification, QualificationVerdict
 from matrix.qualify.runs import CaseState, CellRun, outcome, run_outcome
 from matrix.qualify.warm_code import COMPILED_AGAIN, is_expected
-from matrix.record.model import Platform, StartKind
+from matrix.record.model import WHOLE_RUN, Platform, StartKind
 from matrix.verdict.recompiles import machine_code
 
 _MACHINE_CODE = f"{StartKind.WARM} {COMPILED_AGAIN}"  # as `_key_of` names it
@@ -47,7 +47,7 @@ class FindingKind(StrEnum):
 
 
 class CasePlace(NamedTuple):
-    """A case of a cell on a platform; the case "" is the run as a whole."""
+    """A case of a cell on a platform; the case `WHOLE_RUN` is the run as a whole."""
 
     cell: str
     platform: Platform
@@ -207,7 +207,7 @@ def seen_in(found: Qualification, build: str) -> BuildFindings:
     """
     every: tuple[Failure | Drift, ...] = (*found.failures, *found.drifts)
     findings = {_key_of(finding) for finding in every if finding.kind.fails or finding.fails}
-    unclear = {CasePlace(item.cell, item.platform, item.case or "") for item in found.unknown}
+    unclear = {CasePlace(item.cell, item.platform, item.case) for item in found.unknown}
     failing = {key.place for key in findings if key.kind is FindingKind.FAILURE}
     clean = {
         place
@@ -239,16 +239,16 @@ def _answered(run: CellRun) -> Iterable[CasePlace]:
     if record.cache_check is not None:
         yield CasePlace(record.cell, record.platform, CACHE_CHECK)
     if record.is_complete and run_outcome(run).state is CaseState.PASSED:
-        yield CasePlace(record.cell, record.platform, "")
+        yield CasePlace(record.cell, record.platform, WHOLE_RUN)
 
 
 def _covered(place: CasePlace, places: Iterable[CasePlace]) -> bool:
     """Return whether a case, or the run as a whole that it is of, is among some."""
-    return place in places or place._replace(case="") in places
+    return place in places or place._replace(case=WHOLE_RUN) in places
 
 
 def _key_of(finding: Failure | Drift) -> FindingKey:
-    place = CasePlace(finding.place.cell, finding.place.platform, finding.case or "")
+    place = CasePlace(finding.place.cell, finding.place.platform, finding.case)
     if isinstance(finding, Failure):
         return FindingKey(place, FindingKind.FAILURE, finding.signature)
     return FindingKey(place, FindingKind.DRIFT, f"{finding.start} {finding.counter}")

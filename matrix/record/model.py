@@ -205,6 +205,8 @@ STARTS = tuple(StartKind)
 RUNGS = tuple(rung for rung in Rung if rung is not Rung.BUILDS)
 """The rungs of every cell."""
 OUTCOMES = tuple(Outcome)
+WHOLE_RUN = ""
+"""Stands for the name of a case where the run as a whole is meant."""
 
 
 class RecordError(MatrixError):

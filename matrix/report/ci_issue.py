@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from matrix._util.text import clean, clip, code, listed, markdown, plural
 from matrix.qualify.table_watch import TableDelta, TablePlace
 from matrix.qualify.watch import FindingChange, FindingKind, Status
+from matrix.record.model import WHOLE_RUN
 from matrix.report.qualify.watch import NOT_ASKED, WORDS
 from matrix.verdict.table import Entry, Table
 
@@ -118,7 +119,7 @@ def _places(changes: Iterable[FindingChange], entries: Mapping[TablePlace, Entry
     lines = []
     for place, found in list(cells.items())[:_MOST_PLACES]:
         cases = [code(clip(clean(change.now.key.place.case), 80)) for change in found]
-        whole = all(not change.now.key.place.case for change in found)
+        whole = all(change.now.key.place.case == WHOLE_RUN for change in found)
         since = min(change.now.first for change in found)[:10]
         what = "the whole run" if whole else listed(cases)
         lines.append(

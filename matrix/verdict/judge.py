@@ -18,6 +18,7 @@ from matrix.record.machine_marks import machine_fault
 from matrix.record.model import (
     RUNGS,
     STARTS,
+    WHOLE_RUN,
     Case,
     Departure,
     ErrorKind,
@@ -263,19 +264,21 @@ def _judge_run(record: Record) -> CaseVerdict | None:
     error = record.error
     if error is not None and blames_pair(error):
         return CaseVerdict(
-            case="",
+            case=WHOLE_RUN,
             verdict=Verdict.INCOMPATIBLE,
             rung=Rung(error.kind),
             reason=reasons.recorded(error.reason),
         )
     if error is not None:
-        return _untested("", reasons.error_reason(error))
+        return _untested(WHOLE_RUN, reasons.error_reason(error))
     for rung in record.rungs:
         if not rung.ok:
             reason = reasons.rung_reason(rung)
-            return CaseVerdict(case="", verdict=Verdict.INCOMPATIBLE, rung=rung.rung, reason=reason)
+            return CaseVerdict(
+                case=WHOLE_RUN, verdict=Verdict.INCOMPATIBLE, rung=rung.rung, reason=reason
+            )
     if not record.finished:
-        return _untested("", reasons.NotFinished())
+        return _untested(WHOLE_RUN, reasons.NotFinished())
     return None
 
 

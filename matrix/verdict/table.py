@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from matrix.catalog.cells import FactorOrder, Factors, factor_order, factors
 from matrix.catalog.releases import Releases
-from matrix.record.model import PLATFORMS, Case, Platform, Record
+from matrix.record.model import PLATFORMS, WHOLE_RUN, Case, Platform, Record
 from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running
 from matrix.verdict.ladder import Part, RunEvidence, badness, evidence_of, highest, part_of
@@ -55,7 +55,7 @@ class Entry:
             reason = OfCase(case=case.case, reason=case.reason) if case.reason else None
             if (case.verdict, case.rung, reason) == (cell.verdict, cell.rung, cell.reason):
                 return None
-        return CaseVerdict(case="", verdict=cell.verdict, rung=cell.rung, reason=cell.reason)
+        return CaseVerdict(case=WHOLE_RUN, verdict=cell.verdict, rung=cell.rung, reason=cell.reason)
 
     @property
     def part(self) -> Part | None:

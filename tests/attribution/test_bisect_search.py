@@ -24,10 +24,10 @@ from matrix.attribution.bisect import (
     observed_along,
     parse_range,
 )
-from matrix.attribution.observations import NO_CASE, Observation, ObservationEnd
+from matrix.attribution.observations import Observation, ObservationEnd
 from matrix.catalog.cells import Cell
 from matrix.catalog.projects import Project
-from matrix.record.model import Platform, Rung, StartKind
+from matrix.record.model import WHOLE_RUN, Platform, Rung, StartKind
 from matrix.report.bisect import lines
 
 LINE = {
@@ -138,7 +138,7 @@ def test_a_search_is_told_in_its_own_words() -> None:
 
 
 def test_what_did_not_import_is_skipped_and_not_asked_again() -> None:
-    dead = replace(failed(NAMES[1]), case=NO_CASE, rung=Rung.IMPORTS, started="2027")
+    dead = replace(failed(NAMES[1]), case=WHOLE_RUN, rung=Rung.IMPORTS, started="2027")
     line = {name: LINE[name] for name in NAMES[:3]}
     every = [ran(NAMES[0]), dead, failed(NAMES[2])]
     for observations in (every, [*every, ran(NAMES[1])]):  # it ran before it no longer imported
@@ -175,7 +175,7 @@ def test_each_skip_has_its_reason() -> None:
 
 
 def test_an_end_that_did_not_import_moves_inwards() -> None:
-    dead = replace(failed(NAMES[2]), case=NO_CASE, rung=Rung.IMPORTS)
+    dead = replace(failed(NAMES[2]), case=WHOLE_RUN, rung=Rung.IMPORTS)
     line = {name: LINE[name] for name in NAMES[:3]}
     seen, _ = observed_along(line, "a", Platform.CPU, [ran(NAMES[0]), dead])
     assert search(Project.TORCH, line, seen).bisection.next == NAMES[1]
@@ -188,7 +188,7 @@ def test_only_the_case_on_its_python_and_platform_stands_for_an_environment() ->
         replace(here, cell=replace(here.cell, python="3.12")),
         replace(here, platform=Platform.CUDA),
         replace(here, case="b"),
-        replace(here, case=NO_CASE),
+        replace(here, case=WHOLE_RUN),
         replace(here, ended=ObservationEnd.NOTHING),  # it was cut short, and so can be asked again
     ]
     assert observed_along(line, "a", Platform.CPU, other) == ({}, set())
@@ -296,7 +296,7 @@ def test_a_line_of_one_torch_moves_along_vllm() -> None:
 
 def test_a_run_that_failed_before_any_case_ended_with_nothing() -> None:
     line = {NAMES[0]: LINE[NAMES[0]]}
-    dead = replace(failed(NAMES[0]), case=NO_CASE, rung=Rung.IMPORTS, started="2027")
+    dead = replace(failed(NAMES[0]), case=WHOLE_RUN, rung=Rung.IMPORTS, started="2027")
     seen, _ = observed_along(line, "a", Platform.CPU, [ran(NAMES[0]), dead])
     assert (seen[NAMES[0]].case, seen[NAMES[0]].ended) == ("a", ObservationEnd.NOTHING)
     # Of the same second the failure counts, and otherwise the run that has a result.

@@ -14,7 +14,16 @@ from matrix._util.paths import CHECKOUT
 from matrix.qualify.engine import QualifyError
 from matrix.qualify.model import DriftKind, FailureKind
 from matrix.qualify.query import Query
-from matrix.record.model import Case, ErrorKind, Outcome, Platform, RunError, Rung, RungResult
+from matrix.record.model import (
+    WHOLE_RUN,
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    RunError,
+    Rung,
+    RungResult,
+)
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
@@ -260,7 +269,8 @@ def test_a_rung_that_failed_though_its_cases_passed_is_a_failure_of_the_run() ->
     }
     found = held(make(OLD, passed()), make(NEXT, passed(), **broken))
     [failure] = found.failures
-    assert (found.exit_status, failure.kind, failure.case) == (1, FailureKind.REGRESSION, None)
+    assert (found.exit_status, failure.kind, failure.case) == (1, FailureKind.REGRESSION, WHOLE_RUN)
+    assert [row["case"] for row in json.loads(render(found))["failures"]] == [None]
     found = held(make(OLD, passed(), **broken), make(NEXT, passed(), **broken))
     assert (kinds(found), found.exit_status) == ([FailureKind.FAILS_AS_BEFORE], 0)
     found = held(make(OLD, passed(), **broken), make(NEXT, passed()))

@@ -9,7 +9,7 @@ import pytest
 
 from made import ONE_RULE, failed, make, passed
 from matrix.qualify.model import DriftKind, FailureKind
-from matrix.record.model import Case, ErrorKind, Outcome, RunError, Rung, RungResult
+from matrix.record.model import WHOLE_RUN, Case, ErrorKind, Outcome, RunError, Rung, RungResult
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.sentences import (
     unknown_sentence,
@@ -87,7 +87,7 @@ def test_an_older_run_that_died_as_a_whole_never_qualifies() -> None:
     [unknown] = found.unknown
     assert (found.exit_status, unknown.case, unknown_sentence(unknown)) == (
         3,
-        None,
+        WHOLE_RUN,
         (
             "another run of the same releases, flags and tests died (results/cpu/died.json): killed"
             " by SIGKILL"
@@ -126,7 +126,7 @@ def test_each_rerun_that_died_in_its_own_way_is_named_whatever_came_between(firs
         for day, (cases, how) in enumerate(runs[first:] + runs[:first], 10)
     ]
     found = held(make(OLD, passed()), make(NEXT, passed()), *reruns)
-    whole = [unknown for unknown in found.unknown if unknown.case is None]
+    whole = [unknown for unknown in found.unknown if unknown.case == WHOLE_RUN]
     assert {unknown.signature for unknown in whole} == {"killed by SIGKILL", "after <time>"}
     assert len(whole) == 2
 
@@ -250,4 +250,4 @@ def test_a_variant_whose_rung_failed_though_its_cases_passed_is_a_failure() -> N
     off: dict[str, Any] = {"flags": {"A": 2}}
     found = held(make(OLD, passed(), **off), variant, make(NEXT, passed(), **off))
     [failure] = found.failures
-    assert (found.exit_status, failure.case, variant_of(failure)) == (1, None, "A=1")
+    assert (found.exit_status, failure.case, variant_of(failure)) == (1, WHOLE_RUN, "A=1")

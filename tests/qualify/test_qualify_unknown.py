@@ -11,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 from made import NO, ONE_RULE, YES, Answers, Told, failed, make, passed
 from matrix.qualify.model import DriftKind
 from matrix.record.model import (
+    WHOLE_RUN,
     Case,
     ErrorKind,
     Outcome,
@@ -223,7 +224,7 @@ def test_a_failure_where_only_the_candidate_ran_never_qualifies(
     [unknown] = found.unknown
     assert (found.exit_status, text in unknown_sentence(unknown)) == (3, True)
     in_a_case = [case.case for case in records[0][1].cases if case.outcome == "failed"]
-    assert [unknown.case] == [*in_a_case, None][:1]
+    assert [unknown.case] == [*in_a_case, WHOLE_RUN][:1]
     # What would tell is a run of the baseline.
     cell = records[0][1].cell.replace("torch212", "torch211")
     assert f"tox -e {cell} -- --platform {records[0][1].platform}" in lines(found)

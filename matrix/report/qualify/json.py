@@ -17,7 +17,7 @@ from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.speed import Dropped, NoSpeed, Speed
 from matrix.qualify.static_checks import RungComparison, Standing
 from matrix.qualify.unjudged import Unjudged
-from matrix.record.model import CellRef
+from matrix.record.model import WHOLE_RUN, CellRef
 from matrix.report.coded import because, coded, operand
 from matrix.report.qualify import sections
 from matrix.report.qualify.sentences import (
@@ -194,7 +194,7 @@ def _unknown(unknown: Unknown) -> dict[str, object]:
     return {
         "cell": unknown.cell,
         "platform": unknown.platform,
-        "case": unknown.case,
+        "case": _named(unknown.case),
         "reason": unknown_sentence(unknown),
         **coded(unknown.reason),
         "blocks": unknown.blocks and unknown.waived.waiver is None,
@@ -231,14 +231,19 @@ def _variant(variant: Variant | None) -> dict[str, object]:
     return {"apart": text, "variant": operand(variant)}
 
 
-def _place(place: CellRef, case: str | None) -> dict[str, object]:
+def _place(place: CellRef, case: str) -> dict[str, object]:
     return {
         "cell": place.cell,
         "platform": place.platform,
         "torch": place.torch,
         "vllm": place.vllm,
-        "case": case,
+        "case": _named(case),
     }
+
+
+def _named(case: str) -> str | None:
+    """Return the name of a case, or None for the run as a whole, which is null in JSON."""
+    return None if case == WHOLE_RUN else case
 
 
 def _waived(waived: Waived) -> dict[str, object]:

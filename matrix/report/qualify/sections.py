@@ -22,7 +22,7 @@ from matrix.qualify.model import (
     Unknown,
 )
 from matrix.qualify.static_checks import RungChange, RungComparison, Standing
-from matrix.record.model import STARTS, CellRef, Departure, Rung
+from matrix.record.model import STARTS, WHOLE_RUN, CellRef, Departure, Rung
 from matrix.report.qualify.sentences import (
     caveat_sentence,
     no_times_sentence,
@@ -243,7 +243,7 @@ def _unknown_lines(unknown: Sequence[Unknown]) -> list[str]:
     )
     lines = []
     for (cell, platform, sentence, marked, blocks), items in groups.items():
-        names = [case_name(item.case) for item in items if item.case is not None]
+        names = [case_name(item.case) for item in items if item.case != WHOLE_RUN]
         cases = f", {few(names)}" if names else ""
         more = f" ({marked})" if marked else ""
         counts_not = "" if blocks else "; this does not count"
@@ -395,9 +395,9 @@ def failure_name(failure: Failure) -> str:
     return case_name(failure.case) if failure.ran else "no run, the rung alone"
 
 
-def case_name(case: str | None) -> str:
+def case_name(case: str) -> str:
     """Return the name of a case, clipped, or that of the whole run."""
-    return clip(clean(case), 80) if case else "the whole run"
+    return clip(clean(case), 80) if case != WHOLE_RUN else "the whole run"
 
 
 def _count(value: int | None) -> str:
