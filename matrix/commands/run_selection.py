@@ -35,7 +35,7 @@ from matrix.run.nvidia import why_not_cuda
 from matrix.run.past_run import done_records, find, read_run, unended
 from matrix.run.preflight import choose_platform
 from matrix.run.run_state import Begun, RunState, check_folders
-from matrix.run.selection_jobs import Asked, fitted, gpus_of_a_cell, jobs_of
+from matrix.run.selection_jobs import Asked, fitted, gpus_of_a_cell, jobs_of, most_of
 from matrix.run.simulation import Simulated, estimated_seconds, simulate
 from matrix.run.task import Task
 from matrix.store.merge import check_target
@@ -112,8 +112,9 @@ def run_selection(options: argparse.Namespace) -> int:
 
 def _selected(options: argparse.Namespace, site: Site) -> _Selection:
     """Return the jobs of what the options select; says which cells' records hold."""
+    most = most_of(site.every)
     if site.elsewhere is not None and options.platform == "auto":
-        platform = Platform.CUDA if site.most.gpus else Platform.CPU
+        platform = Platform.CUDA if most.gpus else Platform.CPU
     else:
         platform = choose_platform(options.platform)
         note = why_not_cuda(options.platform) if site.elsewhere is None else None
@@ -136,12 +137,12 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
         print_status(f"nothing to run{again}")
     asked = Asked(
         disk_mib=partial(needs_mib, linked=site.linked()),
-        gpus=options.cell_gpus or (1 if site.elsewhere else gpus_of_a_cell(site.most)),
+        gpus=options.cell_gpus or (1 if site.elsewhere else gpus_of_a_cell(most)),
         whole_gpus=site.elsewhere is not None,
         pytest_args=tuple(options.pytest_args),
         cases_at_once=None if options.jobs in (None, "auto") else int(options.jobs),
     )
-    jobs = jobs_of(left, site.most, asked, nodes=site.every)
+    jobs = jobs_of(left, site.every, asked)
     return _Selection(
         begun=Begun(
             records=str(options.records),

@@ -89,10 +89,6 @@ class Site(Protocol):
         """Return what is known of the machines that run it; None for this machine."""
 
     @property
-    def most(self) -> Machine:
-        """Return the machine by which jobs are made: the one that has the most."""
-
-    @property
     def every(self) -> tuple[Machine, ...]:
         """Return every machine that may run a job."""
 
@@ -151,8 +147,11 @@ class _Here:
     ) -> None:
         self._root, self._tox, self._disk = root, tox, disk_mib
         self._environments = Environments(folder=tox_folder(root), cache=uv_cache(), root=root)
-        self.most = machine_here(self._environments.folder, limits)
-        self.every = (self.most,)
+        self._machine = machine_here(self._environments.folder, limits)
+
+    @property
+    def every(self) -> tuple[Machine, ...]:
+        return (self._machine,)
 
     def linked(self) -> frozenset[tuple[str, str]]:
         return self._environments.linked()
@@ -166,7 +165,7 @@ class _Here:
         """
         needs = {job.environment: job.demand.disk_mib for job in jobs}
         there = self._environments.cells()
-        free = self.most.disk_mib
+        free = self._machine.disk_mib
         short = sum(mib for name, mib in needs.items() if name not in there) > free
         sized = short or self._disk is not None
         if sized and there:
@@ -181,7 +180,9 @@ class _Here:
                 for item in present
             )
         disk = free + sum(item.disk_mib for item in present)
-        machine = replace(self.most, disk_mib=disk if self._disk is None else min(disk, self._disk))
+        machine = replace(
+            self._machine, disk_mib=disk if self._disk is None else min(disk, self._disk)
+        )
         return Machines(every=(machine,), present={machine.name: present})
 
     def engine(self, work: Work, machines: Machines) -> Engine:
@@ -203,16 +204,6 @@ class OnRay:
     def elsewhere(self) -> Hardware:
         """Return what is known of a cell that may run on any of the nodes."""
         return common(node.hardware for node in self._nodes)
-
-    @property
-    def most(self) -> Machine:
-        """Return the node with the largest GPU, then the most cores and memory."""
-
-        def size(machine: Machine) -> tuple[int, int, int]:
-            largest = max((gpu.free_mib for gpu in machine.gpus), default=0)
-            return largest, machine.cores, machine.memory_mib
-
-        return max(self.every, key=size)
 
     @property
     def every(self) -> tuple[Machine, ...]:

@@ -37,19 +37,28 @@ class Asked:
     cases_at_once: int | None = None
 
 
-def jobs_of(
-    planned: Iterable[Planned], machine: Machine, asked: Asked, *, nodes: Sequence[Machine] = ()
-) -> tuple[Job, ...]:
-    """Return a job for each cell and platform of a plan, as this machine would run it.
+def jobs_of(planned: Iterable[Planned], nodes: Sequence[Machine], asked: Asked) -> tuple[Job, ...]:
+    """Return a job for each cell and platform of a plan.
 
-    `nodes` are all machines that may run one; by default `machine` alone.
+    `nodes` are all machines that may run one, at least one of them. A job takes what it would take
+    of the one that has the most; the share of a cell on the CPU fits each of them.
     """
     every = list(planned)
     known = [item.seconds for item in every if item.seconds is not None]
     usual = median(known) if known else RUN_SECONDS
     on_cpu = sum(item.platform == Platform.CPU for item in every)
-    share = _cpu_share(on_cpu, nodes or (machine,))
-    return tuple(_job(item, machine, asked, usual=usual, share=share) for item in every)
+    most, share = most_of(nodes), _cpu_share(on_cpu, nodes)
+    return tuple(_job(item, most, asked, usual=usual, share=share) for item in every)
+
+
+def most_of(nodes: Iterable[Machine]) -> Machine:
+    """Return the machine with the largest GPU, then the most cores and memory."""
+
+    def size(machine: Machine) -> tuple[int, int, int]:
+        largest = max((gpu.free_mib for gpu in machine.gpus), default=0)
+        return largest, machine.cores, machine.memory_mib
+
+    return max(nodes, key=size)
 
 
 def fitted(job: Job, nodes: Iterable[Machine]) -> Job:

@@ -14,15 +14,14 @@ from matrix.errors import MatrixError
 from matrix.record.model import Platform
 from matrix.run.cluster import Cluster, Node
 from matrix.run.job import Job, JobEstimate
-from matrix.run.machine import Demand, Gpu, Machine, lacks
+from matrix.run.machine import Demand, Machine, lacks
 from matrix.run.task import Present
 
 TORCH, VLLM = ("torch", "2.10.0"), ("vllm", "0.19.1")
 
 
-def node(name: str, *, cores: int = 4, disk: int = 20_000, gpu: int = 0, **more: object) -> Node:
-    gpus = (Gpu(device="GPU-1", name="H200", total_mib=gpu, free_mib=gpu),) if gpu else ()
-    machine = Machine(name=name, cores=cores, memory_mib=16_000, disk_mib=disk, gpus=gpus)
+def node(name: str, *, disk: int = 20_000, **more: object) -> Node:
+    machine = Machine(name=name, cores=4, memory_mib=16_000, disk_mib=disk)
     return Node(id=name, machine=machine, **more)  # type: ignore[arg-type]
 
 
@@ -39,11 +38,6 @@ def job(python: str = "3.11", disk: int = 10_000) -> Job:
         estimate=JobEstimate(build_seconds=1, run_seconds=1),
         demand=Demand(cores=1, memory_mib=4096, disk_mib=disk),
     )
-
-
-def test_jobs_are_made_for_the_node_with_the_largest_gpu_then_the_most_cores() -> None:
-    assert site(node("a"), node("b", cores=8)).most.name == "b"
-    assert site(node("a", gpu=80_000), node("b", cores=8), node("c", gpu=9)).most.name == "a"
 
 
 def test_an_environment_takes_little_where_every_node_links_it() -> None:

@@ -22,6 +22,7 @@ from matrix.run.selection_jobs import (
     fitted,
     gpus_of_a_cell,
     jobs_of,
+    most_of,
 )
 from matrix.verdict.plan import Wanted
 from plans import planned, record
@@ -49,7 +50,7 @@ def jobs(
     *of: Any, here: Machine, platform: Platform = Platform.CPU, **more: Any
 ) -> tuple[Any, ...]:
     plan = planned(Wanted(platforms=(platform,)), *of)
-    return jobs_of(plan, here, Asked(**{"disk_mib": whole, **more}))
+    return jobs_of(plan, [here], Asked(**{"disk_mib": whole, **more}))
 
 
 def test_what_ran_takes_as_long_again_and_the_others_as_long_as_is_usual() -> None:
@@ -85,7 +86,7 @@ def test_as_many_cases_as_have_their_cores_and_memory(cores: int, memory: int, c
 def test_cells_on_the_cpu_share_its_cases_at_once(number: int, each: int) -> None:
     here = replace(machine(cores=8), memory_mib=64000)
     plan = planned(Wanted(platforms=(Platform.CPU,)))[:number]
-    found = jobs_of(plan, here, Asked(disk_mib=whole))
+    found = jobs_of(plan, [here], Asked(disk_mib=whole))
     assert {(job.cases_at_once, job.demand.cores) for job in found} == {(each, each)}
 
 
@@ -99,7 +100,7 @@ def test_cells_on_nodes_fit_the_smallest_of_them(
     """However many cores the largest has, a job that it loses runs on another one."""
     machines = [replace(machine(cores=cores), memory_mib=64000) for cores in nodes]
     plan = planned(Wanted(platforms=(Platform.CPU,)))[:cells]
-    found = jobs_of(plan, machines[0], Asked(disk_mib=whole), nodes=machines)
+    found = jobs_of(plan, machines, Asked(disk_mib=whole))
     assert {job.cases_at_once for job in found} == {each}
     assert all(lacks(node, (job.demand,)) == () for node in machines for job in found)
 
@@ -126,6 +127,15 @@ def test_a_resumed_job_has_no_more_cases_at_once_than_there_is_room_for(
     assert fitted(old, [now]).cases_at_once == 1
     gpu = jobs(here=machine(H200), platform=Platform.CUDA)[0]
     assert fitted(gpu, [now]) is gpu
+
+
+def test_jobs_are_made_for_the_node_with_the_largest_gpu_then_the_most_cores() -> None:
+    large, small, none, no_gpu = machine(80_000), machine(9), machine(), machine(cores=32)
+    assert most_of([none, no_gpu]) == no_gpu
+    assert most_of([large, no_gpu, small]) == large
+    plan = planned(Wanted(platforms=(Platform.CUDA,)))
+    mixed, asked = [no_gpu, small, large], Asked(disk_mib=whole)
+    assert jobs_of(plan, mixed, asked) == jobs_of(plan, [large], asked)
 
 
 def test_several_cells_fit_a_large_gpu_and_one_case_a_small_one() -> None:
