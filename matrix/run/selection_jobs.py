@@ -61,7 +61,7 @@ def most_of(nodes: Iterable[Machine]) -> Machine:
     return max(nodes, key=size)
 
 
-def fitted(job: Job, nodes: Iterable[Machine]) -> Job:
+def fitted(job: Job, nodes: Sequence[Machine]) -> Job:
     """Return the job of an earlier run as one of these machines can run it.
 
     On the CPU it has fewer cases at once where none of them has the room for as many any more.
@@ -71,8 +71,19 @@ def fitted(job: Job, nodes: Iterable[Machine]) -> Job:
     cases = min(job.cases_at_once or 1, max(map(cases_on_cpu, nodes)))
     if cases == job.cases_at_once:
         return job
-    demand = replace(job.demand, cores=cases, memory_mib=CASE_MIB * cases)
-    return replace(job, cases_at_once=cases, demand=demand)
+    most = max(machine.cores for machine in nodes)
+    return replace(job, cases_at_once=cases, demand=_for_cases(job.demand, cases, most))
+
+
+def _for_cases(demand: Demand, cases: int, cores: int) -> Demand:
+    """Return a demand with what so many cases at once take of a machine with these cores.
+
+    A case takes a core, as far as there are any, and memory, of which it takes as much for each of
+    several GPUs.
+    """
+    return replace(
+        demand, cores=max(min(cases, cores), 1), memory_mib=CASE_MIB * max(cases, demand.gpus)
+    )
 
 
 def _cpu_share(cells: int, nodes: Sequence[Machine]) -> int:
@@ -94,6 +105,12 @@ def _job(item: Planned, machine: Machine, asked: Asked, *, usual: float, share: 
     gpus = asked.gpus if on_gpu else 1
     if cases is None:
         cases = _at_once_on_gpu(machine, gpus) if on_gpu else share
+    demand = Demand(
+        disk_mib=disk,
+        gpu_mib=_gpu_mib(machine) * cases if on_gpu else 0,
+        gpus=gpus,
+        whole_gpus=asked.whole_gpus and gpus > 1,
+    )
     return Job(
         cell=item.cell,
         environment=item.cell.name,
@@ -104,14 +121,7 @@ def _job(item: Planned, machine: Machine, asked: Asked, *, usual: float, share: 
             build_seconds=seconds_for(disk),
             run_seconds=usual if item.seconds is None else item.seconds,
         ),
-        demand=Demand(
-            cores=max(min(cases, machine.cores), 1),
-            memory_mib=CASE_MIB * max(cases, gpus),
-            disk_mib=disk,
-            gpu_mib=_gpu_mib(machine) * cases if on_gpu else 0,
-            gpus=gpus,
-            whole_gpus=asked.whole_gpus and gpus > 1,
-        ),
+        demand=_for_cases(demand, cases, machine.cores),
     )
 
 
