@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
+from capacity import has_room_for
 from command import matrix
 from fake_tox import TORCH29, TORCH210, FakeTox
 from matrix._util import console
-from matrix._util.cores import available_cores
-from matrix._util.memory import CASE_MIB, available_memory_mib
 from matrix.commands import run_selection
 from matrix.record.reader import read
 from matrix.record.running import marked_running
@@ -86,8 +85,7 @@ def test_what_is_for_cells_and_for_pytest_is_handed_on(fake_tox: FakeTox) -> Non
 def test_cases_at_once_is_a_number_that_the_schedule_knows(
     fake_tox: FakeTox, jobs: tuple[str, ...], memory: str, cases: str
 ) -> None:
-    free = available_memory_mib() or 0
-    if min(2, available_cores()) < int(cases) or free < int(cases) * CASE_MIB:
+    if not has_room_for(int(cases)):
         pytest.skip("this machine has too few cores or too little memory")
     ended = run(fake_tox, TORCH210, *jobs, "--cores", "2", "--memory", memory)
     assert ended.returncode == 0, ended.stderr

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from capacity import has_room_for
 from cell_pytest import Place, Ran, Session
-from matrix._util.cores import available_cores
-from matrix._util.memory import CASE_MIB, available_memory_mib
 from waiting import alive, pids_in, wait_for
 
 pytestmark = [
@@ -193,10 +192,10 @@ def test_one_job_is_one_after_another(ran: dict[str, Ran]) -> None:
 
 
 def test_auto_is_as_many_as_have_a_core_and_memory(ran: dict[str, Ran]) -> None:
-    free = available_memory_mib() or 0
-    if 2 * CASE_MIB <= free < 4 * CASE_MIB:
+    fit = has_room_for(2)
+    if fit and not has_room_for(2, spare=2):
         pytest.skip("this machine's free memory may be that of one case or of two")
-    assert ran["auto"].record.jobs == max(1, min(2, available_cores(), free // CASE_MIB))
+    assert ran["auto"].record.jobs == (2 if fit else 1)
 
 
 def test_more_jobs_than_cases_are_as_many_as_cases(ran: dict[str, Ran]) -> None:
