@@ -176,7 +176,7 @@ def test_a_case_that_failed_shows_what_was_expected_of_the_start_that_ran(
         ["num_compiled_artifacts_saved", "3", "≠", "4", "-", "-"]
     ]
     assert "No expectation" not in case.inner_text()
-    assert "The run was not judged: its counters are told alone." in cut.inner_text()
+    assert "The run was not judged: its counters are only shown." in cut.inner_text()
     assert "No expectation speaks of what ran" in other.inner_text()
 
 

@@ -144,7 +144,7 @@ function start() {
   const has = (said, word) => (D.verdicts.includes(word) ? new RegExp("\\b" + word).test(said) : said.includes(word));
 
   // Versions: "2.10, 2.12" are prefixes of which one must fit; ">=2.10, <2.13" must all hold, and
-  // "~=2.10.1" is ">=2.10.1" and the prefix 2.10. What is none of these is told.
+  // "~=2.10.1" is ">=2.10.1" and the prefix 2.10. What is none of these is named.
   const numbers = (version) => version.split(/[^0-9]+/).filter(Boolean).map(Number);
   function compare(one, other, length) {
     for (let i = 0; i < length; i++) if ((one[i] || 0) !== (other[i] || 0)) return (one[i] || 0) - (other[i] || 0);
@@ -338,7 +338,7 @@ function start() {
     const head = ["counter", ...starts.flatMap((start) => [start.name + " expected", start.name + " observed"])];
     const parts = [];
     if (expected.size) parts.push(table("Counters expected and observed", head, rowsOf(expected), 1));
-    else if (others.size) parts.push(el("p", {}, judged(what) ? "No expectation speaks of what ran: its counters are told, not judged." : "The run was not judged: its counters are told alone."));
+    else if (others.size) parts.push(el("p", {}, judged(what) ? "No expectation speaks of what ran: its counters are shown, not judged." : "The run was not judged: its counters are only shown."));
     if (others.size) parts.push(el("details", {}, el("summary", {}, others.size + " counters that nothing is expected of"), table("Other counters", ["counter", ...starts.map((start) => start.name)], [...others].sort((a, b) => (text(a) < text(b) ? -1 : 1)).map((key) => [text(key), ...starts.map((start) => start.counters.get(key) ?? "-")]), 1)));
     return parts;
   }
@@ -361,10 +361,10 @@ function start() {
   function caseDetail(entry, one, at) {
     const what = one.what, starts = startsOf(one), parts = [];
     const [cold, warm] = starts.map((start) => start.seconds.get("total"));
-    const told = what[W.reason] && el("p", { class: what[W.verdict] === INCOMPATIBLE ? "said" : "" }, ...linked(text(what[W.reason])));
+    const reason = what[W.reason] && el("p", { class: what[W.verdict] === INCOMPATIBLE ? "said" : "" }, ...linked(text(what[W.reason])));
     const verdict = D.verdicts[what[W.verdict]] + (what[W.verdict] === INCOMPATIBLE && what[W.rung] ? " at " + rung(what[W.rung]) : "");
     const outcome = text(what[W.outcome]).replace("_", " ");
-    parts.push(el("p", {}, el("b", {}, verdict), (outcome === verdict ? "" : ", outcome " + outcome) + (what[W.model] ? ", model " + text(what[W.model]) : "")), told);
+    parts.push(el("p", {}, el("b", {}, verdict), (outcome === verdict ? "" : ", outcome " + outcome) + (what[W.model] ? ", model " + text(what[W.model]) : "")), reason);
     if (what[W.signature]) parts.push(el("h4", {}, "Signature"), el("p", {}, el("code", {}, text(what[W.signature]))));
     parts.push(...blame(entry, at, "h4", what[W.verdict]));
     const counted = countersTable(starts, what);
@@ -391,8 +391,8 @@ function start() {
     const entry = D.entries[at], parts = entry[E.stock] ? [el("p", { class: "stock" }, text(entry[E.stock]))] : [], blamed = new Map();
     parts.push(...blame(entry, -1, "h3", entry[E.verdict]));
     for (const [place, answer] of entry[E.blame]) if (place >= 0) blamed.set(answer, (blamed.get(answer) || new Set()).add(place));
-    const told = [...blamed].map(([answer, places]) => text(answer) + " in " + places.size + (places.size === 1 ? " case" : " cases"));
-    if (told.length) parts.push(el("p", {}, asked(entry[E.verdict]) + told.join(", ")));
+    const causes = [...blamed].map(([answer, places]) => text(answer) + " in " + places.size + (places.size === 1 ? " case" : " cases"));
+    if (causes.length) parts.push(el("p", {}, asked(entry[E.verdict]) + causes.join(", ")));
     parts.push(el("h3", {}, "Cases" + (entry[E.part] ? ": " + text(entry[E.part]) : "")));
     parts.push(...(entry[E.cases] ? casesOf(entry).map((one, place) => caseDetail(entry, one, place)) : [el("p", {}, "No case was run.")]));
     parts.push(el("h3", {}, "Provenance"));
