@@ -23,7 +23,7 @@ from matrix.verdict.agreement import (
     ComparedPair,
     Figures,
     NotRunOnCpu,
-    Prediction,
+    PredictedCase,
     Share,
     total,
 )
@@ -313,7 +313,7 @@ def _alone(agreement: Agreement) -> list[str]:
 
 
 def _pair(
-    agreement: Agreement, pair: ComparedPair, predictions: Iterable[Prediction]
+    agreement: Agreement, pair: ComparedPair, predictions: Iterable[PredictedCase]
 ) -> dict[str, object]:
     figures, counts = agreement.figures_of[pair], agreement.by_case[pair]
     return {

@@ -101,7 +101,7 @@ class NotRunOnCpu:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class PredictedCase:
     """Whether the CPU predicts a case that CUDA's record holds.
 
     ``started`` is false where CUDA itself has no start to predict; it does not count then.
@@ -168,7 +168,7 @@ class Agreement:
 
     pairs: tuple[ComparedPair, ...] = ()
     counts: tuple[ComparedCount, ...] = ()
-    predictions: tuple[Prediction, ...] = ()
+    predictions: tuple[PredictedCase, ...] = ()
     one_sided: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
 
@@ -236,7 +236,7 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
             found.setdefault(releases, {"cuda": [], "cpu": []})[record.platform].append(record)
     pairs: list[ComparedPair] = []
     counts: list[ComparedCount] = []
-    predictions: list[Prediction] = []
+    predictions: list[PredictedCase] = []
     one_sided: set[str] = set()
     alone: set[str] = set()
     for (torch, vllm), by_platform in sorted(found.items(), key=lambda item: _order(item[0])):
@@ -276,7 +276,7 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
     )
 
 
-def figures(counts: Iterable[ComparedCount], predictions: Iterable[Prediction]) -> Figures:
+def figures(counts: Iterable[ComparedCount], predictions: Iterable[PredictedCase]) -> Figures:
     """Return the figures of these counts and predictions."""
     expected: list[bool] = []
     counted: list[bool] = []
@@ -374,8 +374,8 @@ def _rank(cuda: Record, cpu: Record) -> tuple[int, int, bool, str, str]:
     )
 
 
-def _prediction(pair: ComparedPair, case: Case, other: Case | None, cpu: Record) -> Prediction:
-    predicted = partial(Prediction, pair=pair, case=case.case)
+def _prediction(pair: ComparedPair, case: Case, other: Case | None, cpu: Record) -> PredictedCase:
+    predicted = partial(PredictedCase, pair=pair, case=case.case)
     if not case.starts:
         started = StartKind.COLD if other and other.starts else None
         return predicted(started=False, reason=_ended(case, Platform.CUDA, started))
