@@ -302,15 +302,27 @@ def runs(
     judged: Iterable[tuple[Record, CellVerdict]], releases: Releases
 ) -> Mapping[tuple[Cell, str], RunEvidence]:
     """Return what the newest records show, by the cell that ran: the versions, not its name."""
-    names: Mapping[str, Cell] | None = None
+    cell_of_record = cell_finder(releases)
     found: dict[tuple[Cell, str], RunEvidence] = {}
     for record, verdict in judged:
-        cell = ran_cell(record)
-        if cell is None:
-            names = names or environments(releases)
-            cell = names.get(record.cell)
+        cell = cell_of_record(record)
         if cell is not None:
             found[cell, record.platform] = evidence_of(record, verdict)
+    return found
+
+
+def cell_finder(releases: Releases) -> Callable[[Record], Cell | None]:
+    """Return what finds the cell that ran: of its versions, else what its name stands for now."""
+    names: dict[str, Cell] = {}
+
+    def found(record: Record) -> Cell | None:
+        cell = ran_cell(record)
+        if cell is None:
+            if not names:
+                names.update(environments(releases))
+            cell = names.get(record.cell)
+        return cell
+
     return found
 
 
