@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matrix.store.loaded import LoadedRecords
     from matrix.verdict.grid import Grid
     from matrix.verdict.judge import CellVerdict
+    from matrix.verdict.prediction import Predictions
     from matrix.verdict.table import Table
 
 
@@ -119,6 +120,18 @@ def grid_of(
     for fault in answers.faults:
         print_status(fault)
     return found
+
+
+def predictions_of(table: Table, releases: Releases, answers: Answers | None = None) -> Predictions:
+    """Return what the table's runs on the CPU foretell of CUDA, and how often that was right.
+
+    `answers` are those of the static checks, if the caller has read them.
+    """
+    from matrix.checks.lookup import load_answers
+    from matrix.verdict.prediction import foretell
+
+    answers = answers or load_answers(releases)
+    return foretell(table.entries, releases, resolves=answers.resolves, links=answers.links)
 
 
 def chosen_platforms(options: argparse.Namespace) -> tuple[Platform, ...]:

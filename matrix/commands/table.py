@@ -136,6 +136,7 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.attribution.attribute import attribute
     from matrix.attribution.runs_index import judge_records
     from matrix.catalog.releases_file import load_releases
+    from matrix.checks.lookup import load_answers
     from matrix.report import agreement, badges, csv_table, markdown, page, table_json
     from matrix.report.model import report_of
     from matrix.rules.expectations_file import load_expectations
@@ -146,11 +147,13 @@ def _table(options: argparse.Namespace) -> int:
     _check_out(options.out)
     expectations, releases = load_expectations(options.expectations), load_releases()
     table, found, status = context.read_all(options, releases, expectations, repeats=_REPEATS)
-    grid = context.grid_of(table.verdicts, releases)
+    answers = load_answers(releases)
+    grid = context.grid_of(table.verdicts, releases, answers)
     judged = judge_records(found.records, found.runs, table.verdicts, expectations)
     report = replace(
         report_of(table, expectations, load_explanations()),
         grid=grid,
+        predictions=context.predictions_of(table, releases, answers),
         attributions=attribute(judged, releases, grid, late=context.late_now()),
         notes=load_notes(),
     )
@@ -208,11 +211,14 @@ def _ci(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from matrix.catalog.releases_file import load_releases
+    from matrix.report import prediction
     from matrix.report.agreement import lines
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.agreement import agree
 
-    table, status = context.read_table(options)
+    releases = load_releases()
+    table, _, status = context.read_all(options, releases)
     agreement = agree((entry.record for entry in table.entries), load_explanations())
     if not agreement.pairs:
         raise MatrixError(
@@ -220,26 +226,32 @@ def _predict(options: argparse.Namespace) -> int:
             " `--platform cuda` make records to compare"
         )
     print(lines(agreement), end="")
+    predictions = context.predictions_of(table, releases)
+    print("\n".join(prediction.summary(predictions.accuracy)))
     return status
 
 
 @gc_paused()
 def _grid(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
+    from matrix.checks.lookup import load_answers
     from matrix.commands.selection import specifiers
     from matrix.report.grid import lines
 
     releases = load_releases()
     asked = specifiers(options, ("torch", "vllm"), releases)
     table, status = context.read_some(options, releases)
-    grid = context.grid_of(table.verdicts, releases).only(asked.get("torch"), asked.get("vllm"))
+    answers = load_answers(releases)
+    known = context.grid_of(table.verdicts, releases, answers)
+    grid = known.only(asked.get("torch"), asked.get("vllm"))
     for name, shown in (("torch", grid.torch), ("vllm", grid.vllm)):
         if not shown:
             raise MatrixError(
                 f"--{name} {getattr(options, name)}: no known release is that; "
                 f"`matrix refresh` reads new ones"
             )
-    print(lines(grid, context.chosen_platforms(options)), end="")
+    predictions = context.predictions_of(table, releases, answers)
+    print(lines(grid, context.chosen_platforms(options), predictions), end="")
     return status
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from matrix._util.text import clean
 from matrix.catalog.cells import Cell
 from matrix.record.model import StartKind
-from matrix.report import marks
+from matrix.report import marks, prediction
 from matrix.report.model import Report
 from matrix.report.reasons import reason_words
 from matrix.report.stock import differing
@@ -40,6 +40,7 @@ _COLUMNS = (
     "warm_seconds",
     "part",
     "recompiles_warm",
+    "predicted",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -49,7 +50,7 @@ def render(report: Report, environments: Mapping[str, Cell] | None = None) -> st
 
     The `environments` by name say which cell a name installs: `cell` is empty where that is another
     patch release than the row's. Of what ran, it is the name of its record. The seconds are the
-    sums over the cases that have both starts.
+    sums over the cases that have both starts. What is predicted stands in a column of its own.
     """
     squares = report.grid.squares.values() if report.grid is not None else ()
     known = {
@@ -75,8 +76,9 @@ def render(report: Report, environments: Mapping[str, Cell] | None = None) -> st
             name = progress.cell.name
             if environments is not None and environments.get(name) != progress.cell:
                 name = ""
-        writer.writerow(_row(name, progress, ran))
-    writer.writerows(_alone(entry) for entry in apart)
+        foretold = prediction.short(report.predictions.of_progress(progress))
+        writer.writerow((*_row(name, progress, ran), foretold))
+    writer.writerows((*_alone(entry), "") for entry in apart)
     return out.getvalue()
 
 

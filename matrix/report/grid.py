@@ -8,12 +8,13 @@ from typing import Literal
 
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.record.model import RUNGS, Platform, Rung
-from matrix.report import marks, provisional
+from matrix.report import marks, prediction, provisional
 from matrix.report.coded import coded, operand
 from matrix.report.reasons import contradiction_words, reason_words
 from matrix.report.stock import described
 from matrix.verdict.grid import Grid, Square
 from matrix.verdict.ladder import Progress, RunEvidence
+from matrix.verdict.prediction import NO_PREDICTIONS, Prediction, Predictions
 from matrix.verdict.states import Verdict
 
 _INTRO = """\
@@ -56,7 +57,7 @@ class _Cause:
     places: tuple[tuple[int, int], ...]
 
 
-def section(grid: Grid | None) -> str:
+def section(grid: Grid | None, predictions: Predictions = NO_PREDICTIONS) -> str:
     """Return the grid as a section of Markdown; "" without a grid."""
     if grid is None or not grid.squares:
         return ""
@@ -70,13 +71,15 @@ def section(grid: Grid | None) -> str:
     )
     parts = ["## Every torch with every vLLM\n", intro, _COUNTED, _counted(grid), _LEGEND, _PYTHONS]
     for platform in grid.platforms:
-        parts += [f"### {platform}\n", *_platform(grid, platform)]
+        parts += [f"### {platform}\n", *_platform(grid, platform, predictions)]
     notes = [_yanked(grid), _contradictions(grid)]
     return "\n".join([*parts, *(part for part in notes if part)])
 
 
-def lines(grid: Grid, platforms: Sequence[Platform]) -> str:
-    """Return the grid of these platforms as aligned text, with the causes below it."""
+def lines(
+    grid: Grid, platforms: Sequence[Platform], predictions: Predictions = NO_PREDICTIONS
+) -> str:
+    """Return the grid of these platforms as aligned text, with causes and predictions below it."""
     text: list[str] = []
     for platform in platforms:
         causes, numbers = _causes(grid, platform)
@@ -86,7 +89,7 @@ def lines(grid: Grid, platforms: Sequence[Platform]) -> str:
                 release.version,
                 release.torch,
                 *(
-                    _word(square, numbers.get((row, column), ()))
+                    _word(square, numbers.get((row, column), ()), predictions.at(square))
                     for column, square in _row(grid, platform, row)
                 ),
             ]
@@ -98,12 +101,17 @@ def lines(grid: Grid, platforms: Sequence[Platform]) -> str:
             f"  [{number}] {_cause_line(grid, cause, clean)}"
             for number, cause in enumerate(causes, 1)
         ]
+        if predicted := _predicted(grid, platform, predictions):
+            text += [prediction.legend(predictions.accuracy), *(f"  {line}" for line in predicted)]
         text.append("")
     return "\n".join(text)
 
 
-def content(grid: Grid) -> dict[str, object]:
-    """Return the grid as JSON values without its `squares`: releases, counts of each rung."""
+def content(grid: Grid, predictions: Predictions = NO_PREDICTIONS) -> dict[str, object]:
+    """Return the grid as JSON values without its `squares`: releases, counts of each rung.
+
+    Also how often predictions were right.
+    """
     return {
         "torch": [{"version": torch.version, "yanked": torch.yanked} for torch in grid.torch],
         "vllm": [
@@ -118,12 +126,16 @@ def content(grid: Grid) -> dict[str, object]:
             }
             for platform in grid.platforms
         },
+        "predictions": prediction.accuracy_values(predictions.accuracy),
     }
 
 
-def squares(grid: Grid) -> list[dict[str, object]]:
-    """Return every pair of every release on each platform, with its Pythons."""
-    return [_square(square) for square in grid.squares.values()]
+def squares(grid: Grid, predictions: Predictions = NO_PREDICTIONS) -> list[dict[str, object]]:
+    """Return every pair of every release on each platform, with its Pythons and predictions."""
+    return [
+        {**_square(square), **prediction.of_square(predictions, square)}
+        for square in grid.squares.values()
+    ]
 
 
 def _square(square: Square) -> dict[str, object]:
@@ -222,13 +234,13 @@ def _counted(grid: Grid) -> str:
     return tabular(head, rows, right=range(1, len(head)))
 
 
-def _platform(grid: Grid, platform: Platform) -> list[str]:
+def _platform(grid: Grid, platform: Platform, predictions: Predictions) -> list[str]:
     causes, numbers = _causes(grid, platform)
     rows = [
         [
             f"**{release.version}**" + ("\\*" if release.yanked is not None else ""),
             *(
-                _shown(square, numbers.get((row, column), ()))
+                _shown(square, numbers.get((row, column), ()), predictions.at(square))
                 for column, square in _row(grid, platform, row)
             ),
         ]
@@ -241,7 +253,22 @@ def _platform(grid: Grid, platform: Platform) -> list[str]:
         f"{number}. {_cause_line(grid, cause, markdown)}" for number, cause in enumerate(causes, 1)
     ]
     table = tabular(["vLLM ↓ torch →", *columns], rows)
-    return [table, "\n".join(notes) + "\n" if notes else ""]
+    parts = [table, "\n".join(notes) + "\n" if notes else ""]
+    if predicted := _predicted(grid, platform, predictions):
+        head = f"*Predicted*, never measured: {prediction.EXPLAINED}; "
+        head += f"{prediction.accuracy_words(predictions.accuracy)}.\n"
+        parts += [head, "\n".join(f"- {markdown(line)}" for line in predicted) + "\n"]
+    return parts
+
+
+def _predicted(grid: Grid, platform: Platform, predictions: Predictions) -> list[str]:
+    """Return a line for each shown pair that has a prediction."""
+    return prediction.lines(
+        (_where(grid, [(row, column)]), found)
+        for row in range(len(grid.rows))
+        for column, square in _row(grid, platform, row)
+        if (found := predictions.at(square)) is not None
+    )
 
 
 def _row(grid: Grid, platform: Platform, row: int) -> Iterable[tuple[int, Square]]:
@@ -250,7 +277,7 @@ def _row(grid: Grid, platform: Platform, row: int) -> Iterable[tuple[int, Square
         yield column, grid.squares[platform, torch.version, vllm]
 
 
-def _shown(square: Square, notes: Sequence[int]) -> str:
+def _shown(square: Square, notes: Sequence[int], predicted: Prediction | None) -> str:
     found = square.shown
     if found.verdict == Verdict.COMPATIBLE:
         apart = marks.short(found.ran)
@@ -265,11 +292,12 @@ def _shown(square: Square, notes: Sequence[int]) -> str:
         word = ("❔ " if found.ran is not None else "") + _reached(found, "·")
     if found.verdict != Verdict.COMPATIBLE and found.ran is not None and found.ran.part:
         word += f", {marks.part(found.ran.part)}"
+    word += f", {prediction.short(predicted)}" if predicted else ""
     word = f"{word} \\[{', '.join(map(str, notes))}\\]" if notes else word
     return word if square.off_pin or word == "·" else f"**{word}**"
 
 
-def _word(square: Square, notes: Sequence[int]) -> str:
+def _word(square: Square, notes: Sequence[int], predicted: Prediction | None) -> str:
     found = square.shown
     word = f"no {found.fails}" if found.fails is not None else _reached(found, ".")
     if found.verdict == Verdict.COMPATIBLE and (apart := marks.short(found.ran)):
@@ -280,6 +308,7 @@ def _word(square: Square, notes: Sequence[int]) -> str:
         word += f", {provisional.PROVISIONAL}"
     if found.verdict != Verdict.COMPATIBLE and found.ran is not None and found.ran.part:
         word += f", {marks.part(found.ran.part)}"
+    word += f", {prediction.short(predicted)}" if predicted else ""
     word = f"{word} [{','.join(map(str, notes))}]" if notes else word
     return word if square.off_pin else f"{word} *"
 

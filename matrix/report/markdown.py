@@ -77,7 +77,7 @@ def render(report: Report) -> str:
         parts += [f"## {platform}\n", f"{_PLATFORMS[platform]}\n", *results(table, platform)]
     parts += [
         notes.section(report.notes),
-        grid.section(report.grid),
+        grid.section(report.grid, report.predictions),
         attribution_section(report.attributions, table.parts),
         agreement.section(report.agreement),
         upstream.section(report.upstream),

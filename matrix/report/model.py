@@ -10,6 +10,7 @@ from matrix.rules.notes import Note
 from matrix.rules.platform_differences import Explanations
 from matrix.verdict.agreement import NOTHING, Agreement, agree
 from matrix.verdict.grid import Grid
+from matrix.verdict.prediction import NO_PREDICTIONS, Predictions
 from matrix.verdict.table import Table
 
 
@@ -20,6 +21,7 @@ class Report:
     `agreement` compares the entries of one platform with those of the other; `upstream` has the
     rules that expect what was measured where upstream publishes another number; `grid` says how
     far each pair of releases gets, with the entries as its records (None leaves it out);
+    `predictions` are what the CPU foretells of pairs that never ran on CUDA;
     `attributions` say who changed what fails or drifts; `notes` are what people found out about
     pairs.
     """
@@ -28,6 +30,7 @@ class Report:
     agreement: Agreement = NOTHING
     upstream: tuple[Rule, ...] = ()
     grid: Grid | None = None
+    predictions: Predictions = NO_PREDICTIONS
     attributions: tuple[Attribution, ...] = ()
     notes: tuple[Note, ...] = ()
 

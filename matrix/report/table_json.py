@@ -51,7 +51,10 @@ def render(report: Report) -> str:
         "agreement": agreement.content(report.agreement),
         "grid": None
         if report.grid is None
-        else {**grid.content(report.grid), "squares": grid.squares(report.grid)},
+        else {
+            **grid.content(report.grid, report.predictions),
+            "squares": grid.squares(report.grid, report.predictions),
+        },
         "upstream": upstream.content(report.upstream),
     }
     return _broken(content, _LINES, "\n") + "\n"

@@ -74,6 +74,7 @@ def test_a_cell_that_ran_has_its_record() -> None:
             "warm_seconds": "20.0",
             "part": "",
             "recompiles_warm": "",
+            "predicted": "",
         }
     ]
 

@@ -18,11 +18,13 @@ from typing import Protocol
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 from matrix.record.model import Platform, Rung
+from matrix.report import prediction
 from matrix.report.model import Report
 from matrix.report.page.data import SHOWN_RUNGS, SecondsOverTime, first_platform, pack
 from matrix.report.page.encoding import embedded
 from matrix.verdict.grid import Grid
 from matrix.verdict.ladder import Progress
+from matrix.verdict.prediction import Predictions
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Table
 
@@ -66,7 +68,8 @@ def render(
         pythons=grid.pythons if grid is not None else (),
         columns=_columns(grid),
         releases=(len(grid.torch), len(grid.vllm)) if grid is not None else (0, 0),
-        rows=_rows(grid, first_platform(table)),
+        rows=_rows(grid, first_platform(table), report.predictions),
+        predicted=prediction.legend(report.predictions.accuracy),
     )
 
 
@@ -103,12 +106,13 @@ def _environment() -> _Environment:
     return environment
 
 
-def mark(progress: Progress) -> str:
+def mark(progress: Progress, *, predicted: bool = False) -> str:
     """Return what a square shows: the sign of its verdict and the letter of the rung that decides.
 
     That is the rung where it fails, else the highest that it reached, with a question mark where
     the state of a rung below is unknown; no letter where nothing is known. An asterisk says that it
-    ran with packages that are not as the vLLM requires. What is provisional has a sign of its own.
+    ran with packages that are not as the vLLM requires. What is provisional has a sign of its own,
+    and so has what is predicted, after what is measured.
     """
     rung = progress.fails or progress.reached
     sign = _sign(progress.verdict, ran=progress.ran is not None)
@@ -116,7 +120,8 @@ def mark(progress: Progress) -> str:
         sign = "≈"
     letter = LETTERS[SHOWN_RUNGS.index(rung)] if rung else ""
     doubt = "?" if progress.fails is None and progress.skipped else ""
-    return sign + letter + doubt + ("*" if progress.not_stock else "") + _extra(progress)
+    apart = ("*" if progress.not_stock else "") + _extra(progress)
+    return sign + letter + doubt + apart + ("◌" if predicted else "")
 
 
 def _extra(progress: Progress) -> str:
@@ -144,14 +149,22 @@ def _columns(grid: Grid | None) -> list[dict[str, object]]:
     return [{"version": torch.version, "yanked": torch.yanked is not None} for torch in columns]
 
 
-def _rows(grid: Grid | None, platform: Platform) -> list[dict[str, object]]:
+def _rows(
+    grid: Grid | None, platform: Platform, predictions: Predictions
+) -> list[dict[str, object]]:
     """Return the squares of the platform shown first, which can be read without the script."""
     if grid is None or not grid.platforms:
         return []
     rows: list[dict[str, object]] = []
     for vllm in grid.rows:
         squares = [grid.squares[platform, torch.version, vllm.version] for torch in grid.columns]
-        cells = [{"mark": mark(square.shown), "style": _style(square.shown)} for square in squares]
+        cells = [
+            {
+                "mark": mark(square.shown, predicted=predictions.at(square) is not None),
+                "style": _style(square.shown),
+            }
+            for square in squares
+        ]
         yanked = vllm.yanked is not None
         rows.append({"version": vllm.version, "pins": vllm.torch, "yanked": yanked, "cells": cells})
     return rows

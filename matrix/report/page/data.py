@@ -13,7 +13,7 @@ from matrix.attribution.model import Attribution
 from matrix.attribution.symptoms import SymptomKind
 from matrix.catalog.cells import Cell
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case, Platform, Rung, StartKind
-from matrix.report import marks, stock
+from matrix.report import marks, prediction, stock
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
 from matrix.report.origin import vllm_made
@@ -26,6 +26,7 @@ from matrix.verdict.events import telling
 from matrix.verdict.grid import Grid, Square, ran_cell
 from matrix.verdict.judge import CaseVerdict
 from matrix.verdict.ladder import LadderStep, Progress
+from matrix.verdict.prediction import Predictions
 from matrix.verdict.states import VERDICTS, StepState, Verdict
 from matrix.verdict.table import Entry, Table
 
@@ -82,7 +83,7 @@ def pack(
     The `environments` are the cells that a name stands for. They also give the place in the grid of
     a record without versions.
     """
-    packing = _Packing(environments or {}, history or {})
+    packing = _Packing(environments or {}, history or {}, report.predictions)
     return packing.report(report)
 
 
@@ -94,8 +95,11 @@ def first_platform(table: Table) -> Platform:
 class _Packing:
     """One packing: the pools that it fills."""
 
-    def __init__(self, environments: Mapping[str, Cell], history: SecondsOverTime) -> None:
+    def __init__(
+        self, environments: Mapping[str, Cell], history: SecondsOverTime, predictions: Predictions
+    ) -> None:
         self._environments, self._history = environments, history
+        self._predictions = predictions
         self._named_pairs = {(cell.torch, cell.vllm) for cell in environments.values()}
         self._texts, self._lines = Pool(), Pool()
         self._steps, self._climbs, self._squares = Pool(), Pool(), Pool()
@@ -197,7 +201,8 @@ class _Packing:
         return self._squares.place(packed, packed)
 
     def _progress(self, progress: Progress) -> int:
-        packed = (
+        foretold = self._predictions.of_progress(progress)
+        packed: tuple[object, ...] = (
             VERDICTS.index(progress.verdict),
             _rung(progress.reached),
             _rung(progress.fails),
@@ -207,7 +212,8 @@ class _Packing:
             + 8 * bool(progress.not_stock)
             + 16 * (progress.provisional is not None)
             + 32 * bool(progress.ran and progress.ran.recompiling)
-            + 64 * bool(progress.ran and progress.ran.part),
+            + 64 * bool(progress.ran and progress.ran.part)
+            + 128 * (foretold is not None),
             coded(self._step(step) for step in progress.steps),
             tuple(
                 self._text(contradiction_words(contradiction))
@@ -215,6 +221,9 @@ class _Packing:
             ),
             self._text(", ".join(marks.others(progress.ran))),
         )
+        if foretold is not None:  # of thousands of cells few are
+            words = prediction.short(foretold), prediction.sentence(foretold)
+            packed += tuple(map(self._text, words))
         return self._climbs.place(packed, packed)
 
     def _step(self, step: LadderStep) -> int:

@@ -1,0 +1,45 @@
+"""`matrix grid` and `matrix predict` of published records."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from command import matrix
+
+RESULTS = Path(__file__).parents[2] / "results"
+CPU, CUDA = "py311-torch210-vllm019", "py312-torch210-vllm019"
+PAIR = "--platform", "cuda", "--torch", "==2.10.0", "--vllm", "==0.19.1"
+
+
+def publish(here: Path, platform: str, cell: str) -> None:
+    folder = here / "results" / platform
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(RESULTS / platform / f"{cell}.json", folder)
+
+
+def test_a_pair_without_a_gpu_is_predicted_until_it_ran_on_one(tmp_path: Path) -> None:
+    publish(tmp_path, "cpu", CPU)
+    _, head, row, _, legend, line = matrix(tmp_path, "grid", *PAIR).stdout.splitlines()
+    assert head.split() == ["vLLM", "pins", "2.10.0"]
+    assert row == "0.19.1  2.10.0  links, predicted as expected *"
+    assert legend.startswith("predicted: ") and "nobody knows how often" in legend
+    assert line.startswith("  vLLM 0.19.1 under torch 2.10.0: as expected, 2 cases recompile warm;")
+    publish(tmp_path, "cuda", CUDA)
+    assert "predicted" not in matrix(tmp_path, "grid", *PAIR).stdout
+    share = "of 8 cases that ran on both, 8 were foretold rightly"
+    assert share in matrix(tmp_path, "predict").stdout.splitlines()[-1]
+    publish(tmp_path, "cpu", "py311-torch210-vllm018")
+    other = matrix(tmp_path, "grid", *PAIR[:-1], "==0.18.1")
+    assert share in other.stdout
+    assert "links, predicted as expected *" in other.stdout
+
+
+def test_a_prediction_changes_no_badge_and_no_verdict(tmp_path: Path) -> None:
+    publish(tmp_path, "cpu", CPU)
+    ended = matrix(tmp_path, "table", "--out", "out")
+    assert ended.returncode == 0
+    badge = (tmp_path / "out" / "badges" / "torch210-vllm019.svg").read_text(encoding="utf-8")
+    assert "compatible" in badge and "(cpu" in badge and "predicted" not in badge
+    plan = matrix(tmp_path, "plan", "--stale", *PAIR, "--python", "3.12")
+    assert "never ran" in plan.stdout and "predicted" not in plan.stdout
