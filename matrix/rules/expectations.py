@@ -314,6 +314,8 @@ def compare_ranks(
         found += [
             difference._replace(rank=rank) for difference in compare(expected, counters, start)
         ]
+        if counters is first:
+            continue
         for counter in sorted(COUNTERS & (first.keys() | counters.keys()) - expected.keys()):
             wanted, observed = first.get(counter, 0), counters.get(counter, 0)
             if wanted != observed:
