@@ -15,7 +15,7 @@ from typing import NamedTuple
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.declared import Declarations
-from matrix.record.model import Departure, Platform, Rung
+from matrix.record.model import WHOLE_RUN, Departure, Platform, Rung
 from matrix.verdict.agreement import Share
 from matrix.verdict.grid import Links, Resolves, Square, cell_finder
 from matrix.verdict.judge import CaseVerdict
@@ -64,7 +64,7 @@ class Prediction:
 
 
 class WrongForecast(NamedTuple):
-    """A case of which CUDA showed something else than what was foretold; `case` "" is the run."""
+    """A case, or `WHOLE_RUN`, of which CUDA showed something else than what was foretold."""
 
     torch: str
     vllm: str
@@ -308,4 +308,4 @@ def _both(prediction: Prediction, measured: _Shown) -> Iterator[tuple[str, Forec
             found = True
             yield case, foretold, seen
     if not found and prediction.run is not None and measured.run is not None:
-        yield "", prediction.run, measured.run
+        yield WHOLE_RUN, prediction.run, measured.run
