@@ -22,6 +22,7 @@ from matrix.record.reader import read
 from matrix.run.engine import BEGINS, Engine
 from matrix.run.environments import Environments, EnvironmentsError, is_whole
 from matrix.run.limits import visible
+from matrix.run.own_tox import unlocked
 from matrix.run.process import end_all
 from matrix.run.rerun import Rerun, command, outer_environ, records_in
 from matrix.run.run_state import Happened
@@ -167,7 +168,8 @@ class LocalEngine(Engine):
             only_make=built,
             made=not built and self._is_made(job.environment),
         )
-        return command(run, self.place.tox)
+        place = self.place
+        return command(run, unlocked(place.tox, place.root, place.environments.folder))
 
     def _is_made(self, name: str) -> bool:
         """Return whether an environment was made in this run and nobody removed it meanwhile."""
