@@ -24,11 +24,11 @@ from matrix.verdict.agreement import (
     Figures,
     NotRunOnCpu,
     PredictedCase,
-    Share,
     total,
 )
 from matrix.verdict.ladder import Part
 from matrix.verdict.reasons import VerdictReason
+from matrix.verdict.share import Share
 
 AGREEMENT_FILE = "agreement.md"
 """The name of the page's file, in the folder of the table."""

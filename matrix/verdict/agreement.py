@@ -28,6 +28,7 @@ from matrix.rules.platform_differences import Explanation, Explanations
 from matrix.verdict.ladder import Part, part_of
 from matrix.verdict.precedence import is_stock
 from matrix.verdict.reasons import Error, Recorded, error_reason
+from matrix.verdict.share import Share
 from matrix.verdict.stock import departures_of
 
 _TORCH_KEEPS = {name for name in COUNTERS if "." in name}
@@ -112,31 +113,6 @@ class PredictedCase:
     case: str
     started: bool
     reason: CaseEnded | NotRunOnCpu | Recorded | Error | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """So many of so many. The percentage is rounded down: 100 % is all of them and nothing less.
-
-    >>> str(Share(right=212, of=230))
-    '212 of 230 (92 %)'
-    >>> str(Share(right=0, of=0))
-    '0 of 0'
-    """
-
-    right: int
-    of: int
-
-    @property
-    def part(self) -> float | None:
-        """The share between 0 and 1; None of nothing."""
-        return self.right / self.of if self.of else None
-
-    def __str__(self) -> str:
-        """Both numbers, and the percentage where there is one."""
-        return f"{self.right} of {self.of}" + (
-            f" ({100 * self.right // self.of} %)" if self.of else ""
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,11 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.declared import Declarations
 from matrix.record.model import WHOLE_RUN, Departure, Platform, Rung
-from matrix.verdict.agreement import Share
 from matrix.verdict.grid import Links, Resolves, Square, cell_finder
 from matrix.verdict.judge import CaseVerdict
 from matrix.verdict.ladder import CHEAP, Part, Progress, assess, badness, highest
 from matrix.verdict.precedence import EvidenceLevel, evidence_of
+from matrix.verdict.share import Share
 from matrix.verdict.states import StepState, Verdict
 from matrix.verdict.table import Entry
 
@@ -96,6 +96,10 @@ class Predictions:
 
     def at(self, square: Square) -> Prediction | None:
         """Return the prediction of the Python that stands for a pair; None without one."""
+        if square.platform is not Platform.CUDA or not any(
+            progress.cell in self.of for progress in square.cells
+        ):
+            return None
         return self.of_progress(square.shown)
 
     def of_progress(self, progress: Progress) -> Prediction | None:

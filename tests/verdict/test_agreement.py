@@ -11,7 +11,8 @@ from matrix._util.grouped import group
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
 from matrix.report.agreement import prediction_words
 from matrix.rules.platform_differences import Explanations, parse_explanations
-from matrix.verdict.agreement import NOTHING, Agreement, Share, agree, figures
+from matrix.verdict.agreement import NOTHING, Agreement, agree, figures
+from matrix.verdict.share import Share
 
 SAVED = "num_compiled_artifacts_saved"
 LOADED = "num_compiled_artifacts_loaded"

@@ -33,9 +33,9 @@ from matrix.record.model import (
 )
 from matrix.report import csv_table, grid, markdown, page, prediction, table_json
 from matrix.report.model import Report
-from matrix.verdict.agreement import Share
 from matrix.verdict.grid import runs, survey
 from matrix.verdict.prediction import Forecast, Predictions, foretell
+from matrix.verdict.share import Share
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Table, tabulate
 from plans import RELEASES
