@@ -254,17 +254,18 @@ def pick_record(
     What started after `late` is from the future. Records that cannot count beside a complete one
     are not judged. Raises ValueError where there are no records.
     """
-    runs = [_Unjudged.of(path, record, late) for path, record in records]
-    if len(runs) > 1:
-        runs = _possible(runs)
+    possible = records
+    if len(records) > 1:
+        runs = [_Unjudged.of(path, record, late) for path, record in records]
+        possible = [(run.file, run.record) for run in _possible(runs)]
     return pick(
         JudgedRecord(
-            file=run.file,
-            record=run.record,
-            verdict=judge(run.record, expectations),
-            order=run.order,
+            file=path,
+            record=record,
+            verdict=judge(record, expectations),
+            order=run_order(record.started, late),
         )
-        for run in runs
+        for path, record in possible
     )
 
 
