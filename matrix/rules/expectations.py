@@ -377,7 +377,7 @@ def _is_nearer(rule: Rule, other: Rule, pair: _Beside) -> bool:
 def check_ties(rule: Rule, others: Iterable[Rule], name: str) -> None:
     """Raise ExpectationsError, as `Expectations` does, where a rule ties with one of the others."""
     for other in others:
-        if rule.start == other.start:
+        if rule.start == other.start and _may_be_one(rule.platform, other.platform):
             _check_tie(rule, other, name)
 
 

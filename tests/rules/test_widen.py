@@ -150,6 +150,14 @@ def test_a_rule_of_both_platforms_is_not_widened_by_a_record_of_one() -> None:
     assert judge(record(OLD), pasted(text, both)).verdict == "compatible"
 
 
+def test_a_rule_of_the_other_platform_hinders_nobody() -> None:
+    of_cpu = KNOWN.replace('"cuda"', '"cpu"').replace('id = "', 'id = "cpu-')
+    wider = of_cpu.replace("<0.33", "<0.40").replace("==0.32.*", ">=0.32,<0.40")
+    text = calibrate(record(OLD), parse_expectations(KNOWN + wider, "known.toml"))
+    assert text == calibrate(record(OLD), RULES)
+    assert "put this in its place" in text
+
+
 def test_cases_of_one_rule_that_differ_have_a_rule_each() -> None:
     bare = Expectations(rules=(RULES.rules[0],))
     two = record(
