@@ -8,6 +8,7 @@ environment until it ends (`tox/provision.py` of tox 4.67). Two calls never work
 from __future__ import annotations
 
 import configparser
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
@@ -21,6 +22,7 @@ from packaging.version import InvalidVersion
 _INSTALLED = (sys.executable, "-m", "tox")
 # As tox calls it: a folder of this checkout must not stand in for a package.
 _APART = "-P" if sys.version_info >= (3, 11) else "-I"
+_PYTHON = "python{}.{}".format(*sys.version_info)
 
 
 def unlocked(tox: Sequence[str], root: Path, folder: Path) -> list[str]:
@@ -35,11 +37,23 @@ def unlocked(tox: Sequence[str], root: Path, folder: Path) -> list[str]:
     if required is None or _has_all(_versions(metadata.distributions()), required):
         return [*tox]
     own = folder / ".tox"
-    sites = [str(path) for path in own.glob("lib/python3*/site-packages")]
     python = own / "bin" / "python"
-    if not python.exists() or not _has_all(_versions(metadata.distributions(path=sites)), required):
+    # tox makes it again for another Python, which may not know the option.
+    site = own / "lib" / _PYTHON / "site-packages"
+    there = _versions(metadata.distributions(path=[str(site)]))
+    if not python.exists() or not _is_installed(own) or not _has_all(there, required):
         return [*tox]
     return [str(python), _APART, "-m", "tox", *tox[3:]]
+
+
+def _is_installed(environment: Path) -> bool:
+    """Tell whether tox came to the end of the installation: it then notes what it installed."""
+    try:
+        noted = json.loads((environment / ".tox-info.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    runner = noted.get("PythonRun") if isinstance(noted, dict) else None
+    return isinstance(runner, dict) and "deps" in runner
 
 
 def _required(path: Path) -> list[Requirement] | None:

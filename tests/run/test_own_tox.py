@@ -1,5 +1,6 @@
 """Two calls of tox work side by side, though tox holds a lock on the tox that it installs."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from matrix.run.own_tox import unlocked
 
 TOX = [sys.executable, "-m", "tox"]
+PYTHON = "python{}.{}".format(*sys.version_info)
 # Nobody has it: the tox that runs these tests lacks it, whoever installed that.
 LACKS = "requires =\n    # why\n    tox>=4.40\n    no-such-plugin>=1.2\n"
 
@@ -18,17 +20,18 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def install(root: Path, **versions: str) -> Path:
+def install(root: Path, python_name: str = PYTHON, **versions: str) -> Path:
     """Make tox's own environment with these packages, and return its Python."""
     own = root / ".tox" / ".tox"
     python = own / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.touch()
     for name, version in versions.items():
-        dist_info = own / "lib" / "python3.12" / "site-packages" / f"{name}-{version}.dist-info"
+        dist_info = own / "lib" / python_name / "site-packages" / f"{name}-{version}.dist-info"
         dist_info.mkdir(parents=True)
         text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         (dist_info / "METADATA").write_text(text)
+    (own / ".tox-info.json").write_text(json.dumps({"PythonRun": {"deps": {}}}))
     return python
 
 
@@ -51,6 +54,19 @@ def test_the_tox_that_tox_installed_is_called_directly(root: Path) -> None:
 )
 def test_tox_installs_what_its_own_lacks(root: Path, versions: dict[str, str]) -> None:
     install(root, **versions)
+    assert unlocked(TOX, root, root / ".tox") == TOX
+
+
+def test_an_environment_of_another_python_is_left_to_tox(root: Path) -> None:
+    install(root, "python3.9", tox="4.67.15", no_such_plugin="1.2")
+    assert unlocked(TOX, root, root / ".tox") == TOX
+
+
+@pytest.mark.parametrize("noted", ["{}", "[]", '{"PythonRun": 1}', '{"PythonRun": {}}', "{", None])
+def test_an_installation_that_goes_on_is_left_to_tox(root: Path, noted: str | None) -> None:
+    install(root, tox="4.67.15", no_such_plugin="1.2")
+    note = root / ".tox" / ".tox" / ".tox-info.json"
+    note.unlink() if noted is None else note.write_text(noted)
     assert unlocked(TOX, root, root / ".tox") == TOX
 
 
