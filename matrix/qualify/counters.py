@@ -201,14 +201,14 @@ class _Side(NamedTuple):
 def _of_rank(
     rank: int | None, before: tuple[CaseOutcome, Start], after: tuple[CaseOutcome, Start]
 ) -> Iterator[CounterChange]:
-    """Yield each counter of one rank that differs or is expected; `rank` is None for one process.
+    """Yield each counter of one rank that differs or that the candidate is to count.
 
-    Of the hundreds that a start counts, most are equal on both sides, and no rule speaks of them.
+    `rank` is None for one process. Of the hundreds that a start counts, most are equal on both
+    sides, and no rule speaks of them.
     """
     old, new = (_Side.of(*side, rank) for side in (before, after))
     differing = {counter for counter, _ in old.counters.items() ^ new.counters.items()}
-    counted = old.counters.keys() | new.counters.keys()
-    for counter in sorted(differing | new.expected.keys() | counted & old.expected.keys()):
+    for counter in sorted(differing | new.expected.keys()):
         yield CounterChange(
             counter=counter,
             before=_count(old.counters, counter),

@@ -265,7 +265,7 @@ class _Packing:
             record.started,
             self._flags(record.flags),
             _tenths(import_seconds(record)),
-            _tenths(_number(record.provenance.get("seconds"))),
+            _tenths(_number(record.provenance.get("seconds")) or None),  # 0: it died before its end
             self._provenance(entry),
             "".join([self._case(case, judged) for case, judged in entry.cases]),
             self._past(entry),
