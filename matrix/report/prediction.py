@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from matrix._util.text import aligned, clean, clip, listed, plural
-from matrix.record.model import Rung
+from matrix.record.model import WHOLE_RUN, Rung
 from matrix.report import marks, stock
 from matrix.report.coded import operand
 from matrix.verdict.grid import Square
@@ -90,7 +90,7 @@ def accuracy_values(accuracy: Accuracy) -> dict[str, object]:
             {
                 "torch": wrong.torch,
                 "vllm": wrong.vllm,
-                "case": wrong.case or None,
+                "case": None if wrong.case == WHOLE_RUN else wrong.case,
                 "foretold": operand(wrong.foretold),
                 "measured": operand(wrong.measured),
             }

@@ -1,7 +1,7 @@
-"""What is foretold of a pair that never ran on CUDA: by its run on the CPU and by the first rungs.
+"""What is foretold of a pair without an answer on CUDA: by its run on the CPU and the first rungs.
 
-Pure. A prediction is no evidence. It stands apart from the grid, so that no verdict, rung, badge,
-plan or qualification can rest on it; reports show it beside what was measured. How often
+Pure. A prediction is not evidence. It stands apart from the grid, so that no verdict, rung, badge,
+plan or qualification can rest on it; reports show it next to what was measured. How often
 predictions are right is measured on the pairs that ran on both platforms, each predicted as if its
 record of CUDA did not exist.
 """

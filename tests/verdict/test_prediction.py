@@ -45,7 +45,7 @@ from table_schema import validate
 TORCH, VLLM = "2.10.0", "0.19.1"
 YES, NO = Answer(ok=True), Answer(ok=False, facts=quoted("no"))
 UNKNOWN = Answer(ok=False, unknown=True, facts=quoted("who knows"))
-Told = tuple[Path, Record]
+PlacedRecord = tuple[Path, Record]
 Links = Mapping[tuple[str, str], Answer | None]
 
 
@@ -68,11 +68,13 @@ def skipped(name: str) -> Case:
     return Case(case=name, outcome=Outcome.NOT_APPLICABLE, reason="no kernel")
 
 
-def ran(platform: str, *cases: Case, torch: str = TORCH, vllm: str = VLLM, **more: Any) -> Told:
+def ran(
+    platform: str, *cases: Case, torch: str = TORCH, vllm: str = VLLM, **more: Any
+) -> PlacedRecord:
     return make(torch, *cases, vllm=vllm, platform=Platform(platform), departures=(), **more)
 
 
-def report_of(records: Iterable[Told], links: Links | None = None) -> Report:
+def report_of(records: Iterable[PlacedRecord], links: Links | None = None) -> Report:
     """Return the table and the grid of these records, with what they foretell."""
 
     def linked(cell: Cell) -> Answer | None:
@@ -93,11 +95,11 @@ def report_of(records: Iterable[Told], links: Links | None = None) -> Report:
     )
 
 
-def foretold(*records: Told, links: Links | None = None) -> Predictions:
+def foretold(*records: PlacedRecord, links: Links | None = None) -> Predictions:
     return report_of(records, links).predictions
 
 
-def shown(*records: Told, links: Links | None = None) -> str:
+def shown(*records: PlacedRecord, links: Links | None = None) -> str:
     """Return what a terminal shows of the pair on CUDA, and below its grid."""
     report = report_of(records, links)
     assert report.grid is not None
@@ -192,7 +194,9 @@ def test_the_same_python_foretells_else_the_worst() -> None:
     assert foretold(there).of[CELL].verdict is Verdict.DRIFT
 
 
-def accuracy(cpu: Told, cuda: Told, links: Links | None = None) -> tuple[Share, Share]:
+def accuracy(
+    cpu: PlacedRecord, cuda: PlacedRecord, links: Links | None = None
+) -> tuple[Share, Share]:
     found = foretold(cpu, cuda, links=links).accuracy
     assert found.cases.of - found.cases.right == len(found.wrong)
     return found.cases, found.apart
