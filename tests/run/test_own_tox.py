@@ -82,7 +82,7 @@ def test_tox_is_called_as_given_where_it_installed_none(root: Path) -> None:
         "[tox]\nrequires =\n    not a requirement\n",
         "[testenv]\n",
         "no section\n",
-        "[tox]\nrequires = caf\xe9\n",
+        "[tox]\nrequires = x\xe9\n",
     ],
 )
 def test_tox_is_called_as_given_where_it_has_all_or_nobody_can_tell(root: Path, text: str) -> None:
