@@ -123,18 +123,18 @@ def grid_of(
 
 
 def predictions_of(table: Table, releases: Releases, answers: Answers | None = None) -> Predictions:
-    """Return what the table's runs on the CPU foretell of CUDA, and how often that was right.
+    """Return what the table's runs on the CPU predict of CUDA, and how often that was right.
 
     `answers` are those of the static checks, if the caller has read them and named their faults.
     """
     from matrix.checks.lookup import load_answers
-    from matrix.verdict.prediction import foretell
+    from matrix.verdict.prediction import predict_pairs
 
     if answers is None:
         answers = load_answers(releases)
         for fault in answers.faults:
             print_status(fault)
-    return foretell(table.entries, releases, resolves=answers.resolves, links=answers.links)
+    return predict_pairs(table.entries, releases, resolves=answers.resolves, links=answers.links)
 
 
 def chosen_platforms(options: argparse.Namespace) -> tuple[Platform, ...]:

@@ -76,8 +76,8 @@ def render(report: Report, environments: Mapping[str, Cell] | None = None) -> st
             name = progress.cell.name
             if environments is not None and environments.get(name) != progress.cell:
                 name = ""
-        foretold = prediction.short(report.predictions.of_progress(progress))
-        writer.writerow((*_row(name, progress, ran), foretold))
+        predicted = prediction.short(report.predictions.of_progress(progress))
+        writer.writerow((*_row(name, progress, ran), predicted))
     writer.writerows((*_alone(entry), "") for entry in apart)
     return out.getvalue()
 

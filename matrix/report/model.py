@@ -21,7 +21,7 @@ class Report:
     `agreement` compares the entries of one platform with those of the other; `upstream` has the
     rules that expect what was measured where upstream publishes another number; `grid` says how
     far each pair of releases gets, with the entries as its records (None leaves it out);
-    `predictions` are what the CPU foretells of pairs without an answer on CUDA;
+    `predictions` are what the CPU predicts of pairs without an answer on CUDA;
     `attributions` say who changed what fails or drifts; `notes` are what people found out about
     pairs.
     """

@@ -13,9 +13,9 @@ from matrix.verdict.prediction import Accuracy, Forecast, Prediction, Prediction
 from matrix.verdict.states import Verdict
 
 PREDICTED = "predicted"
-"""The word before everything that is foretold."""
+"""The word before everything that is predicted."""
 
-EXPLAINED = "what the CPU's run and the first rungs foretell"
+EXPLAINED = "what the CPU's run and the first rungs predict"
 """What `predicted` means, in a few words."""
 
 _CASE = 60  # characters of the name of a case, which a record may make as long as it likes
@@ -27,7 +27,7 @@ def short(found: Prediction | None) -> str:
 
 
 def sentence(found: Prediction) -> str:
-    """Return what is foretold, by which run of the CPU, and which rungs nobody asked."""
+    """Return what is predicted, by which run of the CPU, and which rungs nobody asked."""
     again = marks.recompile(len(found.recompiling))
     parts = [_verdict(found.verdict, found.fails), again]
     text = f"{', '.join(filter(None, parts))}; by {found.cpu} on cpu ({found.day})"
@@ -43,12 +43,12 @@ def sentence(found: Prediction) -> str:
 
 
 def accuracy_words(accuracy: Accuracy) -> str:
-    """Return how often predictions were right, and of what is hard to foretell how often."""
+    """Return how often predictions were right, and of what is hard to predict how often."""
     cases, apart = accuracy.cases, accuracy.apart
     if not cases.of:
         return "no case that ran on both has a verdict, so nobody knows how often that is right"
     was = "was" if cases.right == 1 else "were"
-    text = f"of {plural(cases.of, 'case')} that ran on both, {cases.right} {was} foretold rightly"
+    text = f"of {plural(cases.of, 'case')} that ran on both, {cases.right} {was} predicted rightly"
     if not apart.of:
         return f"{text}; none of them failed or drifted on cuda"
     return f"{text}; of the {apart.of} that failed or drifted on cuda, {apart.right}"
@@ -60,17 +60,17 @@ def legend(accuracy: Accuracy) -> str:
 
 
 def summary(accuracy: Accuracy) -> list[str]:
-    """Return lines of what was foretold wrongly, and how often predictions were right."""
+    """Return lines of what was predicted wrongly, and how often predictions were right."""
     rows = [
         (
             f"torch {wrong.torch}, vLLM {wrong.vllm}",
             clip(clean(wrong.case), _CASE) or "the run",
-            _forecast(wrong.foretold),
+            _forecast(wrong.predicted),
             _forecast(wrong.measured),
         )
         for wrong in accuracy.wrong
     ]
-    head = ("foretold wrongly", "case", "foretold", "on cuda")
+    head = ("predicted wrongly", "case", "predicted", "on cuda")
     return [*(["", *aligned([head, *rows])] if rows else []), "", legend(accuracy)]
 
 
@@ -91,7 +91,7 @@ def accuracy_values(accuracy: Accuracy) -> dict[str, object]:
                 "torch": wrong.torch,
                 "vllm": wrong.vllm,
                 "case": None if wrong.case == WHOLE_RUN else wrong.case,
-                "foretold": operand(wrong.foretold),
+                "predicted": operand(wrong.predicted),
                 "measured": operand(wrong.measured),
             }
             for wrong in accuracy.wrong

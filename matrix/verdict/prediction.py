@@ -1,4 +1,4 @@
-"""What is foretold of a pair without an answer on CUDA: by its run on the CPU and the first rungs.
+"""What is predicted of a pair without an answer on CUDA: by its run on the CPU and the first rungs.
 
 Pure. A prediction is not evidence. It stands apart from the grid, so that no verdict, rung, badge,
 plan or qualification can rest on it; reports show it next to what was measured. How often
@@ -38,12 +38,12 @@ class Forecast(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What the CPU's run of a pair and the first rungs foretell of a cell on CUDA.
+    """What the CPU's run of a pair and the first rungs predict of a cell on CUDA.
 
     `cpu` is the cell whose run on the CPU it is from, `record` the file of that run and `day` its
-    start; `not_stock` and `part` are of that run. `verdict`, `fails` and `recompiling` are foretold
-    of the pair, `cases` of each case, and `run` of every other case where the whole run fails.
-    `stands` are the rungs of CUDA that checks passed, `unasked` those without an answer,
+    start; `not_stock` and `part` are of that run. `verdict`, `fails` and `recompiling` are those
+    predicted of the pair, `cases` of each case, and `run` of every other case where the whole run
+    fails. `stands` are the rungs of CUDA that checks passed, `unasked` those without an answer,
     `unanswered` the cases of which the CPU has no answer.
     """
 
@@ -64,12 +64,12 @@ class Prediction:
 
 
 class WrongForecast(NamedTuple):
-    """A case, or `WHOLE_RUN`, of which CUDA showed something else than what was foretold."""
+    """A case, or `WHOLE_RUN`, of which CUDA showed something else than what was predicted."""
 
     torch: str
     vllm: str
     case: str
-    foretold: Forecast
+    predicted: Forecast
     measured: Forecast
 
 
@@ -78,7 +78,7 @@ class Accuracy:
     """How often predictions were right, case by case, over the pairs that ran on both platforms.
 
     `cases`: of all cases with an answer on both. `apart`: of those that failed or drifted on CUDA,
-    since to foretell that all is well is easy where all is. `wrong` are those foretold wrongly.
+    since to predict that all is well is easy where all is. `wrong` are those predicted wrongly.
     """
 
     pairs: int = 0
@@ -121,10 +121,10 @@ NO_PREDICTIONS = Predictions()
 """Where nothing is predicted, and nobody knows how often it would be right."""
 
 
-def foretell(
+def predict_pairs(
     entries: Iterable[Entry], releases: Releases, *, resolves: Resolves, links: Links
 ) -> Predictions:
-    """Return what the entries of the CPU and the static answers foretell, and how often rightly.
+    """Return what the entries of the CPU and the static answers predict, and how often rightly.
 
     A pair with a conclusive record of CUDA, or one with an answer, has no prediction on any Python.
     """
@@ -146,11 +146,11 @@ def foretell(
 
 
 def predict(progress: Progress, ran: Iterable[tuple[Cell, Entry]]) -> Prediction | None:
-    """Return what runs of the pair on the CPU foretell of a cell of CUDA that no run speaks of.
+    """Return what runs of the pair on the CPU predict of a cell of CUDA that no run speaks of.
 
-    `progress` has the first rungs of the cell on CUDA. Nothing is foretold where one of them fails,
-    which is the answer then, or where no run has a verdict. Of several runs the one on the same
-    Python foretells, else the worst.
+    `progress` has the first rungs of the cell on CUDA. Nothing is predicted where one of them
+    fails, which is the answer then, or where no run has a verdict. Of several runs the one on the
+    same Python predicts, else the worst.
     """
     telling = [(cell, entry) for cell, entry in ran if entry.verdict.verdict in _ANSWERS]
     if progress.fails is not None or not telling:
@@ -215,7 +215,7 @@ def _pairs(
 
 
 def _is_answer(entry: Entry) -> bool:
-    """Tell whether a run is conclusive or has a verdict, so that nothing is left to foretell."""
+    """Tell whether a run is conclusive or has a verdict, so that nothing is left to predict."""
     if entry.verdict.verdict in _ANSWERS:
         return True
     return evidence_of(entry.record, entry.verdict) is EvidenceLevel.CONCLUSIVE
@@ -245,7 +245,7 @@ def _deciding(
 
 
 def _preference(wanted: Cell, cell: Cell, entry: Entry) -> tuple[object, ...]:
-    """Return what sorts the runs of the CPU; the first one foretells."""
+    """Return what sorts the runs of the CPU; the first one predicts."""
     ran = entry.ran
     standing = badness(ran.verdict, highest(ran.passed), ran)
     return cell.python != wanted.python, standing, cell
@@ -283,13 +283,13 @@ def _accuracy(tried: Sequence[tuple[Prediction, Entry]]) -> Accuracy:
     apart: list[bool] = []
     wrong: list[WrongForecast] = []
     for prediction, entry in tried:
-        for case, foretold, measured in _both(prediction, _shown(entry)):
-            right.append(foretold == measured)
+        for case, predicted, measured in _both(prediction, _shown(entry)):
+            right.append(predicted == measured)
             if measured.verdict is not Verdict.COMPATIBLE:
-                apart.append(foretold == measured)
-            if foretold != measured:
+                apart.append(predicted == measured)
+            if predicted != measured:
                 torch, vllm = prediction.cell.torch, prediction.cell.vllm
-                wrong.append(WrongForecast(torch, vllm, case, foretold, measured))
+                wrong.append(WrongForecast(torch, vllm, case, predicted, measured))
     return Accuracy(
         pairs=len(tried),
         cases=Share(right=sum(right), of=len(right)),
@@ -306,10 +306,10 @@ def _both(prediction: Prediction, measured: _Shown) -> Iterator[tuple[str, Forec
     left_out = {*prediction.unanswered, *measured.unanswered}
     found = False
     for case in sorted({*prediction.cases, *measured.cases} - left_out):
-        foretold = prediction.cases.get(case, prediction.run)
+        predicted = prediction.cases.get(case, prediction.run)
         seen = measured.cases.get(case, measured.run)
-        if foretold is not None and seen is not None:
+        if predicted is not None and seen is not None:
             found = True
-            yield case, foretold, seen
+            yield case, predicted, seen
     if not found and prediction.run is not None and measured.run is not None:
         yield WHOLE_RUN, prediction.run, measured.run

@@ -1,4 +1,4 @@
-"""So many of so many: how often what the CPU foretells of CUDA is right."""
+"""So many of so many: how often what the CPU predicts of CUDA is right."""
 
 from __future__ import annotations
 

@@ -272,15 +272,15 @@ def test_predict_shows_both_platforms(here: Path) -> None:
     ended = matrix(here, "predict", "both")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "  num_compiled_artifacts_saved     1    0  not explained\n" in ended.stdout
-    *_, figures, empty, foretold = ended.stdout.splitlines()
+    *_, figures, empty, predicted = ended.stdout.splitlines()
     assert figures.split()[:8] == [
         *("torch", "2.10.0,", "vLLM", "0.19.1"),
         *("1", "of", "2", "(50"),
     ]
     assert not empty
-    assert foretold == (
-        "predicted: what the CPU's run and the first rungs foretell; of 1 case that ran on both,"
-        " 1 was foretold rightly; of the 1 that failed or drifted on cuda, 1"
+    assert predicted == (
+        "predicted: what the CPU's run and the first rungs predict; of 1 case that ran on both,"
+        " 1 was predicted rightly; of the 1 that failed or drifted on cuda, 1"
     )
 
 

@@ -1,4 +1,4 @@
-"""The expectations of the package: they foretell the records, and their evidence bears them."""
+"""The expectations of the package: they predict the records, and their evidence bears them."""
 
 from __future__ import annotations
 
@@ -250,15 +250,15 @@ def test_runs_that_no_rule_was_made_of_are_as_expected(path: Path) -> None:
         assert told.verdict == "compatible", told.reason
 
 
-def test_the_rules_of_other_cells_foretell_torch_2_12() -> None:
+def test_the_rules_of_other_cells_predict_torch_2_12() -> None:
     """What torch 2.12 counts with vLLM 0.20, by rules with other evidence as well."""
     own = "results/cpu/py311-torch212-vllm020.json"
     others = Expectations(rules=tuple(rule for rule in SHIPPED.rules if set(rule.records) - {own}))
     told = {verdict.case: verdict for verdict in judge(read(ROOT / own), others).cases}
     # DeepSeek-V3.2 does not apply to the other published cells with the mega artifact.
     alone = {"model_startup[deepseek_v3.2]"}
-    foretold = {case for case, verdict in told.items() if verdict.verdict == "compatible"}
-    assert foretold >= told.keys() - alone
+    predicted = {case for case, verdict in told.items() if verdict.verdict == "compatible"}
+    assert predicted >= told.keys() - alone
     assert not any(verdict.differences for verdict in told.values())
 
 

@@ -1,4 +1,4 @@
-"""What is foretold of a pair that never ran on CUDA, and how often that is right."""
+"""What is predicted of a pair that never ran on CUDA, and how often that is right."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from matrix.record.model import (
 from matrix.report import csv_table, grid, markdown, page, prediction, table_json
 from matrix.report.model import Report
 from matrix.verdict.grid import runs, survey
-from matrix.verdict.prediction import Forecast, Predictions, foretell
+from matrix.verdict.prediction import Forecast, Predictions, predict_pairs
 from matrix.verdict.share import Share
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Table, tabulate
@@ -75,7 +75,7 @@ def ran(
 
 
 def report_of(records: Iterable[PlacedRecord], links: Links | None = None) -> Report:
-    """Return the table and the grid of these records, with what they foretell."""
+    """Return the table and the grid of these records, with what they predict."""
 
     def linked(cell: Cell) -> Answer | None:
         return (links or {}).get((cell.torch, cell.vllm), YES)
@@ -89,13 +89,13 @@ def report_of(records: Iterable[PlacedRecord], links: Links | None = None) -> Re
             links=linked,
             seen=runs(table.verdicts, RELEASES),
         ),
-        predictions=foretell(
+        predictions=predict_pairs(
             table.entries, RELEASES, resolves=lambda _cell, _platform: YES, links=linked
         ),
     )
 
 
-def foretold(*records: PlacedRecord, links: Links | None = None) -> Predictions:
+def predicted(*records: PlacedRecord, links: Links | None = None) -> Predictions:
     return report_of(records, links).predictions
 
 
@@ -110,7 +110,7 @@ def shown(*records: PlacedRecord, links: Links | None = None) -> str:
     return "\n".join([row[at:].split("  ")[0], *below])
 
 
-LEGEND = "predicted: what the CPU's run and the first rungs foretell; "
+LEGEND = "predicted: what the CPU's run and the first rungs predict; "
 NOBODY = f"{LEGEND}no case that ran on both has a verdict, so nobody knows how often that is right"
 
 
@@ -134,7 +134,7 @@ def test_a_pair_that_never_ran_on_cuda_keeps_its_rung_and_gets_a_prediction() ->
         ((), RunError(kind=ErrorKind.IMPORTS, reason="ImportError: x"), "no imports"),
     ],
 )
-def test_what_the_cpu_fails_or_drifts_at_is_foretold(
+def test_what_the_cpu_fails_or_drifts_at_is_predicted(
     cases: tuple[Case, ...], error: RunError | None, word: str
 ) -> None:
     text = shown(ran("cpu", *cases, error=error))
@@ -149,9 +149,9 @@ def test_what_nobody_asked_is_named() -> None:
     assert (
         "1 case without an answer; checks passed: declared and resolves; not asked: links" in text
     )
-    assert foretold(cpu, links={(TORCH, VLLM): UNKNOWN}).of[CELL].unasked == (Rung.LINKS,)
-    assert foretold(cpu).of[CELL].unanswered == ("mla",)
-    assert foretold(cpu).of[CELL].part == (2, 9)
+    assert predicted(cpu, links={(TORCH, VLLM): UNKNOWN}).of[CELL].unasked == (Rung.LINKS,)
+    assert predicted(cpu).of[CELL].unanswered == ("mla",)
+    assert predicted(cpu).of[CELL].part == (2, 9)
 
 
 CELL = Cell("3.11", TORCH, VLLM)
@@ -165,7 +165,7 @@ def test_a_failing_rung_stays_the_answer() -> None:
 @pytest.mark.parametrize("python", ["3.10", "3.11"])
 def test_a_pair_that_ran_on_cuda_on_any_python_has_no_prediction(python: str) -> None:
     cuda = ran("cuda", case(), python=python)
-    assert foretold(ran("cpu", case()), cuda).of == {}
+    assert predicted(ran("cpu", case()), cuda).of == {}
     assert "predicted" not in shown(ran("cpu", case()), cuda)
 
 
@@ -175,29 +175,29 @@ def test_a_run_of_cuda_without_an_answer_leaves_the_prediction() -> None:
     assert text.startswith("links, predicted as expected")
     # A part of the cases that drifted is an answer.
     some = ran("cuda", case(saved=1), deselected=8)
-    assert foretold(ran("cpu", case()), some).of == {}
+    assert predicted(ran("cpu", case()), some).of == {}
 
 
-def test_a_run_of_the_cpu_without_a_verdict_foretells_nothing() -> None:
+def test_a_run_of_the_cpu_without_a_verdict_predicts_nothing() -> None:
     full = RunError(kind=ErrorKind.NO_SPACE, reason="no space left")
-    assert foretold(ran("cpu", error=full, finished=False)).of == {}
-    assert foretold().of == {}
+    assert predicted(ran("cpu", error=full, finished=False)).of == {}
+    assert predicted().of == {}
 
 
-def test_the_same_python_foretells_else_the_worst() -> None:
+def test_the_same_python_predicts_else_the_worst() -> None:
     here, there = ran("cpu", case()), ran("cpu", case(saved=1), python="3.10")
-    of = foretold(here, there).of
+    of = predicted(here, there).of
     assert {cell.python: (found.cpu, found.verdict) for cell, found in of.items()} == {
         "3.10": ("py310-torch210-vllm019", Verdict.DRIFT),
         "3.11": ("py311-torch210-vllm019", Verdict.COMPATIBLE),
     }
-    assert foretold(there).of[CELL].verdict is Verdict.DRIFT
+    assert predicted(there).of[CELL].verdict is Verdict.DRIFT
 
 
 def accuracy(
     cpu: PlacedRecord, cuda: PlacedRecord, links: Links | None = None
 ) -> tuple[Share, Share]:
-    found = foretold(cpu, cuda, links=links).accuracy
+    found = predicted(cpu, cuda, links=links).accuracy
     assert found.cases.of - found.cases.right == len(found.wrong)
     return found.cases, found.apart
 
@@ -208,21 +208,21 @@ def test_a_prediction_is_held_against_what_cuda_showed_case_by_case() -> None:
         "cuda", case("a"), case("b"), case("c", saved=1), case("d"), failed("e"), skipped("f")
     )
     assert accuracy(cpu, cuda) == (Share(right=2, of=4), Share(right=1, of=2))
-    wrong = foretold(cpu, cuda).accuracy.wrong
-    assert [(miss.case, miss.foretold, miss.measured) for miss in wrong] == [
+    wrong = predicted(cpu, cuda).accuracy.wrong
+    assert [(miss.case, miss.predicted, miss.measured) for miss in wrong] == [
         ("b", Forecast(Verdict.COMPATIBLE, None, True), Forecast(Verdict.COMPATIBLE)),
         ("c", Forecast(Verdict.COMPATIBLE), Forecast(Verdict.DRIFT)),
     ]
-    *lines, last = prediction.summary(foretold(cpu, cuda).accuracy)
+    *lines, last = prediction.summary(predicted(cpu, cuda).accuracy)
     assert lines == [
         "",
-        "foretold wrongly           case  foretold                      on cuda",
+        "predicted wrongly          case  predicted                     on cuda",
         "torch 2.10.0, vLLM 0.19.1  b     as expected, recompiles warm  as expected",
         "torch 2.10.0, vLLM 0.19.1  c     as expected                   drift",
         "",
     ]
     assert last == (
-        f"{LEGEND}of 4 cases that ran on both, 2 were foretold rightly; of the 2 that failed or"
+        f"{LEGEND}of 4 cases that ran on both, 2 were predicted rightly; of the 2 that failed or"
         " drifted on cuda, 1"
     )
 
@@ -249,8 +249,8 @@ def test_a_stock_run_of_cuda_decides() -> None:
     path, apart = ran("cuda", again("a"), case("b"), day=23)
     other = path, replace(apart, departures=(RAY,))
     stock = ran("cuda", case("a"), python="3.10")
-    assert foretold(ran("cpu", case("a")), other).accuracy.cases == Share(right=0, of=1)
-    assert foretold(ran("cpu", case("a")), other, stock).accuracy.cases == Share(right=1, of=1)
+    assert predicted(ran("cpu", case("a")), other).accuracy.cases == Share(right=0, of=1)
+    assert predicted(ran("cpu", case("a")), other, stock).accuracy.cases == Share(right=1, of=1)
 
 
 def test_every_form_of_the_table_shows_it_apart() -> None:
@@ -346,4 +346,4 @@ def test_predictions_change_nothing_that_is_measured(
     assert without.accuracy.pairs == 0
     for wrong in report.predictions.accuracy.wrong:
         cells = by_pair[wrong.torch, wrong.vllm]
-        assert any(without.of[cell].cases.get(wrong.case) == wrong.foretold for cell in cells)
+        assert any(without.of[cell].cases.get(wrong.case) == wrong.predicted for cell in cells)

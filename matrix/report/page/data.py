@@ -201,7 +201,7 @@ class _Packing:
         return self._squares.place(packed, packed)
 
     def _progress(self, progress: Progress) -> int:
-        foretold = self._predictions.of_progress(progress)
+        predicted = self._predictions.of_progress(progress)
         packed: tuple[object, ...] = (
             VERDICTS.index(progress.verdict),
             _rung(progress.reached),
@@ -213,7 +213,7 @@ class _Packing:
             + 16 * (progress.provisional is not None)
             + 32 * bool(progress.ran and progress.ran.recompiling)
             + 64 * bool(progress.ran and progress.ran.part)
-            + 128 * (foretold is not None),
+            + 128 * (predicted is not None),
             coded(self._step(step) for step in progress.steps),
             tuple(
                 self._text(contradiction_words(contradiction))
@@ -221,8 +221,8 @@ class _Packing:
             ),
             self._text(", ".join(marks.others(progress.ran))),
         )
-        if foretold is not None:  # of thousands of cells few are
-            words = prediction.short(foretold), prediction.sentence(foretold)
+        if predicted is not None:  # of thousands of cells few are
+            words = prediction.short(predicted), prediction.sentence(predicted)
             packed += tuple(map(self._text, words))
         return self._climbs.place(packed, packed)
 

@@ -80,7 +80,7 @@ function start() {
   });
 
   // A climb: how far one cell gets. C names the places of its parts.
-  const C = { verdict: 0, reached: 1, fails: 2, bits: 3, steps: 4, contradictions: 5, marks: 6, predicted: 7, foretold: 8 };
+  const C = { verdict: 0, reached: 1, fails: 2, bits: 3, steps: 4, contradictions: 5, marks: 6, predicted: 7, prediction: 8 };
   function square(row, column, platform = state.platform) {
     const at = SQUARES[platform] && SQUARES[platform][row * columns + column];
     return at ? unpacked("squares", at) : null;
@@ -450,7 +450,7 @@ function start() {
     else parts.push(el("p", {}, "No environment stands for these patch releases: " + cellName(row, column, python) + " installs others of the same minor releases."));
     parts.push(el("h3", {}, "How far it gets"), climbList(climb));
     if (climb[C.contradictions].length) parts.push(el("h3", {}, "Contradictions"), el("p", {}, "A run showed something else than the first rungs say; the run decides."), el("ul", {}, ...climb[C.contradictions].map((contradiction) => el("li", {}, text(contradiction)))));
-    if (climb[C.bits] & 128) parts.push(el("h3", {}, "Predicted, not measured"), el("p", {}, text(climb[C.foretold])));
+    if (climb[C.bits] & 128) parts.push(el("h3", {}, "Predicted, not measured"), el("p", {}, text(climb[C.prediction])));
     const others = Object.keys(D.grid).filter((platform) => platform !== state.platform).map((platform) => {
       // The same Python, which the verdicts are held against, and those that ran there.
       const on = square(row, column, platform), there = D.pythons.map((_, place) => climbOf(on, place));
