@@ -40,7 +40,8 @@ class JitSpec:
         self.jit_library_path.parent.mkdir(parents=True, exist_ok=True)
         with (self.jit_library_path.parent / "built").open("a") as log:
             log.write(os.environ.get("MAX_JOBS", "") + "\\n")
-        self.jit_library_path.touch()
+        if not self.jit_library_path.exists():  # as ninja does, of the same sources
+            self.jit_library_path.touch()
 
     def build_and_load(self):
         if not self.is_aot:

@@ -84,7 +84,8 @@ def build(modules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Build modules, several at once; return each with its seconds, or with why it was not built.
 
     A module has `name`, `generator` and `arguments`, as a record has them; the answers have
-    `library`, `name`, and `seconds` or `reason`; the traceback of a build that fails is printed.
+    `library`, `name`, and `seconds` or `reason`, and `found` where an earlier build's library still
+    holds; the traceback of a build that fails is printed.
     The first answer is the import of FlashInfer's TVM, which builds a bridge to torch into its own
     cache. This may initialise CUDA: call it in a process of its own. MAX_JOBS, unless it is set, is
     as many compilers as cores and memory serve.
@@ -124,12 +125,14 @@ def _built(module: Mapping[str, Any], spec: Any) -> dict[str, Any]:
         return {**answer, "reason": f"{module['generator']} makes {spec.name}"}
     if getattr(spec, "is_aot", False):
         return {**answer, "reason": "comes built"}
-    began = time.perf_counter()
+    before, began = _written(spec), time.perf_counter()
     try:
         spec.build(verbose=False)
     except Exception:  # noqa: BLE001 - as above
         traceback.print_exc()
         return {**answer, "reason": reason_of(traceback.format_exc())}
+    if before is not None and _written(spec) == before:
+        answer["found"] = True
     return {**answer, "seconds": round(time.perf_counter() - began, 3)}
 
 
@@ -145,8 +148,13 @@ def _compilers(modules: int) -> int:
 
 
 def _is_built(spec: Any) -> bool:
+    return _written(spec) is not None
+
+
+def _written(spec: Any) -> int | None:
+    """Return when the library of a module was written, in nanoseconds; None where it is not."""
     path = getattr(spec, "jit_library_path", None)
-    return path is not None and path.exists()
+    return None if path is None or not path.exists() else path.stat().st_mtime_ns
 
 
 def _generator() -> tuple[str, dict[str, object]] | None:

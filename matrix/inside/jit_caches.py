@@ -1,8 +1,8 @@
-"""Where libraries keep the kernels that they build just in time: one fresh folder for each run.
+"""Where libraries keep the kernels that they build just in time: one folder for each run.
 
-The cases of a run share it on purpose. What Inductor and vLLM compile, and Triton's kernels with
-it, are apart from that: those caches are fresh for each case (`fresh_vllm_cache`), since counters
-and warm starts speak of them.
+It is fresh unless the user names one, and the cases of a run share it on purpose. What Inductor and
+vLLM compile, and Triton's kernels with it, are apart from that: those caches are fresh for each
+case (`fresh_vllm_cache`), since counters and warm starts speak of them.
 """
 
 import os
@@ -39,16 +39,18 @@ _HASH = re.compile(r"[._-]?(?:[0-9a-f]{16,}|\b[0-9a-f]{1,2}\b).*")
 
 
 @contextmanager
-def fresh_caches() -> Iterator[Path]:
-    """Give the libraries empty caches meanwhile, by their environment variables; remove them then.
+def caches(kept: Path | None = None) -> Iterator[Path]:
+    """Give the libraries caches of their own meanwhile, by their environment variables.
 
-    Libraries read most of these when they are imported, so it must be before that.
+    They are empty and are removed at the end, or lie in the folder `kept`, with what it has, and
+    stay. Libraries read most of these variables when they are imported, so it must be before that.
+    Raises OSError where no folder can be made.
     """
-    folder = Path(tempfile.mkdtemp(prefix="matrix-jit-"))
+    folder = Path(tempfile.mkdtemp(prefix="matrix-jit-")) if kept is None else kept.absolute()
     before = {name: os.environ.get(name) for name in _FOLDERS}
     try:
         for name, below in _FOLDERS.items():
-            (folder / below).mkdir(exist_ok=True)
+            (folder / below).mkdir(parents=True, exist_ok=True)
             os.environ[name] = str(folder / below)
         yield folder
     finally:
@@ -57,7 +59,8 @@ def fresh_caches() -> Iterator[Path]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        shutil.rmtree(folder, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def built(folder: Path) -> dict[str, tuple[str, ...]]:

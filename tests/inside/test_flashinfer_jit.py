@@ -13,7 +13,7 @@ import pytest
 from fake_flashinfer import write_flashinfer
 from matrix.inside import flashinfer_jit
 from matrix.inside.flashinfer_jit import build, watching
-from matrix.inside.jit_caches import built, fresh_caches
+from matrix.inside.jit_caches import built, caches
 from matrix.inside.spans import following
 from matrix.inside.timeline import Timeline
 
@@ -35,8 +35,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     write_flashinfer(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("MAX_JOBS", raising=False)
-    with fresh_caches() as caches:
-        yield caches
+    with caches() as place:
+        yield place
     forget()
 
 
@@ -132,7 +132,7 @@ def test_what_a_start_builds_has_its_seconds_and_how_it_is_built_again(
     # Another run, with nothing built, builds the same from what was found.
     forget()
     fake_torch(monkeypatch)
-    with fresh_caches() as other:
+    with caches() as other:
         answers = build(found[:2])
         assert [answer["name"] for answer in answers[1:]] == [
             module["name"] for module in found[:2]
@@ -146,10 +146,24 @@ def test_without_tvm_the_step_says_so(folder: Path, monkeypatch: pytest.MonkeyPa
     assert bridge["reason"].startswith("ModuleNotFoundError")
 
 
+def test_what_an_earlier_run_built_is_found_in_a_kept_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_flashinfer(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for _ in range(2):
+        with caches(tmp_path / "kept"):
+            found.append(build([SAMPLING])[1])
+        forget()
+    assert [answer.get("found") for answer in found] == [None, True]
+    assert built(tmp_path / "kept")["flashinfer"] == ("sampling",)
+
+
 def test_the_caches_of_a_run_are_its_own_and_go_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASHINFER_WORKSPACE_BASE", "/mine")
     monkeypatch.delenv("DG_JIT_CACHE_DIR", raising=False)
-    with fresh_caches() as one, fresh_caches() as other:
+    with caches() as one, caches() as other:
         assert one != other
         kernel = Path(os.environ["DG_JIT_CACHE_DIR"], "cache", f"kernel.fp8_gemm.{'0a' * 16}")
         kernel.mkdir(parents=True)

@@ -61,6 +61,9 @@ def test_first():
 """
 
 
+KEPT = "kept/flashinfer/.cache/flashinfer/0.6.14/90a/cached_ops/sampling"
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     place = gpu_place(tmp_path_factory.mktemp("jit"))
@@ -74,8 +77,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
         place.file(f"{folder}/vllm-{version}.dist-info/METADATA", metadata)
     place.file("slow/torch/__init__.py", TORCH + WAITS)
 
-    def session(fakes: str | None = "with", **environ: str) -> Session:
-        return Session(environ=on_gpu(place, **environ), fakes=fakes)
+    def session(fakes: str | None = "with", *, kept: str | None = None, **environ: str) -> Session:
+        arguments = () if kept is None else ("--jit-cache", str(place.folder / kept))
+        return Session(environ=on_gpu(place, **environ), fakes=fakes, arguments=arguments)
+
+    place.file(f"{KEPT}/sampling.so", "")
+    place.file("no-folder", "")
 
     sessions = {
         "listed": session(),
@@ -88,6 +95,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
         "meanwhile": session(
             "slow", FAKE_AT=str(place.folder / "at"), FAKE_BROKEN=AT_WORK.format(then="")
         ),
+        "kept": session(kept="kept"),
+        "no folder": session(kept="no-folder"),
         "no torch": session(
             "slow",
             FAKE_AT=str(place.folder / "left"),
@@ -155,3 +164,23 @@ def test_the_step_is_at_work_while_torch_is_imported(ran: dict[str, Ran]) -> Non
 def test_a_torch_that_does_not_import_leaves_no_step_behind(ran: dict[str, Ran]) -> None:
     assert ran["no torch"].error is not None and ran["no torch"].error[0] == "imports"
     assert not alive(int((ran["no torch"].folder / "left").read_text()))
+
+
+def test_a_kept_folder_gives_what_an_earlier_run_built(ran: dict[str, Ran]) -> None:
+    found = jit(ran["kept"])
+    assert ran["kept"].case("first").outcome == "passed" and found.reason is None
+    assert [(module.name, module.built_by) for module in found.modules] == [
+        ("sampling", "an earlier run"),
+        ("import", "step"),
+        ("moe", "first cold"),
+        ("kernel.gemm", None),
+    ]
+    assert "  1 built, 1 there already; the cases waited" in ran["kept"].output
+    kept = ran["kept"].folder / "kept"
+    assert (kept / "deep_gemm/cache").is_dir() and list(kept.rglob("sampling.so"))
+
+
+def test_a_kept_folder_that_is_a_file_is_named(ran: dict[str, Ran]) -> None:
+    output = ran["no folder"].output
+    assert f"--jit-cache {ran['no folder'].folder / 'no-folder'}: Not a directory; name a" in output
+    assert "Traceback" not in output

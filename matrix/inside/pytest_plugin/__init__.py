@@ -56,6 +56,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how many cases run side by side (default: auto, as many as there is room for)",
     )
     group.addoption(
+        "--jit-cache",
+        type=Path,
+        metavar="DIR",
+        help="on a GPU: keep in DIR what libraries build just in time, and take from there what an"
+        " earlier run of this environment built (default: a fresh folder for each run)",
+    )
+    group.addoption(
         "--model-source",
         choices=["data", "hub"],
         default="data",

@@ -50,7 +50,12 @@ class SessionHooks:
         self._record = RecordFile(config.getoption("--record"), config.rootpath)
         self._platform = self._record.platform(config.getoption("--platform"))
         self._progress = SessionProgress(config)
-        self._jit = JitStep(self._record, self._progress, on_gpu=self._platform is Platform.CUDA)
+        self._jit = JitStep(
+            self._record,
+            self._progress,
+            on_gpu=self._platform is Platform.CUDA,
+            kept=config.getoption("--jit-cache"),
+        )
         self._cases = CaseRunner(
             self._record,
             self._progress,

@@ -14,13 +14,15 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from matrix.inside import flashinfer_jit, gpus
 from matrix.inside.ended import Ended
 from matrix.inside.isolation import Background, IsolationError
-from matrix.inside.jit_caches import built, fresh_caches
+from matrix.inside.jit_caches import built, caches
 from matrix.inside.pytest_plugin.progress import SessionProgress
 from matrix.inside.pytest_plugin.record_file import RecordFile
-from matrix.record.jit import STEP, Jit, JitModule
+from matrix.record.jit import EARLIER, STEP, Jit, JitModule
 from matrix.record.jit_modules import JitModulesError, load_jit_modules, modules_for
 from matrix.record.signature import reason as reason_of
 
@@ -32,10 +34,21 @@ _LIMIT_SECONDS = 3600.0
 
 
 class JitStep:
-    """The fresh caches of a session and the step that fills them."""
+    """The caches of a session and the step that fills them.
 
-    def __init__(self, record: RecordFile, progress: SessionProgress, *, on_gpu: bool) -> None:
+    They are fresh, or in the folder `kept`, with what earlier runs built.
+    """
+
+    def __init__(
+        self,
+        record: RecordFile,
+        progress: SessionProgress,
+        *,
+        on_gpu: bool,
+        kept: Path | None = None,
+    ) -> None:
         self._record, self._progress, self._on_gpu = record, progress, on_gpu
+        self._kept = kept
         self._stack = ExitStack()
         self._folder: Path | None = None
         self._modules: list[JitModule] = []
@@ -45,15 +58,26 @@ class JitStep:
         self._began = 0.0
 
     def begin(self) -> None:
-        """Give the libraries fresh caches, and begin to build what this vLLM's starts build.
+        """Give the libraries their caches, and begin to build what this vLLM's starts build.
 
         Call it before they are imported, which this process may do meanwhile. The child that builds
-        imports FlashInfer and torch for itself.
+        imports FlashInfer and torch for itself. Raises pytest.UsageError where the
+        folder of --jit-cache cannot be made.
         """
         if not self._on_gpu:
             return
-        self._folder = self._stack.enter_context(fresh_caches())
+        try:
+            self._folder = self._stack.enter_context(caches(self._kept))
+        except OSError as error:
+            raise pytest.UsageError(
+                f"--jit-cache {self._kept}: {error.strerror}; name a folder, or leave it out"
+            ) from None
         self._began = time.monotonic()
+        self._modules = [
+            JitModule(library=library, name=name, built_by=EARLIER)
+            for library, names in built(self._folder).items()
+            for name in names
+        ]
         wanted, reason = self._find_wanted()
         if wanted is not None:
             self._wanted = wanted
@@ -90,7 +114,7 @@ class JitStep:
         self._step = Jit(seconds=round(built_in, 3), reason=reason)
         self._write()
         self._progress.line(
-            f"jit      {built_in:.1f} s  {len(self._modules)} built; the cases waited"
+            f"jit      {built_in:.1f} s  {self._counted()}; the cases waited"
             f" {time.monotonic() - began:.1f} s for it{f'; {reason}' if reason else ''}"
         )
 
@@ -133,6 +157,12 @@ class JitStep:
             " its starts build what they need"
         )
 
+    def _counted(self) -> str:
+        """Return how many modules there are, and how many of them an earlier run built."""
+        earlier = sum(module.built_by == EARLIER for module in self._modules)
+        built_now = len(self._modules) - earlier
+        return f"{built_now} built, {earlier} there already" if earlier else f"{built_now} built"
+
     def _took(self, ended: Ended, described: Mapping[str, JitModule]) -> Iterable[str]:
         if ended.kind != "returned":
             why = reason_of(ended.error) if ended.error else ended.reason
@@ -140,10 +170,17 @@ class JitStep:
             return
         for answer in ended.value["answers"]:
             name, library = answer["name"], answer["library"]
+            if answer.get("found"):
+                continue
             if "reason" in answer:
                 yield f"{library} {name}: {answer['reason']}"
                 continue
             known = described.get(name)
+            self._modules = [
+                module
+                for module in self._modules
+                if (module.library, module.name) != (library, name)
+            ]
             self._modules.append(
                 JitModule(
                     library=library,
