@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matrix.store.loaded import LoadedRecords
     from matrix.verdict.grid import Grid
     from matrix.verdict.judge import CellVerdict
-    from matrix.verdict.prediction import Predictions
+    from matrix.verdict.predictions import Predictions
     from matrix.verdict.table import Table
 
 
@@ -128,7 +128,7 @@ def predictions_of(table: Table, releases: Releases, answers: Answers | None = N
     `answers` are those of the static checks, if the caller has read them and named their faults.
     """
     from matrix.checks.lookup import load_answers
-    from matrix.verdict.prediction import predict_pairs
+    from matrix.verdict.predictions import predict_pairs
 
     if answers is None:
         answers = load_answers(releases)

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import PurePath
 from typing import Any
 
-from matrix.record.model import Departure
+from matrix.record.model import WHOLE_RUN, Departure
 from matrix.report import stock
 from matrix.report.facts import asked_words, facts_words
 from matrix.report.provisional import difference, release_words
@@ -15,6 +15,11 @@ from matrix.report.reasons import reason_words
 from matrix.rules.expectations import Difference
 from matrix.rules.provisional import LastRelease
 from matrix.verdict.reasons import VerdictReason
+
+
+def named(case: str) -> str | None:
+    """Return the name of a case, or None for the run as a whole, which is null in JSON."""
+    return None if case == WHOLE_RUN else case
 
 
 def coded(reason: Any) -> dict[str, object]:  # noqa: ANN401 - a reason of any room

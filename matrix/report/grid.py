@@ -14,7 +14,8 @@ from matrix.report.reasons import contradiction_words, reason_words
 from matrix.report.stock import described
 from matrix.verdict.grid import Grid, Square
 from matrix.verdict.ladder import Progress, RunEvidence
-from matrix.verdict.prediction import NO_PREDICTIONS, Prediction, Predictions
+from matrix.verdict.prediction import Prediction
+from matrix.verdict.predictions import NO_PREDICTIONS, Predictions
 from matrix.verdict.states import Verdict
 
 _INTRO = """\
@@ -263,12 +264,12 @@ def _platform(grid: Grid, platform: Platform, predictions: Predictions) -> list[
 
 def _predicted(grid: Grid, platform: Platform, predictions: Predictions) -> list[str]:
     """Return a line for each shown pair that has a prediction."""
-    return prediction.lines(
-        (_where(grid, [(row, column)]), found)
+    return [
+        f"{_where(grid, [(row, column)])}: {prediction.sentence(found)}"
         for row in range(len(grid.rows))
         for column, square in _row(grid, platform, row)
         if (found := predictions.at(square)) is not None
-    )
+    ]
 
 
 def _row(grid: Grid, platform: Platform, row: int) -> Iterable[tuple[int, Square]]:

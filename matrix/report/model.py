@@ -10,7 +10,7 @@ from matrix.rules.notes import Note
 from matrix.rules.platform_differences import Explanations
 from matrix.verdict.agreement import NOTHING, Agreement, agree
 from matrix.verdict.grid import Grid
-from matrix.verdict.prediction import NO_PREDICTIONS, Predictions
+from matrix.verdict.predictions import NO_PREDICTIONS, Predictions
 from matrix.verdict.table import Table
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from matrix._util.text import aligned, clean, clip, listed, plural
-from matrix.record.model import WHOLE_RUN, Rung
+from matrix.record.model import Rung
 from matrix.report import marks, stock
-from matrix.report.coded import operand
+from matrix.report.coded import named, operand
 from matrix.verdict.grid import Square
-from matrix.verdict.prediction import Accuracy, Forecast, Prediction, Predictions
+from matrix.verdict.prediction import Forecast, Prediction
+from matrix.verdict.prediction_accuracy import Accuracy
+from matrix.verdict.predictions import Predictions
 from matrix.verdict.states import Verdict
 
 PREDICTED = "predicted"
@@ -90,18 +92,13 @@ def accuracy_values(accuracy: Accuracy) -> dict[str, object]:
             {
                 "torch": wrong.torch,
                 "vllm": wrong.vllm,
-                "case": None if wrong.case == WHOLE_RUN else wrong.case,
+                "case": named(wrong.case),
                 "predicted": operand(wrong.predicted),
                 "measured": operand(wrong.measured),
             }
             for wrong in accuracy.wrong
         ],
     }
-
-
-def lines(places: Iterable[tuple[str, Prediction]]) -> list[str]:
-    """Return a line for each shown pair with a prediction; a place is the pair in words."""
-    return [f"{place}: {sentence(prediction)}" for place, prediction in places]
 
 
 def _values(pythons: Sequence[str], found: Prediction) -> dict[str, object]:

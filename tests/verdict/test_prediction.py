@@ -34,7 +34,8 @@ from matrix.record.model import (
 from matrix.report import csv_table, grid, markdown, page, prediction, table_json
 from matrix.report.model import Report
 from matrix.verdict.grid import runs, survey
-from matrix.verdict.prediction import Forecast, Predictions, predict_pairs
+from matrix.verdict.prediction import Forecast
+from matrix.verdict.predictions import Predictions, predict_pairs
 from matrix.verdict.share import Share
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Table, tabulate

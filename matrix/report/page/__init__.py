@@ -24,7 +24,7 @@ from matrix.report.page.data import SHOWN_RUNGS, SecondsOverTime, first_platform
 from matrix.report.page.encoding import embedded
 from matrix.verdict.grid import Grid
 from matrix.verdict.ladder import Progress
-from matrix.verdict.prediction import Predictions
+from matrix.verdict.predictions import Predictions
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Table
 

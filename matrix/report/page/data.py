@@ -26,7 +26,7 @@ from matrix.verdict.events import telling
 from matrix.verdict.grid import Grid, Square, ran_cell
 from matrix.verdict.judge import CaseVerdict
 from matrix.verdict.ladder import LadderStep, Progress
-from matrix.verdict.prediction import Predictions
+from matrix.verdict.predictions import Predictions
 from matrix.verdict.states import VERDICTS, StepState, Verdict
 from matrix.verdict.table import Entry, Table
 

@@ -17,8 +17,8 @@ from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.speed import Dropped, NoSpeed, Speed
 from matrix.qualify.static_checks import RungComparison, Standing
 from matrix.qualify.unjudged import Unjudged
-from matrix.record.model import WHOLE_RUN, CellRef
-from matrix.report.coded import because, coded, operand
+from matrix.record.model import CellRef
+from matrix.report.coded import because, coded, named, operand
 from matrix.report.qualify import sections
 from matrix.report.qualify.sentences import (
     caveat_sentence,
@@ -194,7 +194,7 @@ def _unknown(unknown: Unknown) -> dict[str, object]:
     return {
         "cell": unknown.cell,
         "platform": unknown.platform,
-        "case": _named(unknown.case),
+        "case": named(unknown.case),
         "reason": unknown_sentence(unknown),
         **coded(unknown.reason),
         "blocks": unknown.blocks and unknown.waived.waiver is None,
@@ -237,13 +237,8 @@ def _place(place: CellRef, case: str) -> dict[str, object]:
         "platform": place.platform,
         "torch": place.torch,
         "vllm": place.vllm,
-        "case": _named(case),
+        "case": named(case),
     }
-
-
-def _named(case: str) -> str | None:
-    """Return the name of a case, or None for the run as a whole, which is null in JSON."""
-    return None if case == WHOLE_RUN else case
 
 
 def _waived(waived: Waived) -> dict[str, object]:
