@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion
 
 from matrix._util.versions import VersionRange, parse_version
@@ -99,6 +100,7 @@ def calibrate(
                         wanted=wanted,
                         expected=expected,
                         evidence=evidence,
+                        tests=_since(situation, start, expectations),
                     )
                 )
     return Calibration(name=name, parts=tuple(parts))
@@ -172,6 +174,22 @@ def _id(record: Record, case: Case, start: Start) -> str:
     return f"{record.platform}-{case.case}-{pair}-{start.start}"
 
 
+def _since(situation: Situation, start: Start, expectations: Expectations) -> VersionRange:
+    """Return from which version of the startup tests on a rule of this start holds.
+
+    It is the last one where a rule of this case ends because newer tests count otherwise.
+    """
+    ends = [
+        int(specifier.version)
+        for rule in expectations.rules
+        if (rule.case, rule.platform, rule.start)
+        == (situation.case, situation.platform, start.start)
+        for specifier in SpecifierSet(rule.tests.text or "")
+        if specifier.operator == "<" and int(specifier.version) <= (situation.tests or 0)
+    ]
+    return VersionRange(f">={max(ends)}") if ends else VersionRange()
+
+
 def _rule(
     rule_id: str,
     situation: Situation,
@@ -181,6 +199,7 @@ def _rule(
     wanted: Mapping[str, int],
     expected: Mapping[str, Expected],
     evidence: str,
+    tests: VersionRange,
 ) -> NewRule:
     flags = {flag: situation.flags[flag] for flag in _FLAGS if flag in situation.flags}
     rule = Rule(
@@ -190,6 +209,7 @@ def _rule(
         torch=VersionRange(minors["torch"]),
         vllm=VersionRange(minors["vllm"]),
         flags=flags,
+        tests=tests,
         start=start.start,
         counters=wanted,
         evidence=(evidence,),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 from packaging.version import InvalidVersion
@@ -32,13 +32,17 @@ class ExpectationsError(MatrixError):
 
 
 class Situation(NamedTuple):
-    """Where a start was observed: the case, the platform, full versions, the effective flags."""
+    """Where a start was observed: the case, the platform, full versions, the effective flags.
+
+    `tests` is the version of the startup tests; None where nobody knows it.
+    """
 
     case: str
     platform: Platform
     torch: str
     vllm: str
     flags: Mapping[str, object]
+    tests: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,8 @@ class Rule:
     """One rule of the file: conditions (None is any), the counters expected, and the evidence.
 
     ``counters`` is what was measured; ``upstream`` holds those of them that upstream publishes
-    with another number, and None where the two agree or upstream says nothing.
+    with another number, and None where the two agree or upstream says nothing. ``tests`` are the
+    versions of the startup tests that count so, where another version counts otherwise.
     """
 
     id: str
@@ -100,6 +105,7 @@ class Rule:
     torch: VersionRange = field(default_factory=VersionRange)
     vllm: VersionRange = field(default_factory=VersionRange)
     flags: Mapping[str, object] = field(default_factory=dict)
+    tests: VersionRange = field(default_factory=VersionRange)
     upstream: PublishedCounters | None = None
 
     @cached_property
@@ -120,6 +126,14 @@ class Rule:
         """The records among the evidence."""
         return tuple(item for item in self.evidence if "://" not in item)
 
+    def holds_in(self, situation: Situation) -> bool:
+        """Tell whether its flags and its versions of the startup tests are those of a situation."""
+        if self.flags and not self.flags.items() <= situation.flags.items():
+            return False
+        if self.tests.text is None:
+            return True
+        return situation.tests is not None and self.tests.has(_tests(situation.tests))
+
     def implies(self, other: Rule) -> bool:
         """Tell whether every situation and start that this rule matches, the other matches too."""
         return (
@@ -129,6 +143,7 @@ class Rule:
             and other.flags.items() <= self.flags.items()
             and self.torch.implies(other.torch)
             and self.vllm.implies(other.vllm)
+            and self.tests.implies(other.tests)
         )
 
     def more_specific(self, other: Rule) -> bool:
@@ -264,7 +279,7 @@ class Expectations:
     ) -> Iterator[Rule]:
         """Yield those of these rules whose conditions on the rest hold here."""
         for rule in self._of(situation.case, situation.platform, start):
-            if rule.id in ids and (not rule.flags or rule.flags.items() <= situation.flags.items()):
+            if rule.id in ids and rule.holds_in(situation):
                 yield rule
 
     def _beside_pair(self, situation: Situation) -> _Beside:
@@ -349,6 +364,12 @@ def _releases(situation: Situation) -> tuple[Base, Base]:
     )
 
 
+@cache
+def _tests(number: int) -> Base:
+    """Return a version of the startup tests as a range compares it."""
+    return base_of(parse_version(str(number)))
+
+
 def _ended(versions: VersionRange, base: Base) -> str | None:
     """Return the newest release of a range that ended before this one, else None."""
     end = versions.end
@@ -413,6 +434,8 @@ def _check_tie(one: Rule, other: Rule, name: str) -> None:
             case = other.case
         else:
             return
+    if one.tests.shared(other.tests) is None:
+        return
     if (vllm := one.vllm.shared(other.vllm)) is None:
         return
     if (torch := one.torch.shared(other.torch)) is None:

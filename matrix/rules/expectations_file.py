@@ -5,6 +5,7 @@ Importable inside a cell.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -39,11 +40,13 @@ _KEYS = (
     "torch",
     "vllm",
     "flags",
+    "tests",
     "start",
     "counters",
     "evidence",
     "upstream",
 )
+_TESTS = re.compile(r"[<>]=?\d{1,6}(, ?[<>]=?\d{1,6})?", re.ASCII)
 _NEEDED = ("start", "counters", "evidence")
 
 
@@ -89,6 +92,7 @@ def _rule(
         torch=_range(row, "torch", where, ranges),
         vllm=_range(row, "vllm", where, ranges),
         flags=_flags(row.get("flags", {}), where),
+        tests=_tests(row, where, ranges),
     )
     if rule.vllm.end is None:
         raise ExpectationsError(
@@ -139,6 +143,15 @@ def _range(
         except VersionRangeError as error:
             raise ExpectationsError(f"{where}: {key}: {error}") from error
     return ranges[value]
+
+
+def _tests(row: Mapping[str, object], where: str, ranges: dict[str, VersionRange]) -> VersionRange:
+    if "tests" in row and not _TESTS.fullmatch(str(row["tests"])):
+        raise ExpectationsError(
+            f"{where}: tests: {row['tests']!r} are no versions of the startup tests; write"
+            ' "<24" or ">=24"'
+        )
+    return _range(row, "tests", where, ranges)
 
 
 def _flags(value: object, where: str) -> Mapping[str, object]:

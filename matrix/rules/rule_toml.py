@@ -20,6 +20,8 @@ def rule_toml(rule: Rule) -> str:
     lines += [f"{key} = {_text(value)}" for key, value in known.items() if value is not None]
     if rule.flags:
         lines.append(f"flags = {_table(rule.flags)}")
+    if rule.tests.text is not None:
+        lines.append(f"tests = {_text(rule.tests.text)}")
     lines += [f"start = {_text(rule.start)}", f"counters = {_table(rule.counters)}"]
     lines.append(f"evidence = {_list(rule.evidence)}")
     if rule.upstream is not None:

@@ -14,6 +14,7 @@ from packaging.version import Version
 
 from matrix._util.versions import VersionRange, minor_of, next_minor, parse_version, specifier_text
 from matrix.record.model import Case, Outcome, Platform, Record, Start
+from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations, ExpectationsError, Rule, Situation, check_ties
 from matrix.rules.rule_toml import unused_id
 
@@ -61,6 +62,7 @@ def situation_of(record: Record, case: Case) -> Situation:
         torch=str(record.provenance["torch"]),
         vllm=str(record.provenance["vllm"]),
         flags={**record.flags, **case.flags},
+        tests=version_of_tests(record),
     )
 
 

@@ -29,6 +29,7 @@ from matrix.record.model import (
     StartKind,
 )
 from matrix.record.signature import signature_of
+from matrix.record.startup_tests import version_of_tests
 from matrix.record.stock import not_stock
 from matrix.rules.expectations import (
     Difference,
@@ -436,6 +437,7 @@ def _situation(record: Record, pair: _Pair, case: Case) -> Situation | None:
         torch=torch,
         vllm=vllm,
         flags={**record.flags, **case.flags},
+        tests=version_of_tests(record),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,18 @@ def test_a_start_without_an_expectation_becomes_a_rule() -> None:
         '"aot_autograd.total" = 33 }\n'
         'evidence = ["results/cpu/py311-torch210-vllm019.json"]\n'
     )
+
+
+def test_a_rule_begins_where_older_startup_tests_end() -> None:
+    old = parse_expectations(
+        calibrate(record(case(warm={})), NONE).replace("start =", 'tests = "<24"\nstart ='), "old"
+    )
+    made = record(case(cold={**COLD, "aot_autograd.total": 40}, warm={}))
+    newer = replace(made, provenance={**made.provenance, "tests": {"version": 24}})
+    text = calibrate(newer, old)
+    assert 'tests = ">=24"\nstart = "cold"' in text and '"aot_autograd.total" = 40' in text
+    both = (*old.rules, *parse_expectations(text, "new").rules)
+    assert len(Expectations(rules=both).rules) == 2  # and they do not tie
 
 
 def test_the_flags_of_the_case_go_before_those_of_the_record() -> None:

@@ -292,6 +292,41 @@ def test_a_flag_must_be_there_and_equal(flags: dict[str, object], met: bool) -> 
     assert bool(found) is met
 
 
+@pytest.mark.parametrize(
+    ("tests", "value"), [(23, 3), (24, 5), (30, 5), (1, 3), (None, None)], ids=str
+)
+def test_a_rule_may_be_of_some_versions_of_the_startup_tests(
+    tests: int | None, value: int | None
+) -> None:
+    rules = parse_expectations(
+        RULE.replace("start =", 'tests = "<24"\nstart =')
+        + RULE.replace('"one"', '"two"')
+        .replace("start =", 'tests = ">=24"\nstart =')
+        .replace("= 3", "= 5"),
+        "rules",
+    )
+    asked = situation()._replace(tests=tests)
+    found = rules.expect(asked, StartKind.COLD)
+    assert values(found) == ({} if value is None else {SAVED: value})
+    # Nor is the nearest rule one of other versions.
+    beyond = rules.nearest(asked._replace(vllm="99.1"), StartKind.COLD)
+    assert values(beyond) == values(found)
+
+
+def test_rules_of_versions_of_the_startup_tests_that_overlap_tie() -> None:
+    text = RULE.replace("start =", 'tests = "<24"\nstart =')
+    other = RULE.replace('"one"', '"two"').replace("start =", 'tests = ">=23"\nstart =')
+    with pytest.raises(ExpectationsError, match="rules 'one' and 'two' tie"):
+        parse_expectations(text + other, "rules")
+
+
+@pytest.mark.parametrize("tests", ['">=2.4"', "24", '"24"', '""', '"<1,>2,<3"'])
+def test_versions_of_the_startup_tests_are_whole_numbers(tests: str) -> None:
+    text = RULE.replace("start =", f"tests = {tests}\nstart =")
+    with pytest.raises(ExpectationsError, match=r'rule .one.: tests: .* write "<24" or ">=24"'):
+        parse_expectations(text, "rules")
+
+
 def test_a_situation_without_a_version_is_refused() -> None:
     with pytest.raises(ExpectationsError, match="situation: torch 'None' is not a version"):
         Expectations(rules=()).expect(situation(torch="None"), StartKind.COLD)
