@@ -1,4 +1,4 @@
-"""Makes the operators of experts and indexers opaque and empty, as the compiler sees CUDA's."""
+"""Makes operators that need CUDA kernels opaque and empty, as the compiler sees CUDA's."""
 
 import importlib
 import warnings
@@ -8,32 +8,28 @@ from typing import Any
 import torch
 
 _HOMES = (
-    "vllm.model_executor.layers.fused_moe.runner.moe_runner",
-    "vllm.model_executor.layers.fused_moe.runner.default_moe_runner",
     "vllm.model_executor.layers.fused_moe.layer",
     "vllm.model_executor.layers.sparse_attn_indexer",
 )
 _VISION = "vllm.model_executor.models.kimi_k25_vit"
-_OPERATORS = ("moe_forward", "moe_forward_shared", "sparse_attn_indexer")
+_INDEXERS = ("sparse_attn_indexer",)
+_EXPERTS = ("moe_forward", "moe_forward_shared")
 
 _library: torch.library.Library | None = None
 
 
-def install_opaque_operators() -> None:
+def install_opaque_operators(*, experts: bool) -> None:
     """Give vLLM's operators a CPU kernel that returns what their own fake kernels return.
 
     The compiler sees an opaque operator either way; the operators themselves would need CUDA
-    kernels, and a startup test reads no result. Calling it again does nothing.
+    kernels, and a startup test reads no result. Those of experts are left alone unless `experts`.
+    Calling it again does nothing.
     """
     global _library  # noqa: PLW0603 - the library lives as long as the process
     if _library is not None:
         return
-    # vLLM 0.20 asks a class of kernels that an out-of-tree platform lacks; CUDA's answers no.
-    home: Any = importlib.import_module(
-        "vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method"
-    )
-    home.UnquantizedFusedMoEMethod.is_monolithic = property(lambda _: False)
-    fakes = {name: fake for name in _OPERATORS if (fake := _fake_of(name)) is not None}
+    operators = _INDEXERS + (_EXPERTS if experts else ())
+    fakes = {name: fake for name in operators if (fake := _fake_of(name)) is not None}
     _library = torch.library.Library("vllm", "IMPL")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from vllm.platforms.interface import Platform, PlatformEnum
 
+from matrix.inside.cpu.experts import define_router_operators, install_experts
 from matrix.inside.cpu.opaque import install_opaque_operators, silence_vision_kernels
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class CompilingCpuPlatform(Platform):
 
     @classmethod
     def import_kernels(cls) -> None:
-        """Import nothing: CUDA's extensions want libcuda, and no kernel of theirs runs here."""
+        """Import nothing, for CUDA's extensions want libcuda; define the operators of routers."""
+        define_router_operators()
 
     @classmethod
     def get_attn_backend_cls(cls, *args: Any, **kwargs: Any) -> str:
@@ -108,7 +110,7 @@ class CompilingCpuPlatform(Platform):
     @classmethod
     def check_and_update_config(cls, vllm_config: "VllmConfig") -> None:
         """Fit the configuration to a process a rank on a CPU; the compilation mode stays."""
-        install_opaque_operators()
+        install_opaque_operators(experts=not install_experts())
         parallel = vllm_config.parallel_config
         if parallel.worker_cls == "auto":
             parallel.worker_cls = "matrix.inside.cpu.worker.CpuWorker"
