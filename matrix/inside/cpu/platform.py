@@ -7,7 +7,6 @@ stays the one that CUDA compiles: custom operators opaque, everything else nativ
 """
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +14,7 @@ from vllm.platforms.interface import Platform, PlatformEnum
 
 from matrix.inside.cpu.experts import define_router_operators, install_experts
 from matrix.inside.cpu.opaque import install_opaque_operators, silence_vision_kernels
+from matrix.inside.cpu.runner import has_second_runner, use_first_runner
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 _MEMORY_BYTES = 1 << 30
 _WITH_VISION = "kimi_k25"
 
-# The worker's model runner is vLLM's first. Newer releases take the second wherever they find a
-# GPU's Triton, which a machine with a GPU has on this platform as well.
-os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
+use_first_runner()
 
 
 class CompilingCpuPlatform(Platform):
@@ -113,7 +111,8 @@ class CompilingCpuPlatform(Platform):
         install_opaque_operators(experts=not install_experts())
         parallel = vllm_config.parallel_config
         if parallel.worker_cls == "auto":
-            parallel.worker_cls = "matrix.inside.cpu.worker.CpuWorker"
+            worker = "DecodingCpuWorker" if has_second_runner(vllm_config) else "CpuWorker"
+            parallel.worker_cls = f"matrix.inside.cpu.worker.{worker}"
         parallel.distributed_executor_backend = "mp" if parallel.world_size > 1 else "uni"
         parallel.disable_custom_all_reduce = True
         if vllm_config.model_config is not None:

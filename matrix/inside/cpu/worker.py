@@ -71,3 +71,17 @@ class CpuWorker(Worker):
             language_model=compilation.compilation_time,
             encoder=compilation.encoder_compilation_time,
         )
+
+
+class DecodingCpuWorker(CpuWorker):
+    """Also runs one token, as vLLM's second model runner does when it warms up its kernels.
+
+    What is compiled inside an opaque operator is compiled again for one token.
+    """
+
+    def determine_available_memory(self) -> int:
+        """Compile the model by a profile run and a run of one token; return the cache's bytes."""
+        available = super().determine_available_memory()
+        with torch.no_grad():
+            self.model_runner._dummy_run(1, is_profile=True)
+        return available
