@@ -32,10 +32,11 @@ class _Cuda(Platform):
 
 
 def define_router_operators() -> None:
-    """Define the operators by which vLLM's CUDA extension chooses experts, with empty CPU kernels.
+    """Give the operators by which vLLM's CUDA extension chooses experts empty CPU kernels.
 
-    The extension itself cannot be loaded: it wants libcuda. It has to be done before vLLM looks
-    which operators there are, to register fake kernels. Calling it again does nothing.
+    Most releases' extension wants libcuda and was not loaded here: then its operators are defined
+    as well. It has to be done before vLLM looks which operators there are, to register fake
+    kernels. Calling it again does nothing.
     """
     global _library  # noqa: PLW0603 - the library lives as long as the process
     if _library is not None:
@@ -44,10 +45,12 @@ def define_router_operators() -> None:
     there = getattr(torch.ops, _NAMESPACE)
     for name, schema in _schemas().items():
         kernel = _leave if schema.endswith(_NOTHING) else _choose if name == _GROUPED else None
-        if kernel is not None and not hasattr(there, name):
+        if kernel is None:
+            continue
+        if not hasattr(there, name):
             _library.define(schema)
-            # Dynamo would compile a kernel in Python that it meets at a graph break.
-            _library.impl(name, torch.compiler.disable(kernel), "CPU")
+        # Dynamo would compile a kernel in Python that it meets at a graph break.
+        _library.impl(name, torch.compiler.disable(kernel), "CPU")
 
 
 def install_experts() -> bool:

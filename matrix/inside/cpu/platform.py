@@ -85,7 +85,7 @@ class CompilingCpuPlatform(Platform):
 
     @classmethod
     def import_kernels(cls) -> None:
-        """Import nothing, for CUDA's extensions want libcuda; define the operators of routers."""
+        """Import nothing, for no kernel of CUDA runs here; give the routers empty ones."""
         define_router_operators()
 
     @classmethod
