@@ -35,7 +35,7 @@ def has_second_runner(vllm_config: Any) -> bool:
     if not hasattr(type(vllm_config), "use_v2_model_runner"):
         return False
     home = vars(importlib.import_module(type(vllm_config).__module__))
-    usual = {name: home[name] for name in ("HAS_TRITON", "envs") if name in home}
+    usual: dict[str, Any] = {name: home[name] for name in ("HAS_TRITON", "envs") if name in home}
     home["HAS_TRITON"] = True
     if _CHOSEN_HERE:
         home["envs"] = _Environment()
