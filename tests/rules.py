@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from matrix.record.startup_tests import STARTUP_TESTS_VERSION
 from matrix.rules.expectations import Expected, Situation
 from matrix.rules.expectations_file import parse_expectations
 
@@ -46,7 +47,14 @@ def situation(
     vllm: str = "0.19.1",
     flags: dict[str, object] | None = None,
 ) -> Situation:
-    return Situation(case=case, platform=platform, torch=torch, vllm=vllm, flags=flags or {})
+    return Situation(
+        case=case,
+        platform=platform,
+        torch=torch,
+        vllm=vllm,
+        flags=flags or {},
+        tests=STARTUP_TESTS_VERSION,
+    )
 
 
 def values(found: Mapping[str, Expected]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from made import provenance
 from matrix._util.versions import VersionRange
 from matrix.record.model import Case, Outcome, Platform, Record, RecordError, Start, StartKind
 from matrix.record.reader import read
+from matrix.record.startup_tests import version_of_tests
 from matrix.record.writer import write
 from matrix.rules.expectations import (
     Expectations,
@@ -221,6 +222,7 @@ def fault_of(rule: Rule, evidence: str, root: Path) -> str | None:
             torch=facts["torch"],
             vllm=facts["vllm"],
             flags={**record.flags, **case.flags},
+            tests=version_of_tests(record),
         )
         for start in case.starts:
             expected = alone.expect(where, start.start)

@@ -16,6 +16,7 @@ from matrix.inside.journal import JOURNAL_VARIABLE, Journal
 from matrix.inside.models import MODELS
 from matrix.inside.pytest_plugin import case_name
 from matrix.record.model import Platform, StartKind
+from matrix.record.startup_tests import STARTUP_TESTS_VERSION
 from matrix.rules.expectations import Difference, Situation, compare_ranks
 from matrix.rules.expectations_file import load_expectations
 from matrix.rules.provisional import DiffersFrom, LastRelease, SameAs, provisional_of
@@ -102,6 +103,7 @@ def startup(
                 torch=torch,
                 vllm=vllm,
                 flags=flags,
+                tests=STARTUP_TESTS_VERSION,
             ),
             observed,
             journal,
