@@ -36,6 +36,7 @@ from matrix.record.model import (
     Why,
 )
 from matrix.record.origin import Origin
+from matrix.record.upstream import SuiteCase, UpstreamOutcome, UpstreamSuite
 
 CELL = "py311-torch210-vllm019"
 
@@ -199,8 +200,26 @@ jits = st.builds(
     reason=st.none() | texts,
     modules=st.lists(modules, max_size=2).map(tuple),
 )
+upstream_cases = st.builds(
+    SuiteCase,
+    case=names,
+    outcome=st.sampled_from(UpstreamOutcome),
+    reason=st.none() | texts,
+    signature=st.none() | texts,
+    seconds=numbers,
+    failure=st.none() | texts,
+)
+suites = st.builds(
+    UpstreamSuite,
+    sdist=st.none() | texts,
+    sha256=st.none() | texts,
+    files=st.dictionaries(texts, texts, max_size=2),
+    stand_ins=st.lists(texts, max_size=2).map(tuple),
+    cases=st.lists(upstream_cases, max_size=3, unique_by=lambda case: case.case).map(tuple),
+)
 some_records = st.builds(
     Record,
+    upstream=st.none() | suites,
     jit=st.none() | jits,
     defaults=st.none() | defaults,
     cache_check=st.none()

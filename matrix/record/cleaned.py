@@ -24,6 +24,7 @@ from matrix.record.model import (
     clip_failure,
 )
 from matrix.record.scrub import scrub
+from matrix.record.upstream import UpstreamSuite
 
 
 def clean_record(record: Record, root: Path) -> Record:
@@ -45,6 +46,7 @@ def clean_record(record: Record, root: Path) -> Record:
         ),
         origins=origins,
         defaults=clean_defaults(record.defaults, root),
+        upstream=record.upstream and clean_upstream(record.upstream, root),
     )
 
 
@@ -72,6 +74,21 @@ def clean_rung(rung: RungResult, root: Path) -> RungResult:
 def clean_jit(jit: Jit, root: Path) -> Jit:
     """Return what was built just in time so."""
     return replace(jit, reason=_text(jit.reason, root))
+
+
+def clean_upstream(suite: UpstreamSuite, root: Path) -> UpstreamSuite:
+    """Return what upstream's own tests did so."""
+    cases = tuple(
+        replace(
+            case,
+            case=scrub(case.case, root),
+            reason=_text(case.reason, root),
+            signature=_text(case.signature, root),
+            failure=case.failure and clip_failure(scrub(case.failure, root)),
+        )
+        for case in suite.cases
+    )
+    return replace(suite, cases=cases)
 
 
 def clean_defaults(defaults: Defaults | None, root: Path) -> Defaults | None:

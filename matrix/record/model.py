@@ -11,24 +11,15 @@ from matrix.catalog.cells import PROJECTS, Build, CellError
 from matrix.errors import MatrixError
 from matrix.record.jit import Jit
 from matrix.record.origin import Origin
+from matrix.record.upstream import UpstreamSuite
 
 SCHEMA = 3
 """The schema of the records that are written; older ones are read as they are."""
 LEFT_OUT = frozenset(
-    {
-        "cache_check",
-        "caches",
-        "defaults",
-        "departures",
-        "events",
-        "extensions",
-        "jit",
-        "made",
-        "metrics",
-        "origins",
-        "ranks",
-        "selected",
-    }
+    (
+        *("cache_check", "caches", "defaults", "departures", "events", "extensions", "jit", "made"),
+        *("metrics", "origins", "ranks", "selected", "upstream"),
+    )
 )
 """The keys that a record leaves out where it has nothing to say, as older records do."""
 FAILURE_LIMIT = 16 * 1024
@@ -388,6 +379,7 @@ class Record:
     end.
     `origins` is where its torch and its vLLM are from; None where nobody looked, as in records from
     before the key.
+    `upstream` is what upstream's own tests did; None where the run was asked for none.
     """
 
     cell: str
@@ -406,6 +398,7 @@ class Record:
     jit: Jit | None = None
     defaults: Defaults | None = None
     cache_check: CacheCheck | None = None
+    upstream: UpstreamSuite | None = None
     schema: int = SCHEMA
 
     @property

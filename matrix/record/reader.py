@@ -47,6 +47,7 @@ from matrix.record.model import (
 )
 from matrix.record.origin_reader import read_origins
 from matrix.record.start_reader import cache_check_of, defaults_of, start_of
+from matrix.record.upstream_reader import read_upstream_suite
 
 RECORD_LIMIT = 16 << 20
 """The most bytes of a record's file that are read: hundreds of times a record of today."""
@@ -217,6 +218,9 @@ def _record(value: JsonValue) -> Record:
         defaults=defaults_of(value.member("defaults")) if "defaults" in value.data else None,
         cache_check=cache_check_of(value.member("cache_check"))
         if "cache_check" in value.data
+        else None,
+        upstream=read_upstream_suite(value.member("upstream"))
+        if "upstream" in value.data
         else None,
         schema=schema,
     )

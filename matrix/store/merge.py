@@ -28,7 +28,7 @@ from matrix.record.reader import NOTHING_THERE, RECORD_LIMIT, of_file, parse, re
 from matrix.record.running import is_running
 from matrix.store.layout import PACK, RUNS, RecordSource, by_index
 
-BESIDE = (".log", ".junit.xml")
+BESIDE = (".log", ".junit.xml", ".upstream.log")
 """How the names of the files end that a run leaves with its record."""
 
 _BESIDE_LIMIT = 64 << 20

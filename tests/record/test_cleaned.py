@@ -29,6 +29,7 @@ from matrix.record.model import (
     Why,
 )
 from matrix.record.origin import Origin
+from matrix.record.upstream import SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.record.writer import to_json
 
 HUB = "hf_abcdefghijklmnopqrstuvwx"
@@ -47,6 +48,19 @@ PLACES: Mapping[str, Mapping[str, Any]] = {
     "error": {"error": RunError(kind=ErrorKind.IMPORTS, reason=TEXT)},
     "rungs": {"rungs": (RungResult(rung=Rung.IMPORTS, ok=False, reason=TEXT),)},
     "cases": {"cases": (CASE,)},
+    "upstream": {
+        "upstream": UpstreamSuite(
+            cases=(
+                SuiteCase(
+                    case="tests/test_a.py::test_a",
+                    outcome=UpstreamOutcome.FAILED,
+                    reason=TEXT,
+                    signature=TEXT,
+                    failure=TEXT,
+                ),
+            )
+        )
+    },
     "jit": {"jit": Jit(seconds=1.0, reason=TEXT)},
     "origins": {"origins": (Origin(project="torch", index=TEXT, file=TEXT),)},
     "defaults": {"defaults": {"torch._inductor.config": {"a": TEXT, "b": ["x", TEXT], "c": 1}}},

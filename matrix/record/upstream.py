@@ -1,0 +1,60 @@
+"""What upstream's own tests did in a run: the cases of suite `upstream`. Pure.
+
+They stand apart from the startup tests: no verdict, no count of cases and no comparison reads them.
+Importable inside a cell.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from matrix._util.enums import StrEnum
+
+
+class UpstreamOutcome(StrEnum):
+    """How a test of upstream's ended.
+
+    `UNTESTED`: it shows nothing of the pair, for a module, a file of the hub or a GPU is missing,
+    or it did not run to its end.
+    """
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UNTESTED = "untested"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SuiteCase:
+    """One test of upstream's, by its name in pytest: `tests/compile/test_wrapper.py::test_x[1]`.
+
+    Where nothing of a file could be collected, the file has a case of its own name. `reason` is
+    upstream's own of a test that is skipped.
+    """
+
+    case: str
+    outcome: UpstreamOutcome
+    reason: str | None = None
+    signature: str | None = None
+    seconds: float = 0.0
+    failure: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpstreamSuite:
+    """The tests of upstream's that a run was asked for, and where they are from.
+
+    `sdist` is the file name of the source distribution and `sha256` its hash, both None where a
+    person named a folder. `files` has the SHA-256 of each test file that ran. `stand_ins` are the
+    modules that upstream's tests import, that the environment lacks, and for which an empty one
+    stood in.
+    """
+
+    sdist: str | None = None
+    sha256: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: tuple[str, ...] = ()
+    cases: tuple[SuiteCase, ...] = ()
+
+    def of(self, outcome: UpstreamOutcome) -> tuple[SuiteCase, ...]:
+        """Return the cases that ended so."""
+        return tuple(case for case in self.cases if case.outcome is outcome)
