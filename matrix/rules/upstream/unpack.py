@@ -1,0 +1,147 @@
+"""Unpack upstream's own tests from the source distribution of a vLLM release.
+
+Nothing of it is run or imported here. Only `tests/` and pyproject.toml, which has upstream's
+configuration of pytest, come to the disk: regular files with plain names, and no links.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from matrix._util.archives import BAD_ARCHIVE
+from matrix._util.files import read_text, write_text
+from matrix.catalog.index import FetchError, Index
+from matrix.errors import MatrixError
+
+TESTS = "tests"
+NOTE = ".sdist.json"
+"""The file beside the tests that says which source distribution they are from."""
+
+_CONFIG = "pyproject.toml"
+_ARCHIVE = 4 << 30  # bytes of a whole source distribution; vLLM 0.33.0 has 0.14 GiB
+_MEMBER = 32 << 20  # bytes of one file
+_ALL = 512 << 20  # bytes of all tests; vLLM 0.33.0 has 12 MiB
+_FILES = 50_000
+_NOTE_LIMIT = 1 << 16
+
+
+def fetch_tests(version: str, index: Index, folder: Path) -> Path:
+    """Return the folder that holds the `tests` of a vLLM release, made below `folder`.
+
+    What is there from the same source distribution is not fetched again. Raises MatrixError: the
+    index has no source distribution of that release, or it cannot be read or written.
+    """
+    from matrix.catalog.refresh_merge import followed, source_distribution  # a cell needs none
+
+    files = followed("vllm", index.files("vllm")).get(version, ())
+    file = source_distribution(files)
+    if file is None:
+        raise MatrixError(
+            f"vLLM {version}: the index has no source distribution of it, so there are no tests of"
+            " upstream's to run; name a folder that has them: --upstream-tests DIR"
+        )
+    target = folder / f"vllm-{version}"
+    if file.sha256 is not None and origin(target) == (file.filename, file.sha256):
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as name:
+            part = Path(name) / target.name
+            unpack_tests(index.fetch(file, Path(name)), part)
+            write_text(part / NOTE, json.dumps({"file": file.filename, "sha256": file.sha256}))
+            if target.exists():
+                target.rename(Path(name) / "old")
+            part.rename(target)
+    except OSError as error:
+        raise MatrixError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    return target
+
+
+def origin(folder: Path) -> tuple[str, str] | None:
+    """Return the source distribution of which a folder has the tests, and its SHA-256.
+
+    None where nobody knows: a person made the folder.
+    """
+    try:
+        data = json.loads(read_text(folder / NOTE, _NOTE_LIMIT))
+        named = data["file"], data["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return named if all(isinstance(text, str) for text in named) else None
+
+
+def unpack_tests(archive: Path, folder: Path) -> None:
+    """Unpack the tests and upstream's pyproject.toml into a new folder.
+
+    Links and devices are left out. Raises FetchError: no archive that can be read, a name that
+    leads out of the folder, more than the limits, or no tests; OSError where the disk refuses.
+    """
+    where, total, count = archive.name, 0, 0
+    folder.mkdir()
+    try:
+        with tarfile.open(archive, "r|*") as sdist:
+            for path, source in _wanted(sdist, where):
+                content = source.read(_MEMBER + 1)
+                total, count = total + len(content), count + 1
+                if len(content) > _MEMBER or total > _ALL or count > _FILES:
+                    raise FetchError(
+                        f"{where}: {path}: upstream's tests have at most {_FILES} files,"
+                        f" {_ALL >> 20} MiB in all and {_MEMBER >> 20} MiB in one; not unpacked"
+                    )
+                _write(folder.joinpath(*path.parts), content, f"{where}: {path}")
+    except BAD_ARCHIVE as error:
+        line = str(error).partition("\n")[0]
+        raise FetchError(f"{where}: is not an archive that can be read ({line})") from None
+    if not (folder / TESTS).is_dir():
+        raise FetchError(f"{where}: holds no {TESTS}; it is not a source distribution of vLLM")
+
+
+def copy_tests(source: Path, folder: Path) -> None:
+    """Copy tests and configuration to a new folder, without links. Raises OSError."""
+
+    def links(place: str, names: list[str]) -> list[str]:
+        return [name for name in names if Path(place, name).is_symlink() or name == "__pycache__"]
+
+    shutil.copytree(source / TESTS, folder / TESTS, ignore=links)
+    config = source / _CONFIG
+    if config.is_file() and not config.is_symlink():
+        shutil.copyfile(config, folder / _CONFIG)
+    else:
+        # Without one pytest would look further up, and find a configuration of somebody else.
+        (folder / _CONFIG).write_text("[tool.pytest.ini_options]\n", encoding="utf-8")
+
+
+def _wanted(sdist: tarfile.TarFile, where: str) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
+    """Yield the regular files to unpack, each with its path below the archive's own folder."""
+    for member in sdist:
+        if member.offset_data + member.size > _ARCHIVE:
+            raise FetchError(f"{where}: unpacks to more than {_ARCHIVE >> 30} GiB; not unpacked")
+        _, _, below = member.name.partition("/")
+        path = PurePosixPath(below)
+        if not below or not (path.parts[0] == TESTS or below == _CONFIG):
+            continue
+        if ".." in path.parts or "\\" in below or not below.isprintable():
+            raise FetchError(
+                f"{where}: {member.name!a}: leads out of its folder, or is not a plain name;"
+                " not unpacked"
+            )
+        source = sdist.extractfile(member) if member.isreg() else None
+        if source is not None:
+            with closing(source):
+                yield path, source
+
+
+def _write(target: Path, content: bytes, where: str) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            file.write(content)
+    except (FileExistsError, NotADirectoryError):
+        raise FetchError(f"{where}: is there twice; not unpacked") from None
