@@ -33,6 +33,7 @@ from matrix.record.model import (
 from matrix.record.reader import read
 from matrix.record.running import begun, sweep
 from matrix.record.stock import InstalledPackages
+from matrix.record.upstream import UpstreamSuite
 from matrix.record.writer import write
 from matrix.run import pytest_child
 from matrix.run.conclusion import (
@@ -71,6 +72,8 @@ from matrix.run.preflight import (
 from matrix.run.process import noting_signals
 from matrix.run.pytest_child import PytestChild
 from matrix.run.stage import Stage, stage_of
+from matrix.run.upstream_files import UpstreamRequest
+from matrix.run.upstream_suite import NOT_ENDED, UpstreamRun, run_upstream, suite_not_run
 
 RUN_TIMEOUT = 4 * 3600.0
 """Seconds that a whole run may take by default."""
@@ -98,7 +101,8 @@ class RunRequest:
     """A run of a cell in this environment.
 
     `platform` is auto, cuda or cpu; `records` the folder of records; `timeout` is in seconds, for
-    the whole run. `jobs` is how many cases run side by side: a number or auto; None is auto. The
+    the whole run. `jobs` is how many cases run side by side: a number or auto; None is auto.
+    `upstream` is which of upstream's own tests run after the startup tests; None is none. The
     rest is for tests and for other places to run: `root` is the checkout, `python` the command of a
     Python, `installed` the packages that count as installed (None: this environment's),
     `requirements` what each of those requires, `files` their files and `origins` where they are
@@ -114,6 +118,7 @@ class RunRequest:
     timeout: float = RUN_TIMEOUT
     model_source: str = "data"
     jobs: str | None = None
+    upstream: UpstreamRequest | None = None
     root: Path = CHECKOUT
     python: Sequence[str] = (sys.executable,)
     installed: Mapping[str, str] | None = None
@@ -200,9 +205,43 @@ def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path |
         if shows_failure(concluded) and (broken := broken_since(files, request.cell.name)):
             concluded = with_fault(concluded, broken.error)
         concluded = _write_last(concluded, path, root)
+        left_seconds = request.timeout - ended.seconds
+        concluded = _with_upstream(request, concluded, path, left_seconds, received)
     if found_unfit(concluded) and concluded.error is not None:
         raise RunRefusedError(concluded.error.reason, path)
     return path
+
+
+def _with_upstream(
+    request: RunRequest, record: Record, path: Path, seconds: float, received: Sequence[str]
+) -> Record:
+    """Run upstream's own tests and return the record with what they did, as it is written.
+
+    Where the run ended early they show nothing, and do not run.
+    """
+    if request.upstream is None:
+        return record
+
+    def keep(suite: UpstreamSuite) -> None:
+        _write_last(replace(record, upstream=suite), path, request.root)
+
+    if record.error is not None:
+        suite = suite_not_run(request.upstream, f"the run ended early: {record.error.reason}")
+    else:
+        run = UpstreamRun(
+            request=request.upstream,
+            platform=record.platform,
+            root=request.root,
+            python=request.python,
+            seconds=seconds,
+            received=received,
+            log=path.with_suffix(".upstream.log"),
+        )
+        try:
+            suite = run_upstream(run, keep)
+        except OSError as error:
+            suite = suite_not_run(request.upstream, f"could not run: {error.strerror or error}")
+    return _write_last(replace(record, upstream=suite), path, request.root)
 
 
 def _silent(request: RunRequest, path: Path) -> Callable[[float], str] | None:
@@ -301,8 +340,14 @@ def _first_records(request: RunRequest, releases: Releases) -> Iterator[tuple[Pa
     started = datetime.now(timezone.utc).replace(microsecond=0)
     facts = provenance.provenance(request.root, started, sys.argv, request.model_source)
     origins = origins_of(cell, releases, {}, platform) if cell.builds else None
+    asked = request.upstream
     record = Record(
-        cell=cell.name, platform=platform, finished=False, provenance=facts, origins=origins
+        cell=cell.name,
+        platform=platform,
+        finished=False,
+        provenance=facts,
+        origins=origins,
+        upstream=None if asked is None else suite_not_run(asked, NOT_ENDED),
     )
     record = _clean(record, request.root)
     for seconds in range(_MOST_TRIES):
