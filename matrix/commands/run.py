@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matrix._util.console import print_status
 from matrix._util.files import from_here
-from matrix.commands import arguments
+from matrix.commands import arguments, upstream_tests
 from matrix.commands.record import print_record
 from matrix.errors import MatrixError
 
@@ -28,8 +28,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "       %(prog)s --here [options] CELL [PYTEST ARGS]",
         allow_abbrev=False,
         epilog="Exit status: 0 where every cell is compatible, 1 where one drifts or is"
-        " incompatible, 5 where one is untested or did not run, 2 where nothing can run, 130 after"
-        " Ctrl-C.",
+        " incompatible, or a test of --upstream fails, 5 where one is untested or did not run, 2"
+        " where nothing can run, 130 after Ctrl-C.",
     )
     run.add_argument("cells", metavar="CELL", nargs="*", help="such as py311-torch210-vllm019")
     run.add_argument(
@@ -65,6 +65,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="seconds for the whole run of a cell",
     )
     _add_selection(run)
+    upstream_tests.add(run)
     _add_here(run)
     run.set_defaults(run=_run, parser=run, takes_pytest_args=True, expectations=None)
 
@@ -181,6 +182,7 @@ def _run_here(options: argparse.Namespace) -> int:
         timeout=options.timeout or RUN_TIMEOUT,
         model_source=options.model_source,
         jobs=options.jobs,
+        upstream=upstream_tests.request_here(options, cell, releases),
         words=alone_words,
     )
     try:
@@ -190,4 +192,6 @@ def _run_here(options: argparse.Namespace) -> int:
         return exit_status(judge(read(error.path), expectations))
     if isinstance(done, int):  # pytest was asked for its help or a list, and has given it
         return done
-    return exit_status(print_record(read(done), from_here(done), expectations))
+    record = read(done)
+    verdict = print_record(record, from_here(done), expectations)
+    return exit_status(verdict, record.upstream)

@@ -15,8 +15,9 @@ from pathlib import Path
 from matrix._util.console import print_status, spoken
 from matrix._util.files import from_here
 from matrix._util.text import listed, plural
+from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
-from matrix.commands import arguments
+from matrix.commands import arguments, upstream_tests
 from matrix.commands.run_sites import Machines, Site, Work, site_of
 from matrix.commands.selection import select
 from matrix.errors import MatrixError
@@ -44,7 +45,10 @@ from matrix.verdict.plan import Planned
 from matrix.verdict.plan_reasons import Running
 
 _FILTERS = ("stale", "off_pin", "new", "neighbours", "torch", "vllm", "python")
-_FIXED = ("force", "max_age", "jobs", "cell_gpus", "timeout", "model_source")
+_FIXED = (
+    *("force", "max_age", "jobs", "cell_gpus", "timeout", "model_source"),
+    *("upstream", "upstream_tests"),
+)
 """The options, other than filters, that the cells of a run got when it began."""
 _UNTESTED, _INTERRUPTED = 5, 130
 
@@ -95,6 +99,9 @@ def run_selection(options: argparse.Namespace) -> int:
     # argparse knows no cells that follow an option.
     options.cells += options.unknown
     expectations = load_expectations()
+    upstream_tests.check(options)
+    if options.upstream and options.engine == "ray":
+        raise MatrixError("--upstream: runs on this machine only; leave out --engine ray")
     if options.resume is None:
         check_target(options.records)
     with site_of(options, root) as site, ExitStack() as stack:
@@ -124,8 +131,9 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
         chosen = _chosen(options, platform, elsewhere=site.elsewhere)
     running = [item for item in chosen.planned if isinstance(item.why, Running) and not item.stale]
     left = [item for item in chosen.planned if item not in running]
-    # A part of the cases was asked for, of which no record of all of them says anything new.
-    held = [] if options.pytest_args else [item for item in left if not item.stale]
+    # A part of the cases, or tests of upstream's: a record of all cases says nothing new of them.
+    asked_more = options.pytest_args or options.upstream
+    held = [] if asked_more else [item for item in left if not item.stale]
     left = [item for item in left if item not in held]
     answers = [chosen.statuses.get(item.cell.name, _UNTESTED) for item in held]
     if running:
@@ -146,7 +154,7 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
     return _Selection(
         begun=Begun(
             records=str(options.records),
-            options=_cell_options(options),
+            options=_cell_options(options, [item.cell for item in left]),
             selection=tuple(options.given[1:]),
         ),
         jobs=jobs,
@@ -248,11 +256,22 @@ def _resumed(options: argparse.Namespace, site: Site, stack: ExitStack) -> _Sele
     )
 
 
-def _cell_options(options: argparse.Namespace) -> tuple[str, ...]:
-    """Return the options that every cell gets as they were given here."""
+def _cell_options(options: argparse.Namespace, cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Return the options that every cell gets as they were given here; fetch upstream's tests."""
     source = ("--model-source", options.model_source) if options.model_source != "data" else ()
     timeout = () if options.timeout is None else ("--timeout", f"{options.timeout:g}")
-    return (*source, *timeout)
+    return (*source, *timeout, *_upstream_options(options, cells))
+
+
+def _upstream_options(options: argparse.Namespace, cells: Sequence[Cell]) -> tuple[str, ...]:
+    if not options.upstream or not cells:
+        return ()
+    folder = options.upstream_tests
+    if not options.dry_run:
+        with spoken("fetches upstream's tests"):
+            folder = upstream_tests.folder_for(options, cells, load_releases())
+    named = () if folder is None else ("--upstream-tests", str(folder))
+    return (*named, *(word for text in options.upstream for word in ("--upstream", text)))
 
 
 def _names(items: Sequence[Planned], most: int = 5) -> str:
@@ -369,7 +388,7 @@ class _Judged:
         """Return the first line of what is shown of a record, and where it is."""
         record = read(path)
         verdict = judge(record, self._expectations)
-        self.statuses[key] = exit_status(verdict)
+        self.statuses[key] = exit_status(verdict, record.upstream)
         if not record.finished:
             self.unfinished.add(key)
         pin = self._releases.overridden_pin(record.cell)

@@ -31,6 +31,7 @@ from matrix.record.model import (
 from matrix.record.signature import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.record.stock import not_stock
+from matrix.record.upstream import UpstreamOutcome, UpstreamSuite
 from matrix.rules.expectations import (
     Difference,
     Expected,
@@ -245,8 +246,13 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return min(verdicts, key=VERDICTS.index, default=Verdict.UNTESTED)
 
 
-def exit_status(verdict: CellVerdict) -> int:
-    """Return the exit status of a run: 0 compatible, 1 drift or incompatible, 5 untested."""
+def exit_status(verdict: CellVerdict, upstream: UpstreamSuite | None = None) -> int:
+    """Return the exit status of a run: 0 compatible, 1 drift or incompatible, 5 untested.
+
+    It is 1 also where one of upstream's own tests failed: a run was asked for them by name.
+    """
+    if upstream is not None and upstream.of(UpstreamOutcome.FAILED):
+        return 1
     return _EXIT_STATUS[verdict.verdict]
 
 

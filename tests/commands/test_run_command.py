@@ -72,6 +72,7 @@ def test_each_option_is_of_one_cell_or_refused_with_here() -> None:
     run.add(commands)
     every = {action.dest for action in commands.choices["run"]._actions}
     of_one = {"help", "cells", "here", "platform", "records", "model_source", "jobs", "timeout"}
+    of_one |= {"upstream", "upstream_tests"}
     assert every - of_one - {"bundle", "work"} == set(run._OF_MANY)
 
 
