@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from matrix._util.text import code, listed, markdown, plural, ratio, seconds, tabular
 from matrix.record.model import STARTS, Case, Platform, StartKind
-from matrix.report import agreement, grid, marks, notes, provisional, stock, upstream
+from matrix.report import (
+    agreement,
+    grid,
+    marks,
+    notes,
+    provisional,
+    stock,
+    upstream,
+    upstream_suite,
+)
 from matrix.report.attribution.markdown import section as attribution_section
 from matrix.report.model import Report
 from matrix.report.origin import vllm_made
@@ -144,7 +153,9 @@ def _note(entries: Sequence[Entry]) -> str:
         verdict = entry.verdict
         part = f" ({marks.part(entry.part)})" if entry.part else ""
         apart = markdown(stock.mark(verdict.not_stock, most=_MOST_PACKAGES))
-        apart = ", ".join(filter(None, (apart, marks.recompile_for(verdict.issues, _linked))))
+        again = marks.recompile_for(verdict.issues, _linked)
+        failed_there = upstream_suite.failures(entry.record.upstream, code)
+        apart = ", ".join(filter(None, (apart, again, failed_there)))
         key = verdict.verdict, verdict.rung, part, markdown(reason_words(verdict.reason)), apart
         groups.setdefault(key, []).append(entry.factors.python)
     if all(

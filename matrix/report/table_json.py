@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from matrix.record.model import STARTS, Case
-from matrix.report import agreement, grid, marks, notes, provisional, stock, upstream
+from matrix.report import (
+    agreement,
+    grid,
+    marks,
+    notes,
+    provisional,
+    stock,
+    upstream,
+    upstream_suite,
+)
 from matrix.report.attribution import values as attribution
 from matrix.report.coded import because, operand
 from matrix.report.model import Report
@@ -80,7 +89,7 @@ def _broken(value: object, lines: _Shape, margin: str) -> str:
 
 
 def _entry(entry: Entry) -> dict[str, object]:
-    named, verdict = entry.factors, entry.verdict
+    named, verdict, suite = entry.factors, entry.verdict, entry.record.upstream
     versions = {name: entry.record.provenance.get(name) for name in ("python", "torch", "vllm")}
     return {
         "cell": entry.record.cell,
@@ -107,6 +116,7 @@ def _entry(entry: Entry) -> dict[str, object]:
         "recompiles": list(verdict.recompiling),
         "import_seconds": import_seconds(entry.record),
         "cases": [_case(case, judged) for case, judged in entry.cases],
+        **({"upstream_tests": upstream_suite.values(suite)} if suite is not None else {}),
     }
 
 

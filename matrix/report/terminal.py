@@ -8,7 +8,7 @@ from dataclasses import replace
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Record, Rung, Start, StartKind
 from matrix.record.origin import Origin
-from matrix.report import marks, stock
+from matrix.report import marks, stock, upstream_suite
 from matrix.report.origin import made_words
 from matrix.report.provisional import PROVISIONAL, mark, of_rank, release_words
 from matrix.report.reasons import event_words, reason_words, recompiles_words
@@ -76,6 +76,8 @@ def render(
         lines += ["", *_cases(record, verdict, paint, every=every)]
     if split and record.cases:
         lines += ["", *_seconds(record)]
+    if record.upstream is not None:
+        lines += ["", *upstream_suite.lines(record.upstream)]
     lines.append("")
     if any(case.expected for case in verdict.cases):
         lines.append(_LEGEND)
@@ -118,10 +120,12 @@ def verdict_line(
     again = marks.recompile(len(verdict.recompiling))
     apart = f", {NOT_STOCK}" if verdict.not_stock else ""
     apart += f", {again}" if again else ""
+    mark_of_upstream = upstream_suite.mark(record.upstream)
+    beside = f"; {mark_of_upstream}" if mark_of_upstream else ""
     cell = f"{clean(record.cell)}{' (off-pin)' if off_pin else ''}"
     return (
         f"{cell} on {clean(record.platform)}: {word}{how.get(verdict.verdict, '')}{apart},"
-        f" {cases}{time}"
+        f" {cases}{time}{beside}"
     )
 
 

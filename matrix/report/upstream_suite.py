@@ -1,0 +1,68 @@
+"""What upstream's own tests did in a run, as text and for programs.
+
+It stands next to the verdict of the startup tests and is no part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matrix._util.text import clean, clip, seconds
+from matrix.record.upstream import UpstreamOutcome, UpstreamSuite
+
+_DIGITS = 12  # of a hash, for people
+_MOST = 3  # names of failed tests in a line
+
+
+def counts(suite: UpstreamSuite | None) -> str:
+    """Return how its tests ended, such as `2 passed, 1 failed`; "" where none was asked for."""
+    if suite is None:
+        return ""
+    found = {outcome: len(suite.of(outcome)) for outcome in UpstreamOutcome}
+    return ", ".join(f"{count} {outcome}" for outcome, count in found.items() if count)
+
+
+def mark(suite: UpstreamSuite | None) -> str:
+    """Return the counts as what follows a verdict; "" where none was asked for."""
+    found = counts(suite)
+    return f"upstream's own tests: {found}" if found else ""
+
+
+def failures(suite: UpstreamSuite | None, name: Callable[[str], str] = clean) -> str:
+    """Return which of upstream's tests failed, by name; "" where none did."""
+    failed = () if suite is None else suite.of(UpstreamOutcome.FAILED)
+    if suite is None or not failed:
+        return ""
+    more = f" and {len(failed) - _MOST} more" if len(failed) > _MOST else ""
+    names = ", ".join(name(case.case) for case in failed[:_MOST])
+    return f"{len(failed)} of {len(suite.cases)} of upstream's own tests failed: {names}{more}"
+
+
+def lines(suite: UpstreamSuite) -> list[str]:
+    """Return where the tests are from, and each with its outcome, its seconds and why."""
+    source = "a folder that was named"
+    if suite.sdist is not None:
+        digest = (suite.sha256 or "unknown")[:_DIGITS]
+        source = f"{clean(suite.sdist)}, SHA-256 {clean(digest)}"
+    if suite.stand_ins:
+        source += f"; an empty {clean(', '.join(suite.stand_ins))} stood in for the real one"
+    found = [f"upstream's own tests, from {source}"]
+    for case in suite.cases:
+        found.append(
+            f"  {case.outcome:<8}  {seconds(case.seconds):>6}  {clip(clean(case.case), 120)}"
+        )
+        why = case.signature if case.outcome is UpstreamOutcome.FAILED else case.reason
+        if why := why or case.reason:
+            found.append(f"{'':<20}{clip(clean(why), 300)}")
+    return found
+
+
+def values(suite: UpstreamSuite) -> dict[str, object]:
+    """Return the counts and the failures as JSON values."""
+    return {
+        **{str(outcome): len(suite.of(outcome)) for outcome in UpstreamOutcome},
+        "failures": [
+            {"case": case.case, "reason": case.reason, "signature": case.signature}
+            for case in suite.of(UpstreamOutcome.FAILED)
+        ],
+    }
