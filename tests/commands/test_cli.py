@@ -387,6 +387,7 @@ def test_every_command_is_in_the_list_of_its_module() -> None:
         "run_selection",
         "run_sites",
         "selection",
+        "upstream_tests",
     }
     assert {path.stem for path in folder.glob("*.py")} - helpers == cli.COMMANDS.keys()
 

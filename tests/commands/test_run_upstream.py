@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from command import matrix
 from commanded import CELL, RECORD, make, with_one_record
 from matrix import cli
 from matrix.record.upstream import SuiteCase, UpstreamOutcome, UpstreamSuite
@@ -16,6 +17,7 @@ from matrix.rules.upstream.unpack import origin
 from matrix.run.cell import RunRequest
 
 if TYPE_CHECKING:
+    from fake_tox import FakeTox
     from local_index import Served
 
 FILE = "tests/compile/test_small.py"
@@ -150,3 +152,34 @@ def test_a_failed_test_is_named_and_the_verdict_stays(
     assert f"  failed       0.0  {FILE}::test_small\n" in shown and f"{'':<20}E: no\n" in shown
     cell.outcome = UpstreamOutcome.UNTESTED
     assert cli.main(["run", CELL, "--here", *given]) == 0
+
+
+@pytest.mark.programs
+def test_a_cell_through_tox_gets_the_folder_of_all_releases(
+    fake_tox: FakeTox, folder: Path
+) -> None:
+    named = ["--upstream-tests", str(folder), "--upstream", FILE]
+    ended = matrix(fake_tox.here, "run", "--platform", "cpu", CELL, *named, "--", "-k", "dense")
+    assert ended.returncode == 0, ended.stderr
+    argv = fake_tox.calls()[-1]["argv"]
+    own = argv[argv.index("--") + 1 :]
+    assert own[own.index("--upstream-tests") :][:4] == named
+    assert own[-3:] == ["--", "-k", "dense"]
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([CELL, "--upstream", FILE, "--engine", "ray"], "runs on this machine only"),
+        (["--resume", "--upstream", FILE], "leave out --upstream"),
+        ([CELL, "--upstream", "tests/none.py", "--upstream-tests", "by hand"], "no such file"),
+    ],
+)
+def test_before_anything_is_built_it_is_refused(
+    fake_tox: FakeTox, folder: Path, arguments: list[str], said: str
+) -> None:
+    assert folder.is_dir()
+    ended = matrix(fake_tox.here, "run", "--platform", "cpu", *arguments)
+    assert ended.returncode == 2 and said in ended.stderr, ended.stderr
+    assert fake_tox.calls() == []
