@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from matrix._util.enums import StrEnum
 
+NOT_ENDED = "did not run to its end"
+"""Why a test is untested while the run goes on, or where the run was killed."""
+
 
 class UpstreamOutcome(StrEnum):
     """How a test of upstream's ended.
@@ -54,6 +57,11 @@ class UpstreamSuite:
     files: Mapping[str, str] = field(default_factory=dict)
     stand_ins: tuple[str, ...] = ()
     cases: tuple[SuiteCase, ...] = ()
+
+    @property
+    def at_work(self) -> str | None:
+        """Return the first test that has not ended; None where all have."""
+        return next((case.case for case in self.cases if case.reason == NOT_ENDED), None)
 
     def of(self, outcome: UpstreamOutcome) -> tuple[SuiteCase, ...]:
         """Return the cases that ended so."""

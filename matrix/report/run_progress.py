@@ -105,6 +105,8 @@ def stage_words(stage: Stage | None) -> str:
         more = f" and {len(stage.cases) - 1} more" if len(stage.cases) > 1 else ""
         start = f" {stage.start}" if stage.start and not more else ""
         return f"[{stage.number}/{of}] {clean(stage.cases[0])}{start}{more}"
+    if stage.upstream is not None:
+        return f"upstream's own {clip(clean(stage.upstream), _LINE)}"
     if not stage.imported:
         return "imports torch and vLLM"
     if stage.total is not None and stage.ended < stage.total:

@@ -33,7 +33,7 @@ from matrix.record.model import (
 from matrix.record.reader import read
 from matrix.record.running import begun, sweep
 from matrix.record.stock import InstalledPackages
-from matrix.record.upstream import UpstreamSuite
+from matrix.record.upstream import NOT_ENDED, UpstreamSuite
 from matrix.record.writer import write
 from matrix.run import pytest_child
 from matrix.run.conclusion import (
@@ -73,7 +73,7 @@ from matrix.run.process import noting_signals
 from matrix.run.pytest_child import PytestChild
 from matrix.run.stage import Stage, stage_of
 from matrix.run.upstream_files import UpstreamRequest
-from matrix.run.upstream_suite import NOT_ENDED, UpstreamRun, run_upstream, suite_not_run
+from matrix.run.upstream_suite import UpstreamRun, run_upstream, suite_not_run
 
 RUN_TIMEOUT = 4 * 3600.0
 """Seconds that a whole run may take by default."""

@@ -14,6 +14,7 @@ class Stage:
     `total` is None until the run has counted its cases. `start` is the start at which the first
     case at work is. `imported`: torch and vLLM are imported. Of those that ended, `ran` had a
     start; `before` and `taken` are the seconds until the first case and of those that ended.
+    `upstream` is the test of upstream's that is at work, after the cases.
     """
 
     ended: int = 0
@@ -24,6 +25,7 @@ class Stage:
     imported: bool = False
     before: float = 0.0
     taken: float = 0.0
+    upstream: str | None = None
 
     @property
     def number(self) -> int:
@@ -66,4 +68,5 @@ def stage_of(record: Record) -> Stage:
         before=sum(rung.seconds for rung in record.rungs)
         + (record.jit.seconds if record.jit else 0.0),
         taken=sum(case.seconds for case in ended),
+        upstream=record.upstream.at_work if record.upstream and record.finished else None,
     )

@@ -20,14 +20,11 @@ from matrix._util.files import digest_of
 from matrix._util.scratch import Scratch
 from matrix.record.model import Platform
 from matrix.record.startup_tests import CASE_TIMEOUT
-from matrix.record.upstream import SuiteCase, UpstreamOutcome, UpstreamSuite
+from matrix.record.upstream import NOT_ENDED, SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.rules.upstream.unpack import copy_tests, origin
 from matrix.run.process import How, ProcessEnd, watch
 from matrix.run.upstream_files import UpstreamRequest
 from matrix.run.upstream_outcome import of_file, of_test, untested
-
-NOT_ENDED = "did not run to its end"
-"""Why a test is untested while the run goes on, or where the run was killed."""
 
 _OVER = "the time of the whole run was over"
 _PLUGIN = "matrix.inside.upstream_plugin"
@@ -199,6 +196,7 @@ class _Session:
             log=log,
             timeout=max(0.0, min(self._run.test_seconds, self._until - time.monotonic())),
             received=self._run.received,
+            silent=lambda seconds: f"upstream  {words[-1]}, {seconds:.0f} s",
         )
         lines = _lines(report)
         self._stand_ins |= {str(line["stand_in"]): None for line in lines if "stand_in" in line}

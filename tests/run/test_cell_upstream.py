@@ -10,11 +10,11 @@ import pytest
 
 from matrix.record.model import ErrorKind
 from matrix.record.reader import read
-from matrix.record.upstream import SuiteCase, UpstreamOutcome, UpstreamSuite
+from matrix.record.upstream import NOT_ENDED, SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.run import cell as cells
 from matrix.run.cell import RunRefusedError
 from matrix.run.upstream_files import UpstreamRequest
-from matrix.run.upstream_suite import NOT_ENDED, UpstreamRun
+from matrix.run.upstream_suite import UpstreamRun
 from pytest_stand_in import Run, runs_of
 
 pytestmark = pytest.mark.programs

@@ -9,11 +9,21 @@ import pytest
 
 from made import provenance
 from matrix.record.model import Case, Outcome, Record, Rung, RungResult, Start, StartKind
+from matrix.record.upstream import NOT_ENDED, SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.report.run_progress import alone_words, duration, stage_words
 from matrix.run.stage import Stage, stage_of
 
 IMPORTED = (RungResult(rung=Rung.IMPORTS, ok=True, seconds=91.0),)
 COLD = Start(start=StartKind.COLD, seconds={"total": 61.2})
+
+SUITE = UpstreamSuite(
+    cases=(
+        SuiteCase(case="tests/test_a.py", outcome=UpstreamOutcome.PASSED),
+        SuiteCase(
+            case="tests/test_b.py::test_b", outcome=UpstreamOutcome.UNTESTED, reason=NOT_ENDED
+        ),
+    )
+)
 
 
 def record(*cases: Case, **more: Any) -> Record:
@@ -42,6 +52,10 @@ def case(name: str, outcome: Outcome = Outcome.PASSED, *starts: Start) -> Case:
         ),
         (record(case("a", Outcome.RUNNING)), "[1/?] a cold"),
         (record(case("a"), rungs=IMPORTED, selected=1), "comes to its end"),
+        (
+            record(case("a"), rungs=IMPORTED, selected=1, finished=True, upstream=SUITE),
+            "upstream's own tests/test_b.py::test_b",
+        ),
         (record(case("a\x1b[2J", Outcome.RUNNING), selected=1), "[1/1] a cold"),
     ],
 )

@@ -9,9 +9,9 @@ import pytest
 
 from matrix._util.files import digest_of
 from matrix.record.model import Platform
-from matrix.record.upstream import SuiteCase, UpstreamOutcome, UpstreamSuite
+from matrix.record.upstream import NOT_ENDED, SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.run.upstream_files import UpstreamRequest
-from matrix.run.upstream_suite import NOT_ENDED, UpstreamRun, run_upstream
+from matrix.run.upstream_suite import UpstreamRun, run_upstream
 
 pytestmark = pytest.mark.programs
 
