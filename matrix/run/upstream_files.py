@@ -14,6 +14,7 @@ from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 
 _NEAR = 3
+_BY_HAND = "or name a folder with its tests: --upstream-tests DIR"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +49,28 @@ def fetched(cells: Sequence[Cell], releases: Releases, asked: Sequence[str]) -> 
     """
     from contextlib import closing
 
-    from matrix.catalog.index import Index
+    from matrix.catalog.index import FetchError, Index
     from matrix.rules.upstream.unpack import fetch_tests
 
     for cell in cells:
         if releases.candidate_of(cell, Project.VLLM) is not None:
             raise MatrixError(
                 f"--upstream: {cell.name}: its vLLM is a candidate, which has no source"
-                " distribution; name a folder with its tests: --upstream-tests DIR"
+                f" distribution; {_BY_HAND}"
             )
     folder = cache_folder() / "upstream"
-    with closing(Index()) as index:
-        for version in dict.fromkeys(cell.vllm for cell in cells):
-            check_there(fetch_tests(version, index, folder), asked, version)
+    versions = tuple(dict.fromkeys(cell.vllm for cell in cells))
+    try:
+        client = Index()
+    except MatrixError as error:
+        raise MatrixError(f"--upstream: {error}; {_BY_HAND}") from None
+    with closing(client) as index:
+        try:
+            places = {version: fetch_tests(version, index, folder) for version in versions}
+        except FetchError as error:
+            raise MatrixError(f"--upstream: {error}; {_BY_HAND}") from None
+    for version, place in places.items():
+        check_there(place, asked, version)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import pytest
 from command import matrix
 from commanded import CELL, RECORD, make, with_one_record
 from matrix import cli
+from matrix.catalog.projects import Project
+from matrix.catalog.releases import Releases
 from matrix.record.upstream import SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.record.writer import write
 from matrix.rules.expectations_file import load_expectations
@@ -134,6 +137,25 @@ def test_a_release_without_a_source_distribution_is_one_line(
     line = refusal(capsys, "--upstream", FILE)
     assert "vLLM 0.19.1: the index has no source distribution of it" in line
     assert "--upstream-tests DIR" in line
+
+
+def test_without_the_client_of_an_index_a_folder_does(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pypi_simple", None)
+    line = refusal(capsys, "--upstream", FILE)
+    assert "pypi_simple is not installed" in line and "--upstream-tests DIR" in line
+    assert cell.asked == []
+
+
+def test_a_candidate_has_no_source_distribution(
+    cell: Cell, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vllm = {Project.VLLM: object()}
+    monkeypatch.setattr(Releases, "candidate_of", lambda _self, _cell, project: vllm.get(project))
+    line = refusal(capsys, "--upstream", FILE)
+    assert "its vLLM is a candidate, which has no source distribution" in line
+    assert "--upstream-tests DIR" in line and cell.asked == [] and folder.is_dir()
 
 
 def test_a_failed_test_is_named_and_the_verdict_stays(
