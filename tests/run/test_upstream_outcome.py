@@ -1,0 +1,110 @@
+"""What the end of one of upstream's tests shows: the pair is never blamed for what a cell lacks."""
+
+from __future__ import annotations
+
+import pytest
+
+from matrix.record.model import FAILURE_LIMIT, Platform
+from matrix.record.upstream import UpstreamOutcome
+from matrix.run.process import How, ProcessEnd
+from matrix.run.upstream_outcome import died, missing_module, of_file, of_test
+
+NAME = "tests/test_a.py::test_a"
+EXITED = ProcessEnd(how=How.EXITED, seconds=1.26, status=1)
+NO_MODULE = "ModuleNotFoundError: No module named {!r}"
+CAUSE = "\n\nThe above exception was the direct cause of the following exception:\n\n"
+DURING = "\n\nDuring handling of the above exception, another exception occurred:\n\n"
+
+
+def phases(failure: str | None = None, when: str = "call") -> list[dict[str, object]]:
+    return [
+        {
+            "when": phase,
+            "outcome": "failed" if failure and phase == when else "passed",
+            "text": failure if failure and phase == when else "",
+        }
+        for phase in ("setup", "call", "teardown")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "module"),
+    [
+        (NO_MODULE.format("no_such.part"), "no_such.part"),
+        ("E   " + NO_MODULE.format("no_such"), "no_such"),
+        (NO_MODULE.format("no_such") + CAUSE + "ImportError: install it", "no_such"),
+        (NO_MODULE.format("no_such") + DURING + "ValueError: 3", None),
+        (NO_MODULE.format("tests.none"), "tests.none"),
+        (NO_MODULE.format("vllm.none"), None),
+        (NO_MODULE.format("torch"), None),
+        (NO_MODULE.format("pytest.none"), None),
+        ("AssertionError: it printed " + NO_MODULE.format("no_such"), None),
+        ("", None),
+    ],
+)
+def test_a_module_counts_as_missing_where_nobody_brings_it(text: str, module: str | None) -> None:
+    assert missing_module(text) == module
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("huggingface_hub.errors.LocalEntryNotFoundError: no snapshot", "needs files of the hub"),
+        ("OSError: We couldn't connect to 'https://huggingface.co'", "needs files of the hub"),
+        ("AssertionError: Torch not compiled with CUDA enabled", "needs a GPU"),
+        ("RuntimeError: No CUDA GPUs are available", "no_gpu: "),
+        ("OSError: [Errno 28] No space left on device", "no_space: "),
+    ],
+)
+def test_what_a_machine_lacks_is_untested(text: str, why: str) -> None:
+    case = of_test(NAME, phases(text), EXITED, "", Platform.CPU)
+    assert case.outcome is UpstreamOutcome.UNTESTED and (case.reason or "").startswith(why)
+    assert case.signature is None and case.seconds == 1.3
+
+
+@pytest.mark.parametrize("when", ["setup", "call", "teardown"])
+def test_a_failure_of_any_phase_has_its_signature(when: str) -> None:
+    text = "x" * FAILURE_LIMIT + "\nKeyError: 'layer 3'"
+    case = of_test(NAME, phases(text, when), EXITED, "", Platform.CUDA)
+    assert case.outcome is UpstreamOutcome.FAILED
+    assert (case.signature or "").startswith("KeyError") and case.failure is not None
+    assert len(case.failure) <= FAILURE_LIMIT
+
+
+def test_without_cuda_on_a_gpu_it_is_a_failure() -> None:
+    text = "AssertionError: Torch not compiled with CUDA enabled"
+    case = of_test(NAME, phases(text), EXITED, "", Platform.CUDA)
+    assert case.outcome is UpstreamOutcome.FAILED
+
+
+def test_a_test_passes_only_where_its_process_came_to_its_end() -> None:
+    good = ProcessEnd(how=How.EXITED, seconds=1.0, status=0)
+    killed = ProcessEnd(how=How.SIGNALLED, seconds=1.0, signal="SIGABRT")
+    for ended, lines, outcome in (
+        (good, phases(), UpstreamOutcome.PASSED),
+        (EXITED, phases(), UpstreamOutcome.FAILED),
+        (EXITED, phases()[:1], UpstreamOutcome.FAILED),
+        (killed, phases(), UpstreamOutcome.FAILED),
+        (good, [], UpstreamOutcome.UNTESTED),
+    ):
+        assert of_test(NAME, lines, ended, "", Platform.CPU).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("ended", "outcome", "why"),
+    [
+        (ProcessEnd(how=How.INTERRUPTED, seconds=1.0, signal="SIGINT"), "untested", "interrupted"),
+        (ProcessEnd(how=How.SIGNALLED, seconds=1.0, signal="SIGKILL"), "untested", "from outside"),
+        (
+            ProcessEnd(how=How.SIGNALLED, seconds=1.0, signal="SIGKILL", oom_kill=True),
+            "untested",
+            "out-of-memory killer",
+        ),
+        (ProcessEnd(how=How.SIGNALLED, seconds=1.0, signal="SIGSEGV"), "failed", "SIGSEGV"),
+        (ProcessEnd(how=How.TIMED_OUT, seconds=900.0), "failed", "timed out after 900 s"),
+    ],
+)
+def test_how_a_process_died_decides(ended: ProcessEnd, outcome: str, why: str) -> None:
+    for case in (died(NAME, ended, "log"), of_file(NAME, [], ended, "log", Platform.CPU)):
+        assert case.outcome == outcome and why in (case.reason or "")
+        assert bool(case.signature) is (outcome == "failed")
