@@ -111,7 +111,16 @@ def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_an_absolute_name_does_not_come_to_the_disk(tmp_path: Path) -> None:
     target = tmp_path / "out.py"
-    names = (f"/{target}", str(target), "../out.py", "vllm-1//tests/b.py")
+    names = (
+        f"/{target}",
+        str(target),
+        "../out.py",
+        "vllm-1//tests/b.py",
+        "vllm-1/.",
+        "vllm-1",
+        "/",
+        ".",
+    )
     good = archive(tmp_path / "x.tar.gz", member("vllm-1/tests/a.py"), *map(member, names))
     unpack_tests(good, tmp_path / "in")
     assert files(tmp_path / "in") == ["tests/a.py"] and not target.exists()

@@ -125,7 +125,7 @@ def _wanted(sdist: tarfile.TarFile, where: str) -> Iterator[tuple[PurePosixPath,
             raise FetchError(f"{where}: unpacks to more than {_ARCHIVE >> 30} GiB; not unpacked")
         _, _, below = member.name.partition("/")
         path = PurePosixPath(below)
-        if not below or not (path.parts[0] == TESTS or below == _CONFIG):
+        if path.parts[:1] != (TESTS,) and below != _CONFIG:
             continue
         if ".." in path.parts or "\\" in below or not below.isprintable():
             raise FetchError(
