@@ -25,4 +25,5 @@ BAD_ARCHIVE = (
     ValueError,
     RuntimeError,
     OverflowError,
+    IndexError,  # zipfile, of a member without a name
 )

@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -298,10 +299,19 @@ def test_a_file_without_metadata(served: Served, index: Index) -> None:
         index.metadata(only(index))
 
 
+def nameless_zip() -> bytes:
+    """A zip whose member has a name that begins with NUL, where zipfile ends it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("name", b"")
+    return file.getvalue().replace(b"name", b"\0ame")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("a.whl", b"no zip"),
+        ("b.whl", nameless_zip()),
         ("a.tar.gz", b"no tar"),
         ("a.tar.gz", None),
     ],
