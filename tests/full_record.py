@@ -246,6 +246,7 @@ some_records = st.builds(
         max_size=3,
     ).map(tuple),
     cases=st.lists(cases, max_size=3, unique_by=lambda case: case.case).map(tuple),
+    full_suite=st.none() | st.lists(cases, max_size=2, unique_by=lambda case: case.case).map(tuple),
     selected=st.none() | st.integers(0, 99),
     deselected=st.integers(0, 99),
 )

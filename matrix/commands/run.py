@@ -52,6 +52,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="the models' configs: the package's data, or the hub (default: data)",
     )
     run.add_argument(
+        "--suite",
+        choices=("startup", "full"),
+        default="startup",
+        help="the cases that decide the verdict, or with full also those that decide nothing:"
+        " the cache off, moved or foreign, the engine in its own process and more (default:"
+        " startup)",
+    )
+    run.add_argument(
         "--jobs",
         metavar="N|auto",
         type=arguments.jobs,
@@ -181,6 +189,7 @@ def _run_here(options: argparse.Namespace) -> int:
         pytest_args=pytest_args,
         timeout=options.timeout or RUN_TIMEOUT,
         model_source=options.model_source,
+        suite=options.suite,
         jobs=options.jobs,
         upstream=upstream_tests.request_here(options, cell, releases),
         words=alone_words,
@@ -194,4 +203,4 @@ def _run_here(options: argparse.Namespace) -> int:
         return done
     record = read(done)
     verdict = print_record(record, from_here(done), expectations)
-    return exit_status(verdict, record.upstream)
+    return exit_status(verdict, record)

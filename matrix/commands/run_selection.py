@@ -23,6 +23,7 @@ from matrix.commands.selection import select
 from matrix.errors import MatrixError
 from matrix.record.model import Platform, RecordError
 from matrix.record.reader import read
+from matrix.record.startup_tests import SUITES
 from matrix.report.plan import why_words
 from matrix.report.run_progress import dry_lines, end_line, event_line, lacks_words, totals
 from matrix.report.run_watchers import LineWatcher, TableWatcher
@@ -47,7 +48,7 @@ from matrix.verdict.plan_reasons import Running
 _FILTERS = ("stale", "off_pin", "new", "neighbours", "torch", "vllm", "python")
 _FIXED = (
     *("force", "max_age", "jobs", "cell_gpus", "timeout", "model_source"),
-    *("upstream", "upstream_tests"),
+    *("suite", "upstream", "upstream_tests"),
 )
 """The options, other than filters, that the cells of a run got when it began."""
 _UNTESTED, _INTERRUPTED = 5, 130
@@ -131,9 +132,9 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
         chosen = _chosen(options, platform, elsewhere=site.elsewhere)
     running = [item for item in chosen.planned if isinstance(item.why, Running) and not item.stale]
     left = [item for item in chosen.planned if item not in running]
-    # A part of the cases, or tests of upstream's: a record of all cases says nothing new of them.
-    asked_more = options.pytest_args or options.upstream
-    held = [] if asked_more else [item for item in left if not item.stale]
+    # Other cases were asked for than those of which a record that holds speaks.
+    others = options.pytest_args or options.upstream or options.suite != SUITES[0]
+    held = [] if others else [item for item in left if not item.stale]
     left = [item for item in left if item not in held]
     answers = [chosen.statuses.get(item.cell.name, _UNTESTED) for item in held]
     if running:
@@ -260,7 +261,8 @@ def _cell_options(options: argparse.Namespace, cells: Sequence[Cell]) -> tuple[s
     """Return the options that every cell gets as they were given here; fetch upstream's tests."""
     source = ("--model-source", options.model_source) if options.model_source != "data" else ()
     timeout = () if options.timeout is None else ("--timeout", f"{options.timeout:g}")
-    return (*source, *timeout, *_upstream_options(options, cells))
+    suite = ("--suite", options.suite) if options.suite != SUITES[0] else ()
+    return (*source, *timeout, *suite, *_upstream_options(options, cells))
 
 
 def _upstream_options(options: argparse.Namespace, cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -388,7 +390,7 @@ class _Judged:
         """Return the first line of what is shown of a record, and where it is."""
         record = read(path)
         verdict = judge(record, self._expectations)
-        self.statuses[key] = exit_status(verdict, record.upstream)
+        self.statuses[key] = exit_status(verdict, record)
         if not record.finished:
             self.unfinished.add(key)
         pin = self._releases.overridden_pin(record.cell)

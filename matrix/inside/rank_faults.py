@@ -29,7 +29,8 @@ from matrix.inside.isolation import flush_output
 RANK_FAILURES_VARIABLE = "MATRIX_RANK_FAILURES"
 """The environment variable that holds the path of the file of failures, for workers."""
 
-_LOGGER = "vllm.v1.executor.multiproc_executor"
+# Of a worker's process, and of the engine's where that has one of its own.
+_LOGGERS = ("vllm.v1.executor.multiproc_executor", "vllm.v1.engine.core")
 _SECONDS = 30.0  # for a signal to this process to take effect
 
 
@@ -64,8 +65,15 @@ def explained() -> Iterator[None]:
 @contextlib.contextmanager
 def noting() -> Iterator[None]:
     """Note the errors that vLLM's worker logs meanwhile, here and in what is forked from here."""
+    with contextlib.ExitStack() as stack:
+        for name in _LOGGERS:
+            stack.enter_context(_noting(logging.getLogger(name)))
+        yield
+
+
+@contextlib.contextmanager
+def _noting(logger: Any) -> Iterator[None]:
     # An attribute of the logger itself: handlers go where vLLM sets its log up again.
-    logger: Any = logging.getLogger(_LOGGER)
     usual = logger.exception
 
     def exception(*arguments: Any, **named: Any) -> None:

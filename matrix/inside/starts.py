@@ -46,7 +46,10 @@ class StateError(RuntimeError):
 class Startup:
     """How a case starts vLLM: the model, where its files come from, further engine arguments.
 
-    `ranks` is on how many GPUs, by tensor parallelism, with a process for each beyond one.
+    `ranks` is on how many GPUs, by tensor parallelism, with a process for each beyond one. With
+    `own_process` the engine has a process of its own, as where people serve; the variable
+    VLLM_ENABLE_V1_MULTIPROCESSING must say so too. `cudagraphs` is the mode in which CUDA graphs
+    are captured.
     """
 
     model: Model
@@ -56,6 +59,13 @@ class Startup:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     allreduce_fusion: bool = True
     ranks: int = 1
+    own_process: bool = False
+    cudagraphs: str = vllm_compat.NO_CUDAGRAPHS
+
+    @property
+    def asks_ranks(self) -> bool:
+        """Return whether the model is in other processes, which are asked what they observed."""
+        return self.ranks > 1 or self.own_process
 
 
 def prepare_environment(source: str) -> None:
@@ -72,6 +82,15 @@ def prepare_environment(source: str) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if source != "hub":
         os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def cannot_start(startup: Startup) -> str | None:
+    """Return why this release on this machine cannot make this start, or None."""
+    if startup.own_process and not vllm_compat.ranks_can_be_asked():
+        return "this vLLM has no worker_extension_cls, by which its engine's process is asked"
+    if startup.cudagraphs != vllm_compat.NO_CUDAGRAPHS and startup.platform is not Platform.CUDA:
+        return "CUDA graphs are captured on a GPU only"
+    return cannot_run(startup.model, startup.platform, startup.ranks)
 
 
 def cannot_run(model: Model, platform: Platform, ranks: int = 1) -> str | None:
@@ -109,12 +128,12 @@ def engine(startup: Startup) -> Iterator[Any]:
     from vllm.distributed import cleanup_dist_env_and_memory
 
     llm = None
-    with _short_sockets() if startup.ranks > 1 else contextlib.nullcontext():
+    with _short_sockets() if startup.asks_ranks else contextlib.nullcontext():
         try:
             llm = LLM(**_arguments(startup))
             yield llm
         finally:
-            if llm is not None and startup.ranks > 1:
+            if llm is not None and startup.asks_ranks:
                 vllm_compat.shut_down(llm)
             llm = None
             gc.collect()
@@ -140,7 +159,7 @@ def _short_sockets() -> Iterator[None]:
 
 def _arguments(startup: Startup) -> dict[str, Any]:
     model = startup.model
-    compilation = vllm_compat.compilation_config()
+    compilation = vllm_compat.compilation_config(startup.cudagraphs)
     if not startup.allreduce_fusion:
         vllm_compat.without_allreduce_fusion(compilation)
     arguments: dict[str, Any] = {
@@ -162,6 +181,8 @@ def _arguments(startup: Startup) -> dict[str, Any]:
             arguments["kv_cache_memory_bytes"] = _KV_CACHE_BYTES
     if startup.ranks > 1:
         arguments |= vllm_compat.on_ranks(startup.ranks)
+    elif startup.own_process:
+        arguments |= vllm_compat.asked_from_outside()
     if startup.source == "hub" and model.repository is not None:
         arguments["model"] = model.repository
         arguments["trust_remote_code"] = startup.trust_remote_code
@@ -199,12 +220,12 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
     folders = cache_files.caches()
     found_before = cache_files.look(folders)
     began = time.perf_counter()
-    faults = explained() if startup.ranks > 1 else contextlib.nullcontext()
+    faults = explained() if startup.asks_ranks else contextlib.nullcontext()
     with faults, observing() as observed:
         with observed.following(), runner(startup) as llm:
             total = time.perf_counter() - began
             parts = observed.parts()
-            if startup.ranks > 1:
+            if startup.asks_ranks:
                 seen, compilation = _of_ranks(vllm_compat.ask_ranks(llm), observed.seen())
             else:
                 seen = observed.seen()

@@ -24,6 +24,9 @@ _FLAGS = (
     "VLLM_DISABLE_COMPILE_CACHE",
     "VLLM_USE_V2_MODEL_RUNNER",
 )
+NO_CUDAGRAPHS = "NONE"
+"""The mode in which no CUDA graph is captured."""
+_CAPTURED_SIZE = 8
 _RANK_EXTENSION = "matrix.inside.rank_extension.RankExtension"
 _OBSERVED = "matrix_observed"
 _SPARSE_MLA = "DeepseekV32ForCausalLM"
@@ -159,10 +162,11 @@ def clean_state() -> str | None:
     return ", ".join(raised) if raised else None
 
 
-def compilation_config() -> Any:
+def compilation_config(cudagraphs: str = NO_CUDAGRAPHS) -> Any:
     """Return the configuration that every startup test compiles with.
 
-    vLLM-compile without CUDA graphs. `CompilationMode` was called `CompilationLevel` once.
+    vLLM-compile without CUDA graphs, or with those of a mode, for one size. `CompilationMode` was
+    called `CompilationLevel` once.
     """
     from vllm import config
 
@@ -170,7 +174,9 @@ def compilation_config() -> Any:
         level: dict[str, Any] = {"mode": config.CompilationMode.VLLM_COMPILE}
     else:
         level = {"level": config.CompilationLevel.PIECEWISE}
-    return config.CompilationConfig(cudagraph_mode="NONE", **level)
+    if cudagraphs != NO_CUDAGRAPHS:
+        level["cudagraph_capture_sizes"] = [_CAPTURED_SIZE]
+    return config.CompilationConfig(cudagraph_mode=cudagraphs, **level)
 
 
 def without_allreduce_fusion(compilation: Any) -> Any:
@@ -192,8 +198,13 @@ def on_ranks(ranks: int) -> dict[str, Any]:
     return {
         "tensor_parallel_size": ranks,
         "distributed_executor_backend": "mp",
-        "worker_extension_cls": _RANK_EXTENSION,
+        **asked_from_outside(),
     }
+
+
+def asked_from_outside() -> dict[str, Any]:
+    """Return the arguments that let a worker in another process be asked what it observed."""
+    return {"worker_extension_cls": _RANK_EXTENSION}
 
 
 def ask_ranks(llm: Any) -> list[dict[str, Any]]:

@@ -38,6 +38,8 @@ def clean_record(record: Record, root: Path) -> Record:
         error=record.error and clean_error(record.error, root),
         rungs=tuple(clean_rung(rung, root) for rung in record.rungs),
         cases=tuple(clean_case(case, root) for case in record.cases),
+        full_suite=record.full_suite
+        and tuple(clean_case(case, root) for case in record.full_suite),
         jit=record.jit and clean_jit(record.jit, root),
         departures=record.departures
         and tuple(

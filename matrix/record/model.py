@@ -17,8 +17,8 @@ SCHEMA = 3
 """The schema of the records that are written; older ones are read as they are."""
 LEFT_OUT = frozenset(
     (
-        *("cache_check", "caches", "defaults", "departures", "events", "extensions", "jit", "made"),
-        *("metrics", "origins", "ranks", "selected", "upstream"),
+        *("cache_check", "caches", "defaults", "departures", "events", "extensions", "full_suite", "jit"),
+        *("made", "metrics", "origins", "ranks", "selected", "upstream"),
     )
 )
 """The keys that a record leaves out where it has nothing to say, as older records do."""
@@ -370,15 +370,13 @@ class Record:
     `selected` counts the cases of the startup tests that this run was asked for, whether they ran
     or not (None: the run ended before it knew, or the record is older than the number), and
     `deselected` the others.
+    `full_suite` has the cases that the full suite adds, which count nowhere else; None without it.
     `departures` is how the packages differ from what vLLM requires: None where the run did not
     look (records from before the key), and empty where all are as required.
     `jit` is None where nothing is built just in time (the CPU platform) or nobody looked.
-    `defaults` are those of torch's configs that are plain data, by module and name; None where they
-    are not known.
-    `cache_check` is what the cache check counted; None where it did not run or did not come to its
-    end.
-    `origins` is where its torch and its vLLM are from; None where nobody looked, as in records from
-    before the key.
+    `defaults` are those of torch's configs that are plain data, by module and name; None: unknown.
+    `cache_check` is what the cache check counted; None where it did not come to its end.
+    `origins` is where its torch and its vLLM are from; None where nobody looked.
     `upstream` is what upstream's own tests did; None where the run was asked for none.
     """
 
@@ -395,6 +393,7 @@ class Record:
     cases: tuple[Case, ...] = ()
     selected: int | None = None
     deselected: int = 0
+    full_suite: tuple[Case, ...] | None = None
     jit: Jit | None = None
     defaults: Defaults | None = None
     cache_check: CacheCheck | None = None

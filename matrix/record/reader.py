@@ -211,7 +211,8 @@ def _record(value: JsonValue) -> Record:
         origins=read_origins(value) if "origins" in value.data else None,
         flags=value.scalars("flags"),
         rungs=tuple(map(_rung, value.items("rungs"))),
-        cases=_cases(value),
+        cases=_cases(value, "cases"),
+        full_suite=_cases(value, "full_suite") if "full_suite" in value.data else None,
         selected=value.count("selected") if value.data.get("selected") is not None else None,
         deselected=value.count("deselected") if "deselected" in value.data else 0,
         jit=_jit(value.member("jit")) if "jit" in value.data else None,
@@ -398,9 +399,9 @@ def _rung(value: JsonValue) -> RungResult:
     )
 
 
-def _cases(value: JsonValue) -> tuple[Case, ...]:
+def _cases(value: JsonValue, key: str) -> tuple[Case, ...]:
     cases: dict[str, Case] = {}
-    for item in value.items("cases"):
+    for item in value.items(key):
         case = _case(item)
         if case.case in cases:
             item.fail(f"is the second case of the name {case.case[:SHOWN]!r}")

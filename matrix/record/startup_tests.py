@@ -38,6 +38,10 @@ GPUS_NEEDED: Mapping[str, int] = {"tensor_parallel_startup": 2}
 
 A run where fewer are visible is whole without such a case, and so is a record from before it."""
 
+SUITES = ("startup", "full")
+"""The suites of startup tests, the default first. The full one adds cases that decide nothing: a
+record has them apart, in `full_suite`, and is whole, or a part, by those of the startup suite."""
+
 _DATA = DATA / "startup_tests.toml"
 _NEEDED = ("number", "changed")
 _KEYS = (*_NEEDED, "platforms", "torch", "vllm", "cases", "failed_at", "fingerprints")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Record, Rung, Start, StartKind
 from matrix.record.origin import Origin
-from matrix.report import marks, stock, upstream_suite
+from matrix.report import full_suite, marks, stock, upstream_suite
 from matrix.report.origin import made_words
 from matrix.report.provisional import PROVISIONAL, mark, of_rank, release_words
 from matrix.report.reasons import event_words, reason_words, recompiles_words
@@ -74,6 +74,8 @@ def render(
         lines.append(f"  {clip(clean(reason_words(verdict.reason)), 300)}")
     if record.cases:
         lines += ["", *_cases(record, verdict, paint, every=every)]
+    if record.full_suite is not None:
+        lines += ["", *full_suite.lines(record.full_suite, every=every)]
     if split and record.cases:
         lines += ["", *_seconds(record)]
     if record.upstream is not None:
@@ -109,6 +111,8 @@ def verdict_line(
     cases = plural(count, "case") if count else "no cases"
     if count and record.deselected:
         cases = f"{count} of {record.total_cases} cases"
+    if record.full_suite:
+        cases += f" and {len(record.full_suite)} of the full suite"
     took = record.provenance.get("seconds")
     # A run that died before its end knows no seconds of its own.
     time = f" in {took:.0f} s" if isinstance(took, (int, float)) and took > 0 else ""

@@ -32,6 +32,7 @@ from matrix.record.model import (
 )
 from matrix.record.reader import read
 from matrix.record.running import begun, sweep
+from matrix.record.startup_tests import SUITES
 from matrix.record.stock import InstalledPackages
 from matrix.record.upstream import NOT_ENDED, UpstreamSuite
 from matrix.record.writer import write
@@ -101,14 +102,14 @@ class RunRequest:
     """A run of a cell in this environment.
 
     `platform` is auto, cuda or cpu; `records` the folder of records; `timeout` is in seconds, for
-    the whole run. `jobs` is how many cases run side by side: a number or auto; None is auto.
-    `upstream` is which of upstream's own tests run after the startup tests; None is none. The
-    rest is for tests and for other places to run: `root` is the checkout, `python` the command of a
-    Python, `installed` the packages that count as installed (None: this environment's),
-    `requirements` what each of those requires, `files` their files and `origins` where they are
-    from (None: this environment's, or none where `installed` is given), the others what the machine
-    must have at least. `words` makes the line that is printed while pytest prints nothing, of where
-    the run stands and of its seconds.
+    the whole run. `suite` is one of `SUITES`. `jobs` is how many cases run side by side: a number
+    or auto; None is auto. `upstream` is which of upstream's own tests run after the startup tests;
+    None is none. The rest is for tests and for other places to run: `root` is the checkout,
+    `python` the command of a Python, `installed` the packages that count as installed (None: this
+    environment's), `requirements` what each of those requires, `files` their files and `origins`
+    where they are from (None: this environment's, or none where `installed` is given), the others
+    what the machine must have at least. `words` makes the line that is printed while pytest prints
+    nothing, of where the run stands and of its seconds.
     """
 
     cell: Cell
@@ -117,6 +118,7 @@ class RunRequest:
     pytest_args: Sequence[str] = ()
     timeout: float = RUN_TIMEOUT
     model_source: str = "data"
+    suite: str = SUITES[0]
     jobs: str | None = None
     upstream: UpstreamRequest | None = None
     root: Path = CHECKOUT
@@ -186,6 +188,7 @@ def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path |
         arguments=request.pytest_args,
         timeout=request.timeout,
         model_source=request.model_source,
+        suite=request.suite,
         jobs=request.jobs,
     )
     with noting_signals() as received:

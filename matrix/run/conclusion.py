@@ -55,6 +55,8 @@ def conclude(record: Record, ended: ProcessEnd, output: str, *, importing: bool 
         provenance={**record.provenance, "seconds": round(ended.seconds, 1)},
         error=record.error or _error(record, ended, output, importing=importing),
         cases=tuple(_ended_case(case, ended, output) for case in record.cases),
+        full_suite=record.full_suite
+        and tuple(_ended_case(case, ended, output) for case in record.full_suite),
     )
     if (
         record.error is not None
@@ -79,7 +81,7 @@ def why_nothing_ran(record: Record, ended: ProcessEnd, output: str) -> str | Non
     Such a run says nothing of its cell. `output` is what pytest printed last. pytest also refuses
     to start where a conftest cannot be imported, which the arguments do not cause.
     """
-    if ended.how != How.EXITED or record.cases:
+    if ended.how != How.EXITED or record.cases or record.full_suite:
         return None
     if ended.status == _USAGE:
         return _wrong_argument(output) or None
@@ -100,7 +102,8 @@ def not_run(error: OSError) -> Refusal:
 
 def shows_failure(record: Record) -> bool:
     """Return whether something of the run failed, so that somebody could blame the pair."""
-    return record.error is not None or any(case.outcome in _FAILURES for case in record.cases)
+    cases = (*record.cases, *(record.full_suite or ()))
+    return record.error is not None or any(case.outcome in _FAILURES for case in cases)
 
 
 def found_unfit(record: Record) -> bool:

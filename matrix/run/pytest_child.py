@@ -11,7 +11,7 @@ from pathlib import Path
 from matrix._util.files import FileError, write_text
 from matrix._util.scratch import Scratch
 from matrix.record.model import Platform
-from matrix.record.startup_tests import CASE_TIMEOUT
+from matrix.record.startup_tests import CASE_TIMEOUT, SUITES
 from matrix.run.process import ProcessEnd, watch
 
 _TAIL = 16 * 1024  # bytes of the log that can tell why it died
@@ -31,6 +31,7 @@ class PytestChild:
     arguments: Sequence[str]
     timeout: float
     model_source: str
+    suite: str
     jobs: str | None
 
     @property
@@ -59,6 +60,7 @@ class PytestChild:
             *([] if chosen else ["tests/startup"]),
             *("--record", str(self.record), "--platform", self.platform),
             *("--model-source", self.model_source),
+            *(() if self.suite == SUITES[0] else ("--suite", self.suite)),
             *("--case-timeout", f"{min(CASE_TIMEOUT, self.timeout):g}"),
             *(() if self.jobs is None else ("--jobs", self.jobs)),
             *("--junitxml", str(self.junit)),

@@ -31,7 +31,7 @@ from matrix.record.model import (
 from matrix.record.signature import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.record.stock import not_stock
-from matrix.record.upstream import UpstreamOutcome, UpstreamSuite
+from matrix.record.upstream import UpstreamOutcome
 from matrix.rules.expectations import (
     Difference,
     Expected,
@@ -246,14 +246,22 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return min(verdicts, key=VERDICTS.index, default=Verdict.UNTESTED)
 
 
-def exit_status(verdict: CellVerdict, upstream: UpstreamSuite | None = None) -> int:
+def exit_status(verdict: CellVerdict, record: Record | None = None) -> int:
     """Return the exit status of a run: 0 compatible, 1 drift or incompatible, 5 untested.
 
-    It is 1 also where one of upstream's own tests failed: a run was asked for them by name.
+    It is 1 also where the record has a failed case of the full suite or of upstream's own tests:
+    the run was asked for them.
     """
-    if upstream is not None and upstream.of(UpstreamOutcome.FAILED):
+    if record is not None and _asked_more_and_failed(record):
         return 1
     return _EXIT_STATUS[verdict.verdict]
+
+
+def _asked_more_and_failed(record: Record) -> bool:
+    upstream = record.upstream
+    return any(case.outcome in _FAILED for case in record.full_suite or ()) or (
+        upstream is not None and bool(upstream.of(UpstreamOutcome.FAILED))
+    )
 
 
 def _badness(verdict: CaseVerdict) -> tuple[int, bool, int, int]:

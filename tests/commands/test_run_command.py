@@ -53,7 +53,7 @@ def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
     assert cell.name == CELL
     assert engine.asked == RunRequest(cell=cell, pytest_args=[])
     options = ["--platform", "cpu", "--records", "r", "--timeout", "60", "--model-source", "hub"]
-    options += ["--jobs", "7"]
+    options += ["--jobs", "7", "--suite", "full"]
     rest = ["-k", "moe", "--", "--", "--platform"]
     assert cli.main(["run", CELL, "--here", *options, *rest]) == 0
     assert engine.asked == RunRequest(
@@ -63,6 +63,7 @@ def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
         pytest_args=["-k", "moe", "--", "--platform"],
         timeout=60.0,
         model_source="hub",
+        suite="full",
         jobs="7",
     )
 
@@ -72,7 +73,7 @@ def test_each_option_is_of_one_cell_or_refused_with_here() -> None:
     run.add(commands)
     every = {action.dest for action in commands.choices["run"]._actions}
     of_one = {"help", "cells", "here", "platform", "records", "model_source", "jobs", "timeout"}
-    of_one |= {"upstream", "upstream_tests"}
+    of_one |= {"suite", "upstream", "upstream_tests"}
     assert every - of_one - {"bundle", "work"} == set(run._OF_MANY)
 
 

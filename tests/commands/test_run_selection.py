@@ -71,12 +71,13 @@ def test_each_cell_gets_an_environment_and_a_record(fake_tox: FakeTox) -> None:
 
 def test_what_is_for_cells_and_for_pytest_is_handed_on(fake_tox: FakeTox) -> None:
     options = ["--model-source", "hub", "--timeout", "60", "--jobs", "2", "--records", "r"]
+    options += ["--suite", "full"]
     ended = run(fake_tox, TORCH210, *options, "--", "-k", "small_startup and dense")
     assert ended.returncode == 0, ended.stderr
     argv = fake_tox.calls()[-1]["argv"]
     assert argv[argv.index("--") + 1 :] == [
         *("--platform", "cpu", "--records", "r", "--model-source", "hub", "--timeout", "60"),
-        *("--jobs", "2", "--", "-k", "small_startup and dense"),
+        *("--suite", "full", "--jobs", "2", "--", "-k", "small_startup and dense"),
     ]
 
 

@@ -22,6 +22,7 @@ from matrix.record.signature import reason, signature
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork and prctl")
 
 LOGGER = logging.getLogger("vllm.v1.executor.multiproc_executor")
+ENGINE = logging.getLogger("vllm.v1.engine.core")
 BOOM = "ValueError: the graph has no output"
 
 
@@ -31,6 +32,14 @@ def raises() -> None:
         raise ValueError("the graph has no output")
     except ValueError:
         LOGGER.exception("WorkerProc hit an exception.")
+
+
+def fails() -> None:
+    """Be the engine in its own process that fails."""
+    try:
+        raise ValueError("the graph has no output")
+    except ValueError:
+        ENGINE.exception("EngineCore failed to start.")
 
 
 def dies(number: int) -> Callable[[], None]:
@@ -61,8 +70,9 @@ def start(*workers: Callable[[], None], ends: str = "waits") -> Callable[[], Non
     return run
 
 
-def test_an_error_of_a_rank_is_the_error_of_the_start() -> None:
-    ended = run_forked(start(raises, waits), timeout=60)
+@pytest.mark.parametrize("worker", [raises, fails])
+def test_an_error_of_a_rank_is_the_error_of_the_start(worker: Callable[[], None]) -> None:
+    ended = run_forked(start(worker, waits), timeout=60)
     assert ended.kind == "raised" and ended.error is not None
     assert "RankError: a rank failed\n" in ended.error and "cancelled" not in ended.error
     assert reason(ended.error) == BOOM

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,10 +21,11 @@ from matrix.inside.isolation import run_forked
 from matrix.inside.journal import fold
 from matrix.inside.models import MODELS
 from matrix.inside.observing import inherited, observing
-from matrix.inside.starts import Startup, StateError, cannot_run, observe
+from matrix.inside.starts import Startup, StateError, cannot_run, cannot_start, observe
 from matrix.record.model import Platform
 
 TWO = Startup(model=MODELS["small-dense"], platform=Platform.CPU, ranks=2)
+APART = Startup(model=MODELS["small-dense"], platform=Platform.CPU, own_process=True)
 EXTENSION = "matrix.inside.rank_extension"
 
 
@@ -190,8 +192,36 @@ def test_a_release_whose_workers_cannot_be_asked_says_so(monkeypatch: pytest.Mon
     assert cannot_run(TWO.model, Platform.CPU) is None
 
 
+def test_an_engine_in_its_own_process_is_asked_as_a_rank_is(clean: pytest.MonkeyPatch) -> None:
+    seen = observe(APART, runner(3))
+    assert seen["counters"] == {"num_compiled_artifacts_saved": 3}
+    assert [rank["rank"] for rank in seen["ranks"]] == [0]
+    assert seen["metrics"] == {"generated_kernel_count": 1}
+    clean.setattr(vllm_compat, "compilation_config", lambda _: None)
+    clean.setattr(vllm_compat, "learn_model_type", lambda name: None)
+    arguments = starts._arguments(APART)
+    assert arguments["worker_extension_cls"] == f"{EXTENSION}.RankExtension"
+    assert "tensor_parallel_size" not in arguments
+
+
+def test_why_a_start_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = frozenset({APART.model.architecture})
+    monkeypatch.setattr(vllm_compat, "architectures", lambda: known)
+    monkeypatch.setattr(
+        vllm_compat, "engine_arguments", lambda: frozenset({"worker_extension_cls"})
+    )
+    assert cannot_start(APART) is None
+    graphs = replace(APART, own_process=False, cudagraphs="PIECEWISE")
+    assert cannot_start(graphs) == "CUDA graphs are captured on a GPU only"
+    monkeypatch.setattr(gpus, "too_few", lambda *_: None)
+    assert cannot_start(replace(graphs, platform=Platform.CUDA)) is None
+    monkeypatch.setattr(vllm_compat, "engine_arguments", frozenset)
+    assert str(cannot_start(APART)).startswith("this vLLM has no worker_extension_cls")
+    assert cannot_start(replace(APART, own_process=False)) is None
+
+
 def test_several_ranks_get_their_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_compat, "compilation_config", lambda: None)
+    monkeypatch.setattr(vllm_compat, "compilation_config", lambda _: None)
     monkeypatch.setattr(vllm_compat, "learn_model_type", lambda name: None)
     arguments = starts._arguments(TWO)
     assert arguments["tensor_parallel_size"] == 2

@@ -248,7 +248,7 @@ def test_a_start_asks_for_no_more_of_the_gpu_than_it_may_take(
     monkeypatch: pytest.MonkeyPatch, memory: int, share: float
 ) -> None:
     known = frozenset({"kv_cache_memory_bytes"})
-    monkeypatch.setattr(vllm_compat, "compilation_config", lambda: None)
+    monkeypatch.setattr(vllm_compat, "compilation_config", lambda _: None)
     monkeypatch.setattr(vllm_compat, "learn_model_type", lambda name: None)
     monkeypatch.setattr(vllm_compat, "device_memory_mib", lambda: memory)
     monkeypatch.setattr(vllm_compat, "engine_arguments", lambda: known)

@@ -15,7 +15,7 @@ from matrix.record.model import (
     StartKind,
 )
 from matrix.record.writer import to_json
-from matrix.run.conclusion import conclude
+from matrix.run.conclusion import conclude, shows_failure, why_nothing_ran
 from matrix.run.process import How, ProcessEnd
 
 RUNNING = Case(
@@ -55,3 +55,21 @@ def test_conclude_changes_nothing_of_a_finished_run_but_its_seconds() -> None:
     )
     seconds = {**left.provenance, "seconds": 9.0}
     assert to_json(record) == to_json(dataclasses.replace(left, provenance=seconds))
+
+
+def test_the_cases_of_the_full_suite_end_with_the_run() -> None:
+    passed = dataclasses.replace(RUNNING, outcome=Outcome.PASSED)
+    left = dataclasses.replace(LEFT, cases=(passed,), full_suite=(RUNNING,))
+    ended = ProcessEnd(how=How.SIGNALLED, signal="SIGSEGV", seconds=9.0)
+    (case,) = conclude(left, ended, "").full_suite or ()
+    assert (case.case, str(case.outcome)) == (RUNNING.case, "crashed")
+
+
+def test_a_case_of_the_full_suite_alone_is_a_run_with_a_case() -> None:
+    case = dataclasses.replace(RUNNING, outcome=Outcome.FAILED)
+    left = dataclasses.replace(LEFT, cases=(), deselected=9, full_suite=(case,), finished=True)
+    nothing = ProcessEnd(how=How.EXITED, status=5, seconds=9.0)
+    assert why_nothing_ran(left, nothing, "") is None
+    assert why_nothing_ran(dataclasses.replace(left, full_suite=()), nothing, "") is not None
+    assert shows_failure(left)
+    assert not shows_failure(dataclasses.replace(left, full_suite=()))

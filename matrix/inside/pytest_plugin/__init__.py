@@ -21,7 +21,7 @@ from matrix.inside.concurrency import parse_jobs
 from matrix.inside.pytest_plugin.hooks import SessionHooks
 from matrix.inside.pytest_plugin.selection import case_name
 from matrix.record.model import PLATFORMS
-from matrix.record.startup_tests import CASE_TIMEOUT
+from matrix.record.startup_tests import CASE_TIMEOUT, SUITES
 
 __all__ = ["case_name", "pytest_addoption", "pytest_configure"]
 
@@ -63,6 +63,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " earlier run of this environment built (default: a fresh folder for each run)",
     )
     group.addoption(
+        "--suite",
+        choices=SUITES,
+        default=SUITES[0],
+        help="full: also the cases that are marked full, which do not count in whether the run is"
+        f" whole (default: {SUITES[0]})",
+    )
+    group.addoption(
         "--model-source",
         choices=["data", "hub"],
         default="data",
@@ -74,6 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and the hooks of the session."""
     config.addinivalue_line("markers", "isolated: run this test in a forked child")
     config.addinivalue_line("markers", "gpus(count): this case needs so many GPUs")
+    config.addinivalue_line("markers", "full: the full suite alone has this case")
     if config.getoption("usepdb"):
         raise pytest.UsageError("--pdb cannot reach into a forked child; use breakpoints and logs")
     if config.getoption("setuponly", default=False) or config.getoption("setupplan", default=False):

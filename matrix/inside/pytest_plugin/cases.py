@@ -142,7 +142,8 @@ class CaseRunner:
         case = _unless_hindered(case, ended, self._timeout)
         if fault is not None:
             self._record.fail(fault, f"{name}: {case.reason}", write=False)
-        if case.outcome is Outcome.INTERRUPTED and case.signature is not None:
+        cut = case.outcome is Outcome.INTERRUPTED and case.signature is not None
+        if cut and not self._record.is_of_full_suite(name):
             # Others ended it. The run is not complete, so that it takes no other one's place.
             self._record.fail(ErrorKind.INTERRUPTED, f"{name}: {case.reason}", write=False)
         self._record.put(case)

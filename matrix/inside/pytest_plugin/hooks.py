@@ -32,6 +32,7 @@ from matrix.inside.pytest_plugin.selection import (
     case_name,
     gpus_of,
     is_isolated,
+    is_of_full_suite,
     startup_folder,
 )
 from matrix.record.model import ErrorKind, Platform
@@ -69,6 +70,7 @@ class SessionHooks:
         self._named: list[NamedTests] = []
         self._left_out: list[pytest.Item] = []
         self._too_few: dict[int, str | None] = {}
+        self._full = config.getoption("--suite") == "full"
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionstart(self) -> Generator[None, Any, Any]:
@@ -110,14 +112,16 @@ class SessionHooks:
     def pytest_collection_modifyitems(
         self, session: pytest.Session, items: list[pytest.Item]
     ) -> Generator[None, Any, Any]:
-        """Deselect what the command line did not name, and leave out what needs more GPUs.
+        """Deselect what the command line did not name, and leave out what is not to run here.
 
-        A run that is asked for nothing else has those cases, and its record says why they do not
-        apply. Other runs are whole without them.
+        That is what only the full suite has, where it does not run, and what needs more GPUs. A run
+        that is asked for nothing else than the latter has those cases, and its record says why they
+        do not apply. Other runs are whole without them.
         """
         if self._named:
             self._deselect_unnamed(session, items)
         result = yield
+        self._fit_suite(items)
         kept = [item for item in items if self._too_few_gpus(item) is None]
         if any(map(is_isolated, kept)):
             self._left_out = [item for item in items if item not in kept]
@@ -128,11 +132,23 @@ class SessionHooks:
         for tests in self._named:
             if not session.testsfailed and not any(map(tests.holds, items)):
                 raise pytest.UsageError(f"not found: {tests.text}")
+            chosen = [item for item in items if tests.holds(item)]
+            if not self._full and chosen and all(map(is_of_full_suite, chosen)):
+                raise pytest.UsageError(f"{tests.text}: is of the full suite; add --suite full")
         kept = [item for item in items if any(tests.holds(item) for tests in self._named)]
         if len(kept) < len(items):
             others = [item for item in items if item not in kept]
             self._config.hook.pytest_deselected(items=others)
             items[:] = kept
+
+    def _fit_suite(self, items: list[pytest.Item]) -> None:
+        """Put the cases of the full suite last, or leave them out where it does not run."""
+        beyond = [item for item in items if is_of_full_suite(item)]
+        others = [item for item in items if item not in beyond]
+        items[:] = [*others, *beyond] if self._full else others
+        if beyond and not items:
+            names = ", ".join(case_name(item.name) for item in beyond)
+            self._progress.line(f"left out: {names}; --suite full has them")
 
     def _too_few_gpus(self, item: pytest.Item) -> str | None:
         """Return why the test cannot have its GPUs here, or None."""
@@ -143,8 +159,8 @@ class SessionHooks:
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Count the cases that are not to run, but for those that could not."""
-        apply = [item for item in items if self._too_few_gpus(item) is None]
-        self._record.deselect(sum(map(is_isolated, apply)))
+        startup = [item for item in items if is_isolated(item) and not is_of_full_suite(item)]
+        self._record.deselect(sum(self._too_few_gpus(item) is None for item in startup))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Refuse two cases of one name, and decide how many run side by side."""
@@ -159,7 +175,10 @@ class SessionHooks:
         self._progress.width = min(40, max(map(len, names), default=0))
         if names and not self._config.getoption("collectonly"):
             self._jobs = self._jobs_for(len(names), max(map(gpus_of, session.items)))
-            self._record.select(len(names))
+            beyond = [case_name(item.name) for item in session.items if is_of_full_suite(item)]
+            self._record.select(len(names) - len(beyond))
+            if self._full:
+                self._record.begin_full_suite(beyond)
             self._record.add_provenance({"jobs": self._jobs})
         for item in self._left_out:
             name, why = case_name(item.name), self._too_few_gpus(item)

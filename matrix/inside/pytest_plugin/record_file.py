@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class RecordFile:
         self._began = time.monotonic()
         self.trouble: str | None = None
         self._cases: dict[str, Case] = {}
+        self._full_suite: dict[str, Case] = {}
+        self._of_full_suite: frozenset[str] = frozenset()
         self._record: Record | None = None
         if path is not None:
             try:
@@ -81,12 +83,29 @@ class RecordFile:
 
     def put(self, case: Case) -> None:
         """Add a case, or replace it by what is known of it now."""
-        self._cases[case.case] = clean_case(case, self._root)
-        self._change(cases=tuple(self._cases.values()))
+        cases = self._full_suite if self.is_of_full_suite(case.case) else self._cases
+        cases[case.case] = clean_case(case, self._root)
+        if cases is self._cases:
+            self._change(cases=tuple(cases.values()))
+        else:
+            self._change(full_suite=tuple(cases.values()))
+
+    def begin_full_suite(self, names: Iterable[str]) -> None:
+        """Note that the full suite runs, with these cases; it reaches the disk with the next write.
+
+        They do not count among the cases of the startup suite.
+        """
+        self._of_full_suite = frozenset(names)
+        self._change(write=False, full_suite=())
+
+    def is_of_full_suite(self, name: str) -> bool:
+        """Return whether the case is one that the full suite adds."""
+        return name in self._of_full_suite
 
     def any_judged(self) -> bool:
         """Return whether some case applied."""
-        return any(case.outcome is not Outcome.NOT_APPLICABLE for case in self._cases.values())
+        cases = (*self._cases.values(), *self._full_suite.values())
+        return any(case.outcome is not Outcome.NOT_APPLICABLE for case in cases)
 
     def deselect(self, cases: int) -> None:
         """Count cases that are not to run; they reach the disk with the next write."""

@@ -30,6 +30,11 @@ def gpus_of(item: pytest.Item) -> int:
     return 1 if mark is None else int(mark.args[0])
 
 
+def is_of_full_suite(item: pytest.Item) -> bool:
+    """Return whether the full suite alone has this test: whether it has the mark `full`."""
+    return is_isolated(item) and item.get_closest_marker("full") is not None
+
+
 def startup_folder(path: Path) -> Path | None:
     """Return the folder tests/startup that holds the path, or is it."""
     folders = (path, *path.parents)

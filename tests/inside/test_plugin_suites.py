@@ -1,0 +1,102 @@
+"""Sessions of the startup suite and of the full one, whose further cases decide nothing."""
+
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from cell_pytest import Place, Ran, Session
+
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl"),
+]
+
+CASES = """
+def test_one(): both()
+def test_two(): both()
+"""
+MORE = """
+@pytest.mark.full
+@pytest.mark.parametrize("how", ["well", "badly"])
+def test_more(how):
+    both()
+    if how == "badly":
+        pytest.fail("warm loaded is 2, not 3")
+
+@pytest.mark.full
+def test_killed():
+    start("cold")
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+FILE = "tests/startup/test_and_more.py"
+FULL = ("--suite", "full")
+SESSIONS: Mapping[str, Session] = {
+    "startup": Session(),
+    "full": Session(arguments=FULL),
+    "side by side": Session(arguments=(*FULL, "--jobs", "2")),
+    "a part": Session(arguments=(*FULL, "-k", "one or well")),
+    "more alone": Session(arguments=(*FULL, "-k", "well")),
+    "named": Session(arguments=FULL, target=(f"{FILE}::test_more[well]",)),
+    "not asked for": Session(arguments=("-k", "well")),
+    "named, not asked for": Session(target=(f"{FILE}::test_more",)),
+    "no suite": Session(arguments=("--suite", "half")),
+}
+NINE = {"one": "passed", "two": "passed"}
+ALL = {"more[well]": "passed", "more[badly]": "failed", "killed": "interrupted"}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
+    place = Place(tmp_path_factory.mktemp("suites"))
+    place.tests(CASES)
+    place.tests(MORE, FILE)
+    return dict(zip(SESSIONS, place.run_all(*SESSIONS.values()), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("session", "cases", "more", "deselected"),
+    [
+        ("startup", NINE, None, 0),
+        ("full", NINE, ALL, 0),
+        ("side by side", NINE, ALL, 0),
+        ("a part", {"one": "passed"}, {"more[well]": "passed"}, 1),
+        ("more alone", {}, {"more[well]": "passed"}, 2),
+        ("named", {}, {"more[well]": "passed"}, 2),
+        ("not asked for", {}, None, 2),
+    ],
+)
+def test_the_cases_of_the_full_suite_are_apart(
+    ran: dict[str, Ran],
+    session: str,
+    cases: dict[str, str],
+    more: dict[str, str] | None,
+    deselected: int,
+) -> None:
+    record = ran[session].record
+    assert {case.case: str(case.outcome) for case in record.cases} == cases
+    full = record.full_suite
+    found = None if full is None else {case.case: str(case.outcome) for case in full}
+    assert found == more
+    assert record.deselected == deselected
+    assert record.error is None
+    assert record.is_complete == (cases == NINE)
+    assert record.total_cases == len(NINE)
+
+
+def test_they_run_last_and_have_their_starts(ran: dict[str, Ran]) -> None:
+    output = ran["full"].output
+    assert output.index("two  ") < output.index("more[well]  ")
+    more = ran["full"].record.full_suite
+    assert more is not None
+    assert [start.counters for start in more[0].starts] == [{"saved": 3}, {"saved": 3}]
+    assert more[1].reason == "Failed: warm loaded is 2, not 3"
+
+
+def test_who_asks_for_them_without_the_suite_hears_of_it(ran: dict[str, Ran]) -> None:
+    assert "left out: more[well]; --suite full has them" in ran["not asked for"].output
+    assert ran["named, not asked for"].status == ran["no suite"].status == 4
+    assert f"{FILE}::test_more: is of the full suite; add --suite full" in (
+        ran["named, not asked for"].output
+    )
+    assert "left out" not in ran["startup"].output

@@ -1,0 +1,64 @@
+"""The cases that the full suite adds: shown with a record, and no part of its verdict."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from command import matrix
+from commanded import RECORD, make, with_one_record
+from matrix.record.model import Case, Outcome, Record, Start, StartKind
+from matrix.record.writer import write
+from matrix.report.full_suite import failed
+from matrix.rules.expectations import Expectations
+from matrix.verdict.judge import judge
+
+COLD = Start(
+    start=StartKind.COLD,
+    seconds={"total": 29.7},
+    counters={"num_compiled_artifacts_saved": 0, "num_graphs_seen": 1},
+)
+OFF = Case(case="cache_off_startup", outcome=Outcome.PASSED, starts=(COLD,))
+HOME = Case(case="another_home_startup", outcome=Outcome.FAILED, reason="Failed: warm \x1b[1m")
+GRAPHS = Case(case="cudagraph_startup[NONE]", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    return with_one_record(tmp_path)
+
+
+def show(here: Path, record: Record, *options: str) -> str:
+    write(record, here / RECORD)
+    ended = matrix(here, "show", RECORD, "--expectations", "rules.toml", *options)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+def test_they_are_shown_apart(here: Path) -> None:
+    alone = show(here, make())
+    shown = show(here, make(full_suite=(OFF, HOME, GRAPHS)))
+    block = (
+        "\n"
+        "full suite               start  seconds  outcome and counters\n"
+        "cache_off_startup                        passed\n"
+        "                         cold      29.7  num_compiled_artifacts_saved 0\n"
+        "another_home_startup                     failed: Failed: warm\n"
+        "cudagraph_startup[NONE]                  not applicable: no GPU\n"
+    )
+    assert block in shown
+    rest = shown.replace(block, "").replace(" and 3 of the full suite", "")
+    assert rest == alone
+    assert "num_graphs_seen 1" in show(here, make(full_suite=(OFF,)), "--counters")
+    assert "\nfull suite: none of its further cases ran\n" in show(here, make(full_suite=()))
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_no_verdict_rests_on_them(outcome: Outcome) -> None:
+    record = make()
+    more = replace(record, full_suite=(replace(HOME, outcome=outcome),))
+    expectations = Expectations(rules=())
+    assert judge(more, expectations) == judge(record, expectations)
+    assert (more.is_complete, more.total_cases) == (record.is_complete, record.total_cases)
+    assert failed(more) == (outcome in {"failed", "crashed", "timed_out", "out_of_memory"})
+    assert not failed(record)
