@@ -15,6 +15,7 @@ _SAVED, _LOADED = "num_compiled_artifacts_saved", "num_compiled_artifacts_loaded
 _AOT_SAVED, _AOT_LOADED = "num_aot_artifacts_saved", "num_aot_artifacts_loaded"
 _KEPT = (_SAVED, _LOADED, "num_cache_entries_updated", _AOT_SAVED, _AOT_LOADED)
 _AOT_COMPILES = "num_aot_compiles"
+_CAPTURED = "num_cudagraph_captured"
 
 
 def keeps_nothing(cold: Mapping[str, int], warm: Mapping[str, int]) -> list[str] | None:
@@ -66,3 +67,22 @@ def loads_or_compiles(cold: Mapping[str, int], warm: Mapping[str, int]) -> list[
     if saved + loaded == wanted:
         return []
     return [f"warm {saved} artifacts are saved and {loaded} loaded, of {wanted}"]
+
+
+def captures(graphs: int) -> Law:
+    """Return the law that holds where each start captures so many CUDA graphs.
+
+    >>> captures(1)({"num_cudagraph_captured": 1}, {"num_cudagraph_captured": 0})
+    ['warm num_cudagraph_captured is 0, not 1']
+    """
+
+    def law(cold: Mapping[str, int], warm: Mapping[str, int]) -> list[str] | None:
+        if _CAPTURED not in cold:
+            return None
+        return [
+            f"{start} {_CAPTURED} is {counted.get(_CAPTURED)}, not {graphs}"
+            for start, counted in (("cold", cold), ("warm", warm))
+            if counted.get(_CAPTURED) != graphs
+        ]
+
+    return law

@@ -49,7 +49,7 @@ class Startup:
     `ranks` is on how many GPUs, by tensor parallelism, with a process for each beyond one. With
     `own_process` the engine has a process of its own, as where people serve; the variable
     VLLM_ENABLE_V1_MULTIPROCESSING must say so too. `cudagraphs` is the mode in which CUDA graphs
-    are captured.
+    are captured for one size; None captures none.
     """
 
     model: Model
@@ -60,7 +60,7 @@ class Startup:
     allreduce_fusion: bool = True
     ranks: int = 1
     own_process: bool = False
-    cudagraphs: str = vllm_compat.NO_CUDAGRAPHS
+    cudagraphs: str | None = None
 
     @property
     def asks_ranks(self) -> bool:
@@ -88,7 +88,7 @@ def cannot_start(startup: Startup) -> str | None:
     """Return why this release on this machine cannot make this start, or None."""
     if startup.own_process and not vllm_compat.ranks_can_be_asked():
         return "this vLLM has no worker_extension_cls, by which its engine's process is asked"
-    if startup.cudagraphs != vllm_compat.NO_CUDAGRAPHS and startup.platform is not Platform.CUDA:
+    if startup.cudagraphs is not None and startup.platform is not Platform.CUDA:
         return "CUDA graphs are captured on a GPU only"
     return cannot_run(startup.model, startup.platform, startup.ranks)
 

@@ -24,8 +24,6 @@ _FLAGS = (
     "VLLM_DISABLE_COMPILE_CACHE",
     "VLLM_USE_V2_MODEL_RUNNER",
 )
-NO_CUDAGRAPHS = "NONE"
-"""The mode in which no CUDA graph is captured."""
 _CAPTURED_SIZE = 8
 _RANK_EXTENSION = "matrix.inside.rank_extension.RankExtension"
 _OBSERVED = "matrix_observed"
@@ -162,7 +160,7 @@ def clean_state() -> str | None:
     return ", ".join(raised) if raised else None
 
 
-def compilation_config(cudagraphs: str = NO_CUDAGRAPHS) -> Any:
+def compilation_config(cudagraphs: str | None = None) -> Any:
     """Return the configuration that every startup test compiles with.
 
     vLLM-compile without CUDA graphs, or with those of a mode, for one size. `CompilationMode` was
@@ -174,9 +172,9 @@ def compilation_config(cudagraphs: str = NO_CUDAGRAPHS) -> Any:
         level: dict[str, Any] = {"mode": config.CompilationMode.VLLM_COMPILE}
     else:
         level = {"level": config.CompilationLevel.PIECEWISE}
-    if cudagraphs != NO_CUDAGRAPHS:
+    if cudagraphs is not None:
         level["cudagraph_capture_sizes"] = [_CAPTURED_SIZE]
-    return config.CompilationConfig(cudagraph_mode=cudagraphs, **level)
+    return config.CompilationConfig(cudagraph_mode=cudagraphs or "NONE", **level)
 
 
 def without_allreduce_fusion(compilation: Any) -> Any:

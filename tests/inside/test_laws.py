@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from matrix.inside.laws import Law, keeps_nothing, loads_all, loads_or_compiles
+from matrix.inside.laws import Law, captures, keeps_nothing, loads_all, loads_or_compiles
 
 SAVED, LOADED = "num_compiled_artifacts_saved", "num_compiled_artifacts_loaded"
+GRAPHS = "num_cudagraph_captured"
 AOT_LOADED = "num_aot_artifacts_loaded"
 AOT = {"num_aot_compiles": 1, "num_aot_artifacts_saved": 1, AOT_LOADED: 0}
 AOT_WARM = {"num_aot_compiles": 0, "num_aot_artifacts_saved": 0, AOT_LOADED: 1}
@@ -44,6 +45,9 @@ NOTHING = counted(0, 0)
         (loads_or_compiles, COLD, counted(1, 2), []),
         (loads_or_compiles, COLD, NOTHING, ["warm 0 artifacts are saved and 0 loaded, of 3"]),
         (loads_or_compiles, {}, COLD, None),
+        (captures(0), {GRAPHS: 0}, {GRAPHS: 0}, []),
+        (captures(5), {GRAPHS: 5}, {GRAPHS: 6}, [f"warm {GRAPHS} is 6, not 5"]),
+        (captures(5), COLD, WARM, None),
     ],
 )
 def test_a_law_says_what_breaks_it(
