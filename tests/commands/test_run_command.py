@@ -10,10 +10,13 @@ from commanded import CELL, RECORD, make, with_one_record
 from matrix import cli
 from matrix.commands import run
 from matrix.errors import MatrixError
-from matrix.record.model import ErrorKind, Record, RunError
+from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError
 from matrix.record.writer import write
 from matrix.rules.expectations_file import load_expectations
 from matrix.run.cell import RunRequest
+
+HOME = Case(case="another_home_startup", outcome=Outcome.PASSED)
+MOVED = Case(case="relocated_cache_startup", outcome=Outcome.FAILED, reason="FileNotFoundError")
 
 
 @pytest.fixture
@@ -99,6 +102,10 @@ def test_what_is_no_number_of_jobs_is_refused(
             "incompatible at imports",
         ),
         (make(error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C")), 5, "untested"),
+        (make(full_suite=(HOME,)), 0, "compatible (as expected), 1 case and 1 of the full suite"),
+        (make(full_suite=(MOVED,)), 1, "compatible (as expected), 1 case and 1 of the full suite"),
+        (make(cases=(), full_suite=(HOME,), deselected=9), 5, "untested, no cases and 1 of the"),
+        (make(cases=(), full_suite=(MOVED,), deselected=9), 1, "untested, no cases and 1 of the"),
     ],
 )
 def test_run_ends_as_its_verdict(
