@@ -1,4 +1,4 @@
-"""The models that the startup tests start: small versions of real ones, and two of our own."""
+"""The models that the startup tests start: small versions of real ones, and three of our own."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -19,8 +19,9 @@ class Model:
     `overrides` make it small, as upstream's own tests do; `cpu_overrides` come on top on the CPU,
     where the keys `cpu_without` are dropped as well, from its `text_config` too.
     `architecture` is vLLM's class for it. `needs` names what its kernels ask of a machine.
-    A model that takes images has a tokenizer next to its configuration, and `images` is the module
-    of vLLM that asks for its image processor.
+    A model that takes images has a tokenizer next to its configuration. Where its image processor
+    is code in its repository, `images` is the module of vLLM that asks for it; else transformers
+    has it, and its configuration is there too.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Model:
     cpu_without: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     images: str | None = None
+    sees: bool = False
 
     @property
     def folder(self) -> Path:
@@ -60,6 +62,7 @@ MODELS: Mapping[str, Model] = {
     for model in (
         Model(name="small-dense", architecture="LlamaForCausalLM"),
         Model(name="small-moe", architecture="MixtralForCausalLM"),
+        Model(name="small-vision", architecture="Qwen2_5_VLForConditionalGeneration", sees=True),
         Model(
             name="phi-tiny-moe",
             architecture="PhiMoEForCausalLM",

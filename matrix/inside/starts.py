@@ -49,7 +49,7 @@ class Startup:
     `ranks` is on how many GPUs, by tensor parallelism, with a process for each beyond one. With
     `own_process` the engine has a process of its own, as where people serve; the variable
     VLLM_ENABLE_V1_MULTIPROCESSING must say so too. `cudagraphs` is the mode in which CUDA graphs
-    are captured for one size; None captures none.
+    are captured for one size; None captures none. With `encoder` what looks at images is compiled.
     """
 
     model: Model
@@ -61,6 +61,7 @@ class Startup:
     ranks: int = 1
     own_process: bool = False
     cudagraphs: str | None = None
+    encoder: bool = False
 
     @property
     def asks_ranks(self) -> bool:
@@ -90,6 +91,10 @@ def cannot_start(startup: Startup) -> str | None:
         return "this vLLM has no worker_extension_cls, by which its engine's process is asked"
     if startup.cudagraphs is not None and startup.platform is not Platform.CUDA:
         return "CUDA graphs are captured on a GPU only"
+    if startup.encoder and not vllm_compat.compiles_encoders():
+        return "this vLLM does not compile encoders"
+    if "speculative_config" in startup.arguments and not vllm_compat.drafts_with_models():
+        return "this vLLM has no draft models"
     return cannot_run(startup.model, startup.platform, startup.ranks)
 
 
@@ -162,6 +167,8 @@ def _arguments(startup: Startup) -> dict[str, Any]:
     compilation = vllm_compat.compilation_config(startup.cudagraphs)
     if not startup.allreduce_fusion:
         vllm_compat.without_allreduce_fusion(compilation)
+    if startup.encoder:
+        compilation.compile_mm_encoder = True
     arguments: dict[str, Any] = {
         "load_format": "dummy",
         "max_model_len": 256,
@@ -189,10 +196,10 @@ def _arguments(startup: Startup) -> dict[str, Any]:
     else:
         vllm_compat.learn_model_type(model.model_type)
         arguments["model"] = str(model.folder)
-        if model.images is None:
-            arguments["skip_tokenizer_init"] = True
-        else:
+        if model.images is not None:
             use_plain_image_processor(model.images)
+        elif not model.sees:
+            arguments["skip_tokenizer_init"] = True
     return arguments
 
 

@@ -186,6 +186,18 @@ def without_allreduce_fusion(compilation: Any) -> Any:
     return compilation
 
 
+def compiles_encoders() -> bool:
+    """Return whether what looks at images can be compiled here."""
+    from vllm import config
+
+    return "compile_mm_encoder" in {option.name for option in fields(config.CompilationConfig)}
+
+
+def drafts_with_models() -> bool:
+    """Return whether a model can be the draft of speculative decoding here."""
+    return importlib.util.find_spec("vllm.v1.spec_decode.draft_model") is not None
+
+
 def ranks_can_be_asked() -> bool:
     """Return whether this release lets a worker have methods of ours (vLLM 0.14 to 0.33 do)."""
     return "worker_extension_cls" in engine_arguments()

@@ -11,7 +11,8 @@ from matrix.record.model import Outcome, Record, Rung, StartKind
 class Stage:
     """Where a run stands: `ended` of its `total` cases have ended, and these are at work.
 
-    `total` is None until the run has counted its cases. `start` is the start at which the first
+    `total` is None until the run has counted its cases, and from the first case that the full suite
+    adds, for it counts none of those. `start` is the start at which the first
     case at work is. `imported`: torch and vLLM are imported. Of those that ended, `ran` had a
     start; `before` and `taken` are the seconds until the first case and of those that ended.
     `upstream` is the test of upstream's that is at work, after the cases.
@@ -53,15 +54,16 @@ class Stage:
 
 def stage_of(record: Record) -> Stage:
     """Return where the run of this record stands."""
-    at_work = [case for case in record.cases if case.outcome == Outcome.RUNNING]
+    cases = (*record.cases, *(record.full_suite or ()))
+    at_work = [case for case in cases if case.outcome == Outcome.RUNNING]
     start = None
     if at_work:
         start = StartKind.WARM if at_work[0].started(StartKind.COLD) else StartKind.COLD
-    ended = [case for case in record.cases if case.outcome != Outcome.RUNNING]
+    ended = [case for case in cases if case.outcome != Outcome.RUNNING]
     return Stage(
         ended=len(ended),
         ran=sum(case.outcome != Outcome.NOT_APPLICABLE for case in ended),
-        total=record.selected,
+        total=None if record.full_suite else record.selected,
         cases=tuple(case.case for case in at_work),
         start=start,
         imported=any(rung.rung == Rung.IMPORTS and rung.ok for rung in record.rungs),

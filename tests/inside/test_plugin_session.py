@@ -12,6 +12,7 @@ import pytest
 
 from cell_pytest import ROOT, Place, Ran, Session
 from matrix.inside import journal
+from matrix.inside.laws import counts
 from matrix.record import reader
 from matrix.record.model import Platform, StartKind
 from matrix.rules.expectations import Situation
@@ -438,6 +439,34 @@ def test_counts_that_differ_are_journalled_before_the_test_fails(
     [event] = journal.read(diary.path)
     difference = "cold num_graphs_seen: expected 2, observed 3 (rule x)"
     assert event == {"event": "differs", "differences": [difference]}
+
+
+def test_a_case_that_no_judge_reads_fails_where_its_counts_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conftest = conftest_of_the_startup_tests(monkeypatch, tmp_path, "<99")
+    diary = journal.Journal(tmp_path / "journal")
+    observed = {kind: {0: {"num_graphs_seen": 3}} for kind in StartKind}
+    why = "counts differ: cold num_graphs_seen of rank 0: expected 2, observed 3"
+    with pytest.raises(pytest.fail.Exception, match=why):
+        conftest._judge(
+            Situation(case="x", platform=Platform.CPU, torch="2.10.0", vllm="0.19.1", flags={}),
+            observed,
+            diary,
+            decides=False,
+        )
+    assert not journal.read(diary.path)
+
+
+def test_a_law_holds_or_not_or_cannot_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conftest = conftest_of_the_startup_tests(monkeypatch, tmp_path, "<99")
+    observed = {kind: {None: {"num_cudagraph_captured": 1}} for kind in StartKind}
+    assert conftest._holds(counts("num_cudagraph_captured", 1), observed)
+    assert not conftest._holds(lambda *_: None, observed)
+    with pytest.raises(
+        pytest.fail.Exception, match="cold num_cudagraph_captured is 1, not 2; warm"
+    ):
+        conftest._holds(counts("num_cudagraph_captured", 2), observed)
 
 
 @pytest.mark.parametrize(

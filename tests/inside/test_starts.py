@@ -209,6 +209,27 @@ def test_a_model_with_images_has_a_tokenizer_that_knows_its_placeholder(name: st
     assert {special[f"{name}_token"] for name in ("bos", "eos", "unk", "pad")} <= set(vocabulary)
 
 
+def test_a_model_that_sees_knows_the_tokens_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MODELS["small-vision"]
+    config = json.loads((model.folder / "config.json").read_text())
+    vocabulary = json.loads((model.folder / "tokenizer.json").read_text())["model"]["vocab"]
+    for name in ("image", "video", "vision_start", "vision_end"):
+        token = f"<|{name}_pad|>" if name in ("image", "video") else f"<|{name}|>"
+        assert config[f"{name}_token_id"] == vocabulary[token]
+    processor = json.loads((model.folder / "preprocessor_config.json").read_text())
+    vision = config["vision_config"]
+    assert processor["patch_size"] == vision["patch_size"]
+    assert processor["merge_size"] == vision["spatial_merge_size"]
+    monkeypatch.setattr(vllm_compat, "learn_model_type", lambda name: None)
+    compilation = SimpleNamespace()
+    monkeypatch.setattr(vllm_compat, "compilation_config", lambda _: compilation)
+    asked = Startup(model=model, platform=Platform.CPU, encoder=True)
+    assert "skip_tokenizer_init" not in starts._arguments(asked)
+    assert compilation.compile_mm_encoder
+    blind = Startup(model=MODELS["small-dense"], platform=Platform.CPU)
+    assert starts._arguments(blind)["skip_tokenizer_init"]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_has_its_configuration(name: str) -> None:
     assert MODELS[name].model_type

@@ -48,9 +48,10 @@ def test_no_verdict_depends_on_them(rules: Expectations) -> None:
 
 def test_a_failed_one_decides_the_exit_status(rules: Expectations) -> None:
     verdict = judge(make(), rules)
-    assert exit_status(verdict, SUITE) == 1
-    assert exit_status(verdict, replace(SUITE, cases=SUITE.cases[-1:])) == 0
-    assert exit_status(judge(make(saved=1), rules), UpstreamSuite()) == 1
+    assert exit_status(verdict, make(upstream=SUITE)) == 1
+    assert exit_status(verdict, make(upstream=replace(SUITE, cases=SUITE.cases[-1:]))) == 0
+    drifts = make(saved=1, upstream=UpstreamSuite())
+    assert exit_status(judge(drifts, rules), drifts) == 1
 
 
 def aggregated(tmp_path: Path, record: Record) -> Path:

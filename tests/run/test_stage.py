@@ -56,6 +56,11 @@ def case(name: str, outcome: Outcome = Outcome.PASSED, *starts: Start) -> Case:
             record(case("a"), rungs=IMPORTED, selected=1, finished=True, upstream=SUITE),
             "upstream's own tests/test_b.py::test_b",
         ),
+        (
+            record(case("a"), selected=1, full_suite=(case("b"), case("c", Outcome.RUNNING, COLD))),
+            "[3/?] c warm",
+        ),
+        (record(case("a", Outcome.RUNNING), selected=1, full_suite=()), "[1/1] a cold"),
         (record(case("a\x1b[2J", Outcome.RUNNING), selected=1), "[1/1] a cold"),
     ],
 )

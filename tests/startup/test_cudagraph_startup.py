@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from matrix.inside.laws import captures
+from matrix.inside.laws import counts
 
 _PIECES = 5  # of the four layers of this model
 _CAPTURED = {
@@ -22,4 +22,5 @@ _CAPTURED = {
 @pytest.mark.full
 @pytest.mark.parametrize("mode", _CAPTURED)
 def test_cudagraph_startup(mode: str, startup: Callable[..., None]) -> None:
-    startup("small-dense", cudagraphs=mode, law=captures(_CAPTURED[mode]))
+    law = counts("num_cudagraph_captured", _CAPTURED[mode])
+    startup("small-dense", cudagraphs=mode, law=law)

@@ -4,10 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from matrix.inside.laws import loads_all
-
 
 @pytest.mark.full
 def test_own_process_startup(monkeypatch: pytest.MonkeyPatch, startup: Callable[..., None]) -> None:
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
-    startup("small-dense", own_process=True, law=loads_all)
+    startup("small-dense", own_process=True, counts_as="small_startup[dense]")

@@ -1,8 +1,8 @@
 """Caches that are elsewhere than where they were filled: moved, or in another home.
 
 vLLM says that a cache may be copied to another machine, and its keys hold no path of it: a start
-loads what it finds in the other place. Of a home they do hold paths (0.26: VLLM_CONFIG_ROOT), so
-there a start may compile again.
+loads what it finds in the other place, and counts as one where nothing moved. Of a home they do
+hold paths (0.26: VLLM_CONFIG_ROOT), so there a start may compile again.
 """
 
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from matrix.inside.laws import loads_all, loads_or_compiles
+from matrix.inside.laws import loads_or_compiles
 
 _VARIABLES = {
     "VLLM_CACHE_ROOT": "vllm",
@@ -32,7 +32,7 @@ def test_relocated_cache_startup(
             if (folder / name).exists():
                 shutil.move(folder / name, other / name)
 
-    startup("small-dense", between=move, law=loads_all)
+    startup("small-dense", between=move, counts_as="small_startup[dense]")
 
 
 @pytest.mark.full

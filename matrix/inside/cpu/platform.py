@@ -99,6 +99,11 @@ class CompilingCpuPlatform(Platform):
         return "matrix.inside.cpu.passes.CpuPassManager"
 
     @classmethod
+    def get_punica_wrapper(cls) -> str:
+        """Name what adds adapters (LoRA) to a layer: opaque operators, as on CUDA."""
+        return "matrix.inside.cpu.adapters.OpaqueAdapters"
+
+    @classmethod
     def get_device_communicator_cls(cls) -> str:
         """Name the base communicator, which sends over gloo what several ranks have to send."""
         return (

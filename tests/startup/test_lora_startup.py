@@ -1,0 +1,10 @@
+"""Adapters turned on (LoRA): every linear layer has room for one."""
+
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.mark.full
+def test_lora_startup(startup: Callable[..., None]) -> None:
+    startup("small-dense", arguments={"enable_lora": True, "max_loras": 1, "max_lora_rank": 8})
