@@ -10,6 +10,8 @@ from matrix._util.paths import DATA
 from matrix.record.model import Platform
 
 _FOLDER = DATA / "models"
+LEFT_OUT = "matrix_left_out"
+"""The attribute of a configuration on the CPU that has what was dropped of it, by its keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +136,9 @@ def overrides(model: Model, platform: Platform) -> dict[str, Any] | Callable[[An
             elif hasattr(config, key):  # vLLM tries it on an empty configuration first
                 getattr(config, key).update(value)
         for part in (config, getattr(config, "text_config", config)):
-            for key in model.cpu_without:
-                vars(part).pop(key, None)
+            dropped = {key: vars(part).pop(key) for key in model.cpu_without if key in vars(part)}
+            if dropped:
+                setattr(part, LEFT_OUT, dropped)
         return config
 
     return change

@@ -10,7 +10,7 @@ import pytest
 
 from matrix._util.nvidia import START_MIB
 from matrix.inside import starts, torch_internals, vllm_compat
-from matrix.inside.models import MODELS, overrides
+from matrix.inside.models import LEFT_OUT, MODELS, overrides
 from matrix.inside.starts import Startup, StateError, cannot_run, observe
 from matrix.record.model import Platform
 
@@ -260,6 +260,8 @@ def test_on_the_cpu_a_model_goes_without_its_quantization() -> None:
     assert callable(change)
     config = change(Config(hidden_size=3072, quantization_config={"quant_method": "fp8"}))
     assert config.hidden_size == 256 and not hasattr(config, "quantization_config")
+    # The platform learns from it what CUDA would do; a second call leaves it there.
+    assert getattr(change(config), LEFT_OUT) == {"quantization_config": {"quant_method": "fp8"}}
 
 
 @pytest.mark.parametrize(

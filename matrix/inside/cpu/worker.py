@@ -10,6 +10,8 @@ from vllm.platforms.interface import PlatformEnum
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.gpu_worker import Worker, init_worker_distributed_environment
 
+from matrix.inside.cpu.fp8 import cast_blocks
+
 try:
     from vllm.v1.worker.worker_base import CompilationTimes
 except ImportError:
@@ -51,6 +53,11 @@ class CpuWorker(Worker):
         )
         torch.manual_seed(self.model_config.seed)
         self.model_runner = CpuModelRunner(self.vllm_config, self.device)
+
+    def load_model(self, *args: Any, **kwargs: Any) -> None:
+        """Load the model, and compile what CUDA compiles while it loads quantised weights."""
+        super().load_model(*args, **kwargs)
+        cast_blocks(self.model_config.hf_config)
 
     def _maybe_get_memory_pool_context(self, tag: str) -> AbstractContextManager[None]:
         # Memory pools for sleeping engines: vLLM asks every platform but its own CPU's for one.
