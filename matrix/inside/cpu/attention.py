@@ -70,6 +70,9 @@ class _Kernels(MLAAttentionImpl[Any]):
     def __init__(self, *_: Any, **__: Any) -> None:
         """Keep nothing: there is no kernel to set up."""
 
+    def forward(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("attention is not computed on the CPU platform")
+
     def forward_mha(self, *_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError("attention is not computed on the CPU platform")
 
@@ -86,6 +89,9 @@ class _SparseKernels(_Sparse):
 
     def __init__(self, *_: Any, **__: Any) -> None:
         """Keep nothing: there is no kernel to set up."""
+
+    def forward(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("attention is not computed on the CPU platform")
 
     def forward_mqa(self, *_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError("attention is not computed on the CPU platform")

@@ -1,8 +1,12 @@
 """vLLM's post-grad pass manager, less the passes that name operators of its CUDA extension."""
 
 import torch
-from vllm.compilation.passes import pass_manager
 from vllm.config import VllmConfig
+
+try:
+    from vllm.compilation.passes import pass_manager
+except ModuleNotFoundError:  # vLLM 0.15 and older
+    from vllm.compilation import pass_manager
 
 
 class _NoPass(pass_manager.VllmInductorPass):
