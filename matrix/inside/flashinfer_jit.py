@@ -52,9 +52,9 @@ def watching(found: list[dict[str, Any]]) -> Hook:
 
         def building(usual: Callable[..., Any]) -> Callable[..., Any]:
             def build(spec: Any, *arguments: Any, **named: Any) -> Any:
-                before, began = _is_built(spec), time.perf_counter()
+                before, began = _written(spec), time.perf_counter()
                 made = usual(spec, *arguments, **named)
-                if not before and _is_built(spec):
+                if _written(spec) not in (None, before):
                     generator, given = generators.get(spec.name, (None, {}))
                     found.append(
                         {
@@ -145,10 +145,6 @@ def _compilers(modules: int) -> int:
     fits = available_cores() if memory is None else memory // _COMPILER_MIB
     most = min(available_cores(), fits)
     return max(1, most if modules < 2 else most // 2)
-
-
-def _is_built(spec: Any) -> bool:
-    return _written(spec) is not None
 
 
 def _written(spec: Any) -> int | None:

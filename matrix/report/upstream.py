@@ -62,7 +62,11 @@ def _where(rule: Rule) -> str:
     conditions = [rule.platform or "any platform"]
     conditions += [
         f"{name} `{versions.text}`"
-        for name, versions in (("torch", rule.torch), ("vLLM", rule.vllm))
+        for name, versions in (
+            ("torch", rule.torch),
+            ("vLLM", rule.vllm),
+            ("startup tests", rule.tests),
+        )
         if versions.text
     ]
     conditions += [f"{code(name)} {code(str(value))}" for name, value in sorted(rule.flags.items())]

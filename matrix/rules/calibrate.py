@@ -182,8 +182,7 @@ def _since(situation: Situation, start: Start, expectations: Expectations) -> Ve
     ends = [
         int(specifier.version)
         for rule in expectations.rules
-        if (rule.case, rule.platform, rule.start)
-        == (situation.case, situation.platform, start.start)
+        if rule.speaks_of(situation.case, situation.platform, start.start)
         for specifier in SpecifierSet(rule.tests.text or "")
         if specifier.operator == "<" and int(specifier.version) <= (situation.tests or 0)
     ]

@@ -126,6 +126,14 @@ class Rule:
         """The records among the evidence."""
         return tuple(item for item in self.evidence if "://" not in item)
 
+    def speaks_of(self, case: str, platform: Platform, start: StartKind) -> bool:
+        """Tell whether it is of this start of this case there; a bare name is all parameters."""
+        return (
+            self.start == start
+            and self.case in (None, case, case.partition("[")[0])
+            and self.platform in (None, platform)
+        )
+
     def holds_in(self, situation: Situation) -> bool:
         """Tell whether its flags and its versions of the startup tests are those of a situation."""
         if self.flags and not self.flags.items() <= situation.flags.items():
@@ -217,11 +225,8 @@ class Expectations:
         """Return the rules for this start of this case there, in the order of the file."""
         key = case, platform, start
         if key not in self._asked:
-            cases = (None, case, case.partition("[")[0])
             self._asked[key] = [
-                rule
-                for rule in self.rules
-                if rule.start == start and rule.case in cases and rule.platform in (None, platform)
+                rule for rule in self.rules if rule.speaks_of(case, platform, start)
             ]
         return self._asked[key]
 
@@ -434,7 +439,7 @@ def _check_tie(one: Rule, other: Rule, name: str) -> None:
             case = other.case
         else:
             return
-    if one.tests.shared(other.tests) is None:
+    if (tests := one.tests.shared(other.tests)) is None:
         return
     if (vllm := one.vllm.shared(other.vllm)) is None:
         return
@@ -445,6 +450,8 @@ def _check_tie(one: Rule, other: Rule, name: str) -> None:
     both = sorted(one.counters.keys() & other.counters.keys())
     flags = {**one.flags, **other.flags}
     flagged = "".join(f", {key}={flags[key]!r}" for key in sorted(flags))
+    if one.tests.text is not None or other.tests.text is not None:
+        flagged += f", startup tests {tests}"
     raise ExpectationsError(
         f"{name}: rules {one.id!r} and {other.id!r} tie on {both[0]}: both match the {one.start} "
         f"start of {case or 'any case'} on {one.platform or other.platform or 'any platform'} with "

@@ -46,7 +46,7 @@ _KEYS = (
     "evidence",
     "upstream",
 )
-_TESTS = re.compile(r"[<>]=?\d{1,6}(, ?[<>]=?\d{1,6})?", re.ASCII)
+_TESTS = re.compile(r"<\d{1,6}|>=\d{1,6}(, ?<\d{1,6})?", re.ASCII)
 _NEEDED = ("start", "counters", "evidence")
 
 
@@ -148,7 +148,7 @@ def _range(
 def _tests(row: Mapping[str, object], where: str, ranges: dict[str, VersionRange]) -> VersionRange:
     if "tests" in row and not _TESTS.fullmatch(str(row["tests"])):
         raise ExpectationsError(
-            f"{where}: tests: {row['tests']!r} are no versions of the startup tests; write"
+            f"{where}: tests: {row['tests']!r} does not name versions of the startup tests; write"
             ' "<24" or ">=24"'
         )
     return _range(row, "tests", where, ranges)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cell_pytest import FAKES, TORCH, Ran, Session, gpu_place, on_gpu
+from cell_pytest import CELL, FAKES, TORCH, Ran, Session, gpu_place, on_gpu
 from fake_flashinfer import write_flashinfer
 from matrix.record.jit import Jit, JitModule
 from waiting import alive
@@ -61,7 +61,7 @@ def test_first():
 """
 
 
-KEPT = "kept/flashinfer/.cache/flashinfer/0.6.14/90a/cached_ops/sampling"
+KEPT = f"kept/{CELL}/flashinfer/.cache/flashinfer/0.6.14/90a/cached_ops/sampling"
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_a_kept_folder_gives_what_an_earlier_run_built(ran: dict[str, Ran]) -> N
         ("kernel.gemm", None),
     ]
     assert "  1 built, 1 there already; the cases waited" in ran["kept"].output
-    kept = ran["kept"].folder / "kept"
+    kept = ran["kept"].folder / "kept" / CELL
     assert (kept / "deep_gemm/cache").is_dir() and list(kept.rglob("sampling.so"))
 
 

@@ -104,10 +104,12 @@ def test_a_start_without_an_expectation_becomes_a_rule() -> None:
     )
 
 
-def test_a_rule_begins_where_older_startup_tests_end() -> None:
-    old = parse_expectations(
-        calibrate(record(case(warm={})), NONE).replace("start =", 'tests = "<24"\nstart ='), "old"
+@pytest.mark.parametrize("condition", ['case = "moe_startup[mega_aot=1]"', 'case = "moe_startup"'])
+def test_a_rule_begins_where_older_startup_tests_end(condition: str) -> None:
+    text = calibrate(record(case(warm={})), NONE).replace(
+        'case = "moe_startup[mega_aot=1]"', condition
     )
+    old = parse_expectations(text.replace("start =", 'tests = "<24"\nstart ='), "old")
     made = record(case(cold={**COLD, "aot_autograd.total": 40}, warm={}))
     newer = replace(made, provenance={**made.provenance, "tests": {"version": 24}})
     text = calibrate(newer, old)

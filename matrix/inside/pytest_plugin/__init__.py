@@ -59,8 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--jit-cache",
         type=Path,
         metavar="DIR",
-        help="on a GPU: keep in DIR what libraries build just in time, and take from there what an"
-        " earlier run of this environment built (default: a fresh folder for each run)",
+        help="on a GPU: keep in DIR/CELL what libraries build just in time, and take from there"
+        " what an earlier run of this cell built; an absolute path (default: a fresh folder for"
+        " each run)",
     )
     group.addoption(
         "--suite",

@@ -61,14 +61,20 @@ class JitStep:
         """Give the libraries their caches, and begin to build what this vLLM's starts build.
 
         Call it before they are imported, which this process may do meanwhile. The child that builds
-        imports FlashInfer and torch for itself. Raises pytest.UsageError where the
-        folder of --jit-cache cannot be made.
+        imports FlashInfer and torch for itself. Raises pytest.UsageError where the folder of
+        --jit-cache cannot be made, and OSError where no temporary one can.
         """
         if not self._on_gpu:
+            if self._kept is not None:
+                self._progress.line("jit      --jit-cache: nothing is built just in time on a CPU")
             return
+        # Kernels of one environment are of no use to another one: their sources lie in it.
+        kept = None if self._kept is None else self._kept / (self._record.cell or "none")
         try:
-            self._folder = self._stack.enter_context(caches(self._kept))
+            self._folder = self._stack.enter_context(caches(kept))
         except OSError as error:
+            if kept is None:
+                raise
             raise pytest.UsageError(
                 f"--jit-cache {self._kept}: {error.strerror}; name a folder, or leave it out"
             ) from None

@@ -81,6 +81,11 @@ class RecordFile:
         """The packages that were found installed, with their versions; none without a record."""
         return {} if self._record is None else self._record.packages
 
+    @property
+    def cell(self) -> str | None:
+        """The cell that runs; None without a record."""
+        return None if self._record is None else self._record.cell
+
     def put(self, case: Case) -> None:
         """Add a case, or replace it by what is known of it now."""
         cases = self._full_suite if self.is_of_full_suite(case.case) else self._cases

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from matrix._util.versions import minor_of, newest_patches, parse_version
 from matrix.catalog.releases import Releases
 from matrix.record.model import Platform, StartKind
+from matrix.record.startup_tests import STARTUP_TESTS_VERSION
 from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
 from matrix.rules.upstream.model import FLAG, Upstream, UpstreamCase, UpstreamRelease, within
 
@@ -183,7 +184,14 @@ def _situation(release: UpstreamRelease, case: UpstreamCase, torch: str) -> Situ
     if ours is None:
         return None
     flags = {} if mega is None else {FLAG: bool(mega)}
-    return Situation(case=ours, platform=_PLATFORM, torch=torch, vllm=release.version, flags=flags)
+    return Situation(
+        case=ours,
+        platform=_PLATFORM,
+        torch=torch,
+        vllm=release.version,
+        flags=flags,
+        tests=STARTUP_TESTS_VERSION,
+    )
 
 
 def our_case(case: str, mega: int | None) -> str | None:
