@@ -22,7 +22,7 @@ from matrix._util.toml_rows import check_keys, read_text, rows, version_range
 from matrix._util.versions import VersionRange, parse_version
 from matrix.catalog.cells import factors, is_candidate
 from matrix.errors import MatrixError
-from matrix.record.model import PLATFORMS, RUNGS, Platform, Record, Rung
+from matrix.record.model import PLATFORMS, RUNGS, Outcome, Platform, Record, Rung
 
 STARTUP_TESTS_VERSION = 24
 """The version of what the startup tests of this checkout measure. Raise it by one when a start
@@ -175,6 +175,15 @@ def applies_by_gpus(record: Record, case: str) -> bool:
     needed = GPUS_NEEDED.get(case.partition("[")[0], 1)
     is_held = any(held.case == case for held in record.cases)
     return needed < 2 or is_held or not record.is_complete
+
+
+def only_full_suite_is_left(record: Record) -> bool:
+    """Return whether a run has begun what the full suite adds, and ended all its other cases.
+
+    Who ends such a run takes nothing from its verdict.
+    """
+    ended = all(case.outcome is not Outcome.RUNNING for case in record.cases)
+    return bool(record.full_suite) and ended and len(record.cases) == record.selected
 
 
 def version_of_tests(record: Record) -> int | None:

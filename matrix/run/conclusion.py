@@ -16,6 +16,7 @@ from matrix.record.model import (
 )
 from matrix.record.signature import reason as reason_of
 from matrix.record.signature import signature as signature_of
+from matrix.record.startup_tests import only_full_suite_is_left
 from matrix.run.preflight import Refusal
 from matrix.run.process import How, ProcessEnd
 
@@ -124,7 +125,12 @@ def describe(ended: ProcessEnd) -> str:
 
 
 def _error(record: Record, ended: ProcessEnd, output: str, *, importing: bool) -> RunError | None:
-    """Return why the run as a whole ended early, or None where it came to its own end."""
+    """Return why the run as a whole ended early, or None where it came to its own end.
+
+    It is None also where others ended it after every case that decides its verdict.
+    """
+    if _by_others(ended) and only_full_suite_is_left(record):
+        return None
     reason = describe(ended)
     if ended.how in (How.TIMED_OUT, How.INTERRUPTED):
         return RunError(kind=ErrorKind(ended.how), reason=reason)
@@ -160,10 +166,8 @@ def _wrong_argument(output: str) -> str:
 def _ended_case(case: Case, ended: ProcessEnd, output: str) -> Case:
     if case.outcome != Outcome.RUNNING:
         return case
-    # A case runs in a child of pytest: the run's time limit, and a signal that another process sent
-    # to pytest, tell nothing about the case.
-    by_others = ended.how in (How.TIMED_OUT, How.INTERRUPTED) or ended.signal in _FROM_OUTSIDE
-    outcome = Outcome.INTERRUPTED if by_others else Outcome.CRASHED
+    # A case runs in a child of pytest: what others do to pytest tells nothing about the case.
+    outcome = Outcome.INTERRUPTED if _by_others(ended) else Outcome.CRASHED
     reason = describe(ended)
     return replace(
         case,
@@ -172,6 +176,11 @@ def _ended_case(case: Case, ended: ProcessEnd, output: str) -> Case:
         signature=signature_of(reason),
         failure=clip_failure(output) or None,
     )
+
+
+def _by_others(ended: ProcessEnd) -> bool:
+    """Return whether the run's time limit, or a signal of another process, ended pytest."""
+    return ended.how in (How.TIMED_OUT, How.INTERRUPTED) or ended.signal in _FROM_OUTSIDE
 
 
 def _killed_for_memory(ended: ProcessEnd) -> bool:

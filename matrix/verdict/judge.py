@@ -259,9 +259,24 @@ def exit_status(verdict: CellVerdict, record: Record | None = None) -> int:
 
 def _asked_more_and_failed(record: Record) -> bool:
     upstream = record.upstream
-    return any(case.outcome in _FAILED for case in record.full_suite or ()) or (
+    return any(_failed_by_itself(record, case) for case in record.full_suite or ()) or (
         upstream is not None and bool(upstream.of(UpstreamOutcome.FAILED))
     )
+
+
+def _failed_by_itself(record: Record, case: Case) -> bool:
+    """Return whether a case of the full suite failed, and not for the machine's sake.
+
+    The record of a run has no error for it, so the whole text of its failure counts.
+    """
+    if case.outcome not in _FAILED or _hindered(record.error):
+        return False
+    return not any(_is_of_the_machine(case, text or "") for text in (case.reason, case.failure))
+
+
+def _hindered(error: RunError | None) -> bool:
+    """Return whether a run had an error that fails cases too, and shows nothing of the pair."""
+    return error is not None and not blames_pair(error) and error.kind not in _CUT_SHORT
 
 
 def _badness(verdict: CaseVerdict) -> tuple[int, bool, int, int]:
@@ -345,8 +360,7 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
     if case.outcome in _UNFINISHED:
         return untested(reason=known or reasons.EndedWithoutText(outcome=case.outcome))
     if case.outcome in _FAILED:
-        if error is not None and not blames_pair(error) and error.kind not in _CUT_SHORT:
-            # A full disk or a missing compiler fails cases too, and shows nothing of the pair.
+        if error is not None and _hindered(error):  # such as a full disk or a missing compiler
             return untested(reason=reasons.error_reason(error))
         if known is not None and _is_of_the_machine(case, known.text):
             # A record has one error. Its other cases, and older records, have the failure alone.

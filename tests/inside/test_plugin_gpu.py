@@ -39,6 +39,16 @@ def test_asked():
     assert compat.asked == []
     both()
 """
+MORE = """
+@pytest.mark.full
+def test_more_full():
+    raise ValueError("Free memory on device cuda:0 is less than desired GPU memory utilization")
+
+@pytest.mark.full
+def test_more_fallen():
+    logs(79)
+    cuda("unspecified launch failure")
+"""
 FAULTS = {
     "fallen": ("logs(79); cuda('unspecified launch failure')", "failed", "gpu_fault"),
     "gsp": ("logs(119); time.sleep(60)", "interrupted", "gpu_fault"),
@@ -91,6 +101,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
         for name, (body, *_) in FAULTS.items()
     )
     place.tests(XIDS + faults, "tests/startup/test_faults.py")
+    place.tests(XIDS + MORE, "tests/startup/test_more.py")
     place.file("no_driver/vllm/__init__.py", '__version__ = "0.19.1"')
     place.file(
         "no_driver/vllm/_C.py",
@@ -107,6 +118,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
         "no code": session(FAKE_CODE="sm_75 sm_80"),
         "no gpu": session(FAKE_CHOICE="UnspecifiedPlatform"),
         "no driver": session(fakes="no_driver"),
+        "full suite": session("--suite", "full", "-k", "test_after or test_more_full"),
+        "full suite, fallen": session("--suite", "full", "-k", "test_after or test_more_fallen"),
         **{name: session("-k", f"test_{name}", "--case-timeout", "2") for name in FAULTS},
     }
     return dict(zip(sessions, place.run_all(*sessions.values()), strict=True))
@@ -150,6 +163,12 @@ def test_a_fault_of_the_gpu_is_never_the_pairs(ran: dict[str, Ran], name: str) -
     assert (error and error[0]) == kind
     verdict = judge(record, load_expectations())
     assert verdict.verdict == "untested" and verdict.reason
+
+
+def test_of_the_full_suite_only_a_gpu_that_fails_ends_a_run(ran: dict[str, Ran]) -> None:
+    assert ran["full suite"].error is None
+    error = ran["full suite, fallen"].error
+    assert error is not None and error[0] == "gpu_fault"
 
 
 def test_a_gpu_that_this_torch_has_no_code_for(ran: dict[str, Ran]) -> None:

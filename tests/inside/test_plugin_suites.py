@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,21 @@ def test_more(how):
 def test_killed():
     start("cold")
     os.kill(os.getpid(), signal.SIGTERM)
+
+@pytest.mark.full
+def test_taken():
+    start("cold")
+    raise OSError(98, "Address already in use")
+"""
+STOPS = """
+@pytest.mark.full
+def test_stops():
+    start("cold")
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(60)
+
+@pytest.mark.full
+def test_waits(): both()
 """
 FILE = "tests/startup/test_and_more.py"
 FULL = ("--suite", "full")
@@ -43,7 +59,12 @@ SESSIONS: Mapping[str, Session] = {
     "no suite": Session(arguments=("--suite", "half")),
 }
 NINE = {"one": "passed", "two": "passed"}
-ALL = {"more[well]": "passed", "more[badly]": "failed", "killed": "interrupted"}
+ALL = {
+    "more[well]": "passed",
+    "more[badly]": "failed",
+    "killed": "interrupted",
+    "taken": "failed",
+}
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +112,22 @@ def test_they_run_last_and_have_their_starts(ran: dict[str, Ran]) -> None:
     assert more is not None
     assert [start.counters for start in more[0].starts] == [{"saved": 3}, {"saved": 3}]
     assert more[1].reason == "Failed: warm loaded is 2, not 3"
+
+
+def test_who_ends_the_run_meanwhile_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.tests(CASES)
+    place.tests(STOPS, FILE)
+    record = place.run(*FULL).record
+    assert record.finished and record.error is None and record.is_complete
+    (stopped,) = record.full_suite or ()
+    assert (stopped.case, str(stopped.outcome)) == ("stops", "interrupted")
+    place.tests(
+        "@pytest.mark.skip\ndef test_one(): pass\n" + STOPS.replace("@pytest.mark.full", "")
+    )
+    place.tests("", FILE)
+    record = place.run(*FULL).record
+    assert record.error is not None and str(record.error.kind) == "interrupted"
 
 
 def test_who_asks_for_them_without_the_suite_hears_of_it(ran: dict[str, Ran]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from command import matrix
 from commanded import RECORD, make, with_one_record
-from matrix.record.model import Case, Outcome, Record, Start, StartKind
+from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
 from matrix.record.writer import write
 from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import exit_status, judge
@@ -20,6 +20,8 @@ COLD = Start(
 OFF = Case(case="cache_off_startup", outcome=Outcome.PASSED, starts=(COLD,))
 HOME = Case(case="another_home_startup", outcome=Outcome.FAILED, reason="Failed: warm \x1b[1m")
 GRAPHS = Case(case="cudagraph_startup[NONE]", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")
+
+TAKEN = "OSError: [Errno 98] Address already in use"
 
 
 @pytest.fixture
@@ -52,14 +54,21 @@ def test_they_are_shown_apart(here: Path) -> None:
     assert "\nfull suite: none of its further cases ran\n" in show(here, make(full_suite=()))
 
 
+@pytest.mark.parametrize(("reason", "failure"), [(HOME.reason, None), (TAKEN, None), ("", TAKEN)])
 @pytest.mark.parametrize("outcome", Outcome)
-def test_no_verdict_rests_on_them(outcome: Outcome) -> None:
+def test_no_verdict_rests_on_them(
+    outcome: Outcome, reason: str | None, failure: str | None
+) -> None:
     record = make()
-    more = replace(record, full_suite=(replace(HOME, outcome=outcome),))
+    case = replace(HOME, outcome=outcome, reason=reason, failure=failure)
+    more = replace(record, full_suite=(case,))
     expectations = Expectations(rules=())
     assert judge(more, expectations) == judge(record, expectations)
     assert (more.is_complete, more.total_cases) == (record.is_complete, record.total_cases)
     verdict = judge(record, expectations)
     status = exit_status(verdict, record)
-    failed = outcome in {"failed", "crashed", "timed_out"}
+    of_the_machine = TAKEN in (reason, failure)
+    failed = outcome == "timed_out" or (outcome in {"failed", "crashed"} and not of_the_machine)
     assert exit_status(verdict, more) == (1 if failed else status) and status != 1
+    full_disk = RunError(kind=ErrorKind.NO_SPACE, reason="No space left on device")
+    assert exit_status(verdict, replace(more, error=full_disk)) == status

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import pytest
+
 from matrix.record.model import (
     Case,
     ErrorKind,
@@ -63,6 +65,36 @@ def test_the_cases_of_the_full_suite_end_with_the_run() -> None:
     ended = ProcessEnd(how=How.SIGNALLED, signal="SIGSEGV", seconds=9.0)
     (case,) = conclude(left, ended, "").full_suite or ()
     assert (case.case, str(case.outcome)) == (RUNNING.case, "crashed")
+
+
+@pytest.mark.parametrize(
+    ("ended", "outcome", "error"),
+    [
+        (ProcessEnd(how=How.TIMED_OUT, seconds=9.0), "interrupted", None),
+        (ProcessEnd(how=How.INTERRUPTED, signal="SIGINT", seconds=9.0), "interrupted", None),
+        (
+            ProcessEnd(how=How.SIGNALLED, signal="SIGKILL", seconds=9.0, oom_kill=True),
+            "out_of_memory",
+            None,
+        ),
+        (ProcessEnd(how=How.SIGNALLED, signal="SIGSEGV", seconds=9.0), "crashed", "crashed"),
+    ],
+)
+def test_who_ends_the_run_in_the_full_suite_takes_nothing_from_the_others(
+    ended: ProcessEnd, outcome: str, error: str | None
+) -> None:
+    passed = dataclasses.replace(RUNNING, outcome=Outcome.PASSED)
+    left = dataclasses.replace(LEFT, cases=(passed,), selected=1, full_suite=(RUNNING,))
+    record = conclude(left, ended, "")
+    assert (record.error and str(record.error.kind)) == error
+    assert [case.outcome for case in record.full_suite or ()] == [outcome]
+    assert record.is_complete == (error is None)
+    for before in (
+        dataclasses.replace(left, selected=2),
+        dataclasses.replace(left, cases=(RUNNING,)),
+        dataclasses.replace(left, full_suite=()),
+    ):
+        assert conclude(before, ended, "").error is not None
 
 
 def test_a_case_of_the_full_suite_alone_is_a_run_with_a_case() -> None:

@@ -140,12 +140,12 @@ class CaseRunner:
         logged = task.kernel.since() if task.kernel and case.outcome is not Outcome.PASSED else ()
         case, fault = explained(case, logged)
         case = _unless_hindered(case, ended, self._timeout)
-        if fault is not None:
-            self._record.fail(fault, f"{name}: {case.reason}", write=False)
-        cut = case.outcome is Outcome.INTERRUPTED and case.signature is not None
-        if cut and not self._record.is_of_full_suite(name):
+        if fault is None and case.outcome is Outcome.INTERRUPTED and case.signature is not None:
             # Others ended it. The run is not complete, so that it takes no other one's place.
-            self._record.fail(ErrorKind.INTERRUPTED, f"{name}: {case.reason}", write=False)
+            fault = ErrorKind.INTERRUPTED
+        decides = not self._record.is_of_full_suite(name)
+        if fault is not None and (decides or fault is ErrorKind.GPU_FAULT):
+            self._record.fail(fault, f"{name}: {case.reason}", write=False)
         self._record.put(case)
         self._jit.add(name, events)
         untested = next((event for event in events if event["event"] == "untested"), None)
@@ -160,7 +160,7 @@ class CaseRunner:
         """Record a case that was not let come to its end."""
         case = journal.fold(task.name, task.events(), seconds=task.seconds(), interrupted=True)
         if by_signal:
-            self._record.fail(ErrorKind.INTERRUPTED, "stopped by a signal", write=False)
+            self._record.interrupt("a signal")
         else:
             case = replace(case, reason=_CUT_SHORT)
         self._record.put(case)

@@ -255,7 +255,7 @@ class SessionHooks:
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note what stopped the session."""
         how = "pytest.exit" if isinstance(excinfo.value, pytest.exit.Exception) else "a signal"
-        self._record.fail(ErrorKind.INTERRUPTED, f"stopped by {how}", write=False)
+        self._record.interrupt(how)
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note an error of pytest or of this plugin."""
@@ -278,7 +278,9 @@ class SessionHooks:
     def _finish(self, session: pytest.Session, exitstatus: int) -> None:
         if not self._record.path or self._config.getoption("collectonly"):
             return
-        if exitstatus not in (0, 1, 5):
+        stopped = exitstatus == pytest.ExitCode.INTERRUPTED
+        harmless = stopped and self._record.only_full_suite_is_left()
+        if exitstatus not in (0, 1, 5) and not harmless:
             why = f"pytest ended with status {int(exitstatus)}"
             self._record.fail(ErrorKind.INTERNAL, why, write=False)
         self._jit.close()

@@ -29,6 +29,7 @@ from matrix.record.model import (
     RunError,
     RungResult,
 )
+from matrix.record.startup_tests import only_full_suite_is_left
 
 
 class RecordFile:
@@ -153,6 +154,15 @@ class RecordFile:
         if self._record is not None and self._record.error is None:
             error = clean_error(RunError(kind=kind, reason=why), self._root)
             self._change(write=write, error=error)
+
+    def interrupt(self, how: str) -> None:
+        """Note that somebody ended the run, unless only cases of the full suite were left."""
+        if not self.only_full_suite_is_left():
+            self.fail(ErrorKind.INTERRUPTED, f"stopped by {how}", write=False)
+
+    def only_full_suite_is_left(self) -> bool:
+        """Return whether every case of the startup suite that was to run has ended."""
+        return self._record is not None and only_full_suite_is_left(self._record)
 
     def finish(self) -> None:
         """Mark the record as finished, with the seconds of this session.
