@@ -74,8 +74,8 @@ def startup(
 
     A case of the full suite may have a `law`, which holds without an expectation, and may count as
     another case does; the cold start runs in `cold_in`, and `between` changes the folder of the
-    caches, or where they are. No judge reads the counts of such a case, so it fails where they
-    differ.
+    caches, or where they are, and may return why the case does not apply. No judge reads the counts
+    of such a case, so it fails where they differ.
     """
     config = request.config
     platform = Platform(os.environ["MATRIX_PLATFORM"])
@@ -87,7 +87,7 @@ def startup(
         law: Law | None = None,
         counts_as: str | None = None,
         cold_in: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        between: Callable[[Path], None] = _nothing,
+        between: Callable[[Path], str | None] = _nothing,
         **options: Any,
     ) -> None:
         model = MODELS[name]
@@ -102,12 +102,9 @@ def startup(
             trust_remote_code=config.getoption("--trust-remote-code"),
             **options,
         )
-        reason = starts.cannot_start(asked)
-        if reason is not None:
-            journal.write("not_applicable", reason=reason)
-            pytest.skip(reason)
+        _skip(starts.cannot_start(asked), journal)
         observed = {StartKind.COLD: _cold(asked, vllm_runner, journal, cold_in)}
-        between(fresh_vllm_cache)
+        _skip(between(fresh_vllm_cache), journal)
         observed[StartKind.WARM] = _warm(asked, vllm_runner, journal)
         if law is not None and _holds(law, observed):
             return
@@ -127,6 +124,13 @@ def startup(
         )
 
     return run
+
+
+def _skip(reason: str | None, journal: Journal) -> None:
+    """Skip the test where there is a reason why the case does not apply."""
+    if reason is not None:
+        journal.write("not_applicable", reason=reason)
+        pytest.skip(reason)
 
 
 def _nothing(_folder: Path) -> None:
