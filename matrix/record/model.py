@@ -309,7 +309,8 @@ class Start:
 class Case:
     """One startup test.
 
-    The outcome `passed` means that both starts ran to their end, whatever they counted.
+    The outcome `passed` means that both starts ran to their end, whatever they counted. With a
+    reason, which only cases of the full suite have then, nothing says what they should count.
     """
 
     case: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matrix._util.text import aligned, clean, clip, seconds
-from matrix.record.model import STARTS, Case
+from matrix.record.model import STARTS, Case, Outcome
 from matrix.rules.counters import DEFAULT_COUNTERS
 
 _COUNTERS = (*DEFAULT_COUNTERS, "num_cudagraph_captured")
@@ -18,7 +18,8 @@ def lines(cases: Sequence[Case], *, every: bool = False) -> list[str]:
     rows = [["full suite", "start", "seconds", "outcome and counters"]]
     for case in cases:
         why = f": {clip(clean(case.reason), 200)}" if case.reason else ""
-        outcome = case.outcome.replace("_", " ")
+        untested = case.outcome is Outcome.PASSED and case.reason
+        outcome = "untested" if untested else case.outcome.replace("_", " ")
         rows.append([clip(clean(case.case), 60), "", "", f"{outcome}{why}"])
         for seen in filter(None, map(case.started, STARTS)):
             counted = [name for name in _COUNTERS if name in seen.counters]

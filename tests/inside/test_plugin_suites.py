@@ -15,7 +15,9 @@ pytestmark = [
 
 CASES = """
 def test_one(): both()
-def test_two(): both()
+def test_two():
+    both()
+    note("untested", reason="no expectation for the warm start")
 """
 MORE = """
 @pytest.mark.full
@@ -24,6 +26,12 @@ def test_more(how):
     both()
     if how == "badly":
         pytest.fail("warm loaded is 2, not 3")
+
+@pytest.mark.full
+def test_no_rule():
+    both()
+    note("untested", reason="no expectation for the cold start")
+    pytest.skip("untested: no expectation for the cold start")
 
 @pytest.mark.full
 def test_killed():
@@ -62,6 +70,7 @@ NINE = {"one": "passed", "two": "passed"}
 ALL = {
     "more[well]": "passed",
     "more[badly]": "failed",
+    "no_rule": "passed",
     "killed": "interrupted",
     "taken": "failed",
 }
@@ -112,6 +121,13 @@ def test_they_run_last_and_have_their_starts(ran: dict[str, Ran]) -> None:
     assert more is not None
     assert [start.counters for start in more[0].starts] == [{"saved": 3}, {"saved": 3}]
     assert more[1].reason == "Failed: warm loaded is 2, not 3"
+
+
+def test_why_nothing_judges_them_is_in_the_record(ran: dict[str, Ran]) -> None:
+    record = ran["full"].record
+    (case,) = [case for case in record.full_suite or () if case.case == "no_rule"]
+    assert case.reason == "no expectation for the cold start"
+    assert [case.reason for case in record.cases] == [None, None]
 
 
 def test_who_ends_the_run_meanwhile_takes_nothing_from_the_others(tmp_path: Path) -> None:

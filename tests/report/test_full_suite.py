@@ -19,6 +19,7 @@ COLD = Start(
 )
 OFF = Case(case="cache_off_startup", outcome=Outcome.PASSED, starts=(COLD,))
 HOME = Case(case="another_home_startup", outcome=Outcome.FAILED, reason="Failed: warm \x1b[1m")
+LORA = Case(case="lora_startup", outcome=Outcome.PASSED, reason="no expectation", starts=(COLD,))
 GRAPHS = Case(case="cudagraph_startup[NONE]", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")
 
 TAKEN = "OSError: [Errno 98] Address already in use"
@@ -38,17 +39,19 @@ def show(here: Path, record: Record, *options: str) -> str:
 
 def test_they_are_shown_apart(here: Path) -> None:
     alone = show(here, make())
-    shown = show(here, make(full_suite=(OFF, HOME, GRAPHS)))
+    shown = show(here, make(full_suite=(OFF, HOME, LORA, GRAPHS)))
     block = (
         "\n"
         "full suite               start  seconds  outcome and counters\n"
         "cache_off_startup                        passed\n"
         "                         cold      29.7  num_compiled_artifacts_saved 0\n"
         "another_home_startup                     failed: Failed: warm\n"
+        "lora_startup                             untested: no expectation\n"
+        "                         cold      29.7  num_compiled_artifacts_saved 0\n"
         "cudagraph_startup[NONE]                  not applicable: no GPU\n"
     )
     assert block in shown
-    rest = shown.replace(block, "").replace(" and 3 of the full suite", "")
+    rest = shown.replace(block, "").replace(" and 4 of the full suite", "")
     assert rest == alone
     assert "num_graphs_seen 1" in show(here, make(full_suite=(OFF,)), "--counters")
     assert "\nfull suite: none of its further cases ran\n" in show(here, make(full_suite=()))

@@ -146,9 +146,11 @@ class CaseRunner:
         decides = not self._record.is_of_full_suite(name)
         if fault is not None and (decides or fault is ErrorKind.GPU_FAULT):
             self._record.fail(fault, f"{name}: {case.reason}", write=False)
+        untested = next((event for event in events if event["event"] == "untested"), None)
+        if untested is not None and case.outcome is Outcome.PASSED and not decides:
+            case = replace(case, reason=str(untested.get("reason")))  # no judge says it later
         self._record.put(case)
         self._jit.add(name, events)
-        untested = next((event for event in events if event["event"] == "untested"), None)
         self.untested = self.untested or untested is not None
         word, good = last_word(case, reports, untested)
         task.line.end(word, good=good)
