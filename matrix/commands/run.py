@@ -28,8 +28,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "       %(prog)s --here [options] CELL [PYTEST ARGS]",
         allow_abbrev=False,
         epilog="Exit status: 0 where every cell is compatible, 1 where one drifts or is"
-        " incompatible, or a test of --upstream fails, 5 where one is untested or did not run, 2"
-        " where nothing can run, 130 after Ctrl-C.",
+        " incompatible, or a case of --suite full or a test of --upstream fails, 5 where one is"
+        " untested or did not run, 2 where nothing can run, 130 after Ctrl-C.",
     )
     run.add_argument("cells", metavar="CELL", nargs="*", help="such as py311-torch210-vllm019")
     run.add_argument(
@@ -56,8 +56,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         choices=("startup", "full"),
         default="startup",
         help="the cases that decide the verdict, or with full also those that decide nothing:"
-        " the cache off, moved or foreign, the engine in its own process and more (default:"
-        " startup)",
+        " the cache off, moved or foreign, the engine in its own process and more; if one of them"
+        " fails, the exit status is 1 (default: startup)",
     )
     run.add_argument(
         "--jobs",

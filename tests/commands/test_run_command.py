@@ -80,6 +80,14 @@ def test_each_option_is_of_one_cell_or_refused_with_here() -> None:
     assert every - of_one - {"bundle", "work"} == set(run._OF_MANY)
 
 
+def test_its_help_has_what_makes_the_exit_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "or a case of --suite full or a test of --upstream fails, 5 where" in text
+    assert "if one of them fails, the exit status is 1 (default: startup)" in text
+
+
 @pytest.mark.parametrize("jobs", ["0", "-1", "two", ""])
 def test_what_is_no_number_of_jobs_is_refused(
     engine: Engine, capsys: pytest.CaptureFixture[str], jobs: str

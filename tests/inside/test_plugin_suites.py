@@ -114,7 +114,7 @@ def test_the_cases_of_the_full_suite_are_apart(
     assert record.total_cases == len(NINE)
 
 
-def test_they_run_last_and_have_their_starts(ran: dict[str, Ran]) -> None:
+def test_they_begin_last_and_have_their_starts(ran: dict[str, Ran]) -> None:
     output = ran["full"].output
     assert output.index("two  ") < output.index("more[well]  ")
     more = ran["full"].record.full_suite
