@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add(run: argparse.ArgumentParser) -> None:
     """Add the options."""
-    group = run.add_argument_group("vLLM's own tests, in addition to the startup tests")
+    group = run.add_argument_group("upstream's tests, vLLM's own, in addition to the startup tests")
     group.add_argument(
         "--upstream",
         metavar="FILE[::TEST]",

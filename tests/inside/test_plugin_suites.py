@@ -146,7 +146,7 @@ def test_who_ends_the_run_meanwhile_takes_nothing_from_the_others(tmp_path: Path
     assert record.error is not None and str(record.error.kind) == "interrupted"
 
 
-def test_who_asks_for_them_without_the_suite_hears_of_it(ran: dict[str, Ran]) -> None:
+def test_asked_for_without_the_suite_they_are_named_or_refused(ran: dict[str, Ran]) -> None:
     assert "left out: more[well]; --suite full has them" in ran["not asked for"].output
     assert ran["named, not asked for"].status == ran["no suite"].status == 4
     assert f"{FILE}::test_more: is of the full suite; add --suite full" in (
