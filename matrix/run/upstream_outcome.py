@@ -100,7 +100,7 @@ def missing_module(text: str) -> str | None:
     'no_such_module.part'
     >>> missing_module("ModuleNotFoundError: No module named 'vllm.no_such_module'")
     """
-    found = _NO_MODULE.findall(text.rpartition(_DURING)[2])
+    found = _NO_MODULE.findall(_not_handled(text))
     if not found:
         return None
     name = str(found[-1])
@@ -108,6 +108,11 @@ def missing_module(text: str) -> str | None:
     if top in _PAIR or (top != "tests" and _is_installed(top)):
         return None
     return name
+
+
+def _not_handled(text: str) -> str:
+    """Return the text of a failure from its last error on, without those that were handled."""
+    return text.rpartition(_DURING)[2]
 
 
 def _is_installed(name: str) -> bool:
@@ -139,12 +144,13 @@ def _failed(name: str, text: str, seconds: float, on: Platform) -> SuiteCase:
     """Return the case of a test that failed; untested where that shows nothing of the pair."""
     if (module := missing_module(text)) is not None:
         return untested(name, f"needs the module {module}, which is not installed here", seconds)
-    if _NO_HUB.search(text):
+    last = _not_handled(text)
+    if _NO_HUB.search(last):
         why = f"needs files of the hub that the package's data lacks: {reason_of(text)}"
         return untested(name, why, seconds)
-    if on is Platform.CPU and _NO_CUDA.search(text):
+    if on is Platform.CPU and _NO_CUDA.search(last):
         return untested(name, "needs a GPU", seconds)
-    if (fault := machine_fault(text)) is not None:
+    if (fault := machine_fault(last)) is not None:
         return untested(name, f"{fault}: {reason_of(text)}", seconds)
     return SuiteCase(
         case=name,

@@ -62,6 +62,21 @@ def test_what_a_machine_lacks_is_untested(text: str, why: str) -> None:
     assert case.signature is None and case.seconds == 1.3
 
 
+@pytest.mark.parametrize(
+    "handled",
+    [
+        "huggingface_hub.errors.LocalEntryNotFoundError: no snapshot",
+        "AssertionError: Torch not compiled with CUDA enabled",
+        "RuntimeError: No CUDA GPUs are available",
+    ],
+)
+def test_an_error_that_was_handled_does_not_excuse_the_next(handled: str) -> None:
+    text = handled + DURING + "AssertionError: 33 is not 0"
+    case = of_test(NAME, phases(text), EXITED, "", Platform.CPU)
+    assert case.outcome is UpstreamOutcome.FAILED
+    assert case.reason == "AssertionError: 33 is not 0"
+
+
 @pytest.mark.parametrize("when", ["setup", "call", "teardown"])
 def test_a_failure_of_any_phase_has_its_signature(when: str) -> None:
     text = "x" * FAILURE_LIMIT + "\nKeyError: 'layer 3'"
