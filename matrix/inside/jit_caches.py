@@ -13,27 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_FOLDERS = {
-    # flashinfer/jit/env.py: below it .cache/flashinfer/VERSION/ARCHITECTURES.
-    "FLASHINFER_WORKSPACE_BASE": "flashinfer",
-    # vllm/utils/deep_gemm.py would put it into vLLM's cache, which is fresh for each case.
-    "DG_JIT_CACHE_DIR": "deep_gemm",
-    "DG_CACHE_DIR": "deep_gemm",
-    # flashinfer/data/csrc/nv_internal/tensorrt_llm/deep_gemm/compiler.cuh
-    "TRTLLM_DG_CACHE_DIR": "trtllm_deep_gemm",
-    # tvm_ffi/cpp/extension.py, _optional_torch_c_dlpack.py
-    "TVM_FFI_CACHE_DIR": "tvm_ffi",
-    "TILELANG_CACHE_DIR": "tilelang",
-    "CUTE_DSL_CACHE_DIR": "cute_dsl",
-    # vllm/vllm_flash_attn/cute/cache_utils.py, vllm/third_party/fmha_sm100/jit.py
-    "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": "flash_attention",
-    "MINFER_FMHA_CACHE_DIR": "minfer",
-    # quack/cache_utils.py, humming/utils/jit.py
-    "QUACK_CACHE_DIR": "quack",
-    "HUMMING_CACHE_DIR": "humming",
-    # CUDA's driver: what it compiles from PTX.
-    "CUDA_CACHE_PATH": "cuda",
-}
+from matrix._util.jit_folders import JIT_FOLDERS, jit_environment
+
 _FLASHINFER = "flashinfer"
 _HASH = re.compile(r"[._-]?(?:[0-9a-f]{16,}|\b[0-9a-f]{1,2}\b).*")
 
@@ -47,11 +28,11 @@ def caches(kept: Path | None = None) -> Iterator[Path]:
     Raises OSError where no folder can be made.
     """
     folder = Path(tempfile.mkdtemp(prefix="matrix-jit-")) if kept is None else kept.absolute()
-    before = {name: os.environ.get(name) for name in _FOLDERS}
+    before = {name: os.environ.get(name) for name in JIT_FOLDERS}
     try:
-        for name, below in _FOLDERS.items():
-            (folder / below).mkdir(parents=True, exist_ok=True)
-            os.environ[name] = str(folder / below)
+        for name, below in jit_environment(folder).items():
+            Path(below).mkdir(parents=True, exist_ok=True)
+            os.environ[name] = below
         yield folder
     finally:
         for name, value in before.items():
@@ -70,7 +51,7 @@ def built(folder: Path) -> dict[str, tuple[str, ...]]:
     their folders or files without hashes.
     """
     found = {}
-    for below in sorted(set(_FOLDERS.values())):
+    for below in sorted(set(JIT_FOLDERS.values())):
         if below == _FLASHINFER:
             libraries = (folder / below).glob(".cache/flashinfer/*/*/cached_ops/*/*.so")
             names = {path.stem for path in libraries if path.stem == path.parent.name}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix._util.files import digest_of
+from matrix._util.jit_folders import jit_environment
 from matrix._util.scratch import Scratch
 from matrix.record.model import Platform
 from matrix.record.startup_tests import CASE_TIMEOUT
@@ -129,8 +130,10 @@ class _Session:
     def _collect(self, asked: str) -> list[str]:
         """Return the names of the tests at a path; without any, the path becomes a case."""
         lines, ended, output = self._pytest("--collect-only", asked)
-        if self._is_over(ended):
-            self._add(untested(asked, _OVER, round(ended.seconds, 1)))
+        if ended.how is How.TIMED_OUT:
+            late = f"pytest did not collect its tests within {ended.seconds:.0f} s"
+            why = _OVER if self._is_over(ended) else late
+            self._add(untested(asked, why, round(ended.seconds, 1)))
             return []
         names = [str(name) for line in lines for name in line.get("collected", ())]
         for line in lines:
@@ -185,13 +188,14 @@ class _Session:
         """Run pytest; return what the plugin reported, how it ended, and what it printed last."""
         home = self._folder / "home"
         shutil.rmtree(home, ignore_errors=True)
-        for name in ("tmp", "hub"):
-            (home / name).mkdir(parents=True, exist_ok=True)
+        kernels = jit_environment(self._folder / "jit")
+        for path in (home / "tmp", home / "hub", *map(Path, kernels.values())):
+            path.mkdir(parents=True, exist_ok=True)
         report, log = self._folder / "report", self._folder / "log"
         report.unlink(missing_ok=True)
         ended = watch(
             self._command(words),
-            environ=self._environment(home, report),
+            environ={**self._environment(home, report), **kernels},
             folder=self._tests,
             log=log,
             timeout=max(0.0, min(self._run.test_seconds, self._until - time.monotonic())),
@@ -212,7 +216,10 @@ class _Session:
         ]
 
     def _environment(self, home: Path, report: Path) -> dict[str, str]:
-        """Return the environment of a test: no network, no token, and caches of its own."""
+        """Return the environment of a test: no network, no token, and compile caches of its own.
+
+        The kernels that libraries build just in time are apart from that: the tests share them.
+        """
         environ = {name: value for name, value in os.environ.items() if name not in _UNSET}
         paths = (environ.get("PYTHONPATH"), str(self._run.root))
         environ |= {

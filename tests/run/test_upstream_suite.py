@@ -71,6 +71,17 @@ def test_asks_the_hub():
 def test_has_a_driver():
     raise RuntimeError("Found no NVIDIA driver on your system.")
 
+def test_shares_kernels():
+    folder = os.environ["FLASHINFER_WORKSPACE_BASE"]
+    assert folder not in os.environ["HF_HOME"] and os.path.isdir(os.environ["DG_JIT_CACHE_DIR"])
+    assert os.environ["CUDA_CACHE_PATH"] != "/home/user"
+    open(os.path.join(folder, "kernel.so"), "x").close()
+
+def test_shares_kernels_and_finds_those_of_others():
+    folder = os.environ["FLASHINFER_WORKSPACE_BASE"]
+    assert os.path.isfile(os.path.join(folder, "kernel.so"))
+    assert "matrix-upstream-" in folder
+
 def test_is_offline():
     assert os.environ["HF_HUB_OFFLINE"] == "1" and "HF_TOKEN" not in os.environ
     config = "models--openai--gpt-oss-120b/snapshots/" + "0" * 40 + "/config.json"
@@ -143,6 +154,7 @@ class Runs:
 def run(tests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
+    monkeypatch.setenv("CUDA_CACHE_PATH", "/home/user")
     return Runs(tests, tmp_path / "run.upstream.log")
 
 
@@ -163,6 +175,8 @@ def test_each_test_ends_as_it_does_and_none_takes_others_along(
         "test_lacks_a_part_of_vllm": "failed",
         "test_asks_the_hub": "untested",
         "test_has_a_driver": "untested",
+        "test_shares_kernels": "passed",
+        "test_shares_kernels_and_finds_those_of_others": "passed",
         "test_is_offline": "passed",
         "test_has_the_configuration_of_upstream": "passed",
     }
@@ -197,6 +211,13 @@ def test_what_cannot_be_collected_is_a_case_of_its_own(run: Runs) -> None:
     assert found["tests/compile/test_left_out.py"].outcome is UpstreamOutcome.SKIPPED
     assert found["nope"].outcome is UpstreamOutcome.UNTESTED
     assert found["nope"].reason == "pytest finds no such test there"
+
+
+def test_a_file_that_cannot_be_collected_in_time_is_untested(run: Runs, tests: Path) -> None:
+    (tests / FILE).write_text("import time\ntime.sleep(600)\n")
+    [case] = run(FILE, test_seconds=3.0).values()
+    assert case.outcome is UpstreamOutcome.UNTESTED
+    assert case.reason == "pytest did not collect its tests within 3 s"
 
 
 def test_a_module_that_upstreams_conftest_needs_is_named(run: Runs, tests: Path) -> None:
