@@ -31,6 +31,7 @@ _OVER = "the time of the whole run was over"
 _PLUGIN = "matrix.inside.upstream_plugin"
 _TAIL = 16 * 1024  # bytes of what a process printed that can tell why it ended
 _REPORT_LIMIT = 64 << 20
+_FAILURES_LIMIT = 4 << 20  # bytes of all failures in a record, which a reader refuses above 16 MiB
 _UNSET = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 # Upstream's tests make themselves the leader of a group, which the leader of a session must not.
 _LAUNCHER = """
@@ -77,8 +78,10 @@ def suite_not_run(request: UpstreamRequest, reason: str) -> UpstreamSuite:
 def run_upstream(run: UpstreamRun, keep: Callable[[UpstreamSuite], None]) -> UpstreamSuite:
     """Run the tests one after another and return what they did.
 
-    `keep` is given what is known after each test, those that are still to run as untested. Raises
-    OSError where the disk refuses or a process cannot be started.
+    `keep` is given what is known after each test, those that are still to run as untested; what is
+    returned it is not given. The failures of a record have room for some MiB: beyond it a failed
+    test has its reason and its signature only. Raises OSError where the disk refuses or a process
+    cannot be started.
     """
     with Scratch("upstream") as folder:
         tests = folder / "sdist"
@@ -98,24 +101,27 @@ class _Session:
         self._stand_ins: dict[str, None] = {}
         self._cases: dict[str, SuiteCase] = {}
         self._waiting: list[str] = []
+        self._digests: dict[str, str] = {}
+        self._room = _FAILURES_LIMIT
 
     def run(self) -> UpstreamSuite:
         """Collect and run each path that was asked for."""
         every = list(dict.fromkeys(self._run.request.asked))
         self._run.log.unlink(missing_ok=True)
+        self._waiting = every
+        self._keep(self._known())
         for number, asked in enumerate(every):
             if not self._may_go_on(asked):
                 continue
-            self._waiting = [asked, *every[number + 1 :]]
-            self._note()
             names = self._collect(asked)
-            for count, name in enumerate(names):
-                self._waiting = [*names[count:], *every[number + 1 :]]
-                self._note()
+            self._waiting = [*names, *every[number + 1 :]]
+            self._keep(self._known())
+            for name in names:
                 if name not in self._cases and self._may_go_on(name):
                     self._test(name)
+                    self._keep(self._known())
         self._waiting = []
-        return self._note()
+        return self._known()
 
     def _may_go_on(self, name: str) -> bool:
         """Return whether there is time; else the test is untested."""
@@ -156,33 +162,35 @@ class _Session:
         return ended.how is How.TIMED_OUT and time.monotonic() >= self._until
 
     def _add(self, case: SuiteCase) -> None:
+        size = len(json.dumps(case.failure)) if case.failure else 0
+        if size > self._room:
+            case, size = replace(case, failure=None), 0
+        self._room -= size
         self._cases[case.case] = case
         why = f": {case.reason}" if case.reason and case.outcome != UpstreamOutcome.PASSED else ""
         line = f"upstream  {case.case}  {case.seconds:.1f} s  {case.outcome}{why}"
         with contextlib.suppress(OSError, ValueError):
             print(line, flush=True)  # noqa: T201 - as pytest's own line of a case
-        self._note()
 
-    def _note(self) -> UpstreamSuite:
-        """Keep what is known now, and return it."""
-        left = [name for name in self._waiting if name not in self._cases]
+    def _known(self) -> UpstreamSuite:
+        """Return what is known now."""
+        left = [name for name in dict.fromkeys(self._waiting) if name not in self._cases]
         cases = [*self._cases.values(), *(untested(name, NOT_ENDED) for name in left)]
-        suite = replace(
+        return replace(
             self._suite,
-            files=self._digests(case.case for case in cases),
+            files=self._digests_of(case.case for case in cases),
             stand_ins=tuple(self._stand_ins),
             cases=tuple(cases),
         )
-        self._keep(suite)
-        return suite
 
-    def _digests(self, names: Iterable[str]) -> Mapping[str, str]:
+    def _digests_of(self, names: Iterable[str]) -> Mapping[str, str]:
+        """Return the hashes of the tests' files; each is read once."""
         paths = sorted({name.partition("::")[0] for name in names})
-        return {
-            path: digest_of(self._run.request.folder / path)
-            for path in paths
-            if (self._run.request.folder / path).is_file()
-        }
+        for path in paths:
+            file = self._run.request.folder / path
+            if path not in self._digests and file.is_file():
+                self._digests[path] = digest_of(file)
+        return {path: self._digests[path] for path in paths if path in self._digests}
 
     def _pytest(self, *words: str) -> tuple[list[dict[str, Any]], ProcessEnd, str]:
         """Run pytest; return what the plugin reported, how it ended, and what it printed last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from matrix._util.files import digest_of
 from matrix.record.model import Platform
 from matrix.record.upstream import NOT_ENDED, SuiteCase, UpstreamOutcome, UpstreamSuite
+from matrix.run import upstream_suite
 from matrix.run.upstream_files import UpstreamRequest
 from matrix.run.upstream_suite import UpstreamRun, run_upstream
 
@@ -202,6 +204,42 @@ def test_the_record_says_what_is_still_to_run(run: Runs) -> None:
     run(f"{FILE}::test_passes", f"{FILE}::test_is_offline")
     first = {case.case: case.reason for case in run.kept[0].cases}
     assert first == dict.fromkeys((f"{FILE}::test_passes", f"{FILE}::test_is_offline"), NOT_ENDED)
+
+
+def test_after_each_test_the_record_is_written_once_and_each_file_is_read_once(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def digest(path: Path) -> str:
+        read.append(path)
+        return digest_of(path)
+
+    monkeypatch.setattr(upstream_suite, "digest_of", digest)
+    names = [f"{FILE}::test_passes", f"{FILE}::test_counts"]
+    run(names[0], *names)
+    at_work = [suite.at_work for suite in run.kept]
+    counts = [f"{names[1]}[0]", f"{names[1]}[1 and more]"]
+    # At first, after each of two paths is collected, and after each of three tests.
+    assert at_work == [names[0], names[0], names[1], *counts, None]
+    assert len(read) == 1
+    run.kept.clear()
+    run(FILE + "::test_counts", counts[1])
+    for suite in run.kept:
+        shown = [case.case for case in suite.cases]
+        assert len(shown) == len(set(shown))
+
+
+def test_failures_take_so_much_room_of_a_record_and_no_more(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = run(f"{FILE}::test_handles_that")["test_handles_that"].failure
+    assert full is not None and len(full) > 200
+    monkeypatch.setattr(upstream_suite, "_FAILURES_LIMIT", len(json.dumps(full)) + 100)
+    first, second = run(f"{FILE}::test_handles_that", f"{FILE}::test_counts[1 and more]").values()
+    assert first.failure is not None and second.failure is None
+    assert second.outcome is UpstreamOutcome.FAILED
+    assert (second.signature or "").startswith("AssertionError: 33 is not 0") and second.reason
 
 
 def test_what_cannot_be_collected_is_a_case_of_its_own(run: Runs) -> None:
