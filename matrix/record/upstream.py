@@ -5,12 +5,16 @@ Importable inside a cell.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 from matrix._util.enums import StrEnum
 
 NOT_ENDED = "did not run to its end"
 """Why a test is untested while the run goes on, or where the run was killed."""
+
+INTERRUPTED = "interrupted by"
+"""How the reason of a test begins that a signal to the run ended; the signal's name follows."""
 
 
 class UpstreamOutcome(StrEnum):
@@ -63,6 +67,42 @@ class UpstreamSuite:
         """Return the first test that has not ended; None where all have."""
         return next((case.case for case in self.cases if case.reason == NOT_ENDED), None)
 
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the run came to the end of all tests; False where it was interrupted."""
+        return not any(
+            case.reason == NOT_ENDED or (case.reason or "").startswith(INTERRUPTED)
+            for case in self.of(UpstreamOutcome.UNTESTED)
+        )
+
+    def stopped(self, reason: str) -> "UpstreamSuite":
+        """Return it with why the run stopped before the tests that have not ended."""
+        return replace(
+            self,
+            cases=tuple(
+                replace(case, reason=reason) if case.reason == NOT_ENDED else case
+                for case in self.cases
+            ),
+        )
+
+    def has(self, asked: str) -> bool:
+        """Return whether there is a case of a path, maybe with a test, that a run was asked for.
+
+        >>> case = SuiteCase(case="tests/a/test_b.py::test_c[1]", outcome=UpstreamOutcome.PASSED)
+        >>> suite = UpstreamSuite(cases=(case,))
+        >>> suite.has("tests/a"), suite.has("tests/a/test_b.py::test_c"), suite.has("tests/a/te")
+        (True, True, False)
+        """
+        path, colons, test = asked.partition("::")
+        wanted = f"{PurePosixPath(path)}{colons}{test}"
+        names = {case.case.removesuffix("/__init__.py") for case in self.cases}
+        # Where a file or a folder cannot be collected, its case stands for all below it.
+        return any(_is_within(name, wanted) or _is_within(wanted, name) for name in names)
+
     def of(self, outcome: UpstreamOutcome) -> tuple[SuiteCase, ...]:
         """Return the cases that ended so."""
         return tuple(case for case in self.cases if case.outcome is outcome)
+
+
+def _is_within(name: str, whole: str) -> bool:
+    return name == whole or name.startswith((f"{whole}/", f"{whole}::", f"{whole}["))

@@ -220,12 +220,16 @@ def _with_upstream(
 ) -> Record:
     """Run upstream's own tests and return the record with what they did, as it is written.
 
-    Where the run ended early they show nothing, and do not run.
+    Where the run ended early they show nothing, and do not run. Where the disk refuses meanwhile,
+    those that have ended stay as they are.
     """
     if request.upstream is None:
         return record
+    known = suite_not_run(request.upstream, NOT_ENDED)
 
     def keep(suite: UpstreamSuite) -> None:
+        nonlocal known
+        known = suite
         _write_last(replace(record, upstream=suite), path, request.root)
 
     if record.error is not None:
@@ -243,7 +247,7 @@ def _with_upstream(
         try:
             suite = run_upstream(run, keep)
         except OSError as error:
-            suite = suite_not_run(request.upstream, f"could not run: {error.strerror or error}")
+            suite = known.stopped(f"could not run: {error.strerror or error}")
     return _write_last(replace(record, upstream=suite), path, request.root)
 
 

@@ -13,7 +13,7 @@ from matrix.record.machine_marks import machine_fault
 from matrix.record.model import Platform, clip_failure
 from matrix.record.signature import reason as reason_of
 from matrix.record.signature import signature as signature_of
-from matrix.record.upstream import SuiteCase, UpstreamOutcome
+from matrix.record.upstream import INTERRUPTED, SuiteCase, UpstreamOutcome
 from matrix.run.process import How, ProcessEnd
 
 _PAIR = ("torch", "triton", "vllm")
@@ -72,7 +72,7 @@ def untested(name: str, reason: str, seconds: float = 0.0) -> SuiteCase:
 def died(name: str, ended: ProcessEnd, output: str) -> SuiteCase:
     """Return the case of a test whose process did not come to its own end."""
     if ended.how is How.INTERRUPTED:
-        return untested(name, f"interrupted by {ended.signal}", round(ended.seconds, 1))
+        return untested(name, f"{INTERRUPTED} {ended.signal}", round(ended.seconds, 1))
     if ended.oom_kill and ended.signal == "SIGKILL" and ended.how is How.SIGNALLED:
         why = "killed by the kernel's out-of-memory killer"
         return untested(name, why, round(ended.seconds, 1))

@@ -21,7 +21,7 @@ from matrix._util.jit_folders import jit_environment
 from matrix._util.scratch import Scratch
 from matrix.record.model import Platform
 from matrix.record.startup_tests import CASE_TIMEOUT
-from matrix.record.upstream import NOT_ENDED, SuiteCase, UpstreamOutcome, UpstreamSuite
+from matrix.record.upstream import INTERRUPTED, NOT_ENDED, SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.rules.upstream.unpack import copy_tests, origin
 from matrix.run.process import How, ProcessEnd, watch
 from matrix.run.upstream_files import UpstreamRequest
@@ -126,7 +126,7 @@ class _Session:
     def _may_go_on(self, name: str) -> bool:
         """Return whether there is time; else the test is untested."""
         if self._run.received:
-            self._cases[name] = untested(name, f"interrupted by {self._run.received[0]}")
+            self._cases[name] = untested(name, f"{INTERRUPTED} {self._run.received[0]}")
         elif time.monotonic() >= self._until:
             self._cases[name] = untested(name, _OVER)
         else:

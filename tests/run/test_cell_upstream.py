@@ -32,11 +32,12 @@ class Upstream:
         self.records, self.failure = records, failure
         self.asked: list[UpstreamRun] = []
         self.seen: list[UpstreamSuite | None] = []
+        self.kept: tuple[SuiteCase, ...] = (PASSED,)
 
     def run(self, run: UpstreamRun, keep: Keep) -> UpstreamSuite:
         self.asked.append(run)
         self._look()
-        keep(UpstreamSuite(cases=(PASSED,)))
+        keep(UpstreamSuite(cases=self.kept))
         self._look()
         if self.failure is not None:
             raise self.failure
@@ -99,12 +100,15 @@ def test_a_refused_run_says_that_they_did_not_run(
     assert [case.reason for case in record.upstream.cases] == [NOT_ENDED]
 
 
-def test_a_disk_that_refuses_leaves_them_untested(
+def test_a_disk_that_refuses_leaves_the_rest_untested(
     run: Run, upstream: Upstream, request_of: UpstreamRequest
 ) -> None:
+    waits = SuiteCase(case=f"{FILE}::test_c", outcome=UpstreamOutcome.UNTESTED, reason=NOT_ENDED)
+    upstream.kept = (PASSED, FAILED, waits)
     upstream.failure = OSError(errno.ENOSPC, "No space left on device")
     record = read(run("good", upstream=request_of))
     assert record.upstream is not None and record.is_complete
-    [case] = record.upstream.cases
-    assert case.outcome is UpstreamOutcome.UNTESTED
+    assert record.upstream.cases[:2] == (PASSED, FAILED)
+    [case] = record.upstream.cases[2:]
+    assert (case.case, case.outcome) == (waits.case, UpstreamOutcome.UNTESTED)
     assert case.reason == "could not run: No space left on device"
