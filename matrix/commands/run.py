@@ -29,7 +29,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         allow_abbrev=False,
         epilog="Exit status: 0 where every cell is compatible, 1 where one drifts or is"
         " incompatible, or a case of --suite full or a test of --upstream fails, 5 where one is"
-        " untested or did not run, 2 where nothing can run, 130 after Ctrl-C.",
+        " untested or did not run, or the tests of --upstream did not run to their end, 2 where"
+        " nothing can run, 130 after Ctrl-C.",
     )
     run.add_argument("cells", metavar="CELL", nargs="*", help="such as py311-torch210-vllm019")
     run.add_argument(

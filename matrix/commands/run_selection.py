@@ -365,7 +365,8 @@ def _print_done(selection: _Selection, judged: _Judged) -> None:
 class _Judged:
     """Judges records as jobs end; `statuses` has the exit status of each, by the job's key.
 
-    `unfinished` are the jobs whose records have no end: something killed their runs.
+    `unfinished` are the jobs whose records have no end, or none of upstream's tests: something
+    ended their runs.
     """
 
     def __init__(self, expectations: Expectations) -> None:
@@ -391,7 +392,8 @@ class _Judged:
         record = read(path)
         verdict = judge(record, self._expectations)
         self.statuses[key] = exit_status(verdict, record)
-        if not record.finished:
+        upstream = None if record.error else record.upstream
+        if not record.finished or (upstream is not None and not upstream.has_ended):
             self.unfinished.add(key)
         pin = self._releases.overridden_pin(record.cell)
         line = verdict_line(record, verdict, off_pin=pin is not None)

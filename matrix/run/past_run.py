@@ -18,9 +18,10 @@ from typing import Any
 
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
-from matrix.record.model import ErrorKind, Platform, RecordError
+from matrix.record.model import ErrorKind, Platform, Record, RecordError
 from matrix.record.reader import read
 from matrix.record.running import is_running
+from matrix.record.upstream import UpstreamSuite
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Lack, Resource
 from matrix.run.run_state import (
@@ -170,19 +171,21 @@ def done_records(past: Past) -> dict[str, Path]:
     """Return the records that the jobs of a run left and that stand, by the jobs' keys.
 
     A record that was interrupted, or is not finished, does not: its job is to run again. Nor does
-    one with a part of the cases, which another run left, where the job is to run all. A run that
+    one with a part of the cases, which another run left, where the job is to run all; or one that
+    lacks the full suite or a test of upstream's for which the run was asked. A run that
     was killed may lack the end of a job in its journal: then it is the cell's next record of those
     that began since, whichever round of the cell it is.
     """
     since = f"{datetime.fromtimestamp(past.at, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
     records = Path(past.begun.records)
+    wanted = {job.key: _wanted(job, past.begun.options) for job in past.jobs}
     found = {}
     for job in past.jobs:
         end = past.ends.get(job.key)
         if end is not None and end.record is not None:
             path = records / job.platform / Path(end.record).name
             # The clock of a node may be behind, so the time of the record does not count.
-            if _stands(path, whole=_is_whole(job)):
+            if _stands(path, wanted[job.key]):
                 found[job.key] = path
     taken = set(found.values())
     platforms = {job.platform for job in past.jobs}
@@ -191,7 +194,7 @@ def done_records(past: Past) -> dict[str, Path]:
         paths = left[job.platform].get(job.environment, [])
         while job.key not in found and paths:
             path = paths.pop(0)
-            if path not in taken and _stands(path, since, whole=_is_whole(job)):
+            if path not in taken and _stands(path, wanted[job.key], since):
                 found[job.key] = path
     return found
 
@@ -222,20 +225,45 @@ def unended(past: Past, done: Mapping[str, Path], at: float) -> list[RunEvent]:
     ]
 
 
-def _is_whole(job: Job) -> bool:
-    """Return whether a job runs all cases of its cell."""
-    return not (job.cases or job.pytest_args)
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What the record of a job is to have: all startup cases, the full suite, upstream's tests."""
+
+    whole: bool
+    full: bool
+    upstream: tuple[str, ...]
+
+    def is_in(self, record: Record) -> bool:
+        """Return whether the record has it; one of a run that ended early has what it can have."""
+        if self.whole and record.deselected > 0:
+            return False
+        if record.error is not None:
+            return True
+        if self.full and record.full_suite is None:
+            return False
+        found = record.upstream or UpstreamSuite()
+        return not self.upstream or (found.has_ended and all(map(found.has, self.upstream)))
 
 
-def _stands(path: Path, since: str = "", *, whole: bool) -> bool:
+def _wanted(job: Job, options: Sequence[str]) -> _Wanted:
+    """Return what a job's record is to have, by the options of the cells of its run."""
+    given = list(zip(options[::2], options[1::2], strict=False))
+    whole = not (job.cases or job.pytest_args)
+    return _Wanted(
+        whole=whole,
+        full=whole and ("--suite", "full") in given,
+        upstream=tuple(text for name, text in given if name == "--upstream"),
+    )
+
+
+def _stands(path: Path, wanted: _Wanted, since: str = "") -> bool:
     try:
         record = read(path)
     except RecordError:
         return False
     ended = record.finished and not is_running(path, record)
     interrupted = record.error is not None and record.error.kind == ErrorKind.INTERRUPTED
-    part = whole and record.deselected > 0
-    return ended and not interrupted and not part and record.started >= since
+    return ended and not interrupted and record.started >= since and wanted.is_in(record)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -250,11 +250,16 @@ def exit_status(verdict: CellVerdict, record: Record | None = None) -> int:
     """Return the exit status of a run: 0 compatible, 1 drift or incompatible, 5 untested.
 
     It is 1 also where the record has a failed case of the full suite or of upstream's own tests:
-    the run was asked for them.
+    the run was asked for them. Where upstream's tests did not run to their end, as after an
+    interrupt, it is 5 in place of 0.
     """
-    if record is not None and _asked_more_and_failed(record):
+    status = _EXIT_STATUS[verdict.verdict]
+    if record is None:
+        return status
+    if _asked_more_and_failed(record):
         return 1
-    return _EXIT_STATUS[verdict.verdict]
+    ended = record.upstream is None or record.upstream.has_ended
+    return status if ended else status or _EXIT_STATUS[Verdict.UNTESTED]
 
 
 def _asked_more_and_failed(record: Record) -> bool:

@@ -34,10 +34,16 @@ class Cell:
         self.path = here / RECORD
         self.asked: list[RunRequest] = []
         self.outcome = UpstreamOutcome.PASSED
+        self.reason: str | None = None
 
     def run_cell(self, request: RunRequest) -> Path:
         self.asked.append(request)
-        case = SuiteCase(case=f"{FILE}::test_small", outcome=self.outcome, signature="E: no")
+        case = SuiteCase(
+            case=f"{FILE}::test_small",
+            outcome=self.outcome,
+            reason=self.reason,
+            signature="E: no",
+        )
         write(make(upstream=UpstreamSuite(cases=(case,))), self.path)
         return self.path
 
@@ -174,6 +180,8 @@ def test_a_failed_test_is_named_and_the_verdict_stays(
     assert f"  failed       0.0  {FILE}::test_small\n" in shown and f"{'':<20}E: no\n" in shown
     cell.outcome = UpstreamOutcome.UNTESTED
     assert cli.main(["run", CELL, "--here", *given]) == 0
+    cell.reason = "interrupted by SIGINT"
+    assert cli.main(["run", CELL, "--here", *given]) == 5
 
 
 @pytest.mark.programs

@@ -20,6 +20,7 @@ from matrix._util.files import DiskFullError
 from matrix.catalog.cells import Cell
 from matrix.record.model import ErrorKind, RunError
 from matrix.record.reader import read_many
+from matrix.record.upstream import NOT_ENDED, SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.record.writer import write
 from matrix.run import run_state
 from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
@@ -282,6 +283,52 @@ def test_a_job_is_done_by_the_records_that_stand(tmp_path: Path) -> None:
     (tmp_path / "cpu" / f"{CELL.name}.20261129T010430Z.json").write_text("{")
     first, second = leave(tmp_path, 5), leave(tmp_path, 6)
     assert done_records(read_run(state.folder)) == {a_job().key: first, a_job(round=2).key: second}
+
+
+TEST = "tests/compile/test_a.py::test_b"
+
+
+def upstream_with(*ends: tuple[UpstreamOutcome, str | None]) -> UpstreamSuite:
+    return UpstreamSuite(
+        cases=tuple(
+            SuiteCase(case=f"{TEST}[{number}]", outcome=outcome, reason=reason)
+            for number, (outcome, reason) in enumerate(ends)
+        )
+    )
+
+
+PASSED = (UpstreamOutcome.PASSED, None)
+UNTESTED = UpstreamOutcome.UNTESTED
+FULL, UPSTREAM = ("--suite", "full"), ("--upstream", TEST)
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "stands"),
+    [
+        ((), {"full_suite": (), "upstream": upstream_with(PASSED)}, True),
+        (FULL, {}, False),
+        (FULL, {"full_suite": ()}, True),
+        (UPSTREAM, {}, False),
+        (UPSTREAM, {"upstream": upstream_with()}, False),
+        (UPSTREAM, {"upstream": upstream_with(PASSED, (UNTESTED, NOT_ENDED))}, False),
+        (UPSTREAM, {"upstream": upstream_with(PASSED, (UNTESTED, "interrupted by SIGINT"))}, False),
+        (UPSTREAM, {"upstream": upstream_with(PASSED, (UNTESTED, "needs a GPU"))}, True),
+        ((*UPSTREAM, "--upstream", "tests/b.py"), {"upstream": upstream_with(PASSED)}, False),
+        ((*FULL, *UPSTREAM), {"upstream": upstream_with(PASSED)}, False),
+        (
+            (*FULL, *UPSTREAM),
+            {"error": RunError(kind=ErrorKind.RESOLVES, reason="no such wheel")},
+            True,
+        ),
+    ],
+)
+def test_a_record_stands_where_it_has_all_that_the_run_was_asked_for(
+    tmp_path: Path, options: tuple[str, ...], changes: dict[str, Any], *, stands: bool
+) -> None:
+    state = begin(tmp_path, a_job(), options=("--timeout", "9", *options))
+    state.close()
+    path = leave(tmp_path, 5, **changes)
+    assert done_records(read_run(state.folder)) == ({a_job().key: path} if stands else {})
 
 
 def test_a_disk_that_refuses_a_line_stops_nothing(tmp_path: Path) -> None:
