@@ -31,8 +31,8 @@ def add(run: argparse.ArgumentParser) -> None:
         "--upstream-tests",
         metavar="DIR",
         type=Path,
-        help="a folder with the tests of that vLLM, or with a folder vllm-VERSION of each"
-        " (default: fetched from the index; the extra index)",
+        help="a folder with the tests of that vLLM, or with a folder vllm-VERSION of each,"
+        " which cells of several vLLMs need (default: fetched from the index; the extra index)",
     )
 
 
@@ -70,11 +70,12 @@ def folder_for(options: argparse.Namespace, cells: Sequence[Cell], releases: Rel
 
     Raises MatrixError where a cell has no such tests, or lacks a file that is asked for.
     """
-    from matrix.run.upstream_files import fetched, tests_folder
+    from matrix.run.upstream_files import check_each, fetched, tests_folder
 
     asked = options.upstream
     if options.upstream_tests is None:
         return fetched(cells, releases, asked)
+    check_each(options.upstream_tests, cells)
     for cell in cells:
         tests_folder(options.upstream_tests, cell, asked)
     named: Path = options.upstream_tests

@@ -74,6 +74,19 @@ def fetched(cells: Sequence[Cell], releases: Releases, asked: Sequence[str]) -> 
     return folder
 
 
+def check_each(folder: Path, cells: Sequence[Cell]) -> None:
+    """Raise MatrixError where cells of several vLLMs would run the tests of one of them."""
+    versions = tuple(dict.fromkeys(cell.vllm for cell in cells))
+    if len(versions) == 1:
+        return
+    for version in versions:
+        if not (folder / f"vllm-{version}" / "tests").is_dir():
+            raise MatrixError(
+                f"--upstream-tests {folder}: has no vllm-{version}/tests, and the cells have"
+                f" {len(versions)} versions of vLLM; give each version a folder vllm-VERSION"
+            )
+
+
 def tests_folder(folder: Path, cell: Cell, asked: Sequence[str]) -> Path:
     """Return where a folder that a person or an outer run named has the tests of a cell's vLLM.
 

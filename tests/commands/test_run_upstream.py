@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shutil import copytree
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -195,6 +196,20 @@ def test_a_cell_through_tox_gets_the_folder_of_all_releases(
     own = argv[argv.index("--") + 1 :]
     assert own[own.index("--upstream-tests") :][:4] == named
     assert own[-3:] == ["--", "-k", "dense"]
+
+
+@pytest.mark.programs
+def test_cells_of_two_releases_need_the_tests_of_each(fake_tox: FakeTox, folder: Path) -> None:
+    cells = [CELL, "py311-torch210-vllm018"]
+    named = ["--upstream-tests", str(folder), "--upstream", FILE]
+    ended = matrix(fake_tox.here, "run", "--platform", "cpu", *cells, *named)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "has no vllm-0.19.1/tests, and the cells have 2 versions of vLLM" in ended.stderr
+    assert fake_tox.calls() == []
+    for version in ("0.19.1", "0.18.1"):
+        copytree(folder / "tests", folder / f"vllm-{version}" / "tests", symlinks=True)
+    ended = matrix(fake_tox.here, "run", "--platform", "cpu", *cells, *named)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.programs
