@@ -50,10 +50,12 @@ class SuiteCase:
 class UpstreamSuite:
     """The tests of upstream's that a run was asked for, and where they are from.
 
-    `sdist` is the file name of the source distribution and `sha256` its hash, both None where a
-    person named a folder. `files` has the SHA-256 of each test file that ran. `stand_ins` are the
-    modules that upstream's tests import, that the environment lacks, and for which an empty one
-    stood in.
+    `sdist` is the file name of the source distribution and `sha256` its hash; both are None where
+    no test ran, or where the files of the folder are not those that were unpacked from one that the
+    index has: a person named a folder, or changed a file. `files` has the SHA-256 of each file that
+    was asked for, and of those found in a folder that was; what they import has none. `stand_ins`
+    are the modules that upstream's tests import, that the environment lacks, and for which an empty
+    one stood in.
     """
 
     sdist: str | None = None

@@ -67,12 +67,8 @@ class UpstreamRun:
 
 def suite_not_run(request: UpstreamRequest, reason: str) -> UpstreamSuite:
     """Return the suite of a run that did not come to upstream's tests."""
-    named = origin(request.folder) or (None, None)
-    return UpstreamSuite(
-        sdist=named[0],
-        sha256=named[1],
-        cases=tuple(untested(text, reason) for text in dict.fromkeys(request.asked)),
-    )
+    cases = tuple(untested(text, reason) for text in dict.fromkeys(request.asked))
+    return UpstreamSuite(cases=cases)
 
 
 def run_upstream(run: UpstreamRun, keep: Callable[[UpstreamSuite], None]) -> UpstreamSuite:
@@ -97,7 +93,8 @@ class _Session:
     ) -> None:
         self._run, self._folder, self._tests, self._keep = run, folder, tests, keep
         self._until = time.monotonic() + run.seconds
-        self._suite = suite_not_run(run.request, NOT_ENDED)
+        sdist, sha256 = origin(run.request.folder) or (None, None)
+        self._suite = UpstreamSuite(sdist=sdist, sha256=sha256)
         self._stand_ins: dict[str, None] = {}
         self._cases: dict[str, SuiteCase] = {}
         self._waiting: list[str] = []

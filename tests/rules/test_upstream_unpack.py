@@ -83,6 +83,24 @@ def test_it_is_fetched_once_and_again_where_the_index_has_another(
     assert (folder / FILE).read_text() == "def test_other(): pass\n"
 
 
+@pytest.mark.parametrize("name", [FILE, "pyproject.toml", "tests/conftest.py", "tests/__init__.py"])
+def test_a_folder_whose_files_were_changed_is_of_nobody_and_is_fetched_again(
+    served: Served, index: Index, tmp_path: Path, name: str
+) -> None:
+    served.add("vllm", "vllm-0.19.1.tar.gz", served.sdist("vllm-0.19.1", MEMBERS))
+    folder = fetch_tests("0.19.1", index, tmp_path)
+    (folder / "tests" / "link.py").symlink_to(__file__)
+    (folder / "tests" / "__pycache__").mkdir()
+    (folder / "tests" / "__pycache__" / "a.pyc").write_text("")
+    known = origin(folder)
+    assert known is not None  # none of these is copied
+    (folder / name).write_text("changed = True\n")
+    assert origin(folder) is None
+    assert origin(fetch_tests("0.19.1", index, tmp_path)) == known
+    (folder / FILE).unlink()
+    assert origin(folder) is None
+
+
 def test_a_release_without_a_source_distribution_is_one_line(
     served: Served, index: Index, tmp_path: Path
 ) -> None:
@@ -191,4 +209,6 @@ def test_a_note_that_is_none_says_that_nobody_knows(tmp_path: Path, text: str) -
     (tmp_path / NOTE).write_text(text)
     assert origin(tmp_path) is None
     (tmp_path / NOTE).write_text(json.dumps({"file": "a", "sha256": "b"}))
+    assert origin(tmp_path) is None
+    (tmp_path / NOTE).write_text(json.dumps({"file": "a", "sha256": "b", "files": {}}))
     assert origin(tmp_path) == ("a", "b")

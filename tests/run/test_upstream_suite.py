@@ -11,6 +11,7 @@ import pytest
 from matrix._util.files import digest_of
 from matrix.record.model import Platform
 from matrix.record.upstream import NOT_ENDED, SuiteCase, UpstreamOutcome, UpstreamSuite
+from matrix.rules.upstream.unpack import NOTE, digests_of
 from matrix.run import upstream_suite
 from matrix.run.upstream_files import UpstreamRequest
 from matrix.run.upstream_suite import UpstreamRun, run_upstream
@@ -228,6 +229,18 @@ def test_after_each_test_the_record_is_written_once_and_each_file_is_read_once(
     for suite in run.kept:
         shown = [case.case for case in suite.cases]
         assert len(shown) == len(set(shown))
+
+
+def test_the_record_names_a_source_distribution_only_where_all_files_are_its_own(
+    run: Runs, tests: Path
+) -> None:
+    note = {"file": "vllm-0.19.1.tar.gz", "sha256": "0" * 64, "files": digests_of(tests)}
+    (tests / NOTE).write_text(json.dumps(note))
+    run(f"{FILE}::test_passes")
+    assert (run.kept[-1].sdist, run.kept[-1].sha256) == (note["file"], note["sha256"])
+    (tests / "tests/conftest.py").write_text(CONFTEST + "# changed\n")
+    run(f"{FILE}::test_passes")
+    assert (run.kept[-1].sdist, run.kept[-1].sha256) == (None, None)
 
 
 def test_failures_take_so_much_room_of_a_record_and_no_more(

@@ -7,6 +7,7 @@ configuration of pytest, come to the disk: regular files with plain names, and n
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tarfile
 import tempfile
@@ -16,27 +17,28 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from matrix._util.archives import BAD_ARCHIVE
-from matrix._util.files import read_text, write_text
+from matrix._util.files import digest_of, read_text, write_text
 from matrix.catalog.index import FetchError, Index
 from matrix.errors import MatrixError
 
 TESTS = "tests"
 NOTE = ".sdist.json"
-"""The file beside the tests that says which source distribution they are from."""
+"""The file next to `tests` with their source distribution and the SHA-256 of each file of it."""
 
 _CONFIG = "pyproject.toml"
 _ARCHIVE = 4 << 30  # bytes of a whole source distribution; vLLM 0.33.0 has 0.14 GiB
 _MEMBER = 32 << 20  # bytes of one file
 _ALL = 512 << 20  # bytes of all tests; vLLM 0.33.0 has 12 MiB
 _FILES = 50_000
-_NOTE_LIMIT = 1 << 16
+_NOTE_LIMIT = 32 << 20  # bytes: each file has its path and its hash
 
 
 def fetch_tests(version: str, index: Index, folder: Path) -> Path:
     """Return the folder that holds the `tests` of a vLLM release, made below `folder`.
 
-    What is there from the same source distribution is not fetched again. Raises MatrixError: the
-    index has no source distribution of that release, or it cannot be read or written.
+    What is there from the same source distribution, unchanged, is not fetched again. Raises
+    MatrixError: the index has no source distribution of that release, or it cannot be read or
+    written.
     """
     from matrix.catalog.refresh_merge import followed, source_distribution  # a cell needs none
 
@@ -48,14 +50,15 @@ def fetch_tests(version: str, index: Index, folder: Path) -> Path:
             " upstream's to run; name a folder that has them: --upstream-tests DIR"
         )
     target = folder / f"vllm-{version}"
-    if file.sha256 is not None and origin(target) == (file.filename, file.sha256):
-        return target
     try:
+        if file.sha256 is not None and origin(target) == (file.filename, file.sha256):
+            return target
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as name:
             part = Path(name) / target.name
             unpack_tests(index.fetch(file, Path(name)), part)
-            write_text(part / NOTE, json.dumps({"file": file.filename, "sha256": file.sha256}))
+            note = {"file": file.filename, "sha256": file.sha256, "files": digests_of(part)}
+            write_text(part / NOTE, json.dumps(note))
             if target.exists():
                 target.rename(Path(name) / "old")
             part.rename(target)
@@ -67,14 +70,32 @@ def fetch_tests(version: str, index: Index, folder: Path) -> Path:
 def origin(folder: Path) -> tuple[str, str] | None:
     """Return the source distribution of which a folder has the tests, and its SHA-256.
 
-    None where nobody knows: a person made the folder.
+    None where nobody knows: a person made the folder, or its files are not those that
+    `fetch_tests` unpacked. Raises OSError where a file cannot be read.
     """
     try:
         data = json.loads(read_text(folder / NOTE, _NOTE_LIMIT))
-        named = data["file"], data["sha256"]
+        named, files = (data["file"], data["sha256"]), data["files"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return named if all(isinstance(text, str) for text in named) else None
+    known = all(isinstance(text, str) for text in named) and files == digests_of(folder)
+    return named if known else None
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the tests' files and of their configuration, by path below the folder.
+
+    It is of what `copy_tests` copies: links are left out. Raises OSError.
+    """
+    paths = [folder / _CONFIG]
+    for place, folders, names in os.walk(folder / TESTS):
+        folders[:] = [name for name in folders if name not in _left_out(place, folders)]
+        paths += [Path(place, name) for name in names if name not in _left_out(place, names)]
+    return {
+        path.relative_to(folder).as_posix(): digest_of(path)
+        for path in sorted(paths)
+        if path.is_file() and not path.is_symlink()
+    }
 
 
 def unpack_tests(archive: Path, folder: Path) -> None:
@@ -105,17 +126,18 @@ def unpack_tests(archive: Path, folder: Path) -> None:
 
 def copy_tests(source: Path, folder: Path) -> None:
     """Copy tests and configuration to a new folder, without links. Raises OSError."""
-
-    def links(place: str, names: list[str]) -> list[str]:
-        return [name for name in names if Path(place, name).is_symlink() or name == "__pycache__"]
-
-    shutil.copytree(source / TESTS, folder / TESTS, ignore=links)
+    shutil.copytree(source / TESTS, folder / TESTS, ignore=_left_out)
     config = source / _CONFIG
     if config.is_file() and not config.is_symlink():
         shutil.copyfile(config, folder / _CONFIG)
     else:
         # Without one pytest would look further up, and find a configuration of somebody else.
         (folder / _CONFIG).write_text("[tool.pytest.ini_options]\n", encoding="utf-8")
+
+
+def _left_out(place: str, names: list[str]) -> list[str]:
+    """Return those names in a folder that are links, or compiled by Python."""
+    return [name for name in names if Path(place, name).is_symlink() or name == "__pycache__"]
 
 
 def _wanted(sdist: tarfile.TarFile, where: str) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
