@@ -25,7 +25,8 @@ def add(run: argparse.ArgumentParser) -> None:
         default=[],
         help="also run this test file of that vLLM's source distribution, unmodified and with the"
         " hub's models replaced by the package's configs; what it shows stands next to the verdict"
-        " and never changes it; may be given several times",
+        " and never changes it; may be given several times; not with"
+        " --engine ray",
     )
     group.add_argument(
         "--upstream-tests",

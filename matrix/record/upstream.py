@@ -32,7 +32,7 @@ class UpstreamOutcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SuiteCase:
-    """One test of upstream's, by its name in pytest: `tests/compile/test_wrapper.py::test_x[1]`.
+    """One test of upstream's, by its name in pytest: `tests/compile/test_a.py::test_b[1]`.
 
     Where nothing of a file could be collected, the file has a case of its own name. `reason` is
     upstream's own of a test that is skipped.

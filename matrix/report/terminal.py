@@ -79,7 +79,7 @@ def render(
     if split and record.cases:
         lines += ["", *_seconds(record)]
     if record.upstream is not None:
-        lines += ["", *upstream_suite.lines(record.upstream)]
+        lines += ["", *upstream_suite.lines(record.upstream, record.platform)]
     lines.append("")
     if any(case.expected for case in verdict.cases):
         lines.append(_LEGEND)
@@ -125,11 +125,11 @@ def verdict_line(
     apart = f", {NOT_STOCK}" if verdict.not_stock else ""
     apart += f", {again}" if again else ""
     mark_of_upstream = upstream_suite.mark(record.upstream)
-    beside = f"; {mark_of_upstream}" if mark_of_upstream else ""
+    tests = f"; {mark_of_upstream}" if mark_of_upstream else ""
     cell = f"{clean(record.cell)}{' (off-pin)' if off_pin else ''}"
     return (
         f"{cell} on {clean(record.platform)}: {word}{how.get(verdict.verdict, '')}{apart},"
-        f" {cases}{time}{beside}"
+        f" {cases}{time}{tests}"
     )
 
 

@@ -1,6 +1,6 @@
 """What upstream's own tests did in a run, as text and for programs.
 
-It stands next to the verdict of the startup tests and is no part of it.
+It stands next to the verdict of the startup tests, which does not depend on it.
 """
 
 from __future__ import annotations
@@ -8,8 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from matrix._util.text import clean, clip, seconds
-from matrix.record.upstream import UpstreamOutcome, UpstreamSuite
+from matrix.record.model import Platform
+from matrix.record.upstream import SuiteCase, UpstreamOutcome, UpstreamSuite
 
+_ON_CPU = (
+    "  on the CPU platform vLLM's kernels compute nothing, so what a test of numbers shows there"
+    " says nothing of the pair"
+)
 _DIGITS = 12  # of a hash, for people
 _MOST = 3  # names of failed tests in a line
 
@@ -29,24 +34,33 @@ def mark(suite: UpstreamSuite | None) -> str:
 
 
 def failures(suite: UpstreamSuite | None, name: Callable[[str], str] = clean) -> str:
-    """Return which of upstream's tests failed, by name; "" where none did."""
+    """Return which of upstream's tests failed, by name and signature; "" where none did.
+
+    `name` makes the text of either.
+    """
     failed = () if suite is None else suite.of(UpstreamOutcome.FAILED)
     if suite is None or not failed:
         return ""
     more = f" and {len(failed) - _MOST} more" if len(failed) > _MOST else ""
-    names = ", ".join(name(case.case) for case in failed[:_MOST])
+    names = ", ".join(_named(case, name) for case in failed[:_MOST])
     return f"{len(failed)} of {len(suite.cases)} of upstream's own tests failed: {names}{more}"
 
 
-def lines(suite: UpstreamSuite) -> list[str]:
+def _named(case: SuiteCase, name: Callable[[str], str]) -> str:
+    return name(case.case) + (f" ({name(case.signature)})" if case.signature else "")
+
+
+def lines(suite: UpstreamSuite, on: Platform) -> list[str]:
     """Return where the tests are from, and each with its outcome, its seconds and why."""
-    source = "a folder that was named"
+    source = "files that are not known to be a source distribution's"
     if suite.sdist is not None:
         digest = (suite.sha256 or "unknown")[:_DIGITS]
         source = f"{clean(suite.sdist)}, SHA-256 {clean(digest)}"
     if suite.stand_ins:
         source += f"; an empty {clean(', '.join(suite.stand_ins))} stood in for the real one"
     found = [f"upstream's own tests, from {source}"]
+    if on is Platform.CPU:
+        found.append(_ON_CPU)
     for case in suite.cases:
         found.append(
             f"  {case.outcome:<8}  {seconds(case.seconds):>6}  {clip(clean(case.case), 120)}"

@@ -22,7 +22,7 @@ class UpstreamRequest:
     """Upstream's tests that a run is to run: a folder that has them, and what of it.
 
     `asked` are paths below the folder, each maybe with the name of a test in pytest:
-    `tests/compile/test_wrapper.py::test_x`.
+    `tests/compile/test_wrapper.py::test_torch_compile_wrapper`.
     """
 
     folder: Path

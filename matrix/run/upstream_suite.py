@@ -1,7 +1,7 @@
-"""Run upstream's own tests in a cell: unmodified, a process for each, without a network.
+"""Run upstream's own tests in a cell: unmodified, a process for each, the hub offline.
 
 The files are copied into a folder of the run. pytest reads upstream's configuration and conftest.
-The hub is offline, and its cache holds the package's own configurations of models alone.
+The hub's cache holds the package's own configurations of models alone. No network is cut off.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class _Session:
         ]
 
     def _environment(self, home: Path, report: Path) -> dict[str, str]:
-        """Return the environment of a test: no network, no token, and compile caches of its own.
+        """Return the environment of a test: the hub offline, no token, its own compile caches.
 
         The kernels that libraries build just in time are apart from that: the tests share them.
         """

@@ -10,9 +10,10 @@ import pytest
 
 from commanded import make, with_one_record
 from matrix import cli
-from matrix.record.model import Record
+from matrix.record.model import Platform, Record
 from matrix.record.upstream import SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.record.writer import write
+from matrix.report.upstream_suite import lines
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import load_expectations
 from matrix.verdict.judge import exit_status, judge
@@ -67,7 +68,7 @@ def aggregated(tmp_path: Path, record: Record) -> Path:
 def test_the_table_names_what_failed(tmp_path: Path) -> None:
     out = aggregated(tmp_path, make(upstream=SUITE))
     text = (out / "compatibility.md").read_text(encoding="utf-8")
-    names = ", ".join(f"`{name}`" for name in NAMES[:3])
+    names = ", ".join(f"`{name}` (`E: no`)" for name in NAMES[:3])
     assert f"5 of 6 of upstream's own tests failed: {names} and 2 more" in text
     data = json.loads((out / "compatibility.json").read_text(encoding="utf-8"))
     validate(data)
@@ -76,6 +77,11 @@ def test_the_table_names_what_failed(tmp_path: Path) -> None:
     found = entry["upstream_tests"]
     assert [found[name] for name in UpstreamOutcome] == [0, 5, 1, 0]
     assert found["failures"][0] == {"case": NAMES[0], "reason": "why", "signature": "E: no"}
+
+
+def test_on_a_gpu_numbers_say_something() -> None:
+    on_gpu, on_cpu = lines(SUITE, Platform.CUDA), lines(SUITE, Platform.CPU)
+    assert len(on_cpu) == len(on_gpu) + 1 and not any("compute nothing" in line for line in on_gpu)
 
 
 def test_without_them_nothing_is_added(tmp_path: Path) -> None:
@@ -94,7 +100,7 @@ def test_a_record_is_shown_with_each_of_them(
     assert "; upstream's own tests: 5 failed, 1 skipped\n" in shown
     assert (
         "upstream's own tests, from vllm-0.19.1.tar.gz, SHA-256 0123456789ab; an empty tblib stood"
-        " in for the real one\n" in shown
+        " in for the real one\n  on the CPU platform vLLM's kernels compute nothing, " in shown
     )
     assert f"  failed       0.0  {NAMES[0]}\n{'':<20}E: no\n" in shown
     assert "needs a GPU" in shown and "\x1b" not in shown
