@@ -23,6 +23,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from matrix.record.model import Case, ErrorKind, Outcome, RunError
 from matrix.record.reader import read
+from matrix.record.startup_tests import STARTUP_TESTS_VERSION
 from matrix.record.running import marked_running
 from matrix.record.writer import write
 
@@ -45,7 +46,9 @@ def leave(**changes):
     records.mkdir(parents=True, exist_ok=True)
     now = datetime.now(timezone.utc)
     old = read(Path({root!r}, "results/cpu", name + ".json"))
-    about = dict(old.provenance, started=f"{{now:%Y-%m-%dT%H:%M:%SZ}}", seconds=1.0)
+    # The run is one of now, whatever startup tests the published record is of.
+    tests = dict(old.provenance["tests"], version=STARTUP_TESTS_VERSION)
+    about = dict(old.provenance, started=f"{{now:%Y-%m-%dT%H:%M:%SZ}}", seconds=1.0, tests=tests)
     path = records / f"{{name}}.{{now:%Y%m%dT%H%M%S.%fZ}}.json"
     write(replace(old, platform=platform, provenance=about, **changes), path)
     return path
