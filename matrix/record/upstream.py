@@ -92,7 +92,7 @@ class UpstreamSuite:
 
         >>> case = SuiteCase(case="tests/a/test_b.py::test_c[1]", outcome=UpstreamOutcome.PASSED)
         >>> suite = UpstreamSuite(cases=(case,))
-        >>> suite.has("tests/a"), suite.has("tests/a/test_b.py::test_c"), suite.has("tests/a/te")
+        >>> suite.has("tests/a"), suite.has("tests/a/test_b.py::test_c"), suite.has("tests/a/test")
         (True, True, False)
         """
         path, colons, test = asked.partition("::")
