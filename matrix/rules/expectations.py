@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import NamedTuple
 
 from packaging.version import InvalidVersion
@@ -369,7 +369,6 @@ def _releases(situation: Situation) -> tuple[Base, Base]:
     )
 
 
-@cache
 def _tests(number: int) -> Base:
     """Return a version of the startup tests as a range compares it."""
     return base_of(parse_version(str(number)))

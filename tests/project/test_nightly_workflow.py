@@ -220,7 +220,7 @@ def test_a_regression_opens_an_issue_that_two_good_nights_close(nights: Nights) 
 
 @pytest.mark.programs
 def test_a_night_without_stale_cells_has_a_table_and_no_issue(nights: Nights) -> None:
-    done = nights.run(force="", MATRIX_PLAN="--torch 2.10 --vllm 0.19 --python 3.11")
+    done = nights.run(force="", MATRIX_PLAN="--torch 2.11 --vllm 0.26 --python 3.12")
     assert done.outputs["plan"] == {"any": "false", "matrix": '{"include":[]}'}
     assert (done.results["cells"], done.results["issue"]) == ("skipped", "skipped")
     assert (done.results["table"], done.results["publish"], done.results["pages"]) == (
@@ -279,7 +279,7 @@ def test_options_that_plan_nothing_end_the_night(nights: Nights) -> None:
 def test_a_night_whose_table_cannot_be_made_publishes_nothing(nights: Nights) -> None:
     program = nights.programs / "matrix"
     program.write_text(program.read_text().replace("    *)", "    table) exit 2 ;;\n    *)"))
-    done = nights.run(force="", MATRIX_PLAN="--torch 2.10 --vllm 0.19 --python 3.11")
+    done = nights.run(force="", MATRIX_PLAN="--torch 2.11 --vllm 0.26 --python 3.12")
     assert (done.results["table"], done.results["publish"]) == ("failure", "skipped")
 
 
@@ -287,7 +287,7 @@ def test_a_night_whose_table_cannot_be_made_publishes_nothing(nights: Nights) ->
 def test_new_releases_are_a_pull_request(nights: Nights) -> None:
     data = json.loads((nights.made / "releases.json").read_text())
     (nights.made / "releases.json").write_text(json.dumps({**data, "made up": 1}))
-    done = nights.run(force="", MATRIX_PLAN="--torch 2.10 --vllm 0.19 --python 3.11")
+    done = nights.run(force="", MATRIX_PLAN="--torch 2.11 --vllm 0.26 --python 3.12")
     assert done.results["propose"] == "success", done.log
     (create,) = (line for line in nights.asked() if line.startswith("pr create"))
     assert "--head matrix-releases --base main" in create

@@ -142,7 +142,7 @@ def test_the_command_hands_the_matrix_over(tmp_path: Path) -> None:
 
 
 def test_nothing_stale_is_an_empty_matrix(tmp_path: Path) -> None:
-    asked = ("--stale", "--torch", "2.10", "--vllm", "0.19", "--python", "3.11")
+    asked = ("--stale", "--torch", "2.11", "--vllm", "0.26", "--python", "3.12")
     done = plan(tmp_path, *asked, "--platform", "cpu", "--format", "github")
     assert (done.returncode, done.stdout) == (0, '{"include":[]}\n')
     assert done.stderr == "matrix: nothing to run\n"
