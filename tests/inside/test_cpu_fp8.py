@@ -17,6 +17,10 @@ import functools
 
 class Here:
     @classmethod
+    def is_cuda(cls):
+        return False
+
+    @classmethod
     def support_deep_gemm(cls):
         return False
 
@@ -30,6 +34,15 @@ current_platform = Here
 def is_deep_gemm_supported():
     return INSTALLED and {question}
 """
+
+
+class OnePlatform:
+    """A platform as vLLM has one: an instance, of which older releases ask what it is."""
+
+    _enum: str
+
+    def is_cuda(self) -> bool:
+        return self._enum == "cuda"
 
 
 class Seen:
@@ -46,7 +59,7 @@ class Seen:
             no_grad=__import__("contextlib").nullcontext,
         )
         self._module("vllm.platforms.interface").update(
-            Platform=object, PlatformEnum=types.SimpleNamespace(CUDA="cuda")
+            Platform=OnePlatform, PlatformEnum=types.SimpleNamespace(CUDA="cuda")
         )
         self.envs = self._module("vllm.envs")
         self.envs["VLLM_USE_DEEP_GEMM_E8M0"] = True
@@ -86,7 +99,10 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
 
 @pytest.mark.parametrize(
     "question",
-    ["current_platform.support_deep_gemm()", "current_platform.is_device_capability(90)"],
+    [
+        "current_platform.support_deep_gemm()",
+        "current_platform.is_cuda() and current_platform.is_device_capability(90)",
+    ],
 )
 def test_blocks_are_scaled_as_cuda_does_and_the_platform_stays(vllm: Seen, question: str) -> None:
     vllm.installs(True, question)

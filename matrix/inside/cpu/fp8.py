@@ -59,7 +59,7 @@ def _scales_are_powers_of_two() -> bool:
         return False
     home = vars(importlib.import_module("vllm.utils.deep_gemm"))
     usual = home["current_platform"]
-    home["current_platform"] = _Hopper
+    home["current_platform"] = _Hopper()
     try:
         # Its answer would be kept, for those who ask of this platform as well.
         return bool(home["is_deep_gemm_supported"].__wrapped__())
