@@ -70,8 +70,9 @@ class _Kernels(MLAAttentionImpl[Any]):
     def __init__(self, *_: Any, **__: Any) -> None:
         """Keep nothing: there is no kernel to set up."""
 
-    def forward(self, *_: Any, **__: Any) -> NoReturn:
-        raise NotImplementedError("attention is not computed on the CPU platform")
+    def forward(self, *_: Any, output: Any = None, **__: Any) -> Any:
+        """Return the output as it is: vLLM 0.15 and older also call this without a KV cache."""
+        return output
 
     def forward_mha(self, *_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError("attention is not computed on the CPU platform")
@@ -90,8 +91,9 @@ class _SparseKernels(_Sparse):
     def __init__(self, *_: Any, **__: Any) -> None:
         """Keep nothing: there is no kernel to set up."""
 
-    def forward(self, *_: Any, **__: Any) -> NoReturn:
-        raise NotImplementedError("attention is not computed on the CPU platform")
+    def forward(self, *_: Any, output: Any = None, **__: Any) -> Any:
+        """Return the output as it is: vLLM 0.15 and older also call this without a KV cache."""
+        return output
 
     def forward_mqa(self, *_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError("attention is not computed on the CPU platform")
