@@ -16,9 +16,9 @@ from typing import TypeGuard
 from matrix._util.files import read_text
 from matrix._util.text import clip
 from matrix.catalog.cells import PROJECTS, CellError, axis_of, cell_of, factors
+from matrix.record.case_reader import cases_of, clipped, failure_of, name_of
 from matrix.record.jit import CAPABILITY, Jit, JitModule
 from matrix.record.json_value import (
-    SHOWN,
     TEXTS,
     JsonValue,
     decode,
@@ -26,7 +26,6 @@ from matrix.record.json_value import (
     is_text,
 )
 from matrix.record.model import (
-    FAILURE_LIMIT,
     LEFT_OUT,
     REASON_LIMIT,
     SCHEMA,
@@ -211,8 +210,8 @@ def _record(value: JsonValue) -> Record:
         origins=read_origins(value) if "origins" in value.data else None,
         flags=value.scalars("flags"),
         rungs=tuple(map(_rung, value.items("rungs"))),
-        cases=_cases(value, "cases"),
-        full_suite=_cases(value, "full_suite") if "full_suite" in value.data else None,
+        cases=cases_of(value, "cases", _case),
+        full_suite=cases_of(value, "full_suite", _case) if "full_suite" in value.data else None,
         selected=value.count("selected") if value.data.get("selected") is not None else None,
         deselected=value.count("deselected") if "deselected" in value.data else 0,
         jit=_jit(value.member("jit")) if "jit" in value.data else None,
@@ -372,7 +371,7 @@ def _jit(value: JsonValue) -> Jit:
     value.has_keys(_JIT_KEYS)
     return Jit(
         seconds=value.seconds("seconds"),
-        reason=_clipped(value, "reason"),
+        reason=clipped(value, "reason"),
         modules=tuple(map(_jit_module, value.items("modules"))),
     )
 
@@ -395,18 +394,8 @@ def _rung(value: JsonValue) -> RungResult:
         rung=value.one_of("rung", Rung),
         ok=value.boolean("ok"),
         seconds=value.seconds("seconds"),
-        reason=_clipped(value, "reason"),
+        reason=clipped(value, "reason"),
     )
-
-
-def _cases(value: JsonValue, key: str) -> tuple[Case, ...]:
-    cases: dict[str, Case] = {}
-    for item in value.items(key):
-        case = _case(item)
-        if case.case in cases:
-            item.fail(f"is the second case of the name {case.case[:SHOWN]!r}")
-        cases[case.case] = case
-    return tuple(cases.values())
 
 
 def _case(value: JsonValue) -> Case:
@@ -417,32 +406,14 @@ def _case(value: JsonValue) -> Case:
         if start.start in starts:
             item.fail(f"is the second {start.start} start of one case")
         starts[start.start] = start
-    name = value.text("case")
-    if not name:
-        value.member("case").wrong("the name of a case")
     return Case(
-        case=name,
+        case=name_of(value),
         outcome=value.one_of("outcome", Outcome),
-        reason=_clipped(value, "reason"),
-        signature=_clipped(value, "signature"),
+        reason=clipped(value, "reason"),
+        signature=clipped(value, "signature"),
         seconds=value.seconds("seconds"),
         model=value.text_or_none("model"),
         flags=value.scalars("flags"),
-        failure=_failure(value),
+        failure=failure_of(value),
         starts=tuple(starts.values()),
     )
-
-
-def _clipped(value: JsonValue, key: str) -> str | None:
-    """Return at most so much of a text that every output repeats. A run never writes as much."""
-    text = value.text_or_none(key)
-    return text and clip(text, REASON_LIMIT)
-
-
-def _failure(value: JsonValue) -> str | None:
-    text = value.text_or_none("failure")
-    if text is not None and len(text) > FAILURE_LIMIT:
-        value.member("failure").fail(
-            f"has {len(text)} characters, but at most {FAILURE_LIMIT} are kept, of its end"
-        )
-    return text
