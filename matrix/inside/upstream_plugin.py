@@ -2,6 +2,7 @@
 
 It changes nothing of a test. The hub's cache gets the configurations of `matrix/data/models` under
 their names on the hub, as files that were fetched before, and nothing else: no weights, no code.
+Upstream's tests make a tokenizer of each model, so one without gets a small one, which says so.
 Each thing that happens is a line of JSON in the file that `MATRIX_UPSTREAM_REPORT` names.
 """
 
@@ -22,12 +23,15 @@ from matrix.inside.models import MODELS
 REPORT = "MATRIX_UPSTREAM_REPORT"
 _HUB = "HF_HUB_CACHE"
 _REVISION = "0" * 40
+_SMALL = MODELS["kimi-k2.5"]  # has a small tokenizer of our own
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests() -> None:
     """Prepare what upstream's conftest needs before pytest imports it."""
-    fill_hub(Path(os.environ[_HUB]))
+    if fill_hub(Path(os.environ[_HUB])):
+        _report(stand_in="tokenizer")
     if importlib.util.find_spec("tblib") is None:
         _stand_in_for_tblib()
         _report(stand_in="tblib")
@@ -56,17 +60,27 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _report(when=report.when, outcome=report.outcome, text=text)
 
 
-def fill_hub(folder: Path) -> None:
-    """Put the models' configurations into a cache of the hub, where they are not there yet."""
+def fill_hub(folder: Path) -> bool:
+    """Put the models' configurations into a cache of the hub, where they are not there yet.
+
+    Return whether a model got a tokenizer that is not its own.
+    """
+    lacked = False
     for model in MODELS.values():
         if model.repository is None:
             continue
         home = folder / f"models--{model.repository.replace('/', '--')}"
         if home.exists():
             continue
-        shutil.copytree(model.folder, home / "snapshots" / _REVISION)
+        files = home / "snapshots" / _REVISION
+        shutil.copytree(model.folder, files)
+        if not (files / _TOKENIZER[0]).exists():
+            lacked = True
+            for name in _TOKENIZER:
+                shutil.copyfile(_SMALL.folder / name, files / name)
         (home / "refs").mkdir()
         (home / "refs" / "main").write_text(_REVISION, encoding="utf-8")
+    return lacked
 
 
 def _stand_in_for_tblib() -> None:

@@ -57,7 +57,7 @@ def lines(suite: UpstreamSuite, on: Platform) -> list[str]:
         digest = (suite.sha256 or "unknown")[:_DIGITS]
         source = f"{clean(suite.sdist)}, SHA-256 {clean(digest)}"
     if suite.stand_ins:
-        source += f"; an empty {clean(', '.join(suite.stand_ins))} stood in for the real one"
+        source += f"; stand-ins for the real ones: {clean(', '.join(suite.stand_ins))}"
     found = [f"upstream's own tests, from {source}"]
     if on is Platform.CPU:
         found.append(_ON_CPU)

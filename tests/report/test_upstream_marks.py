@@ -99,8 +99,8 @@ def test_a_record_is_shown_with_each_of_them(
     shown = capsys.readouterr().out
     assert "; upstream's own tests: 5 failed, 1 skipped\n" in shown
     assert (
-        "upstream's own tests, from vllm-0.19.1.tar.gz, SHA-256 0123456789ab; an empty tblib stood"
-        " in for the real one\n  on the CPU platform vLLM's kernels compute nothing, " in shown
+        "upstream's own tests, from vllm-0.19.1.tar.gz, SHA-256 0123456789ab; stand-ins for the"
+        " real ones: tblib\n  on the CPU platform vLLM's kernels compute nothing, " in shown
     )
     assert f"  failed       0.0  {NAMES[0]}\n{'':<20}E: no\n" in shown
     assert "needs a GPU" in shown and "\x1b" not in shown

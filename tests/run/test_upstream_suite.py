@@ -88,7 +88,9 @@ def test_shares_kernels_and_finds_those_of_others():
 def test_is_offline():
     assert os.environ["HF_HUB_OFFLINE"] == "1" and "HF_TOKEN" not in os.environ
     config = "models--openai--gpt-oss-120b/snapshots/" + "0" * 40 + "/config.json"
-    assert os.path.isfile(os.path.join(os.environ["HF_HUB_CACHE"], config))
+    here = os.path.join(os.environ["HF_HUB_CACHE"], config)
+    assert os.path.isfile(here)
+    assert os.path.isfile(os.path.join(os.path.dirname(here), "tokenizer.json"))
 
 def test_has_the_configuration_of_upstream(request):
     assert "slow_test" in "".join(request.config.getini("markers"))
@@ -193,7 +195,7 @@ def test_each_test_ends_as_it_does_and_none_takes_others_along(
     assert signature.startswith("AssertionError: 33 is not 0")
     assert "gpt2 is not there" in (found["test_asks_the_hub"].reason or "")
     last = run.kept[-1]
-    assert last.stand_ins == ("tblib",) and last.sdist is None
+    assert last.stand_ins == ("tokenizer", "tblib") and last.sdist is None
     assert last.files == {FILE: digest_of(tests / FILE)}
     assert sorted(path.name for path in tests.rglob("*") if "cache" in path.name) == []
     shown = capfd.readouterr().out
