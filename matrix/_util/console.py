@@ -10,13 +10,48 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TextIO
 
 from matrix._util.addresses import without_logins
 from matrix._util.text import clean, shorten
 
 _EVERY = 8.0  # seconds
+_LEAST_WIDTH = 20
+_TERMINAL_WIDTH = 80  # of one that does not say how wide it is
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terminal:
+    """How output is shown: in colour or not, and in how many columns; None where all fits."""
+
+    colour: bool = False
+    width: int | None = None
+
+
+def terminal_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Terminal:
+    """Return how what is written to a stream is shown.
+
+    In colour on a terminal only, unless NO_COLOR forbids or FORCE_COLOR demands it (empty ones do
+    not count). A pipe or a file has no width. That of a terminal is in COLUMNS, or it says so.
+    """
+    is_terminal = stream.isatty()
+    colour = is_terminal and environ.get("TERM") != "dumb"
+    if environ.get("FORCE_COLOR"):
+        colour = True
+    if environ.get("NO_COLOR"):
+        colour = False
+    return Terminal(colour=colour, width=_width(stream, environ) if is_terminal else None)
+
+
+def _width(stream: TextIO, environ: Mapping[str, str]) -> int:
+    named = environ.get("COLUMNS", "")
+    width = int(named) if named.isascii() and named.isdigit() and len(named) < 6 else 0
+    if not width:
+        with contextlib.suppress(OSError, ValueError):
+            width = os.get_terminal_size(stream.fileno()).columns
+    return max(width or _TERMINAL_WIDTH, _LEAST_WIDTH)
 
 
 def print_status(line: str) -> None:

@@ -247,3 +247,10 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= 64):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
     return int(text)
+
+
+def width(text: str) -> int:
+    """Return a number of columns of text from 20 to 9999. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and int(text) >= 20):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of columns from 20 to 9999")
+    return int(text)

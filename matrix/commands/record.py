@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matrix._util.console import print_status
+from matrix._util.console import print_status, terminal_of
 from matrix._util.files import from_here
 from matrix.commands import arguments
 
@@ -114,7 +113,7 @@ def print_record(
         record,
         verdict,
         name,
-        colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+        colour=terminal_of(sys.stdout).colour,
         every=every,
         split=split,
         pin=load_releases().overridden_pin(record.cell),

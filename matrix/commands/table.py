@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matrix._util.console import print_status
+from matrix._util.console import print_status, terminal_of
 from matrix._util.gc import gc_paused
 from matrix.commands import arguments, context
 from matrix.errors import MatrixError
@@ -87,6 +88,13 @@ def _add_grid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     arguments.add_platform_and_folders(grid)
     arguments.add_releases(grid, ("torch", "vllm"))
+    grid.add_argument(
+        "--width",
+        metavar="N",
+        type=arguments.width,
+        help="columns of text that a line has at most (default: those of the terminal; in a pipe"
+        " or a file a line is as long as it must be)",
+    )
     arguments.finish(grid, _grid)
 
 
@@ -233,10 +241,12 @@ def _predict(options: argparse.Namespace) -> int:
 
 @gc_paused()
 def _grid(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.commands.selection import specifiers
-    from matrix.report.grid import lines
+    from matrix.report.grid_text import lines
 
     releases = load_releases()
     asked = specifiers(options, ("torch", "vllm"), releases)
@@ -251,7 +261,10 @@ def _grid(options: argparse.Namespace) -> int:
                 f"`matrix refresh` reads new ones"
             )
     predictions = context.predictions_of(table, releases, answers)
-    print(lines(grid, context.chosen_platforms(options), predictions), end="")
+    shown = terminal_of(sys.stdout)
+    if options.width is not None:
+        shown = replace(shown, width=options.width)
+    print(lines(grid, context.chosen_platforms(options), predictions, shown), end="")
     return status
 
 

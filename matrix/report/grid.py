@@ -1,15 +1,14 @@
-"""The whole grid as Markdown, JSON and text: how far each pair gets, and why no further."""
+"""The whole grid as Markdown and JSON: how far each pair gets, and why no further."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
-from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
+from matrix._util.text import listed, markdown, tabular
 from matrix.record.model import RUNGS, Platform, Rung
 from matrix.report import marks, prediction, provisional
 from matrix.report.coded import coded, operand
+from matrix.report.grid_causes import cause_line, causes_of, predicted_lines, row_of
 from matrix.report.reasons import contradiction_words, reason_words
 from matrix.report.stock import described
 from matrix.verdict.grid import Grid, Square
@@ -37,25 +36,10 @@ nothing was run; *?* after it: a rung below was not asked; · off-pin, and nobod
 Shown are the newest patch of each minor release and of each torch that it pins, and what ran; \
 compatibility.json has every release.
 """
-_SIGNS = "* is the torch that a vLLM pins; ?: a rung below was not asked; .: off-pin, not asked"
 _PYTHONS = """\
 A square shows the Python about which most was asked, and of these the one that gets highest; \
 where the pair ran, the worst.
 """
-
-
-_FailsAt = Rung | Literal[Verdict.UNTESTED]
-"""Where a pair fails; untested is one that ran and shows nothing of it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Cause:
-    """One reason for which pairs fail, and the pairs, as places of the shown rows and columns."""
-
-    rung: _FailsAt
-    reason: str
-    python: str
-    places: tuple[tuple[int, int], ...]
 
 
 def section(grid: Grid | None, predictions: Predictions = NO_PREDICTIONS) -> str:
@@ -75,37 +59,6 @@ def section(grid: Grid | None, predictions: Predictions = NO_PREDICTIONS) -> str
         parts += [f"### {platform}\n", *_platform(grid, platform, predictions)]
     notes = [_yanked(grid), _contradictions(grid)]
     return "\n".join([*parts, *(part for part in notes if part)])
-
-
-def lines(
-    grid: Grid, platforms: Sequence[Platform], predictions: Predictions = NO_PREDICTIONS
-) -> str:
-    """Return the grid of these platforms as aligned text, with causes and predictions below it."""
-    text: list[str] = []
-    for platform in platforms:
-        causes, numbers = _causes(grid, platform)
-        head = ["vLLM", "pins", *(release.version for release in grid.columns)]
-        rows = [
-            [
-                release.version,
-                release.torch,
-                *(
-                    _word(square, numbers.get((row, column), ()), predictions.at(square))
-                    for column, square in _row(grid, platform, row)
-                ),
-            ]
-            for row, release in enumerate(grid.rows)
-        ]
-        text += [f"{platform}: vLLM below, torch to the right", *aligned([head, *rows])]
-        text.append(_SIGNS)
-        text += [
-            f"  [{number}] {_cause_line(grid, cause, clean)}"
-            for number, cause in enumerate(causes, 1)
-        ]
-        if predicted := _predicted(grid, platform, predictions):
-            text += [prediction.legend(predictions.accuracy), *(f"  {line}" for line in predicted)]
-        text.append("")
-    return "\n".join(text)
 
 
 def content(grid: Grid, predictions: Predictions = NO_PREDICTIONS) -> dict[str, object]:
@@ -236,13 +189,13 @@ def _counted(grid: Grid) -> str:
 
 
 def _platform(grid: Grid, platform: Platform, predictions: Predictions) -> list[str]:
-    causes, numbers = _causes(grid, platform)
+    causes, numbers = causes_of(grid, platform)
     rows = [
         [
             f"**{release.version}**" + ("\\*" if release.yanked is not None else ""),
             *(
                 _shown(square, numbers.get((row, column), ()), predictions.at(square))
-                for column, square in _row(grid, platform, row)
+                for column, square in row_of(grid, platform, row)
             ),
         ]
         for row, release in enumerate(grid.rows)
@@ -251,31 +204,15 @@ def _platform(grid: Grid, platform: Platform, predictions: Predictions) -> list[
         torch.version + ("\\*" if torch.yanked is not None else "") for torch in grid.columns
     ]
     notes = [
-        f"{number}. {_cause_line(grid, cause, markdown)}" for number, cause in enumerate(causes, 1)
+        f"{number}. {cause_line(grid, cause, markdown)}" for number, cause in enumerate(causes, 1)
     ]
     table = tabular(["vLLM ↓ torch →", *columns], rows)
     parts = [table, "\n".join(notes) + "\n" if notes else ""]
-    if predicted := _predicted(grid, platform, predictions):
+    if predicted := predicted_lines(grid, platform, predictions):
         head = f"*Predicted*, never measured: {prediction.EXPLAINED}; "
         head += f"{prediction.accuracy_words(predictions.accuracy)}.\n"
         parts += [head, "\n".join(f"- {markdown(line)}" for line in predicted) + "\n"]
     return parts
-
-
-def _predicted(grid: Grid, platform: Platform, predictions: Predictions) -> list[str]:
-    """Return a line for each shown pair that has a prediction."""
-    return [
-        f"{_where(grid, [(row, column)])}: {prediction.sentence(found)}"
-        for row in range(len(grid.rows))
-        for column, square in _row(grid, platform, row)
-        if (found := predictions.at(square)) is not None
-    ]
-
-
-def _row(grid: Grid, platform: Platform, row: int) -> Iterable[tuple[int, Square]]:
-    vllm = grid.rows[row].version
-    for column, torch in enumerate(grid.columns):
-        yield column, grid.squares[platform, torch.version, vllm]
 
 
 def _shown(square: Square, notes: Sequence[int], predicted: Prediction | None) -> str:
@@ -298,92 +235,8 @@ def _shown(square: Square, notes: Sequence[int], predicted: Prediction | None) -
     return word if square.off_pin or word == "·" else f"**{word}**"
 
 
-def _word(square: Square, notes: Sequence[int], predicted: Prediction | None) -> str:
-    found = square.shown
-    word = f"no {found.fails}" if found.fails is not None else _reached(found, ".")
-    if found.verdict == Verdict.COMPATIBLE and (apart := marks.short(found.ran)):
-        word += f", {apart}"
-    if found.verdict == Verdict.DRIFT:
-        word = "drift"
-    elif found.fails is None and found.provisional is not None:
-        word += f", {provisional.PROVISIONAL}"
-    if found.verdict != Verdict.COMPATIBLE and found.ran is not None and found.ran.part:
-        word += f", {marks.part(found.ran.part)}"
-    word += f", {prediction.short(predicted)}" if predicted else ""
-    word = f"{word} [{','.join(map(str, notes))}]" if notes else word
-    return word if square.off_pin else f"{word} *"
-
-
 def _reached(found: Progress, nothing: str) -> str:
     return f"{found.reached or nothing}{' ?' if found.skipped else ''}"
-
-
-def _causes(
-    grid: Grid, platform: Platform
-) -> tuple[list[_Cause], dict[tuple[int, int], list[int]]]:
-    """Return the reasons of the platform, each once, and their numbers by place in the grid."""
-    places: dict[tuple[_FailsAt, str, str], list[tuple[int, int]]] = {}
-    for row in range(len(grid.rows)):
-        for column, square in _row(grid, platform, row):
-            for key in _reasons(square):
-                places.setdefault(key, []).append((row, column))
-    causes = [
-        _Cause(rung=rung, reason=reason, python=python, places=tuple(found))
-        for (rung, reason, python), found in places.items()
-    ]
-    numbers: dict[tuple[int, int], list[int]] = {}
-    for number, cause in enumerate(causes, 1):
-        for place in cause.places:
-            numbers.setdefault(place, []).append(number)
-    return causes, numbers
-
-
-def _reasons(square: Square) -> Iterable[tuple[_FailsAt, str, str]]:
-    """Yield why the pair fails, and why on some Pythons only: rung, reason, those Pythons."""
-    shown = square.shown
-    if shown.ran is not None and shown.fails is None and shown.verdict == Verdict.UNTESTED:
-        yield Verdict.UNTESTED, reason_words(shown.ran.reason), ""
-    if shown.fails is not None:
-        yield shown.fails, reason_words(shown.cause), ""
-    elif shown.without is not None:
-        yield Rung.LINKS, reason_words(shown.without_cause or shown.without), ""
-    if all(cell.fails in (None, Rung.DECLARED) for cell in square.cells):
-        return
-    for group in square.groups:
-        first = group[0]
-        # A Python that a release does not support shows nothing about the pair.
-        if first.fails is None or first.fails is Rung.DECLARED:
-            continue
-        if (first.fails, cause := reason_words(first.cause)) == (
-            shown.fails,
-            reason_words(shown.cause),
-        ):
-            continue
-        yield (
-            first.fails,
-            cause,
-            listed([progress.cell.python for progress in group]),
-        )
-
-
-def _cause_line(grid: Grid, cause: _Cause, escape: Callable[[str], str]) -> str:
-    python = f" on Python {cause.python}" if cause.python else ""
-    return f"{_where(grid, cause.places)}{python}: {cause.rung}: {escape(cause.reason)}"
-
-
-def _where(grid: Grid, places: Iterable[tuple[int, int]]) -> str:
-    """Return places of the grid in words; rows with the same columns share a part."""
-    by_row: dict[int, list[int]] = {}
-    for row, column in places:
-        by_row.setdefault(row, []).append(column)
-    by_columns: dict[tuple[int, ...], list[int]] = {}
-    for row, columns in by_row.items():
-        by_columns.setdefault(tuple(columns), []).append(row)
-    return "; ".join(
-        f"vLLM {spans([vllm.version for vllm in grid.rows], rows)} under torch "
-        f"{spans([torch.version for torch in grid.columns], columns)}"
-        for columns, rows in by_columns.items()
-    )
 
 
 def _yanked(grid: Grid) -> str:

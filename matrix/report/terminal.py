@@ -28,11 +28,15 @@ from matrix.verdict.events import telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict
 from matrix.verdict.states import Verdict
 
+DIM = "dim"
+"""The state of what says least, for `painted`."""
+
 _COLOURS: Mapping[str, str] = {
     Verdict.COMPATIBLE: "32",
     Verdict.DRIFT: "33",
     Verdict.INCOMPATIBLE: "31",
     Verdict.UNTESTED: "36",
+    DIM: "2",
 }
 _SHORT = {
     "num_compiled_artifacts_saved": "saved",
@@ -305,9 +309,14 @@ def _from_an_index(origin: Origin) -> str:
     return f"from    {clean(', '.join(facts))}"
 
 
+def painted(text: str, state: str, *, colour: bool) -> str:
+    """Return the text in the colour of a verdict, or of another state that has one."""
+    code = _COLOURS.get(state) if colour else None
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+
 def _painter(*, colour: bool) -> _Paint:
     def paint(text: str, verdict: str) -> str:
-        code = _COLOURS.get(verdict)
-        return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
+        return painted(text, verdict, colour=colour)
 
     return paint

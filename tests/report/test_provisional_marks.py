@@ -12,8 +12,17 @@ import pytest
 from made import RELEASES, Told, make, passed
 from matrix._util.text import markdown as escaped
 from matrix.record.model import Platform
-from matrix.report import badges, ci, csv_table, markdown, page, table_json, terminal
-from matrix.report import grid as grid_text
+from matrix.report import (
+    badges,
+    ci,
+    csv_table,
+    grid,
+    grid_text,
+    markdown,
+    page,
+    table_json,
+    terminal,
+)
 from matrix.report.model import Report, report_of
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import parse_expectations
@@ -152,7 +161,7 @@ def test_the_page_has_a_sign_of_it() -> None:
     text = page.render(found)
     assert ">≈W<" in text and SAME_WORDS in text
     assert "starts warm, provisional [1] *" in grid_text.lines(found.grid, [Platform.CUDA])
-    assert "**❔ provisional \\[" in grid_text.section(found.grid)
+    assert "**❔ provisional \\[" in grid.section(found.grid)
     plain = reported(KNOWN)
     assert plain.grid is not None
     assert page.mark(plain.grid.squares[PLACE].shown) == "✓E"

@@ -10,8 +10,7 @@ from typing import Any
 from histories import RAY
 from made import RELEASES, Told, failed, make, passed
 from matrix.record.model import By, Departure, Platform, Why
-from matrix.report import badges, ci, csv_table, markdown, page, table_json, terminal
-from matrix.report import grid as grid_text
+from matrix.report import badges, ci, csv_table, grid_text, markdown, page, table_json, terminal
 from matrix.report.model import Report, report_of
 from matrix.report.stock import differing, mark, standing
 from matrix.rules.expectations_file import parse_expectations

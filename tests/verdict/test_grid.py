@@ -21,7 +21,7 @@ from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
 from matrix.record.model import PLATFORMS, RUNGS, Platform, Record, Rung
 from matrix.report import grid as report
-from matrix.report import markdown, table_json
+from matrix.report import grid_text, markdown, table_json
 from matrix.report.model import Report
 from matrix.verdict.grid import Grid, environments, ran_cell, runs, survey
 from matrix.verdict.judge import CellVerdict
@@ -298,18 +298,19 @@ def test_a_run_that_shows_nothing_is_told_with_why() -> None:
 
 
 def test_on_a_terminal_it_is_aligned() -> None:
-    told = report.lines(GRID, (Platform.CUDA,)).splitlines()
+    told = grid_text.lines(GRID, (Platform.CUDA,)).splitlines()
     assert told[0] == "cuda: vLLM below, torch to the right"
-    assert told[1].split() == ["vLLM", "pins", "2.9.0", "2.9.1", "2.10.0", "2.11.0", "2.12.0"]
+    assert told[1].split() == ["vLLM", "pins", "2.12.0", "2.11.0", "2.10.0", "2.9.1", "2.9.0"]
     at = told[1].index("2.10.0")
     assert [line[at:].split("  ")[0] for line in told[2:6]] == [
-        "no links [1]",
-        "no links [1]",
+        "links [1]",
         "no starts cold [3] *",
-        "links [4]",
+        "no links [2]",
+        "no links [2]",
     ]
     assert told[6].startswith("* is the torch that a vLLM pins")
-    assert told[7].startswith("  [1] vLLM 0.14.0 to 0.14.1 under torch 2.10.0 to 2.12.0; ")
+    assert told[7].startswith("  [1] vLLM 0.20.0 under torch 2.9.0 to 2.12.0 on Python 3.12: ")
+    assert told[8].startswith("  [2] vLLM 0.14.0 to 0.14.1 under torch 2.10.0 to 2.12.0; ")
 
 
 def test_the_json_has_every_release_and_obeys_its_schema() -> None:

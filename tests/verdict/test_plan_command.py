@@ -129,8 +129,9 @@ def test_the_grid_is_told_on_a_terminal(here: Path, capsys: pytest.CaptureFixtur
     asked = ("grid", "--vllm", "0.20", "--torch", ">=2.10,<2.12", "--platform", "cuda")
     status, out, err = command(capsys, *asked)
     assert (status, err) == (0, "")
-    assert out.splitlines()[1].split() == ["vLLM", "pins", "2.10.0", "2.11.0"]
-    assert out.splitlines()[2].startswith("0.20.2  2.11.0  no links [1]  ")
+    assert out.splitlines()[1].split() == ["vLLM", "pins", "2.11.0", "2.10.0"]
+    row = out.splitlines()[2]
+    assert row.split() == ["0.20.2", "2.11.0", "links", "[1]", "*", "no", "links", "[2]"]
 
 
 @pytest.mark.parametrize(

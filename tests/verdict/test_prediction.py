@@ -31,7 +31,7 @@ from matrix.record.model import (
     Start,
     StartKind,
 )
-from matrix.report import csv_table, grid, markdown, page, prediction, table_json
+from matrix.report import csv_table, grid, grid_text, markdown, page, prediction, table_json
 from matrix.report.model import Report
 from matrix.verdict.grid import runs, survey
 from matrix.verdict.prediction import Forecast
@@ -104,7 +104,7 @@ def shown(*records: PlacedRecord, links: Links | None = None) -> str:
     """Return what a terminal shows of the pair on CUDA, and below its grid."""
     report = report_of(records, links)
     assert report.grid is not None
-    lines = grid.lines(report.grid, (Platform.CUDA,), report.predictions).splitlines()
+    lines = grid_text.lines(report.grid, (Platform.CUDA,), report.predictions).splitlines()
     at = lines[1].index(TORCH)
     [row] = [line for line in lines if line.startswith(VLLM)]
     below = lines[[line.startswith("* is the torch") for line in lines].index(True) + 1 :]
