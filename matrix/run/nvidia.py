@@ -25,7 +25,8 @@ from matrix._util.nvidia import (
 from matrix.record.model import ErrorKind, Platform
 from matrix.run import nvidia_probe
 from matrix.run.nvidia_probe import DriverAnswer
-from matrix.run.preflight import Refusal, choose_platform, first_line
+from matrix.run.preflight import Refusal, choose_platform
+from matrix.run.toolchain import first_line
 
 _CONTEXT_MIB = 512
 """GPU memory, in MiB, allowed for CUDA's own context, which is there before vLLM measures."""
@@ -33,8 +34,9 @@ _CONTEXT_MIB = 512
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
 _VENDOR = "0x10de"
 _DISPLAY = ("0x0300", "0x0302")  # PCI's classes of a VGA and of a 3D controller
-# By CUDA's major version, from the same page as the rule of `_refused_by`.
-_LEAST_DRIVERS = {12: 525, 13: 580}
+LEAST_DRIVERS = {12: 525, 13: 580}
+"""The first driver by CUDA's major version, from the same page as the rule of `refused_by`."""
+
 # cuInit's errors by who causes them; any other is the GPU's own.
 _DRIVER_ERRORS = {
     "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE": (
@@ -83,7 +85,7 @@ def unusable_gpu(
         return None
     seen = visible_gpus(environ, devices)
     if seen:
-        refusal = _refused_by((driver or ask_driver)(), wheel_cuda(packages))
+        refusal = refused_by((driver or ask_driver)(), wheel_cuda(packages))
         # Device files can outlive the driver's module.
         dead = refusal is not None and refusal.kind == ErrorKind.NO_GPU and not listed_gpus()
         return _no_driver(seen[0]) if dead else refusal
@@ -186,7 +188,7 @@ def _no_driver(gpu: str) -> Refusal:
     )
 
 
-def _refused_by(answer: DriverAnswer | None, wheel: tuple[int, int] | None) -> Refusal | None:
+def refused_by(answer: DriverAnswer | None, wheel: tuple[int, int] | None) -> Refusal | None:
     """Return why a driver that answered so cannot serve a torch built with that CUDA, or None.
 
     Since CUDA 11 a driver serves every toolkit of its major version and of those before it
@@ -225,7 +227,7 @@ def _refused_by(answer: DriverAnswer | None, wheel: tuple[int, int] | None) -> R
         kind, why = _DRIVER_ERRORS["CUDA_ERROR_NO_DEVICE"]
         return Refusal(kind=kind, reason=why)
     if wheel is not None and answer.cuda is not None and answer.cuda[0] < wheel[0]:
-        least = _LEAST_DRIVERS.get(wheel[0])
+        least = LEAST_DRIVERS.get(wheel[0])
         return Refusal(
             kind=ErrorKind.DRIVER_TOO_OLD,
             reason=(

@@ -33,7 +33,7 @@ def unlocked(tox: Sequence[str], root: Path, folder: Path) -> list[str]:
     """
     if tuple(tox[:3]) != _INSTALLED:
         return [*tox]
-    required = _required(root / "tox.ini")
+    required = required_packages(root / "tox.ini")
     if required is None or _has_all(_versions(metadata.distributions()), required):
         return [*tox]
     own = folder / ".tox"
@@ -56,7 +56,7 @@ def _is_installed(environment: Path) -> bool:
     return isinstance(runner, dict) and "deps" in runner
 
 
-def _required(path: Path) -> list[Requirement] | None:
+def required_packages(path: Path) -> list[Requirement] | None:
     """Return what tox.ini requires of the tox that reads it; None where nobody can read it."""
     config = configparser.RawConfigParser()
     try:

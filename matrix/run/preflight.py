@@ -7,9 +7,6 @@ checks of a GPU.
 
 import os
 import platform
-import re
-import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -19,18 +16,14 @@ from pathlib import Path
 
 from matrix._util.memory import available_memory_mib
 from matrix._util.nvidia import visible_gpus
-from matrix._util.scratch import Scratch
 from matrix.errors import MatrixError
 from matrix.record.model import ErrorKind, Platform, RunError
+from matrix.run.toolchain import CompileCode, compile_fault, openssl_fault, splits, writable_mib
 
 LEAST_FREE_MIB = 2048
 """Free space, in MiB, that the temporary folder and the records folder must each have."""
 LEAST_MEMORY_MIB = 2048
 """Memory, in MiB, without which even the import of vLLM is hopeless."""
-
-_PROGRAM = "#include <Python.h>\n#include <vector>\nstd::vector<int> numbers() { return {1}; }\n"
-_SECONDS = 60.0
-_SPLIT = re.compile(r"""[\s'"\\]""")
 
 
 class PreflightError(MatrixError):
@@ -84,13 +77,6 @@ def choose_platform(asked: str) -> Platform:
     return Platform(asked)
 
 
-def first_line(text: str) -> str:
-    """Return the first line of what a program printed that reports an error, or the first one."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or ["it says nothing"])[0][:200]
-
-
 def _no_fork() -> Refusal | None:
     if hasattr(os, "fork"):
         return None
@@ -106,10 +92,7 @@ def _no_fork() -> Refusal | None:
 def _no_space(folder: Path, setting: str, least_mib: int) -> Refusal | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"\0" * 4096)
-            file.flush()
-        free = shutil.disk_usage(folder).free // 2**20
+        free = writable_mib(folder)
     except OSError as error:
         return Refusal(
             kind=ErrorKind.NO_SPACE,
@@ -138,12 +121,7 @@ def _unusable_temporary(folder: Path | None, least_mib: int) -> Refusal | None:
 
 
 def _split_path(temporary: Path) -> Refusal | None:
-    """Return why torch could not compile in this temporary folder.
-
-    Inductor writes its sources there and splits its compiler's command by the rules of a shell
-    (torch 2.9 to 2.15, `_inductor/cpp_builder.py`).
-    """
-    if not _SPLIT.search(str(temporary)):
+    if not splits(temporary):
         return None
     return Refusal(
         kind=ErrorKind.UNUSABLE_TMPDIR,
@@ -168,36 +146,20 @@ def _no_memory(least_mib: int) -> Refusal | None:
 
 
 def _no_compiler(environ: Mapping[str, str]) -> Refusal | None:
-    """Return why inductor could not compile: it runs CXX, or else g++, as the name of one program.
-
-    It looks for no other compiler, and it splits no arguments off (torch 2.9 to 2.11,
-    `_inductor/cpp_builder.py`: `cpp_compiler_search`).
-    """
-    compiler = environ.get("CXX", "g++")
-    include = sysconfig.get_path("include")
-    with Scratch("preflight") as folder:
-        options = ["-x", "c++", "-", f"-I{include}", "-shared", "-fPIC", "-o", f"{folder}/a.so"]
-        try:
-            done = subprocess.run(
-                [compiler, *options],
-                input=_PROGRAM,
-                capture_output=True,
-                text=True,
-                timeout=_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return Refusal(
-                kind=ErrorKind.NO_COMPILER,
-                reason=(
-                    f"the C++ compiler {compiler!r} does not run ({first_line(str(error))}), and"
-                    " inductor needs one: install g++, or set CXX to the name of one program,"
-                    " without arguments"
-                ),
-            )
-    if done.returncode == 0:
+    """Return why inductor could not compile with this Python, or None."""
+    fault = compile_fault(environ, sysconfig.get_path("include"))
+    if fault is None:
         return None
-    if "Python.h" in done.stderr:
+    if fault.code is CompileCode.DOES_NOT_RUN:
+        return Refusal(
+            kind=ErrorKind.NO_COMPILER,
+            reason=(
+                f"the C++ compiler {fault.compiler!r} does not run ({fault.detail}), and"
+                " inductor needs one: install g++, or set CXX to the name of one program,"
+                " without arguments"
+            ),
+        )
+    if fault.code is CompileCode.NO_HEADER:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         return Refusal(
             kind=ErrorKind.NO_COMPILER,
@@ -208,27 +170,12 @@ def _no_compiler(environ: Mapping[str, str]) -> Refusal | None:
         )
     return Refusal(
         kind=ErrorKind.NO_COMPILER,
-        reason=f"{compiler} cannot compile a small program: {first_line(done.stderr)}",
+        reason=f"{fault.compiler} cannot compile a small program: {fault.detail}",
     )
 
 
 def _no_openssl() -> Refusal | None:
-    """Return why inductor could not precompile its C++ header for the CPU.
-
-    It always does so on Linux. It names the header by what `openssl sha512` prints, and has no
-    other way (torch 2.9 to 2.11, `_inductor/codecache.py`: `_precompile_header`).
-    """
-    try:
-        done = subprocess.run(
-            ["openssl", "sha512", os.devnull],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-        fault = "" if done.stdout.split() else first_line(done.stderr)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        fault = first_line(str(error))
+    fault = openssl_fault()
     if not fault:
         return None
     return Refusal(

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matrix._util.nvidia import capture, is_hidden, smi_query
@@ -76,27 +77,54 @@ def _major(release: str) -> str:
     return release.partition(".")[0]
 
 
-def _nvcc(environ: Mapping[str, str]) -> tuple[Path, str]:
-    """Return the folder of the CUDA toolkit and the release of its nvcc, such as 13.0."""
+@dataclass(frozen=True, kw_only=True)
+class Nvcc:
+    """The nvcc of a CUDA toolkit: where it is, or would be, and its release, such as 13.0.
+
+    `release` is None where it does not answer, `says` is what it prints then.
+    """
+
+    home: Path
+    release: str | None = None
+    says: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The program."""
+        return self.home / "bin" / "nvcc"
+
+
+def find_nvcc(environ: Mapping[str, str] = os.environ) -> Nvcc:
+    """Return the nvcc that PyTorch, vLLM's setup.py and FlashInfer take; it need not be there."""
     home = environ.get("CUDA_HOME") or environ.get("CUDA_PATH")
     if not home:
         found = shutil.which("nvcc", path=environ.get("PATH"))
         home = str(Path(found).parent.parent) if found else _TOOLKIT
-    nvcc = Path(home) / "bin" / "nvcc"
-    if not nvcc.is_file():
-        raise NoCompilerError(
-            f"--build: {nvcc}: does not exist, and nvcc compiles vLLM for CUDA: install the CUDA"
-            " toolkit of the torch, or set CUDA_HOME"
-        )
-    answer = capture([str(nvcc), "--version"])
+    nvcc = Nvcc(home=Path(home))
+    if not nvcc.path.is_file():
+        return nvcc
+    answer = capture([str(nvcc.path), "--version"])
     release = _RELEASE.search(answer[1]) if answer is not None else None
     if answer is None or answer[0] or release is None:
-        says = clip(clean(answer[1]), 100) if answer is not None else ""
+        return replace(nvcc, says=clip(clean(answer[1]), 100) if answer is not None else "")
+    return replace(nvcc, release=release[1])
+
+
+def _nvcc(environ: Mapping[str, str]) -> tuple[Path, str]:
+    """Return the folder of the CUDA toolkit and the release of its nvcc, such as 13.0."""
+    found = find_nvcc(environ)
+    if not found.path.is_file():
         raise NoCompilerError(
-            f"--build: {nvcc} --version: does not answer with its release"
-            f"{f' ({says})' if says else ''}; install the CUDA toolkit again, or set CUDA_HOME"
+            f"--build: {found.path}: does not exist, and nvcc compiles vLLM for CUDA: install the"
+            " CUDA toolkit of the torch, or set CUDA_HOME"
         )
-    return Path(home), release[1]
+    if found.release is None:
+        raise NoCompilerError(
+            f"--build: {found.path} --version: does not answer with its release"
+            f"{f' ({found.says})' if found.says else ''}; install the CUDA toolkit again, or set"
+            " CUDA_HOME"
+        )
+    return found.home, found.release
 
 
 def _architectures(environ: Mapping[str, str]) -> str:
