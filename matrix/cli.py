@@ -18,6 +18,7 @@ from matrix.errors import MatrixError
 # The commands of each module of `matrix.commands`, in the order of `matrix --help`.
 COMMANDS = {
     "run": ("run",),
+    "doctor": ("doctor",),
     "bundle": ("bundle",),
     "resolve": ("resolve",),
     "data": ("refresh", "linkage"),

@@ -1,0 +1,59 @@
+"""`matrix doctor`: what this machine lacks to run cells."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from matrix._util.console import print_status, terminal_of
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `matrix doctor`."""
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what this machine lacks to run cells, and the command that helps",
+        epilog="Nothing is installed or fetched. Exit status: 0 where nothing is lacking, 1 where"
+        " something is, 2 for a name that is not a cell.",
+    )
+    doctor.add_argument(
+        "cells",
+        metavar="CELL",
+        nargs="*",
+        help="such as py312-torch211-vllm026 (default: the newest of those that are published)",
+    )
+    doctor.add_argument(
+        "--platform",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: cuda where a GPU is visible, else cpu",
+    )
+    doctor.add_argument(
+        "--network", action="store_true", help="ask the index too whether it has the releases"
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(run=_doctor, parser=doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from matrix.catalog.releases_file import load_releases
+    from matrix.report.doctor import content, lines
+    from matrix.run.doctor.examine import default_cell, examine
+    from matrix.run.nvidia import why_not_cuda
+    from matrix.run.preflight import choose_platform
+
+    releases = load_releases()
+    cells = [releases.resolve(name) for name in dict.fromkeys(options.cells)]
+    note = why_not_cuda(options.platform)
+    if note is not None:
+        print_status(note)
+    found = examine(
+        tuple(dict.fromkeys(cells)) or (default_cell(releases),),
+        releases,
+        choose_platform(options.platform),
+        root=Path.cwd(),
+        network=options.network,
+    )
+    print(content(found) if options.json else lines(found, terminal_of(sys.stdout)), end="")
+    return found.exit_status
