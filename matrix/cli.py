@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The `matrix` command: its parser, of the modules in `matrix.commands`, and its exit status."""
 
 from __future__ import annotations
@@ -5,14 +6,14 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn, TextIO
 
 import matrix
-from matrix._util.addresses import without_logins
 from matrix._util.console import open_streams, patient, print_status
-from matrix._util.text import shorten
+from matrix.commands.parser import CommandParser
 from matrix.errors import MatrixError
 
 # The commands of each module of `matrix.commands`, in the order of `matrix --help`.
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Nearly all that a command makes lives to its end, without cycles. To look for them after
         # each 700 objects, as Python does by itself, costs CPU seconds: `benchmarks/cycles.py`.
         gc.set_threshold(100_000)
+        _complete(os.environ)
         open_streams()
         sys.stdout, sys.stderr = map(patient, (sys.stdout, sys.stderr))
     try:
@@ -53,27 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     """Run the subcommand that these arguments, or those of the process, name."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    # What follows the first -- is pytest's, and argparse would mix it up with its own. So is, for
-    # `run`, what only pytest knows: `tox -e CELL -- -k moe` hands over `-k moe` alone.
-    cut = given.index("--") if "--" in given else len(given)
-    options, unknown = _parser(given[:1]).parse_known_args(given[:cut])
-    options.pytest_args = [*unknown, *given[cut + 1 :]]
-    options.given, options.unknown = given, unknown
-    if "folders" in options and all(not option.startswith("-") for option in unknown):
-        # argparse does not know the folders that follow a later option for what they are.
-        from matrix.commands.arguments import place
-
-        try:
-            options.folders = [*options.folders, *map(place, unknown)]
-        except argparse.ArgumentTypeError as error:
-            options.parser.error(f"argument FOLDER: {error}")
-        options.pytest_args = given[cut + 1 :]
-    if options.pytest_args and "takes_pytest_args" not in options:
-        options.parser.error(f"unrecognized arguments: {' '.join(options.pytest_args)}")
-    for stream in (sys.stdout, sys.stderr):
-        _never_fail_to_encode(stream)
     try:
+        for stream in (sys.stdout, sys.stderr):
+            _never_fail_to_encode(stream)
+        options = parse(list(sys.argv[1:] if argv is None else argv))
         status: int = options.run(options)
         sys.stdout.flush()
     except MatrixError as error:
@@ -88,11 +73,38 @@ def _run(argv: Sequence[str] | None) -> int:
     return status
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser, also of each command, whose errors repeat no password and nothing too long."""
+def parse(given: list[str]) -> argparse.Namespace:
+    """Return what a command line asks for. Exits as argparse does, or raises UsageError."""
+    # What follows the first -- is pytest's, and argparse would mix it up with its own. So is, for
+    # `run`, what only pytest knows: `tox -e CELL -- -k moe` hands over `-k moe` alone.
+    cut = given.index("--") if "--" in given else len(given)
+    options, unknown = parser_of(given[:1]).parse_known_args(given[:cut])
+    options.pytest_args = [*unknown, *given[cut + 1 :]]
+    options.given, options.unknown = given, unknown
+    if "folders" in options and all(not option.startswith("-") for option in unknown):
+        # argparse does not know the folders that follow a later option for what they are.
+        from matrix.commands.arguments import place
 
-    def error(self, message: str) -> NoReturn:
-        super().error(shorten(without_logins(message)))
+        try:
+            options.folders = [*options.folders, *map(place, unknown)]
+        except argparse.ArgumentTypeError as error:
+            options.parser.error(f"argument FOLDER: {error}")
+        options.pytest_args = given[cut + 1 :]
+    if options.pytest_args and "takes_pytest_args" not in options:
+        options.parser.refuse_unknown(options.pytest_args)
+    return options
+
+
+def _complete(environ: Mapping[str, str]) -> None:
+    """Answer a shell that asks how a command line goes on, and exit; else nothing.
+
+    argcomplete sets that variable; without it nothing of completion is imported.
+    """
+    if "_ARGCOMPLETE" not in environ:
+        return
+    from matrix.commands.completion import complete
+
+    complete(parser_of, environ)
 
 
 class _Version(argparse.Action):
@@ -109,12 +121,12 @@ def _never_fail_to_encode(stream: TextIO) -> None:
         reconfigure(errors="backslashreplace")
 
 
-def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+def parser_of(given: Sequence[str]) -> CommandParser:
     """Return the parser; if the first argument is a command, only with those of its module.
 
     To import and make all of them takes as long as the rest of a small command.
     """
-    parser = _Parser(prog="matrix", description="The compatibility matrix of torch and vLLM.")
+    parser = CommandParser(prog="matrix")
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="show the version of this program and exit"
     )

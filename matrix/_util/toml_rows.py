@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from matrix._util import files
 from matrix._util.enums import StrEnum
+from matrix._util.nearest import suggestion
 from matrix._util.versions import VersionRange, VersionRangeError
 from matrix.errors import MatrixError
 
@@ -159,11 +160,3 @@ def check_keys(
     for key in needed:
         if key not in row:
             raise error(f"{where}: {key}: is missing; add it")
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """Return which known word may be meant, as a question; "" where none is near."""
-    import difflib  # few files need it
-
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else ""

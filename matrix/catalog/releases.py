@@ -24,6 +24,7 @@ from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.candidates.rows import torch_row, vllm_row
 from matrix.catalog.cells import Build, Cell, CellError, Factors, factors, is_candidate
 from matrix.catalog.constraints import Constraint
+from matrix.catalog.mistyped import factor_names, nearest_cell
 from matrix.catalog.projects import Project
 from matrix.catalog.release import COMPANIONS, Torch, Unread, Vllm
 
@@ -65,7 +66,10 @@ class Releases:
         candidate stands for it as it is now. Raises CellError, whose one line names what to use
         instead.
         """
-        wanted = factors(name)
+        try:
+            wanted = factors(name)
+        except CellError as error:
+            raise CellError(self._with_nearest(str(error), name)) from None
         if any(factor and is_candidate(factor) for factor in (wanted.torch, wanted.vllm)):
             return self._resolve_candidates(name, wanted)
         release = self._pinning(wanted.torch, wanted.vllm)
@@ -340,6 +344,20 @@ class Releases:
             f" {now.identity} now; run the cell again"
         )
 
+    def _with_nearest(self, message: str, name: str) -> str:
+        """Return a message with the name of a cell that was meant, where a part is mistyped."""
+        minors = {
+            name: [minor_of(version) for version in versions]
+            for name, versions in self.published.items()
+        }
+        named = [candidate.name for candidate in self.candidates.every]
+        near = nearest_cell(
+            name,
+            factor_names(self.pythons, minors, named),
+            [cell.name for cell in self.on_pin()],
+        )
+        return message if near is None or near == name else f"{message}; did you mean {near!r}?"
+
     def _unknown(self) -> str:
         return f"is not known; {self.candidates.known()}"
 
@@ -364,9 +382,8 @@ class Releases:
                 raise CellError(
                     f"cell {name!r}: the pins of vLLM {unread[-1].version}: {unread[-1].note}"
                 )
-            raise CellError(
-                f"cell {name!r}: {project} {minor} is not {nearest_known(minor, known)}"
-            )
+            unknown = f"cell {name!r}: {project} {minor} is not {nearest_known(minor, known)}"
+            raise CellError(self._with_nearest(unknown, name))
         left = [release for release in patches if release.yanked is None]
         if not left:
             raise CellError(

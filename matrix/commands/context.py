@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
+from matrix._util.nearest import suggested
 from matrix.commands import arguments
 from matrix.errors import MatrixError
 
@@ -174,9 +175,8 @@ def must_have_run(
     names = {seen.case for record in records for seen in record.cases}
     short = set() if whole else {name.partition("[")[0] for name in names}
     if case is not None and names and case not in names | short:
-        raise MatrixError(
-            f"--case {case!r}: no record has it; they have {', '.join(sorted(names))}"
-        )
+        unknown = f"--case {case!r}: no record has it; they have {', '.join(sorted(names))}"
+        raise MatrixError(suggested(unknown, case, names | short))
 
 
 def with_new_records(folders: list[Path | str]) -> list[Path | str]:

@@ -94,9 +94,7 @@ def run_selection(options: argparse.Namespace) -> int:
         )
     options.pytest_args = options.pytest_args[len(options.unknown) :]
     if any(word.startswith("-") for word in options.unknown):
-        raise MatrixError(
-            f"unrecognized arguments: {' '.join(options.unknown)} (those of pytest come after --)"
-        )
+        options.parser.refuse_unknown(options.unknown, " (those of pytest come after --)")
     # argparse knows no cells that follow an option.
     options.cells += options.unknown
     expectations = load_expectations()

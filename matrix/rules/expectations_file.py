@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from matrix._util.nearest import suggestion
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import (
     case_of,
@@ -18,7 +19,6 @@ from matrix._util.toml_rows import (
     name_of,
     read_text,
     rows,
-    suggestion,
     texts_of,
 )
 from matrix._util.versions import VersionRange, VersionRangeError

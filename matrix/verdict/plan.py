@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.nearest import suggested
 from matrix._util.versions import distance, minor_of, neighbours, parse_version
 from matrix.catalog.cells import Cell, is_meant
 from matrix.catalog.projects import Project
@@ -239,7 +240,10 @@ def parse_release(text: str, option: str) -> tuple[Project, str]:
         parsed = parse_version(version)
     except InvalidVersion:
         parsed = None
-    if not equals or name not in tuple(Project) or parsed is None:
+    if equals and name not in tuple(Project):
+        unknown = f"{option} {text!r}: {name!r} is not a project; write it as torch==2.15.0"
+        raise PlanError(suggested(unknown, name, Project))
+    if not equals or parsed is None:
         raise PlanError(f"{option} {text!r}: is not a release; write it as torch==2.15.0")
     return Project(name), parsed.public
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from matrix._util.nearest import suggested
 from matrix.catalog.projects import Project
 from matrix.errors import MatrixError
 
@@ -44,7 +45,8 @@ class Candidates:
         """Return the candidate of a name. Raises CandidateError, which names those there are."""
         found = self.get(name)
         if found is None:
-            raise CandidateError(f"candidate {name!r}: is not known; {self.known()}")
+            unknown = f"candidate {name!r}: is not known; {self.known()}"
+            raise CandidateError(suggested(unknown, name, (row.name for row in self.every)))
         return found
 
     def of_build(self, build: Build | None) -> Candidate | None:
