@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix._util.gc import gc_paused
+from matrix._util.nearest import suggested
 from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
@@ -84,7 +85,7 @@ def _attribute(options: argparse.Namespace) -> int:
         known = {entry.record.cell for entry in table.entries}
         if names is not None and not names & known:
             (name,) = names
-            raise MatrixError(f"{name}: never ran, so there is nothing to attribute; tox -e {name}")
+            raise MatrixError(_never_ran(name, releases, known))
         records = [record for _, record in read.records if names is None or record.cell in names]
         context.must_have_run(records, platform, options.case)
         asked = {"names": names, "platform": platform, "case": options.case}
@@ -139,8 +140,24 @@ def _reruns(found: Iterable[Attribution]) -> list[Rerun]:
     ]
 
 
+def _never_ran(name: str, releases: Releases, ran: Iterable[str]) -> str:
+    """Return that a cell never ran; of one that nothing here makes, which may be meant."""
+    from matrix.catalog.cells import CellError
+
+    message = f"{name}: never ran, so there is nothing to attribute; tox -e {name}"
+    try:
+        releases.resolve(name)
+    except CellError:
+        return suggested(message, name, ran)
+    return message
+
+
 def _full_name(name: str, releases: Releases) -> str:
     """Return the full name of an environment, given either way. Raises CellError for others."""
-    from matrix.catalog.cells import factors
+    from matrix.catalog.cells import CellError, factors
 
-    return name if factors(name).vllm is not None else releases.resolve(name).name
+    try:
+        is_full = factors(name).vllm is not None
+    except CellError:
+        is_full = False  # `resolve` says which name may be meant
+    return name if is_full else releases.resolve(name).name

@@ -72,10 +72,8 @@ def test_a_bad_record_is_one_line_and_exit_2(
     "arguments",
     [
         [],
-        ["fly"],
         ["show"],
         ["show", "a", "--", "b"],
-        ["run", CELL, "--platform", "tpu"],
         ["run", CELL, "--timeout", "-1"],
         ["run", CELL, "--timeout", "soon"],
         ["show", "a", "-k", "moe"],
@@ -382,7 +380,10 @@ def test_every_command_is_in_the_list_of_its_module() -> None:
     helpers = {
         "__init__",
         "arguments",
+        "completion",
         "context",
+        "helps",
+        "parser",
         "qualify_candidate",
         "run_selection",
         "run_sites",

@@ -353,8 +353,8 @@ def test_each_extra_and_group_is_an_environments_or_a_commands() -> None:
     tox.read_string((ROOT / "tox.ini").read_text(encoding="utf-8"))
     used = {extra for section in tox.sections() for extra in tox[section].get("extras", "").split()}
     groups = {tox[section].get("dependency_groups", "") for section in tox.sections()} - {""}
-    # `matrix refresh` is a command of people.
-    assert set(extras) == {*used, "bundle", "index"}
+    # `matrix refresh` is a command of people, and so is a shell.
+    assert set(extras) == {*used, "bundle", "completion", "index"}
     (every,) = extras.pop("all")
     del extras["ray"]  # a large one, for who has a cluster
     assert every == f"torch-vllm-matrix[{','.join(sorted(extras))}]"
