@@ -57,6 +57,9 @@ def find_file(location: str, folder: Path, *, sha256: str | None = None) -> tupl
         path = Path(unquote(urlsplit(location).path) if "://" in location else location)
         if not path.is_file():
             raise FetchError(f"{path}: does not exist; name a file that does")
+        if not path.stat().st_size:
+            # Those below /proc say so too, and to read some of them never ends.
+            raise FetchError(f"{path}: has no size, so it is not a wheel; name another file")
         digest = digest_of(path)
     if sha256 is not None and sha256.lower().removeprefix("sha256:") != digest:
         raise FetchError(

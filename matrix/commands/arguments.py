@@ -9,6 +9,7 @@ from pathlib import Path
 
 from matrix._util.console import print_status
 from matrix._util.paths import CHECKOUT
+from matrix.errors import MatrixError
 
 _ROOT = CHECKOUT
 DEFAULT_FOLDERS = ("results", "records")
@@ -159,6 +160,16 @@ def given_or_default(
         hint = f"; the checkout has {' and '.join(there)}" if there else ""
         print_status(f"no folder {' or '.join(default)} here, so no record is read{hint}")
     return list(here)
+
+
+def must_exist(places: Iterable[Path | str]) -> None:
+    """Raise MatrixError for a place of records that was named and is not there.
+
+    Whether an object store has a place is asked when it is read.
+    """
+    for named_place in places:
+        if isinstance(named_place, Path) and not named_place.exists():
+            raise MatrixError(f"{named_place}: does not exist; name a folder of records")
 
 
 def given_of(options: argparse.Namespace, names: Iterable[str]) -> list[str]:

@@ -36,6 +36,7 @@ _INTERRUPTED = 130
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
+    arguments.must_exist(options.folders)
     releases = load_releases()
     candidate = releases.candidates.named(options.candidate)
     history = read_history(options.state, candidate.name)

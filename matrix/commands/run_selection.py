@@ -126,6 +126,11 @@ def _selected(options: argparse.Namespace, site: Site) -> _Selection:
         note = why_not_cuda(options.platform) if site.elsewhere is None else None
         if note is not None:
             print_status(note)
+    if options.cell_gpus is not None and platform is not Platform.CUDA:
+        raise MatrixError(
+            f"--cell-gpus {options.cell_gpus}: is for cuda, and these cells run on {platform};"
+            " leave it out"
+        )
     with spoken("reads the records and plans"):
         chosen = _chosen(options, platform, elsewhere=site.elsewhere)
     running = [item for item in chosen.planned if isinstance(item.why, Running) and not item.stale]

@@ -376,3 +376,19 @@ def test_a_file_counts_as_no_other_version(run: Command, option: str) -> None:
     name = "vllm-0.33.0.tar.gz" if option == "--sdist" else "vllm-0.33.0-py3-none-any.whl"
     done = run("add", "vllmmine", option, name, "--version", "0.34.0")
     refused(done, "--version: goes with --index, --commit and --tree; a file has its own")
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), [("torchmine", "--wheel"), ("vllmmine", "--sdist")], ids=["wheel", "sdist"]
+)
+def test_a_file_without_a_size_is_not_read_to_its_end(
+    run: Command, tmp_path: Path, candidates: Path, name: str, how: str
+) -> None:
+    """As those below /proc, which may never end; and a pipe, which may never begin."""
+    file_name = WHEEL if how == "--wheel" else "vllm-0.33.0.tar.gz"
+    (tmp_path / file_name).symlink_to("/proc/stat")
+    refused(run("add", name, how, file_name), "has no size")
+    (tmp_path / file_name).unlink()
+    os.mkfifo(tmp_path / file_name)
+    refused(run("add", name, how, file_name), "does not exist")
+    assert not candidates.exists()

@@ -127,6 +127,13 @@ def test_a_dry_run_says_what_why_and_how_long(tmp_path: Path, run: Command, runs
     assert not (tmp_path / "qualifications").exists()
 
 
+def test_a_folder_that_is_not_there_is_no_answer(run: Command, runs: Runs) -> None:
+    for arguments in (["--dry-run"], []):
+        ended = run("torch216rc1", "nofolder", *arguments, "--platform", "cpu")
+        assert (ended.returncode, ended.stdout, runs.ran) == (2, "", 0)
+        assert ended.stderr == "matrix: nofolder: does not exist; name a folder of records\n"
+
+
 def test_a_dry_run_as_json_and_as_markdown(run: Command) -> None:
     found = json.loads(run("torch216rc1", "--dry-run", "--quick", "--jobs", "2", "--json").stdout)[
         "plan"

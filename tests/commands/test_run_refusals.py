@@ -55,6 +55,7 @@ def refusals(fake: FakeTox, *arguments: str) -> str:
         (["--resume", "--jobs", "2"], "leave out --jobs"),
         (["--resume", "--cell-gpus", "1"], "leave out --cell-gpus"),
         (["--resume", "--", "-k", "moe"], "leave out --"),
+        ([TORCH210, "--cell-gpus", "2"], "--cell-gpus 2: is for cuda, and these cells run on cpu"),
         ([TORCH210, "--address", "auto"], "goes with --engine ray; add that"),
         ([TORCH210, "--here", "--address", "auto"], "in this environment; leave out --cores"),
         (CANNOT, "cannot work: py310-torch210-vllm020, py311-torch210-vllm020"),
