@@ -12,7 +12,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
     Capitals do not matter, and `_` is a `-`.
 
-    >>> nearest("Gird", ["grid", "plan"]), nearest("fly", ["grid", "plan"])
+    >>> nearest("Grdi", ["grid", "plan"]), nearest("fly", ["grid", "plan"])
     ('grid', None)
     """
     import difflib  # only where something is wrong

@@ -261,10 +261,10 @@ def _grid(options: argparse.Namespace) -> int:
                 f"`matrix refresh` reads new ones"
             )
     predictions = context.predictions_of(table, releases, answers)
-    shown = terminal_of(sys.stdout)
+    terminal = terminal_of(sys.stdout)
     if options.width is not None:
-        shown = replace(shown, width=options.width)
-    print(lines(grid, context.chosen_platforms(options), predictions, shown), end="")
+        terminal = replace(terminal, width=options.width)
+    print(lines(grid, context.chosen_platforms(options), predictions, terminal), end="")
     return status
 
 

@@ -67,7 +67,7 @@ def test_help_of_a_command_that_is_added_without_text_is_plain() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["gird"], "'gird': is not a command; did you mean 'grid'?"),
+        (["grdi"], "'grdi': is not a command; did you mean 'grid'?"),
         (["Doctor"], "'Doctor': is not a command; did you mean 'doctor'?"),
         (["fly"], "'fly': is not a command; matrix --help has all of them"),
         (["results", "lst"], "results: 'lst': is not a command; did you mean 'list'?"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import shutil
 import sys
@@ -34,6 +35,7 @@ from matrix.run.doctor.model import (
     joined,
 )
 from matrix.run.nvidia_probe import DriverAnswer
+from matrix.run.rerun import RerunError
 from programs import program
 
 MINOR = "{}.{}".format(*sys.version_info)
@@ -155,7 +157,7 @@ def test_tox_says_its_version(
 
 def test_without_tox_and_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent() -> list[str]:
-        raise pythons.RerunError("tox is not installed")
+        raise RerunError("tox is not installed")
 
     monkeypatch.setattr(pythons, "tox_command", absent)
     check = pythons.tox_check(tmp_path)
@@ -266,8 +268,8 @@ def test_shared_memory_of_two_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_wheels_are_for_a_machine(
     monkeypatch: pytest.MonkeyPatch, machine: str, libc: tuple[str, str], state: CheckState
 ) -> None:
-    monkeypatch.setattr(host.system_platform, "machine", lambda: machine)
-    monkeypatch.setattr(host.system_platform, "libc_ver", lambda: libc)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "libc_ver", lambda: libc)
     tags: dict[str, tuple[str, ...]] = {
         "manylinux_2_28_x86_64": ("cp312",),
         "manylinux_2_34_x86_64": ("cp312",),
@@ -281,7 +283,7 @@ def test_wheels_are_for_a_machine(
 
 def test_a_system_without_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host.system_check().state is CheckState.OK
-    monkeypatch.setattr(host.system_platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
     assert host.system_check().remedy is Remedy.USE_LINUX
 
 
