@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,8 +22,10 @@ from tox.util.path import ensure_empty_dir
 sys.path.insert(0, str(Path(__file__).parent))
 
 from matrix._util.files import write_text
+from matrix._util.nearest import suggested
 from matrix.catalog.candidates.model import TORCH_COMPANIONS
 from matrix.catalog.cells import CellError, factors, is_candidate
+from matrix.catalog.mistyped import nearest_factor
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
@@ -89,7 +90,9 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
     for group in getattr(state.conf.options, "factors", None) or ():
         for factor in (part for name in group for part in name.split("-")):
             if factor not in factors:
-                _refuse(f"no environment has the factor {factor!r}; tox list shows them all")
+                unknown = f"no environment has the factor {factor!r}; tox list shows them all"
+                near = nearest_factor(factor, sorted(factors))
+                _refuse(f"{unknown}; did you mean {near!r}?" if near else unknown)
     if "UV_INDEX_URL" not in os.environ and "PIP_INDEX_URL" in os.environ:
         os.environ.setdefault("UV_DEFAULT_INDEX", os.environ["PIP_INDEX_URL"])
 
@@ -388,9 +391,8 @@ def _why_unknown(name: str, known: set[str]) -> str:
         except MatrixError as error:
             return str(error)
         return f"tox.ini lacks the environment {name!r} of a known cell; run `matrix sync`"
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"there is no environment {name!r}; {hint}tox list shows them all"
+    message = f"there is no environment {name!r}; tox list shows them all"
+    return suggested(message, name, known)
 
 
 def _refuse(reason: str) -> None:

@@ -26,7 +26,7 @@ def nearest_cell(name: str, factors: Iterable[str], names: Sequence[str]) -> str
     parts = name.lower().replace("_", "-").split("-")
     if all(part in known for part in name.split("-")):
         return None  # each is right, and what is wrong is something else
-    found = [part if part in known else _nearest_factor(part, known) for part in parts]
+    found = [part if part in known else nearest_factor(part, known) for part in parts]
     kinds = [_kind(part) for part in found if part is not None]
     if len(kinds) == len(parts) and kinds == list(_ORDER[: len(kinds)]) and len(kinds) > 1:
         return "-".join(filter(None, found))
@@ -48,7 +48,7 @@ def factor_names(
     return [minor.replace(".", "") for minor in minors] + list(candidates)
 
 
-def _nearest_factor(part: str, known: Iterable[str]) -> str | None:
+def nearest_factor(part: str, known: Iterable[str]) -> str | None:
     """Return the factor that a part is taken for; of a release the one with the same digits."""
     if _RELEASE.fullmatch(part) is None:
         return nearest(part, known)

@@ -35,6 +35,7 @@ _LABELS: Mapping[Need, str] = {
     Need.PYTHON: "Python {subject}",
     Need.HEADERS: "headers of Python {subject}",
     Need.COMPILER: "C++ compiler",
+    Need.C_COMPILER: "C compiler",
     Need.OPENSSL: "openssl",
     Need.TOX: "tox",
     Need.UV: "uv",
@@ -55,6 +56,7 @@ _LABELS: Mapping[Need, str] = {
 _WANTED: Mapping[Need, str] = {
     Need.HEADERS: "Python.h",
     Need.COMPILER: "one that compiles",
+    Need.C_COMPILER: "one that compiles",
     Need.OPENSSL: "one that runs",
     Need.UV: "any",
     Need.TEMPORARY_PATH: "no space or quote in it",
@@ -90,6 +92,7 @@ _MANAGERS: Mapping[str, tuple[str, ...]] = {
 _TOOLKIT, _DRIVERS = "cuda-toolkit-{dashed}", "cuda-drivers"
 _PACKAGES: Mapping[Remedy, tuple[str, str, str, str]] = {
     Remedy.INSTALL_COMPILER: ("g++", "gcc-c++", "gcc-c++", "gcc"),
+    Remedy.INSTALL_C_COMPILER: ("gcc", "gcc", "gcc", "gcc"),
     Remedy.INSTALL_OPENSSL: ("openssl", "openssl", "openssl", "openssl"),
     Remedy.INSTALL_HEADERS: ("python{}-dev", "python{}-devel", "python{short}-devel", "python"),
     Remedy.INSTALL_NVCC: (_TOOLKIT, _TOOLKIT, _TOOLKIT, "cuda"),
@@ -100,6 +103,7 @@ _PACKAGES: Mapping[Remedy, tuple[str, str, str, str]] = {
 _COMMANDS: Mapping[Remedy, str] = {
     Remedy.INSTALL_PYTHON: "{uv} python install {wanted}",
     Remedy.SET_CXX: "export CXX=g++",
+    Remedy.SET_CC: "export CC=gcc",
     Remedy.INSTALL_TOX: "python3 -m pip install 'tox>=4.40'",
     Remedy.INSTALL_UV: "python3 -m pip install uv",
     Remedy.SET_TMPDIR: "export TMPDIR=/var/tmp",

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from matrix._util.enums import StrEnum
 from matrix._util.scratch import Scratch
 
 _PROGRAM = "#include <vector>\nstd::vector<int> numbers() { return {1}; }\n"
+_C_PROGRAM = "#include <stdlib.h>\nint number(void) { return abs(-1); }\n"
 _SECONDS = 60.0
 _SPLIT = re.compile(r"""[\s'"\\]""")
 
@@ -49,17 +50,36 @@ def compiler_name(environ: Mapping[str, str] = os.environ) -> str:
     return environ.get("CXX", "g++")
 
 
+def c_compiler_name(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the C compiler that Triton runs to launch kernels: CC, or else gcc, or else clang.
+
+    `runtime/build.py` of Triton 3.3 to 3.9.
+    """
+    path = environ.get("PATH")
+    named = environ.get("CC")
+    found = (name for name in ("gcc", "clang") if shutil.which(name, path=path))
+    return named if named is not None else next(found, "gcc")
+
+
 def compile_fault(environ: Mapping[str, str], include: str | None) -> CompileFault | None:
     """Return why inductor could not compile, or None.
 
     `include` is the folder of the headers of a Python, which inductor compiles against; without one
     the compiler alone is tried.
     """
-    compiler = compiler_name(environ)
     program = _PROGRAM if include is None else f"#include <Python.h>\n{_PROGRAM}"
     headers = [] if include is None else [f"-I{include}"]
+    return _fault(compiler_name(environ), ["-x", "c++", "-", *headers], program)
+
+
+def c_fault(environ: Mapping[str, str]) -> CompileFault | None:
+    """Return why Triton could not compile, or None."""
+    return _fault(c_compiler_name(environ), ["-x", "c", "-"], _C_PROGRAM)
+
+
+def _fault(compiler: str, source: Sequence[str], program: str) -> CompileFault | None:
     with Scratch("preflight") as folder:
-        options = ["-x", "c++", "-", *headers, "-shared", "-fPIC", "-o", f"{folder}/a.so"]
+        options = [*source, "-shared", "-fPIC", "-o", f"{folder}/a.so"]
         try:
             done = subprocess.run(
                 [compiler, *options],

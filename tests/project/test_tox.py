@@ -137,7 +137,8 @@ def test_tox_alone_runs_no_cell(tox: Tox, tmp_path: Path) -> None:
         ("py310-torch213", "vLLM 0.32.0 needs Python >=3.11,<3.15"),
         ("py310-torch212-vllm033", "vLLM 0.33.0 needs Python >=3.11,<3.15"),
         ("py312-torch212-vllm020,py312-torch212-vllm099", "vLLM 0.99"),
-        ("unti", "did you mean unit?"),
+        ("unti", "did you mean 'unit'?"),
+        ("py311-torch211-vlm026", "did you mean 'py311-torch211-vllm026'?"),
         ("py", "tox list"),
     ],
 )
@@ -156,6 +157,12 @@ def test_a_factor_that_is_none(tox: Tox, tmp_path: Path) -> None:
     assert (
         done.stderr == "matrix: no environment has the factor 'torch99'; tox list shows them all\n"
     )
+
+
+def test_a_factor_that_is_mistyped(tox: Tox, tmp_path: Path) -> None:
+    done = tox("-f", "trch211", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("; did you mean 'torch211'?\n")
 
 
 def test_arguments_go_on_to_the_cell(tox: Tox, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_a_plan_of_every_pair_fits_into_one_matrix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        (("--format", "gitlab"), "invalid choice"),
+        (("--format", "gitlab"), "is not github or buildkite"),
         (("--format", "github", "--json"), "not allowed with"),
         (("--max-jobs", "4"), "--max-jobs: goes with --format"),
         (("--queue", "gpu", "--format", "github"), "--queue: goes with --format buildkite"),

@@ -131,6 +131,10 @@ def test_without_a_compiler_it_is_to_be_installed(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert pythons.compiler_check({}).remedy is Remedy.INSTALL_COMPILER
+    assert pythons.c_compiler_check({}).remedy is Remedy.INSTALL_C_COMPILER
+    assert pythons.c_compiler_check({"CC": "tcc"}).remedy is Remedy.SET_CC
+    program(tmp_path, "clang", "exit 0")
+    assert pythons.c_compiler_check({"PATH": str(tmp_path)}).found == "clang"
     openssl = host.openssl_check()
     assert (openssl.state, openssl.remedy) == (CheckState.LACKS, Remedy.INSTALL_OPENSSL)
     program(tmp_path, "openssl", "echo 00")
@@ -437,7 +441,13 @@ def test_an_examination_has_what_each_platform_takes(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"root": tmp_path, "environ": {"PATH": os.environ["PATH"]}}
     cpu = examine.examine((examine.default_cell(releases),), releases, Platform.CPU, **asked)
     needs = {check.need for check in cpu.checks}
-    assert Need.OPENSSL in needs and not needs & {Need.GPU, Need.DRIVER, Need.NVCC, Need.INDEX}
+    assert Need.OPENSSL in needs and not needs & {
+        Need.C_COMPILER,
+        Need.GPU,
+        Need.DRIVER,
+        Need.NVCC,
+        Need.INDEX,
+    }
     cells = (Cell(MINOR, "2.11.0", "0.26.0"), Cell(MINOR, "2.10.0", "0.19.1"))
     on_cuda = examine.examine(cells, releases, Platform.CUDA, **asked)
     needs = {check.need for check in on_cuda.checks}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from matrix._util.addresses import AddressError, index_address
+from matrix._util.nearest import suggested
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.projects import Project
 
@@ -155,11 +156,12 @@ def _template(
         return written[name], f"channels: {project}: {name}"
     known = {channel.name: channel.url for channel in CHANNELS[project]}
     if name not in known:
-        names = ", ".join(dict.fromkeys((*known, *written)))
-        raise CandidateError(
-            f"{option} {name}: is not a channel of {project}; the channels are {names}; or write"
-            " the address of an index"
+        names = list(dict.fromkeys((*known, *written)))
+        unknown = (
+            f"{option} {name}: is not a channel of {project}; the channels are {', '.join(names)};"
+            " or write the address of an index"
         )
+        raise CandidateError(suggested(unknown, name, names))
     return known[name], f"the channel {name}"
 
 

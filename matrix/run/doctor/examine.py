@@ -96,6 +96,8 @@ def _shared(
     yield pythons.compiler_check(environ)
     if platform is Platform.CPU:
         yield host.openssl_check()
+    else:
+        yield pythons.c_compiler_check(environ)
     yield pythons.tox_check(root)
     yield pythons.uv_check(uv)
     yield from host.folder_checks(root)

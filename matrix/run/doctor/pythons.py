@@ -21,7 +21,15 @@ from matrix.run.doctor.model import CheckState, FoundCode, MachineCheck, Need, R
 from matrix.run.environments import tox_folder
 from matrix.run.own_tox import required_packages
 from matrix.run.rerun import RerunError, tox_command
-from matrix.run.toolchain import CompileCode, compile_fault, compiler_name, first_line
+from matrix.run.toolchain import (
+    CompileCode,
+    CompileFault,
+    c_compiler_name,
+    c_fault,
+    compile_fault,
+    compiler_name,
+    first_line,
+)
 
 _SECONDS = 30.0
 _LEAST_TOX = SpecifierSet(">=4.40")
@@ -117,17 +125,29 @@ def python_checks(
 
 def compiler_check(environ: Mapping[str, str]) -> MachineCheck:
     """Return whether the C++ compiler that inductor runs compiles a small program."""
-    compiler, fault = compiler_name(environ), compile_fault(environ, None)
+    remedy = Remedy.SET_CXX if "CXX" in environ else Remedy.INSTALL_COMPILER
+    return _compiles(Need.COMPILER, compiler_name(environ), compile_fault(environ, None), remedy)
+
+
+def c_compiler_check(environ: Mapping[str, str]) -> MachineCheck:
+    """Return whether the C compiler that Triton runs on cuda compiles a small program."""
+    remedy = Remedy.SET_CC if "CC" in environ else Remedy.INSTALL_C_COMPILER
+    return _compiles(Need.C_COMPILER, c_compiler_name(environ), c_fault(environ), remedy)
+
+
+def _compiles(
+    need: Need, compiler: str, fault: CompileFault | None, remedy: Remedy
+) -> MachineCheck:
     if fault is None:
-        return MachineCheck(need=Need.COMPILER, state=CheckState.OK, found=compiler)
+        return MachineCheck(need=need, state=CheckState.OK, found=compiler)
     runs = fault.code is not CompileCode.DOES_NOT_RUN
     return MachineCheck(
-        need=Need.COMPILER,
+        need=need,
         state=CheckState.LACKS,
         found=compiler,
         code=FoundCode.FAILS if runs else FoundCode.DOES_NOT_START,
         detail=fault.detail,
-        remedy=Remedy.SET_CXX if "CXX" in environ else Remedy.INSTALL_COMPILER,
+        remedy=remedy,
     )
 
 
