@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from matrix._util.console import print_status, terminal_of
+from matrix._util.console import print_status, spoken, terminal_of
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,12 +48,13 @@ def _doctor(options: argparse.Namespace) -> int:
     note = why_not_cuda(options.platform)
     if note is not None:
         print_status(note)
-    found = examine(
-        tuple(dict.fromkeys(cells)) or (default_cell(releases),),
-        releases,
-        choose_platform(options.platform),
-        root=Path.cwd(),
-        network=options.network,
-    )
+    with spoken("looks at this machine"):
+        found = examine(
+            tuple(dict.fromkeys(cells)) or (default_cell(releases),),
+            releases,
+            choose_platform(options.platform),
+            root=Path.cwd(),
+            network=options.network,
+        )
     print(content(found) if options.json else lines(found, terminal_of(sys.stdout)), end="")
     return found.exit_status

@@ -216,6 +216,8 @@ def fix(check: MachineCheck, system: HostSystem) -> Fix:
     if remedy in _PACKAGES:
         command = _install(remedy, check, system)
     note = _NOTES.get(remedy, "")
+    if remedy is Remedy.INSTALL_PYTHON and "pyenv" in check.detail:
+        note = "or let pyenv take one that it has: pyenv versions, pyenv global"
     if remedy in _PACKAGES and not command:
         name = _PACKAGES[remedy][0].format(check.subject, **_names(check))
         note = f"install what other systems call {name}{f'; {note}' if note else ''}"

@@ -144,6 +144,22 @@ def test_whatever_is_found_has_words_and_is_counted_once(checks: list[MachineChe
     assert sum(data["counts"].values()) == len(checks)
 
 
+def test_a_shim_of_pyenv_may_have_another_python() -> None:
+    check = MachineCheck(
+        need=Need.PYTHON,
+        state=CheckState.LACKS,
+        subject="3.12",
+        wanted="3.12",
+        found="~/.pyenv/shims/python3.12",
+        code=FoundCode.DOES_NOT_START,
+        detail="pyenv: python3.12: command not found",
+        remedy=Remedy.INSTALL_PYTHON,
+    )
+    text = lines(examined(check))
+    assert "~/.pyenv/shims/python3.12 does not start: pyenv: python3.12: command" in text
+    assert "  $ uv python install 3.12\n" in text and "pyenv global" in text
+
+
 def test_colour_is_for_a_terminal() -> None:
     found = examined(MachineCheck(need=Need.GPU, state=CheckState.LACKS, remedy=Remedy.USE_GPU))
     assert "\x1b" not in lines(found)

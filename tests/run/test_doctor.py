@@ -381,7 +381,7 @@ def test_which_releases_build_kernels(
     ("nvcc", "state", "code"),
     [
         ("13.2", CheckState.OK, None),
-        ("12.8", CheckState.LACKS, FoundCode.OTHER),
+        ("12.8", CheckState.UNKNOWN, FoundCode.OTHER),
         ("silent", CheckState.LACKS, FoundCode.DOES_NOT_START),
         (None, CheckState.LACKS, FoundCode.ABSENT),
     ],

@@ -91,8 +91,9 @@ def nvcc_check(
     """Return whether there is an nvcc for the kernels that this vLLM builds just in time.
 
     None where no start of the release builds any. FlashInfer takes the nvcc of CUDA_HOME, of PATH
-    or of /usr/local/cuda, and not the one that a package brings. It has to be of the major release
-    of the torch's CUDA, whose headers it compiles. `capability` is that of the GPU, if one is seen.
+    or of /usr/local/cuda, and not the one that a package brings. Of another major release than the
+    torch's CUDA nobody knows whether it does: what it compiles needs the runtime of its own, which
+    that torch does not bring. `capability` is that of the GPU, if one is seen.
     """
     rules = load_jit_modules() if listed is None else listed
     needs = builds(rules, cell.vllm, capability)
@@ -120,7 +121,7 @@ def nvcc_check(
             remedy=Remedy.INSTALL_NVCC,
         )
     fits = cuda is None or _major(found.release) == _major(cuda)
-    state = CheckState.UNKNOWN if cuda is None else CheckState.OK if fits else bad
+    state = CheckState.OK if fits and cuda is not None else CheckState.UNKNOWN
     return MachineCheck(
         need=Need.NVCC,
         state=state,
