@@ -39,18 +39,32 @@ def rows(text: str, name: str, kind: str, error: type[MatrixError]) -> list[dict
 
     Raises `error`, which calls the text `name`, for all else.
     """
+    return rows_of_kinds(text, name, (kind,), error)[kind]
+
+
+def rows_of_kinds(
+    text: str, name: str, kinds: Sequence[str], error: type[MatrixError]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of a TOML text by kind, each of which begins with the kind in [[ ]].
+
+    Raises `error`, which calls the text `name`, for all else.
+    """
+    begin = f"begin each with {' or '.join(f'[[{kind}]]' for kind in kinds)}"
     try:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as fault:
         # A ValueError that is not a TOMLDecodeError: a date such as 2026-02-30.
         raise error(f"{name}: is not TOML ({fault}); correct it there") from fault
     for key in data:
-        if key != kind:
-            raise error(f"{name}: {key}: unknown key; begin each with [[{kind}]]")
-    found = data.get(kind, [])
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise error(f"{name}: {kind}: is not a list; begin each with [[{kind}]]")
-    return found
+        if key not in kinds:
+            raise error(f"{name}: {key}: unknown key; {begin}")
+    every: dict[str, list[dict[str, Any]]] = {}
+    for kind in kinds:
+        found = data.get(kind, [])
+        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+            raise error(f"{name}: {kind}: is not a list; {begin}")
+        every[kind] = found
+    return every
 
 
 def version_range(

@@ -31,7 +31,7 @@ from matrix.bundle.candidates import (
     write_candidates_file,
     written_down,
 )
-from matrix.bundle.fatbin import Pruned, parse_arch
+from matrix.bundle.fatbin import Pruned
 from matrix.bundle.manifest import (
     MANIFEST,
     BundleCell,
@@ -48,6 +48,7 @@ from matrix.bundle.wheel import ProjectMetadata, rewrite, write_project_wheel, z
 from matrix.catalog.candidates.model import File
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
+from matrix.checks.gpu_code.images import parse_arch
 from matrix.checks.resolution.lock import Pinned, Target
 from matrix.checks.resolution.resolver import resolve, run_program
 from matrix.checks.resolution.uv_output import why_install_failed

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.bundle.fatbin import GpuArchError, Pruned, keep_only, parse_arch
+from matrix.bundle.fatbin import Pruned, keep_only
+from matrix.checks.gpu_code.images import GpuArchError, parse_arch
 
 PTX, CUBIN, COMPRESSED = 1, 2, 16
 Image = tuple[int, int, bytes]

@@ -1,0 +1,196 @@
+"""What a machine has that wheels depend on: its GPU, its driver; and what each CUDA needs. Pure.
+
+`matrix.catalog.hardware_file` reads the table from the package's data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from packaging.specifiers import SpecifierSet
+
+from matrix._util.versions import parse_version
+from matrix.errors import MatrixError
+
+_DRIVER = re.compile(r"[1-9][0-9]{2}(?:\.[0-9]{1,4}){0,2}", re.ASCII)
+_ARCH = re.compile(r"(?:sm_?)?(?P<digits>[1-9][0-9]{1,2})[af]?", re.ASCII)
+_CAPABILITY = re.compile(r"(?P<major>[1-9][0-9]?)\.(?P<minor>[0-9])", re.ASCII)
+_MAKERS = re.compile(r"\b(nvidia|geforce|tesla|quadro|gpu)\b")
+# What follows the name of a GPU where a driver reports it: its memory, its form, its power.
+_FORM = re.compile(
+    r" (sxm\d?|pcie|nvl|hbm\d\w*|\d+gb|\d+ ?gib|laptop|super|oem|workstation|server|edition|"
+    r"max-q|superchip|generation)\b.*"
+)
+
+
+class HardwareError(MatrixError):
+    """A GPU, a driver or a glibc that a person named cannot be read: one line with the fix."""
+
+
+class Capability(NamedTuple):
+    """A compute capability, such as 9.0."""
+
+    major: int
+    minor: int
+
+    @property
+    def arch(self) -> int:
+        """Its number in the name of an architecture: 90."""
+        return self.major * 10 + self.minor
+
+    def __str__(self) -> str:
+        """Return it as NVIDIA writes it: `9.0`."""
+        return f"{self.major}.{self.minor}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A kind of GPU: its compute capability and, where the person gave one, its name."""
+
+    capability: Capability
+    name: str | None = None
+
+    def is_named(self, reported: str) -> bool:
+        """Tell whether a driver reports this kind of GPU by that name.
+
+        >>> Gpu(name="h200", capability=Capability(9, 0)).is_named("NVIDIA H200")
+        True
+        """
+        return self.name is not None and plain_name(reported) == self.name
+
+
+class Driver(NamedTuple):
+    """A version of NVIDIA's driver, as far as a person knows it: 580, or 580.95.05."""
+
+    text: str
+    numbers: tuple[int, ...]
+
+    def is_older(self, least: str) -> bool:
+        """Tell whether it is older than a driver; a branch alone may be any of its releases.
+
+        >>> driver_of("580").is_older("580.65.06"), driver_of("580.1").is_older("580.65.06")
+        (False, True)
+        """
+        return self.numbers < _numbers(least)[: len(self.numbers)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CudaNeeds:
+    """The drivers that programs of a CUDA need: the `least`, and for PTX its `own` one."""
+
+    version: str
+    least: str
+    own: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flavour:
+    """Wheels of some releases for some CUDA that the package index does not have."""
+
+    project: str
+    versions: SpecifierSet
+    cuda: tuple[str, ...]
+    index: str
+    source: str
+
+    def address(self, version: str, cuda: str) -> str:
+        """Return the index of the wheels of a release for one CUDA."""
+        return self.index.format(version=version, flavour=flavour_name(cuda))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """What is known of GPUs, drivers and flavours."""
+
+    gpus: Mapping[str, Capability] = field(default_factory=dict)
+    cuda: Mapping[str, CudaNeeds] = field(default_factory=dict)
+    flavours: tuple[Flavour, ...] = ()
+
+    def gpu(self, text: str) -> Gpu:
+        """Return the GPU that a person names: `h100`, `NVIDIA H100 80GB HBM3`, `sm_90` or `9.0`.
+
+        Raises HardwareError, which says what to write.
+        """
+        if capability := capability_of(text):
+            return Gpu(capability=capability)
+        name = plain_name(text)
+        found = self.gpus.get(name)
+        if found is None:
+            near = [known for known in self.gpus if name and (known in name or name in known)]
+            hint = f"; did you mean {' or '.join(near[:3])}?" if near else ""
+            raise HardwareError(
+                f"{text!r}: is not a known GPU{hint}; write its compute capability, as sm_90 or"
+                " 9.0 (nvidia-smi --query-gpu=compute_cap --format=csv)"
+            )
+        return Gpu(capability=found, name=name)
+
+    def capability_of(self, name: str) -> Capability | None:
+        """Return the compute capability of a GPU by the name that a driver reports."""
+        return self.gpus.get(plain_name(name))
+
+    def needs(self, cuda: str) -> CudaNeeds | None:
+        """Return what a CUDA needs; None for one that is not in the table."""
+        return self.cuda.get(cuda)
+
+    def others(self, project: str, version: str) -> tuple[tuple[str, Flavour], ...]:
+        """Return each further CUDA for which there are wheels of a release elsewhere."""
+        return tuple(
+            (cuda, flavour)
+            for flavour in self.flavours
+            if flavour.project == project and flavour.versions.contains(version)
+            for cuda in flavour.cuda
+        )
+
+
+def capability_of(text: str) -> Capability | None:
+    """Return the compute capability of a text such as `sm_90a`, `90` or `9.0`; None for others.
+
+    >>> capability_of("sm_121"), capability_of("h100")
+    (Capability(major=12, minor=1), None)
+    """
+    text = text.strip().lower()
+    if found := _CAPABILITY.fullmatch(text):
+        return Capability(int(found["major"]), int(found["minor"]))
+    if found := _ARCH.fullmatch(text):
+        digits = found["digits"]
+        return Capability(int(digits[:-1]), int(digits[-1]))
+    return None
+
+
+def plain_name(text: str) -> str:
+    """Return the name of a GPU without maker, series, memory and form.
+
+    >>> plain_name("NVIDIA H100 80GB HBM3"), plain_name("GeForce-RTX_5090"), plain_name("rtx5090")
+    ('h100', 'rtx 5090', 'rtx 5090')
+    """
+    words = _MAKERS.sub(" ", re.sub(r"[-_\s]+", " ", text.lower()))
+    words = re.sub(r"\brtx(?=[0-9])", "rtx ", words)
+    return _FORM.sub("", " ".join(words.split()))
+
+
+def driver_of(text: str) -> Driver:
+    """Return the driver that a person names. Raises HardwareError, which says what to write."""
+    if not _DRIVER.fullmatch(text):
+        raise HardwareError(
+            f"{text!r}: is not a version of a driver; write it as 580 or 580.95.05"
+            " (nvidia-smi --query-gpu=driver_version --format=csv)"
+        )
+    return Driver(text, _numbers(text))
+
+
+def flavour_name(cuda: str) -> str:
+    """Return the name of wheels for a CUDA: `cu129` of 12.9."""
+    return f"cu{cuda.replace('.', '')}"
+
+
+def newest_cuda(versions: Iterable[str | None]) -> str | None:
+    """Return the newest of some CUDA versions; None where none is known."""
+    known = [version for version in versions if version is not None]
+    return max(known, key=parse_version, default=None)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))

@@ -1,0 +1,1 @@
+"""Which GPU code the wheels of torch and vLLM have, and for which chips it is."""
