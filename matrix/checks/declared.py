@@ -16,7 +16,7 @@ from matrix.catalog.releases import Releases
 from matrix.checks.facts import Fact, FactCode
 
 _ABI3 = re.compile(r"cp3(?P<minor>[0-9]+)-abi3")
-_LINUX = re.compile(r"(?:many)?linux.*_x86_64|any")
+_LINUX = re.compile(r"(?:many)?linux.*?_(?P<machine>x86_64|aarch64)")
 
 
 class Declared(NamedTuple):
@@ -50,8 +50,9 @@ class Declarations:
     wheels of a release) fails nothing.
     """
 
-    def __init__(self, releases: Releases) -> None:
-        """Read the facts of the releases."""
+    def __init__(self, releases: Releases, machine: str = "x86_64") -> None:
+        """Read the facts of the releases; wheels are those for Linux on the processor."""
+        self._machine = machine
         self._torch = {release.version: release for release in releases.every_torch}
         self._vllm = {release.version: release for release in releases.every_vllm}
         self._pins = {release.version: (_pin(release),) for release in releases.every_vllm}
@@ -80,7 +81,7 @@ class Declarations:
         """Return why the release is not for this Python; () where nothing says so."""
         key = project, release.version, python
         if key not in self._misfits:
-            misfit = _misfit(project, release, python)
+            misfit = _misfit(project, release, python, self._machine)
             self._misfits[key] = () if misfit is None else (misfit,)
         return self._misfits[key]
 
@@ -98,25 +99,35 @@ def _pin(vllm: Vllm) -> Fact:
     return Fact(code=pins, package="vLLM", version=vllm.version, wanted=vllm.torch)
 
 
-def _misfit(project: str, release: Torch | Vllm, python: str) -> Fact | None:
+def _misfit(project: str, release: Torch | Vllm, python: str, machine: str) -> Fact | None:
     version = release.version
     if release.python is not None and not release.python.contains(python):
         wanted = specifier_text(release.python)
         return Fact(code=FactCode.NEEDS_PYTHON, package=project, version=version, wanted=wanted)
     if not release.wheels:
         return None
-    tags = _linux(release.wheels)
+    tags = _linux(release.wheels, machine)
     if not tags:
-        linux = "Linux x86_64"
+        linux = f"Linux {machine}"
         return Fact(code=FactCode.NO_WHEEL, package=project, version=version, platform=linux)
     if not any(_is_for(tag, python) for tag in tags):
         return Fact(code=FactCode.NO_WHEEL, package=project, version=version, python=python)
     return None
 
 
-def _linux(wheels: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """Return the Python tags of the wheels for Linux x86_64."""
-    return {tag for name, tags in wheels.items() if _LINUX.fullmatch(name) for tag in tags}
+def _linux(wheels: Mapping[str, tuple[str, ...]], machine: str) -> set[str]:
+    """Return the Python tags of the wheels for Linux on a processor."""
+    return {tag for name, tags in wheels.items() if is_for_linux(name, machine) for tag in tags}
+
+
+def is_for_linux(platform: str, machine: str) -> bool:
+    """Tell whether wheels with this platform tag are for Linux on a processor, or for all.
+
+    >>> is_for_linux("manylinux_2_28_aarch64", "aarch64"), is_for_linux("any", "aarch64")
+    (True, True)
+    """
+    found = _LINUX.fullmatch(platform)
+    return platform == "any" or (found is not None and found["machine"] == machine)
 
 
 def _is_for(tag: str, python: str) -> bool:

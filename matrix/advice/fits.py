@@ -1,0 +1,169 @@
+"""Whether the wheels of a pair fit a machine: driver, GPU code, processor, glibc. Pure.
+
+What was not read, or is not in a table, speaks against no pair; `matrix.advice.recommend` says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from matrix._util.versions import parse_version, specifier_text
+from matrix.advice.pairs import Pair
+from matrix.advice.reasons import Reason, WhyNot
+from matrix.advice.wish import Wish
+from matrix.catalog.hardware import Capability, CudaNeeds, Hardware
+from matrix.catalog.release import Torch, Vllm
+from matrix.checks.declared import is_for_linux
+from matrix.checks.gpu_code.fits import CodeFit, WheelCode, code_for
+from matrix.checks.gpu_code.wheels import ReadWheels
+
+_TAG = re.compile(r"manylinux(?:_(?P<major>[0-9]+)_(?P<minor>[0-9]+)|(?P<year>1|2010|2014))_.+")
+_YEARS = {"1": (2, 5), "2010": (2, 12), "2014": (2, 17)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WheelNeeds:
+    """What one wheel of a pair needs of a machine; None is what nobody knows.
+
+    `driver` are the drivers that its CUDA needs. `wheel_glibc` is that of its tag, which installers
+    ask for, and `glibc` the newest that its libraries need. `archs` are those of its code, and
+    `code` what of it the GPU that was asked for can run. `is_read` says whether its files were read.
+    """
+
+    project: str
+    version: str
+    cuda: str | None
+    driver: CudaNeeds | None
+    wheel_glibc: str | None
+    glibc: str | None
+    archs: tuple[str, ...]
+    code: WheelCode | None
+    is_read: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """What is known of hardware, and of the wheels that were read."""
+
+    hardware: Hardware
+    wheels: ReadWheels
+
+
+def needs_of(
+    release: Torch | Vllm, tables: Tables, machine: str, capability: Capability | None = None
+) -> WheelNeeds:
+    """Return what the wheel of a release needs of a machine with this processor."""
+    project = "torch" if isinstance(release, Torch) else "vllm"
+    read = tables.wheels.of(project, release.version, machine)
+    # Any capability tells the architectures: they are those of what decides.
+    code = code_for(read, capability or Capability(0, 0)) if read is not None else None
+    return WheelNeeds(
+        project=project,
+        version=release.version,
+        cuda=release.cuda,
+        driver=tables.hardware.needs(release.cuda) if release.cuda else None,
+        wheel_glibc=wheel_glibc(release.wheels, machine),
+        glibc=read.glibc if read is not None else None,
+        archs=code.archs if code is not None else (),
+        code=code if capability is not None else None,
+        is_read=read is not None,
+    )
+
+
+def wheel_glibc(wheels: Mapping[str, tuple[str, ...]], machine: str) -> str | None:
+    """Return the oldest glibc for which a release has a wheel, by the tags; None: no tag says so.
+
+    >>> wheel_glibc({"manylinux_2_28_x86_64": (), "manylinux2014_aarch64": ()}, "aarch64")
+    '2.17'
+    """
+    found = []
+    for platform in wheels:
+        tag = _TAG.fullmatch(platform)
+        if tag is not None and is_for_linux(platform, machine):
+            year = tag["year"]
+            found.append(_YEARS[year] if year else (int(tag["major"]), int(tag["minor"])))
+    return ".".join(map(str, min(found))) if found else None
+
+
+def misfit(pair: Pair, wish: Wish, tables: Tables) -> Reason | None:
+    """Return the first thing about its wheels for which a pair does not fit; None where it does."""
+    return next(_misfits(pair, wish, tables), None)
+
+
+def _misfits(pair: Pair, wish: Wish, tables: Tables) -> Iterator[Reason]:
+    for project, release in (("vllm", pair.vllm), ("torch", pair.torch)):
+        if release.yanked is not None:
+            yield Reason(
+                code=WhyNot.YANKED, project=project, version=release.version, wanted=release.yanked
+            )
+    if wish.torch is not None and not wish.torch.contains(pair.torch.version, prereleases=True):
+        yield Reason(
+            code=WhyNot.PINS_TORCH, version=pair.vllm.version, wanted=pair.torch.version
+        )
+    cuda = pair.vllm.cuda
+    if wish.cuda is not None and cuda is not None and not wish.cuda.contains(cuda):
+        asked = specifier_text(wish.cuda)
+        yield Reason(
+            code=WhyNot.OTHER_CUDA,
+            project="vllm",
+            version=pair.vllm.version,
+            cuda=cuda,
+            given=asked,
+        )
+    capability = None if wish.gpu is None else wish.gpu.capability
+    for release in (pair.vllm, pair.torch):
+        needs = needs_of(release, tables, wish.machine, capability)
+        yield from _of_driver(needs, wish)
+        yield from _of_gpu(needs, wish)
+        if release.wheels and not any(is_for_linux(tag, wish.machine) for tag in release.wheels):
+            yield _reason(WhyNot.NO_WHEEL, needs, given=wish.machine)
+        yield from _of_glibc(needs, wish)
+
+
+def _of_driver(needs: WheelNeeds, wish: Wish) -> Iterator[Reason]:
+    if wish.driver is None or needs.driver is None:
+        return
+    given = wish.driver.text
+    if wish.driver.is_older(needs.driver.least):
+        yield _reason(WhyNot.OLD_DRIVER, needs, wanted=needs.driver.least, given=given)
+    is_ptx = needs.code is not None and needs.code.fit is CodeFit.PTX
+    if is_ptx and wish.driver.is_older(needs.driver.own):
+        yield _reason(WhyNot.OLD_DRIVER_FOR_PTX, needs, wanted=needs.driver.own, given=given)
+
+
+def _of_gpu(needs: WheelNeeds, wish: Wish) -> Iterator[Reason]:
+    if wish.gpu is not None and needs.code is not None and needs.code.fit is CodeFit.NONE:
+        arch = f"sm_{wish.gpu.capability.arch}"
+        yield _reason(WhyNot.NO_GPU_CODE, needs, given=arch, archs=needs.archs)
+
+
+def _of_glibc(needs: WheelNeeds, wish: Wish) -> Iterator[Reason]:
+    if wish.glibc is None:
+        return
+    for code, wanted in (
+        (WhyNot.GLIBC_OF_WHEEL, needs.wheel_glibc),
+        (WhyNot.GLIBC_OF_LIBRARY, needs.glibc),
+    ):
+        if wanted is not None and parse_version(wanted) > parse_version(wish.glibc):
+            yield _reason(code, needs, wanted=wanted, given=wish.glibc)
+
+
+def _reason(
+    code: WhyNot,
+    needs: WheelNeeds,
+    *,
+    wanted: str | None = None,
+    given: str | None = None,
+    archs: tuple[str, ...] = (),
+) -> Reason:
+    return Reason(
+        code=code,
+        project=needs.project,
+        version=needs.version,
+        cuda=needs.cuda,
+        wanted=wanted,
+        given=given,
+        archs=archs,
+    )

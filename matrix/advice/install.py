@@ -1,0 +1,49 @@
+"""What to install for a pair: requirements, overrides, and the backend of torch. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from matrix.advice.pairs import Pair
+from matrix.advice.wish import MACHINES
+from matrix.catalog.cells import Cell
+from matrix.catalog.hardware import flavour_name
+from matrix.catalog.releases import Releases
+
+
+@dataclass(frozen=True, kw_only=True)
+class Install:
+    """What `uv pip install` gets.
+
+    `overrides` take the place of what vLLM pins. `backend` is uv's name of torch's flavour, where
+    the package index may have another than the one that vLLM's wheel is built for.
+    """
+
+    python: str
+    requirements: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
+    backend: str | None = None
+
+
+def install_of(pair: Pair, python: str, releases: Releases, machine: str) -> Install:
+    """Return what to install for a pair."""
+    cell = Cell(python, pair.torch.version, pair.vllm.version)
+    return Install(
+        python=python,
+        requirements=(f"vllm=={pair.vllm.version}", *releases.constraints(pair.vllm.version)),
+        overrides=releases.overrides(cell),
+        backend=_backend(pair, machine),
+    )
+
+
+def _backend(pair: Pair, machine: str) -> str | None:
+    """Return the flavour to name; None where the index's own wheel is of vLLM's CUDA.
+
+    What the data has of CUDA was read in wheels for x86_64: those of other processors are named.
+    """
+    own, cuda = pair.torch.cuda, pair.vllm.cuda
+    if own is None or cuda is None:
+        return None
+    if own.partition(".")[0] != cuda.partition(".")[0]:
+        return flavour_name(cuda)
+    return flavour_name(own) if machine != MACHINES[0] else None

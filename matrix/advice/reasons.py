@@ -1,0 +1,58 @@
+"""Why a pair does not fit what a person asked for, as codes with operands. Pure.
+
+`matrix.report.advice` makes the sentences.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from matrix._util.enums import StrEnum
+from matrix.record.model import Rung
+from matrix.verdict.reasons import VerdictReason
+
+
+class WhyNot(StrEnum):
+    """What speaks against a pair."""
+
+    YANKED = "yanked"
+    PINS_TORCH = "pins another torch"
+    OTHER_CUDA = "built for another CUDA"
+    OLD_DRIVER = "needs a newer driver"
+    OLD_DRIVER_FOR_PTX = "needs a newer driver to compile PTX"
+    NO_GPU_CODE = "has no code for the GPU"
+    NO_WHEEL = "has no wheel for the processor"
+    GLIBC_OF_WHEEL = "its wheel is for a newer glibc"
+    GLIBC_OF_LIBRARY = "its libraries need a newer glibc"
+    FAILS = "fails at a rung"
+    NOT_LINKED = "is not known to link"
+    MODEL_FAILS = "the model fails"
+    LITTLE_EVIDENCE = "too little is known"
+
+
+class Reason(NamedTuple):
+    """What speaks against a pair.
+
+    `project` and `version` are the release that is the cause, `cuda` that of its wheel. `wanted` is
+    what it needs, or what is known of it, and `given` what there is. `archs` are those of its code.
+    `rung` with `because` is where a check or a run fails, `cell` the cell of that.
+    """
+
+    code: WhyNot
+    project: str | None = None
+    version: str | None = None
+    cuda: str | None = None
+    wanted: str | None = None
+    given: str | None = None
+    archs: tuple[str, ...] = ()
+    rung: Rung | None = None
+    because: VerdictReason | None = None
+    cell: str | None = None
+
+    @property
+    def cause(self) -> tuple[object, ...]:
+        """What releases that do not fit for the same cause have in common.
+
+        The release itself is not of it, nor what only this one names.
+        """
+        return self.code, self.project, self.cuda, self.wanted, self.given, self.archs, self.rung

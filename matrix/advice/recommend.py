@@ -1,0 +1,248 @@
+"""The newest pair that fits a machine, on what evidence, and why none newer does. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from matrix._util.versions import distance, parse_version
+from matrix.advice.evidence import (
+    Evidence,
+    Runs,
+    evidence_for,
+    failed_everywhere,
+    failing_case,
+)
+from matrix.advice.fits import Tables, WheelNeeds, misfit, needs_of
+from matrix.advice.install import Install, install_of
+from matrix.advice.pairs import Pair, pairs
+from matrix.advice.reasons import Reason, WhyNot
+from matrix.advice.wish import MACHINES, EvidenceKind, Wish, is_enough
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases
+from matrix.checks.declared import Declarations
+from matrix.checks.lookup import Answers
+from matrix.record.model import RUNGS, Platform, Rung
+from matrix.verdict.ladder import Progress, assess
+from matrix.verdict.ladder import evidence_of as ran_of
+from matrix.verdict.states import StepState, Verdict
+
+_PREFERRED = "3.12"
+"""The Python to take where none is asked for and the pair ran on none."""
+
+_MEASURED = EvidenceKind.ELSEWHERE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A pair that fits, with the Python to take, what its wheels need, and what is known of it."""
+
+    pair: Pair
+    python: str
+    evidence: Evidence
+    needs: tuple[WheelNeeds, ...]
+    install: Install
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excluded:
+    """A pair that does not fit, and the first reason for it."""
+
+    pair: Pair
+    reason: Reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Wheels of a release for another CUDA that would fit, of an index that nobody read."""
+
+    version: str
+    cuda: str
+    index: str
+    driver: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """The answer to a wish.
+
+    `choice` is the newest pair that fits; None where none does. `newer` are the pairs that are
+    newer and do not fit, newest first: all that were asked about, where none fits. `measured` is
+    the newest pair that fits and ran on a GPU, where `choice` did not. `elsewhere` are wheels of
+    newer releases on other indexes, which nobody read.
+    """
+
+    wish: Wish
+    choice: Choice | None
+    newer: tuple[Excluded, ...] = ()
+    measured: Choice | None = None
+    elsewhere: tuple[Elsewhere, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """All that an advice is made of: the catalogue, the answers of checks, the runs."""
+
+    releases: Releases
+    tables: Tables
+    answers: Answers
+    runs: Runs
+
+    @cached_property
+    def by_machine(self) -> dict[str, Declarations]:
+        """What the metadata says of every cell, by processor."""
+        return {machine: Declarations(self.releases, machine) for machine in MACHINES}
+
+
+def recommend(wish: Wish, known: Known) -> Recommendation:
+    """Return the newest pair that fits.
+
+    The wheels are asked first, which takes no time; checks and runs speak only of the pairs that
+    pass, and the search ends with the first one.
+    """
+    newer: list[Excluded] = []
+    choice = None
+    every = list(pairs(known.releases, wish))
+    for pair in every:
+        found = _try(pair, wish, known)
+        if isinstance(found, Choice):
+            choice = found
+            break
+        newer.append(Excluded(pair=pair, reason=found))
+    measured = None
+    if choice is not None and not is_enough(choice.evidence.kind, _MEASURED):
+        measured = _newest_measured(every[len(newer) + 1 :], wish, known)
+    return Recommendation(
+        wish=wish,
+        choice=choice,
+        newer=tuple(_one_a_release(newer, choice)),
+        measured=measured,
+        elsewhere=tuple(_elsewhere(newer, wish, known)),
+    )
+
+
+def _newest_measured(every: Iterable[Pair], wish: Wish, known: Known) -> Choice | None:
+    for pair in every:
+        if known.runs.has_measured(pair.torch.version, pair.vllm.version):
+            found = _try(pair, wish, known)
+            if isinstance(found, Choice) and is_enough(found.evidence.kind, _MEASURED):
+                return found
+    return None
+
+
+def _one_a_release(newer: Iterable[Excluded], choice: Choice | None) -> Iterator[Excluded]:
+    """Yield one pair of each vLLM, its pin, but not of the one that was chosen with another torch.
+
+    Where a torch was asked for and a vLLM links with none, the pair of it that got furthest counts.
+    """
+    by_release: dict[str, list[Excluded]] = {}
+    for excluded in newer:
+        by_release.setdefault(excluded.pair.vllm.version, []).append(excluded)
+    for version, found in by_release.items():
+        if choice is None or choice.pair.vllm.version != version:
+            yield next(
+                (one for one in found if one.reason.code is not WhyNot.PINS_TORCH), found[0]
+            )
+
+
+def _try(pair: Pair, wish: Wish, known: Known) -> Choice | Reason:
+    """Return the pair with the Python to take, or why it does not fit."""
+    if (reason := misfit(pair, wish, known.tables)) is not None:
+        return reason
+    torch, vllm = pair.torch.version, pair.vllm.version
+    entries = known.runs.on(Platform.CUDA, torch, vllm)
+    if (failed := failed_everywhere(entries)) is not None:
+        verdict = failed.verdict
+        return Reason(
+            code=WhyNot.FAILS, rung=verdict.rung, because=verdict.reason, cell=failed.record.cell
+        )
+    if wish.model is not None and (failed := failing_case(entries, wish.model)) is not None:
+        return Reason(code=WhyNot.MODEL_FAILS, wanted=wish.model, cell=failed.record.cell)
+    first: Reason | None = None
+    for python in _pythons(pair, wish, known):
+        found = _on_python(pair, python, wish, known)
+        if isinstance(found, Choice):
+            return found
+        first = first or found
+    assert first is not None  # there is always a Python to ask about
+    return first
+
+
+def _on_python(pair: Pair, python: str, wish: Wish, known: Known) -> Choice | Reason:
+    progress = progress_of(Cell(python, pair.torch.version, pair.vllm.version), wish, known)
+    if progress.verdict is Verdict.INCOMPATIBLE:
+        return Reason(
+            code=WhyNot.FAILS,
+            rung=progress.fails,
+            because=progress.reason,
+            cell=progress.cell.name if progress.ran is not None else None,
+            given=python,
+        )
+    links = progress.steps[RUNGS.index(Rung.LINKS)].state
+    if pair.off_pin and links is not StepState.PASSED:
+        return Reason(code=WhyNot.NOT_LINKED, project="torch", version=pair.torch.version)
+    evidence = evidence_for(progress, wish, known.runs, known.tables.hardware)
+    if not is_enough(evidence.kind, wish.evidence):
+        return Reason(code=WhyNot.LITTLE_EVIDENCE, wanted=wish.evidence, given=evidence.kind)
+    capability = None if wish.gpu is None else wish.gpu.capability
+    return Choice(
+        pair=pair,
+        python=python,
+        evidence=evidence,
+        needs=tuple(
+            needs_of(release, known.tables, wish.machine, capability)
+            for release in (pair.vllm, pair.torch)
+        ),
+        install=install_of(pair, python, known.releases, wish.machine),
+    )
+
+
+def progress_of(cell: Cell, wish: Wish, known: Known) -> Progress:
+    """Return how far a cell gets on CUDA, on the processor that was asked for.
+
+    A resolver was asked for x86_64, and symbols were read in wheels for it: of other processors
+    these two are unknown.
+    """
+    declared = known.by_machine[wish.machine].of(cell)
+    is_asked = wish.machine == MACHINES[0] and declared.fits
+    ran = known.runs.on(Platform.CUDA, cell.torch, cell.vllm)
+    entry = next((entry for place, entry in ran if place == cell), None)
+    return assess(
+        cell,
+        Platform.CUDA,
+        declared,
+        resolves=known.answers.resolves(cell, Platform.CUDA) if is_asked else None,
+        links=known.answers.links(cell) if is_asked else None,
+        ran=None if entry is None else ran_of(entry.record, entry.verdict),
+    )
+
+
+def _pythons(pair: Pair, wish: Wish, known: Known) -> list[str]:
+    """Return the Pythons to try: those on which the pair ran on a GPU, then those near 3.12."""
+    if wish.python is not None:
+        return [wish.python]
+    ran = known.runs.pythons(pair.torch.version, pair.vllm.version)
+    return sorted(
+        known.releases.pythons,
+        key=lambda python: (python not in ran, distance(python, _PREFERRED), parse_version(python)),
+    )
+
+
+def _elsewhere(newer: Iterable[Excluded], wish: Wish, known: Known) -> Iterator[Elsewhere]:
+    """Yield wheels on other indexes of releases that fail only for the CUDA of their wheel."""
+    hardware = known.tables.hardware
+    for excluded in newer:
+        if excluded.reason.code not in (WhyNot.OLD_DRIVER, WhyNot.OTHER_CUDA):
+            continue
+        version = excluded.pair.vllm.version
+        for cuda, flavour in hardware.others("vllm", version):
+            needs = hardware.needs(cuda)
+            too_old = wish.driver is not None and needs and wish.driver.is_older(needs.least)
+            if not too_old and (wish.cuda is None or wish.cuda.contains(cuda)):
+                yield Elsewhere(
+                    version=version,
+                    cuda=cuda,
+                    index=flavour.address(version, cuda),
+                    driver=needs.least if needs is not None else None,
+                )
