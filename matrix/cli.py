@@ -33,6 +33,8 @@ COMMANDS = {
     "candidate": ("candidate",),
     "check": ("sync", "check"),
     "results": ("results",),
+    "advice": ("recommend", "upgrade"),
+    "wheels": ("wheels",),
 }
 
 

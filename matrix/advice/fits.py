@@ -29,7 +29,7 @@ class WheelNeeds:
 
     `driver` are the drivers that its CUDA needs. `wheel_glibc` is that of its tag, which installers
     ask for, and `glibc` the newest that its libraries need. `archs` are those of its code, and
-    `code` what of it the GPU that was asked for can run. `is_read` says whether its files were read.
+    `code` what of it the GPU that was asked for can run. `is_read`: its files were read.
     """
 
     project: str
@@ -99,9 +99,7 @@ def _misfits(pair: Pair, wish: Wish, tables: Tables) -> Iterator[Reason]:
                 code=WhyNot.YANKED, project=project, version=release.version, wanted=release.yanked
             )
     if wish.torch is not None and not wish.torch.contains(pair.torch.version, prereleases=True):
-        yield Reason(
-            code=WhyNot.PINS_TORCH, version=pair.vllm.version, wanted=pair.torch.version
-        )
+        yield Reason(code=WhyNot.PINS_TORCH, version=pair.vllm.version, wanted=pair.torch.version)
     cuda = pair.vllm.cuda
     if wish.cuda is not None and cuda is not None and not wish.cuda.contains(cuda):
         asked = specifier_text(wish.cuda)

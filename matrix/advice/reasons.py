@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from matrix._util.enums import StrEnum
+from matrix.checks.facts import Fact
 from matrix.record.model import Rung
-from matrix.verdict.reasons import VerdictReason
+from matrix.verdict.reasons import Checked, VerdictReason
 
 
 class WhyNot(StrEnum):
@@ -55,4 +56,9 @@ class Reason(NamedTuple):
 
         The release itself is not of it, nor what only this one names.
         """
-        return self.code, self.project, self.cuda, self.wanted, self.given, self.archs, self.rung
+        same = self.code, self.project, self.cuda, self.wanted, self.given, self.archs, self.rung
+        if isinstance(self.because, Checked):
+            return *same, tuple(
+                fact._replace(version=None) for fact in self.because.facts if isinstance(fact, Fact)
+            ) or self.because
+        return *same, self.because

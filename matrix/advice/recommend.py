@@ -141,9 +141,7 @@ def _one_a_release(newer: Iterable[Excluded], choice: Choice | None) -> Iterator
         by_release.setdefault(excluded.pair.vllm.version, []).append(excluded)
     for version, found in by_release.items():
         if choice is None or choice.pair.vllm.version != version:
-            yield next(
-                (one for one in found if one.reason.code is not WhyNot.PINS_TORCH), found[0]
-            )
+            yield next((one for one in found if one.reason.code is not WhyNot.PINS_TORCH), found[0])
 
 
 def _try(pair: Pair, wish: Wish, known: Known) -> Choice | Reason:

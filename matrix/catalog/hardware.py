@@ -118,6 +118,8 @@ class Hardware:
             return Gpu(capability=capability)
         name = plain_name(text)
         found = self.gpus.get(name)
+        if found is None and (short := f"rtx {name}") in self.gpus:
+            name, found = short, self.gpus[short]
         if found is None:
             near = [known for known in self.gpus if name and (known in name or name in known)]
             hint = f"; did you mean {' or '.join(near[:3])}?" if near else ""

@@ -24,7 +24,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.files import read_bytes, write_text
 from matrix.checks.gpu_code.images import fatbins
-from matrix.checks.gpu_code.wheels import Groups, ReadWheel, ReadWheels, load_wheels, to_json
+from matrix.checks.gpu_code.wheels import Groups, ReadWheel, load_wheels, to_json
 from matrix.errors import MatrixError
 
 _BLOCK = 1 << 20
@@ -59,7 +59,7 @@ def read_wheels(paths: Sequence[Path], file: Path, report: Callable[[str], None]
 
 
 def read_wheel(path: Path) -> ReadWheel:
-    """Read a wheel. Raises WheelReadError for any other file than one of torch or vLLM for Linux."""
+    """Read a wheel of torch or vLLM for Linux. Raises WheelReadError for any other file."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()

@@ -1,0 +1,203 @@
+"""What changes from one release of vLLM to another: wheels, packages, starts, notes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from matrix._util.enums import StrEnum
+from matrix._util.versions import parse_version, specifier_text
+from matrix.advice.evidence import Measured, measured_of
+from matrix.advice.fits import WheelNeeds, needs_of
+from matrix.advice.install import Install, install_of
+from matrix.advice.left_behind import LeftBehind, Packages, left_behind
+from matrix.advice.pairs import Pair
+from matrix.advice.recommend import Known
+from matrix.advice.wish import MACHINES
+from matrix.catalog.cells import Cell
+from matrix.catalog.hardware import newest_cuda
+from matrix.catalog.release import COMPANIONS, Torch, Vllm
+from matrix.catalog.requirements import Requirements
+from matrix.record.model import Platform, Record
+from matrix.rules.notes import Note
+from matrix.verdict.precedence import is_stock
+
+
+class What(StrEnum):
+    """A thing that can differ between two releases."""
+
+    TORCH = "torch"
+    TORCHVISION = "torchvision"
+    TORCHAUDIO = "torchaudio"
+    CUDA = "CUDA of vLLM's wheel"
+    CUDA_OF_TORCH = "CUDA of torch's wheel"
+    DRIVER = "least driver"
+    PYTHON = "Python"
+    GLIBC_OF_WHEEL = "glibc of vLLM's wheel"
+    GLIBC = "glibc of the libraries"
+    GPU_CODE = "GPU code of vLLM"
+    GPU_CODE_OF_TORCH = "GPU code of torch"
+    PACKAGE = "package"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a thing was and is; None where nobody knows. `package` is the name of a package."""
+
+    what: What
+    old: str | None
+    new: str | None
+    package: str | None = None
+
+    @property
+    def is_one(self) -> bool:
+        """Whether the two differ, or nobody knows whether they do."""
+        return self.old != self.new or self.old is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two releases, with the torch that it pins.
+
+    `needs` are those of both wheels. `measured` is the newest run of the pair on a GPU, `notes`
+    what a person found out about it.
+    """
+
+    vllm: Vllm
+    torch: Torch
+    needs: tuple[WheelNeeds, WheelNeeds]
+    measured: Measured | None
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upgrade:
+    """What changes; `every` has also what stays as it is. `python` is that of the packages.
+
+    `install` is what to install of the new release, and `left` what stays of the old one in place.
+    """
+
+    old: Side
+    new: Side
+    python: str
+    every: tuple[Change, ...]
+    install: Install
+    left: tuple[LeftBehind, ...]
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What differs, or may differ."""
+        return tuple(change for change in self.every if change.is_one)
+
+    @property
+    def is_downgrade(self) -> bool:
+        """Whether the new release is the older one."""
+        return parse_version(self.new.vllm.version) < parse_version(self.old.vllm.version)
+
+    @property
+    def pythons_lost(self) -> bool:
+        """Whether the Python of the packages is not one of the new release's."""
+        return not self.new.vllm.python.contains(self.python)
+
+
+def upgrade(
+    old: str,
+    new: str,
+    known: Known,
+    *,
+    python: str,
+    requirements: Requirements,
+    notes: tuple[Note, ...],
+) -> Upgrade:
+    """Return what changes between two known releases of vLLM, each with its pin."""
+    sides = _side(old, known, notes), _side(new, known, notes)
+    packages = [_packages(side, python, known, requirements) for side in sides]
+    return Upgrade(
+        old=sides[0],
+        new=sides[1],
+        python=python,
+        every=tuple(_changes(*sides)) + tuple(_of_packages(*packages)),
+        install=install_of(
+            Pair(torch=sides[1].torch, vllm=sides[1].vllm),
+            python,
+            known.releases,
+            MACHINES[0],
+        ),
+        left=left_behind(*packages, sides[1].torch.cuda),
+    )
+
+
+def _side(version: str, known: Known, notes: tuple[Note, ...]) -> Side:
+    vllm = next(row for row in known.releases.vllm if row.version == version)
+    torch = next(row for row in known.releases.torch if row.version == vllm.torch)
+    machine = MACHINES[0]
+    return Side(
+        vllm=vllm,
+        torch=torch,
+        needs=(needs_of(vllm, known.tables, machine), needs_of(torch, known.tables, machine)),
+        measured=measured_of(known.runs.on(Platform.CUDA, torch.version, vllm.version)),
+        notes=tuple(
+            note for note in notes if note.covers(Platform.CUDA, torch.version, vllm.version)
+        ),
+    )
+
+
+def _changes(old: Side, new: Side) -> Iterator[Change]:
+    values = _values(old), _values(new)
+    for what in values[0]:
+        yield Change(what=what, old=values[0][what], new=values[1][what])
+
+
+def _values(side: Side) -> Mapping[What, str | None]:
+    vllm, torch = side.needs
+    newest = newest_cuda([vllm.cuda, torch.cuda])
+    drivers = [needs.driver for needs in side.needs if needs.cuda == newest]
+    driver = drivers[0] if drivers else None
+    companions = {What(name): getattr(side.vllm, name) or "any" for name in COMPANIONS}
+    return {
+        What.TORCH: side.torch.version,
+        **companions,
+        What.CUDA: vllm.cuda,
+        What.CUDA_OF_TORCH: torch.cuda,
+        What.DRIVER: None if driver is None else driver.least,
+        What.PYTHON: specifier_text(side.vllm.python),
+        What.GLIBC_OF_WHEEL: vllm.wheel_glibc,
+        What.GLIBC: newest_cuda([vllm.glibc, torch.glibc]) if vllm.glibc and torch.glibc else None,
+        What.GPU_CODE: " ".join(vllm.archs) if vllm.is_read else None,
+        What.GPU_CODE_OF_TORCH: " ".join(torch.archs) if torch.is_read else None,
+    }
+
+
+def _packages(side: Side, python: str, known: Known, requirements: Requirements) -> Packages:
+    cell = Cell(python, side.torch.version, side.vllm.version)
+    resolution = known.answers.packages(cell, off_pin=False)
+    return Packages(
+        requirements=requirements.get(side.vllm.version, ()),
+        python=python,
+        machine=MACHINES[0],
+        resolved={} if resolution is None else resolution.packages,
+        installed=_installed(side, known),
+    )
+
+
+def _installed(side: Side, known: Known) -> Mapping[str, str]:
+    """Return the packages of a run of the pair whose environment was stock; none without one."""
+    for platform in (Platform.CUDA, Platform.CPU):
+        ran = known.runs.on(platform, side.torch.version, side.vllm.version, _is_stock, "stock")
+        if ran:
+            return max((entry.record for _, entry in ran), key=lambda one: one.started).packages
+    return {}
+
+
+def _is_stock(record: Record) -> bool:
+    return bool(record.packages) and is_stock(record)
+
+
+def _of_packages(old: Packages, new: Packages) -> Iterator[Change]:
+    """Yield the packages that a resolver chose for both; torch and its companions are named."""
+    named = {What.TORCH, *COMPANIONS}
+    for name in sorted(old.resolved.keys() & new.resolved.keys()):
+        if name not in named:
+            yield Change(
+                what=What.PACKAGE, package=name, old=old.resolved[name], new=new.resolved[name]
+            )

@@ -1,0 +1,260 @@
+"""`matrix recommend` and `upgrade`: which pair to take, and what changes from one to another."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from matrix._util.console import print_status
+from matrix._util.gc import gc_paused
+from matrix.commands import arguments, context
+from matrix.errors import MatrixError
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
+    from matrix.advice.recommend import Known
+    from matrix.advice.wish import Wish
+
+_Value = TypeVar("_Value")
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands `matrix recommend` and `upgrade`."""
+    _add_recommend(commands)
+    _add_upgrade(commands)
+
+
+def _add_recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    recommend = commands.add_parser(
+        "recommend",
+        help="the newest pair that fits a machine, on what evidence, and why none newer does",
+        epilog="What nobody read or asked speaks against no pair, and is named. Exit status: 0; 1"
+        " where no pair fits; 2 where an option or a record is bad.",
+        allow_abbrev=False,
+    )
+    arguments.add_folders(recommend)
+    machine = recommend.add_argument_group("the machine")
+    machine.add_argument("--driver", metavar="VERSION", help="NVIDIA's driver: 570, or 570.124.06")
+    machine.add_argument("--gpu", metavar="GPU", help="the GPU: h100, 'RTX 5090', sm_121 or 12.1")
+    machine.add_argument("--python", metavar="VERSION", type=arguments.python, help="as 3.12")
+    machine.add_argument(
+        "--machine",
+        choices=("x86_64", "aarch64"),
+        default="x86_64",
+        help="the processor (default: x86_64)",
+    )
+    machine.add_argument("--glibc", metavar="VERSION", help="glibc, as 2.31 (ldd --version)")
+    pair = recommend.add_argument_group("the pair")
+    arguments.add_releases(pair, ("torch", "vllm"))
+    pair.add_argument(
+        "--cuda", metavar="SPEC", help="CUDA of vLLM's wheel: 12.9, 12 (any of it) or '<13'"
+    )
+    pair.add_argument("--model", metavar="MODEL", help="a model of the startup tests, as glm_4.5")
+    pair.add_argument(
+        "--evidence",
+        choices=("measured", "alike", "elsewhere", "predicted", "static"),
+        default="static",
+        help="the least that must be known: measured on this kind of GPU, on one alike (of its"
+        " compute capability), elsewhere, predicted by the CPU, or checks alone (default: static)",
+    )
+    recommend.add_argument("--json", action="store_true", help="print JSON")
+    arguments.finish(recommend, _recommend)
+
+
+def _add_upgrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    upgrade = commands.add_parser(
+        "upgrade",
+        help="what changes from one release of vLLM to another, and what stays behind in place",
+        epilog="Each release with the torch that it pins. Exit status: 0; 2 where an option or a"
+        " record is bad.",
+        allow_abbrev=False,
+    )
+    arguments.add_folders(upgrade)
+    for name, what in (("from", "the installed"), ("to", "the new")):
+        upgrade.add_argument(
+            f"--{name}",
+            metavar="VERSION",
+            required=True,
+            dest=f"{name}_",
+            help=f"{what} release of vLLM: 0.19.1, or 0.19 (its newest patch)",
+        )
+    upgrade.add_argument(
+        "--python",
+        metavar="VERSION",
+        type=arguments.python,
+        default="3.12",
+        help="packages differ by it (default: 3.12)",
+    )
+    upgrade.add_argument("--json", action="store_true", help="print JSON")
+    arguments.finish(upgrade, _upgrade)
+
+
+@gc_paused()
+def _recommend(options: argparse.Namespace) -> int:
+    from matrix.advice.recommend import recommend
+    from matrix.report.advice.recommend import content, lines
+
+    known, status = _known(options)
+    found = recommend(_wish(options, known), known)
+    print(content(found) if options.json else lines(found), end="")
+    for fault in known.answers.faults:
+        print_status(fault)
+    return status or int(found.choice is None)
+
+
+@gc_paused()
+def _upgrade(options: argparse.Namespace) -> int:
+    from matrix.advice.upgrade import upgrade
+    from matrix.catalog.requirements import known_requirements
+    from matrix.report.advice.upgrade import content, lines
+    from matrix.rules.notes import load_notes
+
+    known, status = _known(options)
+    old, new = (
+        _release(text, option, known)
+        for text, option in ((options.from_, "--from"), (options.to_, "--to"))
+    )
+    if old == new:
+        raise MatrixError(f"--to {options.to_!r}: is the release of --from; name another one")
+    found = upgrade(
+        old,
+        new,
+        known,
+        python=options.python,
+        requirements=known_requirements(),
+        notes=load_notes(),
+    )
+    print(content(found) if options.json else lines(found), end="")
+    return status
+
+
+def _known(options: argparse.Namespace) -> tuple[Known, int]:
+    """Return all that an advice is made of, and the exit status of reading the records."""
+    from matrix.advice.evidence import Runs
+    from matrix.advice.fits import Tables
+    from matrix.advice.recommend import Known
+    from matrix.catalog.hardware_file import load_hardware
+    from matrix.catalog.releases_file import load_releases
+    from matrix.checks.gpu_code.wheels import load_wheels
+    from matrix.checks.lookup import load_answers
+    from matrix.report.results import late_lines
+    from matrix.rules.expectations_file import load_expectations
+    from matrix.store.load import newest_records
+
+    releases, late = load_releases(), context.late_now()
+    folders = arguments.given_or_default(options.folders)
+    found = newest_records(folders, late, print_status) if folders else None
+    errors = found.errors if found is not None else []
+    for line in (*map(str, errors), *late_lines(found.late if found is not None else [])):
+        print_status(line)
+    known = Known(
+        releases=releases,
+        tables=Tables(hardware=load_hardware(), wheels=load_wheels()),
+        answers=load_answers(releases),
+        runs=Runs(
+            found.records if found is not None else [],
+            lambda: load_expectations(options.expectations),
+            late,
+        ),
+    )
+    return known, 2 if errors else 0
+
+
+def _wish(options: argparse.Namespace, known: Known) -> Wish:
+    """Return what the options ask for. Raises MatrixError, which names the option and the fix."""
+    from matrix.advice.wish import EvidenceKind, Wish
+    from matrix.catalog.hardware import driver_of
+    from matrix.commands.selection import specifiers
+
+    if options.python is not None and options.python not in known.releases.pythons:
+        pythons = ", ".join(known.releases.pythons)
+        raise MatrixError(f"--python {options.python}: is not known; the known are {pythons}")
+    asked = specifiers(options, ("torch", "vllm"), known.releases)
+    for key, rows in (("torch", known.releases.torch), ("vllm", known.releases.vllm)):
+        wanted = asked.get(key)
+        if wanted is not None and not any(
+            wanted.contains(row.version, prereleases=True) for row in rows
+        ):
+            raise MatrixError(
+                f"--{key} {getattr(options, key)}: no known release is that; `matrix refresh`"
+                " reads new ones"
+            )
+    return Wish(
+        driver=_read("--driver", options.driver, driver_of),
+        gpu=_read("--gpu", options.gpu, known.tables.hardware.gpu),
+        python=options.python,
+        cuda=_read("--cuda", options.cuda, _cuda),
+        machine=options.machine,
+        glibc=_read("--glibc", options.glibc, _glibc),
+        model=_read("--model", options.model, lambda text: _model(text, known)),
+        torch=asked.get("torch"),
+        vllm=asked.get("vllm"),
+        evidence=EvidenceKind[options.evidence.upper()],
+    )
+
+
+def _read(option: str, text: str | None, read: Callable[[str], _Value]) -> _Value | None:
+    """Return what an option says; None without it. Raises MatrixError, which names the option."""
+    if text is None:
+        return None
+    try:
+        return read(text)
+    except MatrixError as error:
+        raise MatrixError(f"{option} {error}") from None
+
+
+def _cuda(text: str) -> SpecifierSet:
+    from packaging.specifiers import InvalidSpecifier
+
+    from matrix._util.versions import specifier_set
+
+    if re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,2})?", text, re.ASCII):
+        text = f"=={text}" if "." in text else f"=={text}.*"
+    try:
+        found = specifier_set(text)
+    except InvalidSpecifier:
+        found = None
+    if not found:
+        raise MatrixError(f"{text!r}: is not a CUDA; write it as 12.9, 12 or '<13'")
+    return found
+
+
+def _glibc(text: str) -> str:
+    if not re.fullmatch(r"2\.[0-9]{1,3}", text, re.ASCII):
+        raise MatrixError(f"{text!r}: is not a version of glibc; write it as 2.31 (ldd --version)")
+    return text
+
+
+def _model(text: str, known: Known) -> str:
+    """Return the case of the startup tests that a person means by the name of a model."""
+    cases = known.runs.cases
+    plain = re.sub(r"[-_\s]+", "_", text.strip().lower())
+    for case in cases:
+        if text == case or plain == case.partition("[")[2].rstrip("]"):
+            return case
+    models = [case[len("model_startup[") : -1] for case in cases if case.startswith("model_")]
+    if not cases:
+        raise MatrixError(f"{text!r}: no record is here that has a model; name a folder of records")
+    raise MatrixError(f"{text!r}: no record has it; the models are {', '.join(models)}")
+
+
+def _release(text: str, option: str, known: Known) -> str:
+    """Return the known release of vLLM that a person means. Raises MatrixError."""
+    from packaging.version import InvalidVersion
+
+    from matrix._util.versions import newest_patch, parse_version
+    from matrix.catalog.releases import nearest_known
+
+    versions = [row.version for row in known.releases.vllm]
+    try:
+        wanted = parse_version(newest_patch(text, versions))
+    except InvalidVersion:
+        raise MatrixError(f"{option} {text!r}: is not a release; write it as 0.26.0") from None
+    found = next((version for version in versions if parse_version(version) == wanted), None)
+    if found is None:
+        near = nearest_known(str(wanted), versions)
+        raise MatrixError(f"{option} {text!r}: vLLM {wanted} is not {near}")
+    return found

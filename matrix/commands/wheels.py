@@ -1,0 +1,90 @@
+"""`matrix wheels`: what the wheels of torch and vLLM need of a machine, and reading them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from matrix._util.console import print_status
+from matrix.commands import arguments
+from matrix.errors import MatrixError
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `matrix wheels`."""
+    wheels = commands.add_parser(
+        "wheels",
+        help="CUDA, driver, glibc and GPU code of the wheels of torch and vLLM",
+        epilog="A wheel that nobody read is named so. Exit status: 0; 2 where a wheel is bad.",
+        allow_abbrev=False,
+    )
+    arguments.add_releases(wheels, ("torch", "vllm"))
+    wheels.add_argument("--gpu", metavar="GPU", help="what of the code this GPU can run: h100")
+    wheels.add_argument(
+        "--machine",
+        choices=("x86_64", "aarch64"),
+        default="x86_64",
+        help="the processor (default: x86_64)",
+    )
+    wheels.add_argument("--json", action="store_true", help="print JSON")
+    wheels.add_argument(
+        "--read",
+        metavar="WHEEL",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="read these wheels of torch or vLLM into the data (the extra linkage)",
+    )
+    wheels.add_argument(
+        "--file", metavar="FILE", type=Path, help="another file than matrix/data/wheels.json"
+    )
+    wheels.set_defaults(run=_wheels, parser=wheels)
+
+
+def _wheels(options: argparse.Namespace) -> int:
+    from matrix.checks.gpu_code.wheels import WHEELS_FILE
+
+    path = options.file or WHEELS_FILE
+    if not options.read:
+        return _show(options, path)
+    from matrix.checks.gpu_code.read import read_wheels
+
+    if given := arguments.given_of(options, ("torch", "vllm", "gpu", "json")):
+        raise MatrixError(f"{given[0]}: --read makes data; ask in a second call")
+    faults = read_wheels(options.read, path, print)
+    for fault in faults:
+        print_status(fault)
+    return 2 if faults else 0
+
+
+def _show(options: argparse.Namespace, path: Path) -> int:
+    from matrix.advice.fits import Tables, needs_of
+    from matrix.catalog.hardware_file import load_hardware
+    from matrix.catalog.releases_file import load_releases
+    from matrix.checks.gpu_code.wheels import load_wheels
+    from matrix.commands.selection import specifiers
+    from matrix.report.advice.wheels import content, lines
+
+    releases, hardware = load_releases(), load_hardware()
+    asked = specifiers(options, ("torch", "vllm"), releases)
+    tables = Tables(hardware=hardware, wheels=load_wheels(path))
+    gpu = None
+    if options.gpu is not None:
+        try:
+            gpu = hardware.gpu(options.gpu)
+        except MatrixError as error:
+            raise MatrixError(f"--gpu {error}") from None
+    capability = None if gpu is None else gpu.capability
+    rows = [
+        needs_of(release, tables, options.machine, capability)
+        for key, every in (("vllm", releases.vllm), ("torch", releases.torch))
+        # One of the two that was not asked about is left out.
+        if key in asked or not asked
+        for release in every
+        if key not in asked or asked[key].contains(release.version, prereleases=True)
+    ]
+    if not rows:
+        named = " ".join(f"--{key} {getattr(options, key)}" for key in asked)
+        raise MatrixError(f"{named}: no known release is that; `matrix refresh` reads new ones")
+    print(content(rows) if options.json else lines(rows), end="")
+    return 0

@@ -1,0 +1,1 @@
+"""Advice in words, and as JSON: which pair to take, and what an upgrade changes."""

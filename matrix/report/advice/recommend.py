@@ -1,0 +1,239 @@
+"""The recommendation of a pair: as text for people, as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from matrix._util.text import aligned
+from matrix._util.versions import parse_version
+from matrix.advice.evidence import Evidence, Measured
+from matrix.advice.fits import WheelNeeds
+from matrix.advice.install import Install
+from matrix.advice.reasons import WhyNot
+from matrix.advice.recommend import Choice, Elsewhere, Recommendation
+from matrix.report.advice import words
+from matrix.report.coded import coded, operand
+from matrix.report.prediction import EXPLAINED
+
+
+def lines(found: Recommendation) -> str:
+    """Return the recommendation as text, or why no pair fits."""
+    if found.choice is None:
+        text = _nothing(found)
+    else:
+        text = [*_choice(found.choice, found), *_why_not(found)]
+    return "\n".join([*text, *_elsewhere(found.elsewhere)]) + "\n"
+
+
+def nothing_fits(found: Recommendation) -> str:
+    """Return why no pair fits, in one line: for the cause that excludes most releases."""
+    if not found.newer:
+        return "no pair fits: no known vLLM is in that range; `matrix refresh` reads new ones"
+    grouped = words.groups(found.newer)
+    reasons = [excluded.reason for _, excluded in grouped]
+    if len(grouped) > 1 and all(reason.code is WhyNot.OLD_DRIVER for reason in reasons):
+        least = min((str(reason.wanted) for reason in reasons), key=parse_version)
+        names = words.releases(found.newer, least)
+        return (
+            f"no pair fits: driver {reasons[0].given} is older than every wheel needs; the least is"
+            f" {least}, of vLLM {names}"
+        )
+    cause = words.largest(found.newer).reason.cause
+    name, excluded = next(group for group in grouped if group[1].reason.cause == cause)
+    return f"no pair fits: vLLM {name}: {words.why(excluded.reason)}"
+
+
+def _nothing(found: Recommendation) -> list[str]:
+    grouped = words.groups(found.newer)
+    rest = [f"  vLLM {names}: {words.why(excluded.reason)}" for names, excluded in grouped]
+    return [nothing_fits(found), *(rest if len(rest) > 1 else [])]
+
+
+def _choice(choice: Choice, found: Recommendation) -> list[str]:
+    vllm, torch = choice.pair.vllm, choice.pair.torch
+    off = f", off-pin: this vLLM pins torch {vllm.torch}" if choice.pair.off_pin else ""
+    rows = [["evidence", words.evidence_words(choice.evidence)]]
+    rows += [["warm start", text] for text in _warm(choice, found.wish.model)]
+    rows += [
+        [f"{words.NAMES[needs.project]} {needs.version}", words.wheel_words(needs)]
+        for needs in choice.needs
+    ]
+    if found.measured is not None:
+        other = found.measured
+        text = f"vLLM {other.pair.vllm.version} with torch {other.pair.torch.version}"
+        least = other.evidence.kind.name.lower()
+        rows.append(["measured", f"{text} is the newest that ran on a GPU (--evidence {least})"])
+    return [
+        f"vLLM {vllm.version} with torch {torch.version} on Python {choice.python}{off}",
+        "",
+        *aligned(rows),
+        "",
+        *(f"    {line}" for line in commands(choice.install)),
+    ]
+
+
+def _warm(choice: Choice, model: str | None) -> list[str]:
+    """Return how the pair starts warm: the model that was asked for, else all cases."""
+    measured, predicted = choice.evidence.measured, choice.evidence.predicted
+    if measured is not None:
+        case = None if model is None else measured.of_case(model)
+        if model is None:
+            return [words.warm_words(measured.cases)]
+        return [f"{model}: {words.start_words(case) if case else words.UNKNOWN}"]
+    if predicted is not None:
+        again = [case for case in predicted.recompiling if model in (None, case)]
+        if model is not None and model not in predicted.cases:
+            return [f"{model}: {words.UNKNOWN}"]
+        compiles = ", ".join(again) or ("nothing" if model is None else f"{model}: nothing")
+        return [f"predicted: {compiles} compiles again"]
+    return [words.UNKNOWN]
+
+
+def commands(install: Install) -> list[str]:
+    """Return the commands that make an environment with the pair."""
+    found = [f"uv venv --python {install.python}"]
+    options = [] if install.backend is None else [f"--torch-backend={install.backend}"]
+    if install.overrides:
+        quoted = " ".join(map(shlex.quote, install.overrides))
+        found.append(f"printf '%s\\n' {quoted} > overrides.txt")
+        options.append("--overrides overrides.txt")
+    requirements = " ".join(map(shlex.quote, install.requirements))
+    return [*found, " ".join(("uv pip install", requirements, *options))]
+
+
+def _why_not(found: Recommendation) -> list[str]:
+    grouped = words.groups(found.newer)
+    if not grouped:
+        return []
+    rows = [f"  vLLM {names}: {words.why(excluded.reason)}" for names, excluded in grouped]
+    return ["", "why not newer:", *rows]
+
+
+def _elsewhere(found: tuple[Elsewhere, ...]) -> list[str]:
+    """Return the newest release of each index pattern and CUDA: nobody read its wheels."""
+    newest: dict[str, Elsewhere] = {}
+    for wheels in found:
+        newest.setdefault(wheels.cuda, wheels)
+    return [
+        f"not read: {wheels.index} is to have vLLM {wheels.version} for CUDA {wheels.cuda}"
+        f" (driver {wheels.driver or words.UNKNOWN} or newer); nobody looked into it"
+        for wheels in newest.values()
+    ]
+
+
+def content(found: Recommendation) -> str:
+    """Return the recommendation as JSON; null is what was not asked for, or is not known."""
+    wish = found.wish
+    asked = {
+        "driver": None if wish.driver is None else wish.driver.text,
+        "gpu": None if wish.gpu is None else wish.gpu.name,
+        "capability": None if wish.gpu is None else str(wish.gpu.capability),
+        "python": wish.python,
+        "cuda": None if wish.cuda is None else str(wish.cuda),
+        "machine": wish.machine,
+        "glibc": wish.glibc,
+        "model": wish.model,
+        "torch": None if wish.torch is None else str(wish.torch),
+        "vllm": None if wish.vllm is None else str(wish.vllm),
+        "evidence": wish.evidence.name.lower(),
+    }
+    values = {
+        "schema": 1,
+        "asked": asked,
+        "choice": _choice_values(found.choice),
+        "measured": _choice_values(found.measured),
+        "not_newer": [
+            {
+                "vllm": excluded.pair.vllm.version,
+                "torch": excluded.pair.torch.version,
+                **coded(excluded.reason),
+                "text": words.why(excluded.reason),
+            }
+            for excluded in found.newer
+        ],
+        "not_read": [operand(wheels) for wheels in found.elsewhere],
+    }
+    return json.dumps(values, indent=1) + "\n"
+
+
+def _choice_values(choice: Choice | None) -> dict[str, object] | None:
+    if choice is None:
+        return None
+    return {
+        "vllm": choice.pair.vllm.version,
+        "torch": choice.pair.torch.version,
+        "python": choice.python,
+        "off_pin": choice.pair.off_pin,
+        "evidence": _evidence_values(choice.evidence),
+        "wheels": [wheel_values(needs) for needs in choice.needs],
+        "install": operand(choice.install),
+        "commands": commands(choice.install),
+    }
+
+
+def _evidence_values(evidence: Evidence) -> dict[str, object]:
+    predicted = evidence.predicted
+    return {
+        "kind": evidence.kind.name.lower(),
+        "text": words.evidence_words(evidence),
+        "measured": measured_values(evidence.measured),
+        "predicted": None
+        if predicted is None
+        else {
+            "cell": predicted.cpu,
+            "record": predicted.record,
+            "verdict": predicted.verdict,
+            "recompiles": list(predicted.recompiling),
+            "means": EXPLAINED,
+        },
+        "passed": list(evidence.passed),
+        "unknown": list(evidence.unknown),
+    }
+
+
+def measured_values(measured: Measured | None) -> dict[str, object] | None:
+    """Return what a run shows as JSON values; None where there is none."""
+    if measured is None:
+        return None
+    return {
+        "cell": measured.cell,
+        "record": measured.record,
+        "day": measured.day,
+        "gpu": measured.gpu,
+        "driver": measured.driver,
+        "verdict": measured.verdict,
+        "stock": measured.is_stock,
+        "cases": [
+            {
+                "case": case.case,
+                "verdict": case.verdict,
+                "cold": case.cold,
+                "warm": case.warm,
+                "recompiles": None
+                if case.recompiles is None
+                else {
+                    "counters": dict(case.recompiles.counters),
+                    "issues": list(case.recompiles.issues),
+                },
+            }
+            for case in measured.cases
+        ],
+    }
+
+
+def wheel_values(needs: WheelNeeds) -> dict[str, object]:
+    """Return what a wheel needs as JSON values."""
+    code = needs.code
+    return {
+        "project": needs.project,
+        "version": needs.version,
+        "cuda": needs.cuda,
+        "driver": None if needs.driver is None else needs.driver.least,
+        "glibc_of_wheel": needs.wheel_glibc,
+        "read": needs.is_read,
+        "glibc": needs.glibc,
+        "gpu_code": list(needs.archs) if needs.is_read else None,
+        "fits_gpu": None if code is None else code.fit,
+        "without": None if code is None else list(code.without),
+    }

@@ -1,0 +1,179 @@
+"""What an upgrade changes: as text for people, as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from matrix._util.text import aligned, clean, seconds
+from matrix.advice.evidence import CaseStarts, Measured
+from matrix.advice.left_behind import LeftBehind, LeftKind
+from matrix.advice.upgrade import Change, Side, Upgrade, What
+from matrix.report import marks, notes
+from matrix.report.advice import words
+from matrix.report.advice.recommend import commands, measured_values
+from matrix.report.coded import operand
+from matrix.report.reasons import NO_ISSUE
+from matrix.verdict.states import Verdict
+
+_UNREAD = {What.GLIBC, What.GPU_CODE, What.GPU_CODE_OF_TORCH}
+_CACHES = (
+    "No compile cache of the old release serves the new one: the first start of each replica is"
+    " cold, so fill a shared cache before the fleet starts."
+)
+
+
+def lines(found: Upgrade) -> str:
+    """Return what changes as text."""
+    old, new = found.old.vllm.version, found.new.vllm.version
+    what = "downgrade" if found.is_downgrade else "upgrade"
+    text = [f"{what} of vLLM {old} to {new}", "", *_changes(found), "", *_left(found)]
+    text += ["", *_starts(found.old, found.new), "", _CACHES]
+    return "\n".join([*text, *_notes(found)]) + "\n"
+
+
+def _changes(found: Upgrade) -> list[str]:
+    rows = [["", found.old.vllm.version, found.new.vllm.version]]
+    rows += [
+        [change.package or change.what, _value(change, change.old), _value(change, change.new)]
+        for change in found.changes
+    ]
+    same = [change.package or str(change.what) for change in found.every if not change.is_one]
+    text = aligned(rows)
+    if same:
+        text.append(f"the same: {', '.join(same)}")
+    if found.pythons_lost:
+        text.append(f"vLLM {found.new.vllm.version} is not for Python {found.python}")
+    return text
+
+
+def _value(change: Change, value: str | None) -> str:
+    if value is None:
+        return words.NOT_READ if change.what in _UNREAD else words.UNKNOWN
+    return value
+
+
+def _left(found: Upgrade) -> list[str]:
+    """Return what an upgrade in place leaves behind, and what to remove before it."""
+    if not found.left:
+        return [
+            "No package is known that an upgrade in place leaves behind. A new environment:",
+            *(f"    {line}" for line in commands(found.install)),
+        ]
+    kinds = {kind: [package for package in found.left if package.kind is kind] for kind in LeftKind}
+    said = {
+        LeftKind.OTHER_CUDA: f"of another CUDA than torch {found.new.torch.version}",
+        LeftKind.OTHER_VERSION: "of another version than flashinfer-python, which refuses it",
+        LeftKind.BY_HAND: "the same, where you installed it",
+        LeftKind.UNUSED: "vLLM requires it no longer",
+    }
+    text = ["an upgrade in place leaves behind:"]
+    for kind, packages in kinds.items():
+        if packages:
+            text.append(f"  {', '.join(map(_package, packages))}: {said[kind]}")
+    shared = [package for package in found.left if package.shares]
+    if shared:
+        pairs = ", ".join(f"{package.name} and {package.shares}" for package in shared)
+        text.append(
+            f"  in one folder, so that removing the old one later takes files of the new: {pairs}"
+        )
+    text += ["", "Make a new environment:", *(f"    {line}" for line in commands(found.install))]
+    text.append("or, before the upgrade in place:")
+    removed = [package.name for package in found.left if package.kind is not LeftKind.UNUSED]
+    names = " ".join(map(shlex.quote, removed or [package.name for package in found.left]))
+    return [*text, f"    uv pip uninstall {names}"]
+
+
+def _package(package: LeftBehind) -> str:
+    return f"{package.name} {package.version}" if package.version else package.name
+
+
+def _starts(old: Side, new: Side) -> list[str]:
+    """Return how each case starts with both, in seconds, and which compile again warm."""
+    sides = old.measured, new.measured
+    heads = [_ran(side) for side in (old, new)]
+    if not any(sides):
+        return ["starts:", *heads]
+    names = sorted({case.case for side in sides if side for case in side.cases})
+    rows = [["", f"vLLM {old.vllm.version}", f"vLLM {new.vllm.version}"]]
+    rows += [[name, _start(sides[0], name), _start(sides[1], name)] for name in names]
+    return ["starts, cold and warm in seconds:", *heads, *aligned(rows)]
+
+
+def _ran(side: Side) -> str:
+    name = f"vLLM {side.vllm.version} with torch {side.torch.version}"
+    found = side.measured
+    if found is None:
+        return f"  {name}: no run on a GPU is known"
+    return f"  {name}: {clean(found.gpu or 'a GPU without a name')}, {found.day} ({found.record})"
+
+
+def _start(measured: Measured | None, name: str) -> str:
+    case = None if measured is None else measured.of_case(name)
+    return "-" if case is None else _case(case)
+
+
+def _case(case: CaseStarts) -> str:
+    if case.verdict is Verdict.INCOMPATIBLE:
+        return "fails"
+    text = f"{seconds(case.cold)} {seconds(case.warm)}"
+    if case.recompiles is not None:
+        issues = ", ".join(map(marks.issue_name, case.recompiles.issues)) or NO_ISSUE
+        text += f", recompiles warm ({issues})"
+    return f"{text}, drifts" if case.verdict is Verdict.DRIFT else text
+
+
+def _notes(found: Upgrade) -> list[str]:
+    """Return the known issues of both releases."""
+    text = []
+    for name, side in (("left", found.old), ("new", found.new)):
+        for note in side.notes:
+            other = found.new if name == "left" else found.old
+            if name == "new" or note not in other.notes:
+                head = "known issue" if name == "new" else "known issue of the old release"
+                text += ["", f"{head}: {' '.join(note.text.split())}"]
+                text.append(f"  evidence: {', '.join(note.evidence)}")
+    return text
+
+
+def content(found: Upgrade) -> str:
+    """Return what changes as JSON; null is what nobody knows."""
+    values = {
+        "schema": 1,
+        "from": _side(found.old),
+        "to": _side(found.new),
+        "python": found.python,
+        "is_downgrade": found.is_downgrade,
+        "changes": [
+            {
+                "what": change.what.name.lower(),
+                "package": change.package,
+                "from": change.old,
+                "to": change.new,
+                "differs": change.is_one,
+            }
+            for change in found.every
+        ],
+        "left_behind": [
+            {
+                "package": package.name,
+                "version": package.version,
+                "kind": package.kind.name.lower(),
+                "shares_folder_with": package.shares,
+            }
+            for package in found.left
+        ],
+        "install": operand(found.install),
+        "commands": commands(found.install),
+        "caches_stay_usable": False,
+    }
+    return json.dumps(values, indent=1) + "\n"
+
+
+def _side(side: Side) -> dict[str, object]:
+    return {
+        "vllm": side.vllm.version,
+        "torch": side.torch.version,
+        "measured": measured_values(side.measured),
+        "notes": notes.content(side.notes),
+    }

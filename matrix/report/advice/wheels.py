@@ -1,0 +1,33 @@
+"""What wheels need of a machine, a line each, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from matrix._util.text import aligned
+from matrix.advice.fits import WheelNeeds
+from matrix.report.advice import words
+from matrix.report.advice.recommend import wheel_values
+
+
+def lines(rows: Sequence[WheelNeeds]) -> str:
+    """Return a table of wheels as text."""
+    head = ["", "CUDA", "driver", "glibc", "of libraries", "GPU code"]
+    return "\n".join(aligned([head, *map(_row, rows)])) + "\n"
+
+
+def _row(needs: WheelNeeds) -> list[str]:
+    return [
+        f"{words.NAMES[needs.project]} {needs.version}",
+        needs.cuda or words.UNKNOWN,
+        f">={needs.driver.least}" if needs.driver else words.UNKNOWN,
+        f">={needs.wheel_glibc}" if needs.wheel_glibc else words.UNKNOWN,
+        (needs.glibc or "none") if needs.is_read else words.NOT_READ,
+        words.code_words(needs) if needs.code else " ".join(needs.archs) or words.NOT_READ,
+    ]
+
+
+def content(rows: Sequence[WheelNeeds]) -> str:
+    """Return the wheels as JSON; null is what was not read or is not known."""
+    return json.dumps({"schema": 1, "wheels": list(map(wheel_values, rows))}, indent=1) + "\n"

@@ -1,0 +1,186 @@
+"""The sentences of advice: why a pair does not fit, on what evidence one does, how it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from matrix._util.text import clean, clip, listed, plural, seconds, spans
+from matrix.advice.evidence import CaseStarts, Evidence, Measured
+from matrix.advice.fits import WheelNeeds
+from matrix.advice.reasons import Reason, WhyNot
+from matrix.advice.recommend import Excluded
+from matrix.advice.wish import EvidenceKind
+from matrix.checks.gpu_code.fits import CodeFit
+from matrix.report import marks, prediction
+from matrix.report.reasons import NO_ISSUE, reason_words
+from matrix.verdict.recompiles import Recompiles
+from matrix.verdict.states import Verdict
+
+NOT_READ = "not read"
+"""The words for a wheel whose files nobody read."""
+
+UNKNOWN = "not known"
+"""The words for what no release or table says."""
+
+NAMES: Mapping[str, str] = {"vllm": "vLLM", "torch": "torch"}
+_LONGEST = 200
+_FORMS: Mapping[WhyNot, str] = {
+    WhyNot.YANKED: "{its} was withdrawn: {wanted}",
+    WhyNot.PINS_TORCH: "pins torch {wanted}",
+    WhyNot.OTHER_CUDA: "its wheel is for CUDA {cuda}, not {given}",
+    WhyNot.OLD_DRIVER: "{its}, for CUDA {cuda}, needs driver {wanted} or newer, not {given}",
+    WhyNot.OLD_DRIVER_FOR_PTX: "{its} has only PTX for this GPU, which takes driver {wanted} or"
+    " newer to compile, not {given}",
+    WhyNot.NO_GPU_CODE: "{its} has no code for {given}, only for {archs}",
+    WhyNot.NO_WHEEL: "{its} is not for {given}",
+    WhyNot.GLIBC_OF_WHEEL: "{its} is for glibc {wanted} or newer, not {given}",
+    WhyNot.GLIBC_OF_LIBRARY: "libraries in {its} need glibc {wanted}, not {given}",
+    WhyNot.NOT_LINKED: "nobody knows whether it links with torch {version}",
+    WhyNot.MODEL_FAILS: "{wanted} fails in {cell}",
+}
+_KINDS: Mapping[EvidenceKind, str] = {
+    EvidenceKind.MEASURED: "measured",
+    EvidenceKind.ALIKE: "measured on another GPU of the same compute capability",
+    EvidenceKind.ELSEWHERE: "measured on another GPU or processor",
+    EvidenceKind.PREDICTED: "predicted",
+    EvidenceKind.STATIC: "by checks alone",
+}
+
+
+def why(reason: Reason) -> str:
+    """Return why a pair does not fit, as what follows the name of its vLLM."""
+    if reason.code is WhyNot.LITTLE_EVIDENCE:
+        return f"known {kind_words(reason.given)}, and {kind_words(reason.wanted)} was asked for"
+    if reason.code is WhyNot.FAILS:
+        where = f" in {reason.cell}" if reason.cell else ""
+        because = clip(clean(reason_words(reason.because)), _LONGEST)
+        python = "" if where or reason.given is None else f" on Python {reason.given}"
+        return f"fails at `{reason.rung}`{python}{where}: {because}".rstrip(": ")
+    return _FORMS[reason.code].format(
+        its="its wheel" if reason.project == "vllm" else "its torch",
+        cuda=reason.cuda,
+        wanted=clip(clean(reason.wanted or ""), _LONGEST),
+        given=reason.given,
+        archs=listed(reason.archs),
+        version=reason.version,
+        cell=reason.cell,
+    )
+
+
+def kind_words(kind: str | None) -> str:
+    """Return a kind of evidence in words."""
+    return _KINDS[EvidenceKind(kind)] if kind is not None else UNKNOWN
+
+
+def groups(newer: Sequence[Excluded]) -> list[tuple[str, Excluded]]:
+    """Return the releases of vLLM that do not fit for one cause, and one pair of each group.
+
+    The group of the newest release comes first.
+    """
+    oldest_first = list(reversed(newer))
+    places: dict[object, list[int]] = {}
+    for place, excluded in enumerate(oldest_first):
+        places.setdefault(excluded.reason.cause, []).append(place)
+    found = sorted(places.values(), key=lambda group: -group[-1])
+    names = [excluded.pair.vllm.version for excluded in oldest_first]
+    return [(spans(names, group), oldest_first[group[-1]]) for group in found]
+
+
+def releases(newer: Sequence[Excluded], wanted: str) -> str:
+    """Return the releases of vLLM whose reason wants this, such as a driver."""
+    oldest_first = list(reversed(newer))
+    names = [excluded.pair.vllm.version for excluded in oldest_first]
+    wants = [excluded.reason.wanted == wanted for excluded in oldest_first]
+    return spans(names, [place for place, wants_it in enumerate(wants) if wants_it])
+
+
+def largest(newer: Sequence[Excluded]) -> Excluded:
+    """Return a pair of the cause that excludes most releases."""
+    counted: dict[object, list[Excluded]] = {}
+    for excluded in newer:
+        counted.setdefault(excluded.reason.cause, []).append(excluded)
+    return max(counted.values(), key=len)[0]
+
+
+def evidence_words(evidence: Evidence) -> str:
+    """Return on what an advice rests, in one line."""
+    if evidence.measured is not None:
+        return f"{_KINDS[evidence.kind]}: {_measured(evidence.measured)}"
+    if evidence.predicted is not None:
+        return f"predicted: {prediction.sentence(evidence.predicted)}"
+    passed = f"passed: {listed(evidence.passed)}" if evidence.passed else "none passed"
+    asked = [rung for rung in evidence.unknown if rung in ("declared", "resolves", "links")]
+    unasked = f"; not asked: {listed(asked)}" if asked else ""
+    return f"{_KINDS[evidence.kind]}, no run speaks of it; {passed}{unasked}"
+
+
+def _measured(found: Measured) -> str:
+    counts = dict.fromkeys(Verdict, 0)
+    for case in found.cases:
+        counts[case.verdict] += 1
+    said = [
+        f"{plural(counts[verdict], 'case')} {words}"
+        for verdict, words in (
+            (Verdict.INCOMPATIBLE, "failed"),
+            (Verdict.DRIFT, "drifted"),
+            (Verdict.COMPATIBLE, "as expected"),
+        )
+        if counts[verdict]
+    ]
+    where = found.gpu or "a GPU without a name"
+    driver = f", driver {found.driver}" if found.driver else ""
+    stock = "" if found.is_stock else ", not stock"
+    return f"{clean(where)}{driver}, {found.day}: {listed(said)}{stock} ({found.record})"
+
+
+def warm_words(cases: Iterable[CaseStarts]) -> str:
+    """Return how many of some cases load all on their warm start, and which compile again."""
+    every = list(cases)
+    again = [case for case in every if case.recompiles is not None]
+    if not every:
+        return UNKNOWN
+    if not again:
+        return f"none of {plural(len(every), 'case')} compiles again"
+    issues = tuple(case.recompiles.issues for case in again if case.recompiles is not None)
+    return f"of {plural(len(every), 'case')} {marks.recompile_for(issues)}"
+
+
+def start_words(case: CaseStarts) -> str:
+    """Return how one case starts: seconds, and what its warm start compiles again."""
+    times = f"cold {seconds(case.cold)} s, warm {seconds(case.warm)} s"
+    if case.verdict is Verdict.INCOMPATIBLE:
+        return f"fails; {times}"
+    drifts = ", drifts" if case.verdict is Verdict.DRIFT else ""
+    return f"{times}{drifts}, {again_words(case.recompiles)}"
+
+
+def again_words(found: Recompiles | None) -> str:
+    """Return whether a warm start compiles again, with the links to the issues."""
+    if found is None:
+        return "loads all it needs warm"
+    return f"compiles again warm: {' '.join(found.issues) or NO_ISSUE}"
+
+
+def wheel_words(needs: WheelNeeds) -> str:
+    """Return what a wheel needs of a machine, and what of it the GPU can run."""
+    cuda = f"CUDA {needs.cuda}" if needs.cuda else f"CUDA {UNKNOWN}"
+    driver = f"driver {needs.driver.least} or newer" if needs.driver else f"driver {UNKNOWN}"
+    glibc = f"glibc {needs.wheel_glibc} or newer" if needs.wheel_glibc else f"glibc {UNKNOWN}"
+    return f"{cuda}, {driver}, {glibc}, GPU code {code_words(needs)}"
+
+
+def code_words(needs: WheelNeeds) -> str:
+    """Return for which chips a wheel has code, and how that of the GPU in question is made."""
+    if not needs.is_read:
+        return NOT_READ
+    code = needs.code
+    if code is None:
+        return f"for {listed(needs.archs)}"
+    how = {
+        CodeFit.OWN: "for this very chip",
+        CodeFit.NEAR: f"for a chip of the same major capability ({listed(needs.archs)})",
+        CodeFit.PTX: "as PTX, which the driver compiles",
+        CodeFit.NONE: "not for this chip",
+    }[code.fit]
+    without = f", none of {listed(code.without)}" if code.without else ""
+    return f"{how}{without}"
