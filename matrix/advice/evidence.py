@@ -99,7 +99,7 @@ class Runs:
     def has_measured(self, torch: str, vllm: str) -> bool:
         """Tell whether a record is of a run of the pair on a GPU, whatever it shows."""
         records = self._records.get((torch, vllm), ())
-        return any(record.platform is Platform.CUDA for _, record in records)
+        return any(record.platform == Platform.CUDA for _, record in records)
 
     def pythons(self, torch: str, vllm: str) -> frozenset[str]:
         """Return the Pythons on which the pair ran on a GPU."""
@@ -122,7 +122,7 @@ class Runs:
             records = [
                 (path, record)
                 for path, record in self._records.get((torch, vllm), ())
-                if record.platform is platform and accepts(record)
+                if record.platform == platform and accepts(record)
             ]
             table = tabulate(records, self._expectations(), late=self._late) if records else None
             entries = table.entries if table is not None else ()
@@ -149,7 +149,7 @@ def evidence_for(progress: Progress, wish: Wish, runs: Runs, hardware: Hardware)
             partial(_is_of_kind, kind, wish, hardware),
             (kind, wish.gpu, wish.machine),
         )
-        telling = [(place, entry) for place, entry in ran if entry.verdict.verdict in ANSWERS]
+        telling = [(place, entry) for place, entry in ran if _tells(entry)]
         if telling:
             entry = min(telling, key=lambda found: (found[0].python != cell.python, found[0]))[1]
             return Evidence(kind=kind, measured=_measured(entry), passed=passed, unknown=unknown)
@@ -180,8 +180,13 @@ def failing_case(entries: Sequence[tuple[Cell, Entry]], case: str) -> Entry | No
 
 def measured_of(entries: Sequence[tuple[Cell, Entry]]) -> Measured | None:
     """Return what the runs of a pair show: of several Pythons the newest run; None without one."""
-    telling = [entry for _, entry in entries if entry.verdict.verdict in ANSWERS]
+    telling = [entry for _, entry in entries if _tells(entry)]
     return _measured(max(telling, key=lambda entry: entry.record.started)) if telling else None
+
+
+def _tells(entry: Entry) -> bool:
+    """Tell whether a run has a verdict, or at least started warm, though no rule judges that."""
+    return entry.verdict.verdict in ANSWERS or Rung.STARTS_WARM in entry.ran.passed
 
 
 def _is_of_kind(kind: EvidenceKind, wish: Wish, hardware: Hardware, record: Record) -> bool:
@@ -217,7 +222,11 @@ def _measured(entry: Entry) -> Measured:
         gpu=str(name) if name is not None else None,
         driver=str(driver) if driver is not None else None,
         verdict=entry.verdict.verdict,
-        cases=tuple(_starts(case) for case in entry.verdict.cases if case.verdict in ANSWERS),
+        cases=tuple(
+            _starts(case)
+            for case in entry.verdict.cases
+            if case.verdict in ANSWERS or case.rung == Rung.STARTS_WARM
+        ),
         part=entry.part,
         is_stock=not entry.verdict.not_stock,
     )

@@ -30,10 +30,12 @@ class WheelNeeds:
     `driver` are the drivers that its CUDA needs. `wheel_glibc` is that of its tag, which installers
     ask for, and `glibc` the newest that its libraries need. `archs` are those of its code, and
     `code` what of it the GPU that was asked for can run. `is_read`: its files were read.
+    `is_for_cpu`: it is a torch without any code for GPUs, as those for some processors are.
     """
 
     project: str
     version: str
+    machine: str
     cuda: str | None
     driver: CudaNeeds | None
     wheel_glibc: str | None
@@ -41,6 +43,7 @@ class WheelNeeds:
     archs: tuple[str, ...]
     code: WheelCode | None
     is_read: bool
+    is_for_cpu: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ def needs_of(
     return WheelNeeds(
         project=project,
         version=release.version,
+        machine=machine,
         cuda=release.cuda,
         driver=tables.hardware.needs(release.cuda) if release.cuda else None,
         wheel_glibc=wheel_glibc(release.wheels, machine),
@@ -69,6 +73,7 @@ def needs_of(
         archs=code.archs if code is not None else (),
         code=code if capability is not None else None,
         is_read=read is not None,
+        is_for_cpu=project == "torch" and read is not None and not read.code,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from matrix.advice.fits import WheelNeeds
 from matrix.advice.pairs import Pair
 from matrix.advice.wish import MACHINES
 from matrix.catalog.cells import Cell
@@ -25,25 +26,27 @@ class Install:
     backend: str | None = None
 
 
-def install_of(pair: Pair, python: str, releases: Releases, machine: str) -> Install:
-    """Return what to install for a pair."""
+def install_of(pair: Pair, python: str, releases: Releases, torch: WheelNeeds) -> Install:
+    """Return what to install for a pair; `torch` is what is known of torch's wheel on the index."""
     cell = Cell(python, pair.torch.version, pair.vllm.version)
     return Install(
         python=python,
         requirements=(f"vllm=={pair.vllm.version}", *releases.constraints(pair.vllm.version)),
         overrides=releases.overrides(cell),
-        backend=_backend(pair, machine),
+        backend=_backend(pair, torch),
     )
 
 
-def _backend(pair: Pair, machine: str) -> str | None:
+def _backend(pair: Pair, torch: WheelNeeds) -> str | None:
     """Return the flavour to name; None where the index's own wheel is of vLLM's CUDA.
 
-    What the data has of CUDA was read in wheels for x86_64: those of other processors are named.
+    What the data has of CUDA was read in wheels for x86_64: for another processor it is named,
+    unless that wheel was read too, and has code for GPUs.
     """
     own, cuda = pair.torch.cuda, pair.vllm.cuda
     if own is None or cuda is None:
         return None
     if own.partition(".")[0] != cuda.partition(".")[0]:
         return flavour_name(cuda)
-    return flavour_name(own) if machine != MACHINES[0] else None
+    is_sure = torch.is_read or torch.machine == MACHINES[0]
+    return None if is_sure and not torch.is_for_cpu else flavour_name(own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from matrix._util.versions import distance, parse_version
 from matrix.advice.evidence import (
@@ -22,7 +23,8 @@ from matrix.advice.wish import MACHINES, EvidenceKind, Wish, is_enough
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.declared import Declarations
-from matrix.checks.lookup import Answers
+from matrix.checks.lookup import Answer
+from matrix.checks.resolution.cache import Resolution
 from matrix.record.model import RUNGS, Platform, Rung
 from matrix.verdict.ladder import Progress, assess
 from matrix.verdict.ladder import evidence_of as ran_of
@@ -80,13 +82,26 @@ class Recommendation:
     elsewhere: tuple[Elsewhere, ...] = ()
 
 
+class Asked(Protocol):
+    """What the static checks answered; `matrix.checks.lookup.Answers` is one."""
+
+    def resolves(self, cell: Cell, platform: Platform) -> Answer | None:
+        """Tell whether a resolver finds the packages of a cell."""
+
+    def links(self, cell: Cell) -> Answer | None:
+        """Tell whether a cell links."""
+
+    def packages(self, cell: Cell, *, off_pin: bool) -> Resolution | None:
+        """Return the packages that a resolver found for a cell."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Known:
     """All that an advice is made of: the catalogue, the answers of checks, the runs."""
 
     releases: Releases
     tables: Tables
-    answers: Answers
+    answers: Asked
     runs: Runs
 
     @cached_property
@@ -184,15 +199,16 @@ def _on_python(pair: Pair, python: str, wish: Wish, known: Known) -> Choice | Re
     if not is_enough(evidence.kind, wish.evidence):
         return Reason(code=WhyNot.LITTLE_EVIDENCE, wanted=wish.evidence, given=evidence.kind)
     capability = None if wish.gpu is None else wish.gpu.capability
+    vllm, torch = (
+        needs_of(release, known.tables, wish.machine, capability)
+        for release in (pair.vllm, pair.torch)
+    )
     return Choice(
         pair=pair,
         python=python,
         evidence=evidence,
-        needs=tuple(
-            needs_of(release, known.tables, wish.machine, capability)
-            for release in (pair.vllm, pair.torch)
-        ),
-        install=install_of(pair, python, known.releases, wish.machine),
+        needs=(vllm, torch),
+        install=install_of(pair, python, known.releases, torch),
     )
 
 

@@ -121,7 +121,7 @@ def upgrade(
             Pair(torch=sides[1].torch, vllm=sides[1].vllm),
             python,
             known.releases,
-            MACHINES[0],
+            sides[1].needs[1],
         ),
         left=left_behind(*packages, sides[1].torch.cuda),
     )

@@ -97,11 +97,11 @@ def _recommend(options: argparse.Namespace) -> int:
     from matrix.advice.recommend import recommend
     from matrix.report.advice.recommend import content, lines
 
-    known, status = _known(options)
+    known, status, faults = _known(options)
     found = recommend(_wish(options, known), known)
-    print(content(found) if options.json else lines(found), end="")
-    for fault in known.answers.faults:
+    for fault in faults:
         print_status(fault)
+    print(content(found) if options.json else lines(found), end="")
     return status or int(found.choice is None)
 
 
@@ -112,7 +112,7 @@ def _upgrade(options: argparse.Namespace) -> int:
     from matrix.report.advice.upgrade import content, lines
     from matrix.rules.notes import load_notes
 
-    known, status = _known(options)
+    known, status, _ = _known(options)
     old, new = (
         _release(text, option, known)
         for text, option in ((options.from_, "--from"), (options.to_, "--to"))
@@ -131,8 +131,11 @@ def _upgrade(options: argparse.Namespace) -> int:
     return status
 
 
-def _known(options: argparse.Namespace) -> tuple[Known, int]:
-    """Return all that an advice is made of, and the exit status of reading the records."""
+def _known(options: argparse.Namespace) -> tuple[Known, int, list[str]]:
+    """Return all that an advice is made of, and the exit status of reading the records.
+
+    The list gets a line for each symbol table that turns out to be damaged.
+    """
     from matrix.advice.evidence import Runs
     from matrix.advice.fits import Tables
     from matrix.advice.recommend import Known
@@ -150,17 +153,18 @@ def _known(options: argparse.Namespace) -> tuple[Known, int]:
     errors = found.errors if found is not None else []
     for line in (*map(str, errors), *late_lines(found.late if found is not None else [])):
         print_status(line)
+    answers = load_answers(releases)
     known = Known(
         releases=releases,
         tables=Tables(hardware=load_hardware(), wheels=load_wheels()),
-        answers=load_answers(releases),
+        answers=answers,
         runs=Runs(
             found.records if found is not None else [],
             lambda: load_expectations(options.expectations),
             late,
         ),
     )
-    return known, 2 if errors else 0
+    return known, 2 if errors else 0, answers.faults
 
 
 def _wish(options: argparse.Namespace, known: Known) -> Wish:

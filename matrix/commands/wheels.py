@@ -36,6 +36,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="read these wheels of torch or vLLM into the data (the extra linkage)",
     )
     wheels.add_argument(
+        "--fill",
+        action="store_true",
+        help="fetch each wheel that was not read yet from the index, one at a time, and read it",
+    )
+    wheels.add_argument(
+        "--index",
+        metavar="URL",
+        help="with --fill: the index to read (default: what uv or pip is set up for)",
+    )
+    wheels.add_argument(
         "--file", metavar="FILE", type=Path, help="another file than matrix/data/wheels.json"
     )
     wheels.set_defaults(run=_wheels, parser=wheels)
@@ -45,13 +55,18 @@ def _wheels(options: argparse.Namespace) -> int:
     from matrix.checks.gpu_code.wheels import WHEELS_FILE
 
     path = options.file or WHEELS_FILE
-    if not options.read:
+    if not (options.read or options.fill):
         return _show(options, path)
     from matrix.checks.gpu_code.read import read_wheels
 
     if given := arguments.given_of(options, ("torch", "vllm", "gpu", "json")):
-        raise MatrixError(f"{given[0]}: --read makes data; ask in a second call")
+        raise MatrixError(f"{given[0]}: --read and --fill make data; ask in a second call")
     faults = read_wheels(options.read, path, print)
+    if options.fill:
+        from matrix.catalog.index import Index
+        from matrix.checks.gpu_code.fill import fill
+
+        faults += fill(Index(options.index), path, options.machine)
     for fault in faults:
         print_status(fault)
     return 2 if faults else 0

@@ -24,7 +24,9 @@ def _row(needs: WheelNeeds) -> list[str]:
         f">={needs.driver.least}" if needs.driver else words.UNKNOWN,
         f">={needs.wheel_glibc}" if needs.wheel_glibc else words.UNKNOWN,
         (needs.glibc or "none") if needs.is_read else words.NOT_READ,
-        words.code_words(needs) if needs.code else " ".join(needs.archs) or words.NOT_READ,
+        words.code_words(needs)
+        if needs.code or needs.is_for_cpu
+        else " ".join(needs.archs) or words.NOT_READ,
     ]
 
 

@@ -1,0 +1,219 @@
+"""Which pair `recommend` takes on a small catalogue, and why none newer fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+import advised
+from advised import known, on_gpu
+from made import NO, YES, failed, make, passed
+from matrix.advice.recommend import Choice, Recommendation, recommend
+from matrix.advice.reasons import WhyNot
+from matrix.advice.wish import EvidenceKind, Wish
+from matrix.catalog.hardware import driver_of
+
+GPU = advised.HARDWARE.gpu
+
+
+def chosen(found: Recommendation) -> tuple[str, str, str] | None:
+    choice = found.choice
+    if choice is None:
+        return None
+    return choice.pair.vllm.version, choice.pair.torch.version, choice.python
+
+
+def reasons(found: Recommendation) -> dict[str, WhyNot]:
+    return {one.pair.vllm.version: one.reason.code for one in found.newer}
+
+
+def ask(*records: Any, answers: Any = None, **wish: Any) -> Recommendation:
+    return recommend(Wish(**wish), known(*records, answers=answers))
+
+
+def test_without_a_wish_the_newest_pair_fits() -> None:
+    found = ask()
+    assert chosen(found) == ("0.20.0", "2.11.0", "3.12")
+    assert found.newer == ()
+    assert found.choice is not None and found.choice.evidence.kind is EvidenceKind.STATIC
+
+
+@pytest.mark.parametrize(
+    ("wish", "vllm", "why"),
+    [
+        ({"driver": driver_of("570")}, "0.19.0", {"0.20.0": WhyNot.OLD_DRIVER}),
+        ({"driver": driver_of("580")}, "0.20.0", {}),
+        ({"driver": driver_of("580.1")}, "0.19.0", {"0.20.0": WhyNot.OLD_DRIVER}),
+        ({"gpu": GPU("v100")}, "0.19.0", {"0.20.0": WhyNot.NO_GPU_CODE}),
+        ({"gpu": GPU("l40s")}, "0.20.0", {}),
+        ({"gpu": GPU("gb10")}, "0.19.0", {"0.20.0": WhyNot.NO_GPU_CODE}),
+        ({"python": "3.10"}, "0.19.0", {"0.20.0": WhyNot.FAILS}),
+        ({"cuda": SpecifierSet("==12.*")}, "0.19.0", {"0.20.0": WhyNot.OTHER_CUDA}),
+        (
+            {"machine": "aarch64", "driver": driver_of("575")},
+            "0.18.0",
+            {"0.20.0": WhyNot.OLD_DRIVER, "0.19.0": WhyNot.NO_WHEEL},
+        ),
+        ({"glibc": "2.29", "driver": driver_of("570")}, None, {
+            "0.20.0": WhyNot.OLD_DRIVER,
+            "0.19.0": WhyNot.GLIBC_OF_WHEEL,
+            "0.18.0": WhyNot.GLIBC_OF_LIBRARY,
+        }),
+        ({"vllm": SpecifierSet("<0.20")}, "0.19.0", {}),
+        (
+            {"torch": SpecifierSet("==2.10.0")},
+            "0.19.0",
+            {"0.20.0": WhyNot.NOT_LINKED},
+        ),
+    ],
+)
+def test_each_constraint(wish: dict[str, Any], vllm: str | None, why: dict[str, WhyNot]) -> None:
+    found = ask(**wish)
+    assert (found.choice and found.choice.pair.vllm.version) == vllm
+    assert reasons(found) == why
+
+
+def test_a_torch_that_links_off_the_pin_is_taken_and_marked() -> None:
+    answers = advised.Told(links={("2.10.0", "0.20.0"): YES})
+    found = ask(answers=answers, torch=SpecifierSet("==2.10.0"))
+    assert chosen(found) == ("0.20.0", "2.10.0", "3.12")
+    choice = found.choice
+    assert choice is not None and choice.pair.off_pin
+    assert choice.install.overrides == (
+        "torch==2.10.0",
+        "torchvision==0.25.0",
+        "torchaudio==2.10.0",
+    )
+    assert choice.install.backend == "cu130"  # the vLLM is for CUDA 13, the torch's index wheel is not
+
+
+def test_a_check_that_says_no_excludes_a_pair_until_a_run_disproves_it() -> None:
+    answers = advised.Told(links={("2.11.0", "0.20.0"): NO})
+    assert reasons(ask(answers=answers)) == {"0.20.0": WhyNot.FAILS}
+    ran = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.12")
+    assert chosen(ask(ran, answers=answers)) == ("0.20.0", "2.11.0", "3.12")
+
+
+def test_a_pair_that_failed_on_a_gpu_is_not_taken_on_another_python_either() -> None:
+    ran = on_gpu("2.11.0", failed(), vllm="0.20.0", python="3.12")
+    assert reasons(ask(ran)) == {"0.20.0": WhyNot.FAILS}
+    assert reasons(ask(ran, python="3.11")) == {"0.20.0": WhyNot.FAILS}
+
+
+def test_one_python_that_fails_where_another_passed_is_avoided() -> None:
+    records = (
+        on_gpu("2.11.0", failed(), vllm="0.20.0", python="3.12"),
+        on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.13"),
+    )
+    assert chosen(ask(*records)) == ("0.20.0", "2.11.0", "3.13")
+
+
+def test_a_model_that_fails_excludes_the_pair() -> None:
+    ran = on_gpu("2.11.0", passed(), failed("big"), vllm="0.20.0", python="3.12")
+    other = on_gpu("2.11.0", passed("moe"), passed("big"), vllm="0.20.0", python="3.13")
+    assert reasons(ask(ran, other, model="big")) == {}
+    assert reasons(ask(ran, model="big")) == {"0.20.0": WhyNot.FAILS}
+
+
+def test_drift_is_no_failure() -> None:
+    ran = on_gpu(
+        "2.11.0", passed(num_compiled_artifacts_loaded=1), vllm="0.20.0", python="3.12"
+    )
+    assert chosen(ask(ran)) == ("0.20.0", "2.11.0", "3.12")
+
+
+def kind(found: Recommendation) -> EvidenceKind:
+    assert found.choice is not None
+    return found.choice.evidence.kind
+
+
+def test_evidence_is_of_this_gpu_then_of_one_alike_then_of_any_then_of_the_cpu() -> None:
+    ran = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.12")
+    assert kind(ask(ran)) is EvidenceKind.MEASURED
+    assert kind(ask(ran, gpu=GPU("h200"))) is EvidenceKind.MEASURED
+    assert kind(ask(ran, gpu=GPU("sm_90"))) is EvidenceKind.MEASURED
+    assert kind(ask(ran, gpu=GPU("h100"))) is EvidenceKind.ALIKE
+    assert kind(ask(ran, gpu=GPU("a100"))) is EvidenceKind.ELSEWHERE
+    assert kind(ask(ran, machine="aarch64")) is EvidenceKind.ELSEWHERE
+    cpu = make("2.11.0", passed(), vllm="0.20.0", python="3.12")
+    assert kind(ask(cpu)) is EvidenceKind.PREDICTED
+    assert kind(ask(cpu, ran, gpu=GPU("a100"))) is EvidenceKind.ELSEWHERE
+
+
+def test_of_two_gpus_the_one_that_was_asked_for_counts() -> None:
+    a100 = {**advised.H200, "name": "NVIDIA A100-SXM4-80GB", "capability": "8.0"}
+    records = (
+        on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.12", day=20),
+        on_gpu(
+            "2.11.0", passed(), vllm="0.20.0", python="3.12", day=22, provenance={"gpu": a100},
+            file="other",
+        ),
+    )
+    for name in ("h200", "a100"):
+        found = ask(*records, gpu=GPU(name)).choice
+        assert found is not None and found.evidence.measured is not None
+        assert name in str(found.evidence.measured.gpu).lower()
+
+
+def test_the_least_evidence_takes_an_older_pair_which_is_named_without_it() -> None:
+    ran = on_gpu("2.10.0", passed(), vllm="0.18.0", python="3.11")
+    found = ask(ran, evidence=EvidenceKind.ELSEWHERE)
+    assert chosen(found) == ("0.18.0", "2.10.0", "3.11")
+    assert set(reasons(found).values()) == {WhyNot.LITTLE_EVIDENCE}
+    plain = ask(ran)
+    assert chosen(plain) == ("0.20.0", "2.11.0", "3.12")
+    assert isinstance(plain.measured, Choice)
+    assert plain.measured.pair.vllm.version == "0.18.0"
+
+
+def test_a_wheel_that_nobody_read_is_never_said_to_run() -> None:
+    found = ask(gpu=GPU("v100")).choice
+    assert found is not None
+    vllm, torch = found.needs
+    assert (vllm.version, vllm.is_read, vllm.code) == ("0.19.0", False, None)
+    assert torch.code is not None and torch.code.fit == "own"
+
+
+def test_ptx_takes_the_driver_of_its_own_cuda() -> None:
+    wheels = (advised.wheel("vllm", "0.20.0", advised.archs("compute_80")),)
+    for driver, vllm in (("580", "0.20.0"), ("570", None)):
+        wish = Wish(
+            driver=driver_of(driver), gpu=GPU("a100"), vllm=SpecifierSet(">=0.20")
+        )
+        found = recommend(wish, known(wheels=wheels))
+        assert (found.choice and found.choice.pair.vllm.version) == vllm
+    old = advised.vllm("0.21.0", "2.10.0", cuda="12.9")
+    wheels = (advised.wheel("vllm", "0.21.0", advised.archs("compute_80")),)
+    wish = Wish(driver=driver_of("570"), gpu=GPU("a100"), vllm=SpecifierSet(">=0.21"))
+    found = recommend(wish, known(vllms=(*advised.VLLM, old), wheels=wheels))
+    assert reasons(found) == {"0.21.0": WhyNot.OLD_DRIVER_FOR_PTX}
+
+
+def test_on_aarch64_torch_gets_a_backend_unless_its_wheel_there_has_gpu_code() -> None:
+    def backend(*more: Any) -> str | None:
+        wheels = (*advised.WHEELS, *more)
+        choice = recommend(Wish(machine="aarch64"), known(wheels=wheels)).choice
+        assert choice is not None
+        return choice.install.backend
+
+    arm = {"machine": "aarch64"}
+    assert backend() == "cu130"
+    assert backend(advised.wheel("torch", "2.11.0", advised.archs("sm_90"), **arm)) is None
+    assert backend(advised.wheel("torch", "2.11.0", None, **arm)) == "cu130"
+    assert ask().choice is not None and ask().choice.install.backend is None  # type: ignore[union-attr]
+
+
+def test_wheels_of_other_indexes_are_named_and_never_recommended() -> None:
+    found = ask(driver=driver_of("570"))
+    (other,) = {(one.version, one.cuda) for one in found.elsewhere}
+    assert other == ("0.20.0", "12.9")
+    assert chosen(found) == ("0.19.0", "2.10.0", "3.12")
+    assert ask(driver=driver_of("520")).elsewhere == ()
+
+
+def test_a_yanked_release_is_not_taken() -> None:
+    gone = advised.vllm("0.21.0", "2.11.0", yanked="broken")
+    found = recommend(Wish(), known(vllms=(*advised.VLLM, gone)))
+    assert reasons(found) == {"0.21.0": WhyNot.YANKED}
