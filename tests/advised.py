@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from packaging.specifiers import SpecifierSet
+
 import made
 from matrix.advice.evidence import Runs
 from matrix.advice.fits import Tables
@@ -15,12 +17,10 @@ from matrix.catalog.hardware_file import load_hardware
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases
 from matrix.checks.gpu_code.wheels import Groups, ReadWheel, ReadWheels
-from matrix.checks.lookup import Answer
 from matrix.checks.resolution.cache import Resolution
 from matrix.record.model import Record
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import parse_expectations
-from packaging.specifiers import SpecifierSet
 from rules import LOADED, cold_and_warm
 
 RULES = parse_expectations(
@@ -71,7 +71,12 @@ VLLM = (
 def wheel(project: str, version: str, groups: Groups | None, **more: Any) -> ReadWheel:
     library = "torch/lib/libtorch_cuda.so" if project == "torch" else "vllm/_C.abi3.so"
     values = {"machine": "x86_64", "file": f"{project}.whl", "record": "00", "glibc": "2.28"}
-    return ReadWheel(project=project, version=version, code={library: groups} if groups else {}, **{**values, **more})
+    return ReadWheel(
+        project=project,
+        version=version,
+        code={library: groups} if groups else {},
+        **{**values, **more},
+    )
 
 
 def archs(*names: str) -> Groups:

@@ -44,8 +44,12 @@ def ranges(*texts: str) -> st.SearchStrategy[SpecifierSet | None]:
     return st.none() | st.sampled_from(texts).map(SpecifierSet)
 
 
-drivers = st.sampled_from(["520", "525.60.13", "550", "570", "575.51.03", "580", "580.65.06", "610"])
-gpus = st.sampled_from(["v100", "t4", "a100", "l4", "h100", "h200", "b200", "gb300", "gb10", "thor"])
+drivers = st.sampled_from(
+    ["520", "525.60.13", "550", "570", "575.51.03", "580", "580.65.06", "610"]
+)
+gpus = st.sampled_from(
+    ["v100", "t4", "a100", "l4", "h100", "h200", "b200", "gb300", "gb10", "thor"]
+)
 wishes = st.builds(
     Wish,
     driver=st.none() | drivers.map(driver_of),

@@ -10,8 +10,8 @@ from packaging.specifiers import SpecifierSet
 import advised
 from advised import known, on_gpu
 from made import NO, YES, failed, make, passed
-from matrix.advice.recommend import Choice, Recommendation, recommend
 from matrix.advice.reasons import WhyNot
+from matrix.advice.recommend import Choice, Recommendation, recommend
 from matrix.advice.wish import EvidenceKind, Wish
 from matrix.catalog.hardware import driver_of
 
@@ -56,11 +56,15 @@ def test_without_a_wish_the_newest_pair_fits() -> None:
             "0.18.0",
             {"0.20.0": WhyNot.OLD_DRIVER, "0.19.0": WhyNot.NO_WHEEL},
         ),
-        ({"glibc": "2.29", "driver": driver_of("570")}, None, {
-            "0.20.0": WhyNot.OLD_DRIVER,
-            "0.19.0": WhyNot.GLIBC_OF_WHEEL,
-            "0.18.0": WhyNot.GLIBC_OF_LIBRARY,
-        }),
+        (
+            {"glibc": "2.29", "driver": driver_of("570")},
+            None,
+            {
+                "0.20.0": WhyNot.OLD_DRIVER,
+                "0.19.0": WhyNot.GLIBC_OF_WHEEL,
+                "0.18.0": WhyNot.GLIBC_OF_LIBRARY,
+            },
+        ),
         ({"vllm": SpecifierSet("<0.20")}, "0.19.0", {}),
         (
             {"torch": SpecifierSet("==2.10.0")},
@@ -86,7 +90,9 @@ def test_a_torch_that_links_off_the_pin_is_taken_and_marked() -> None:
         "torchvision==0.25.0",
         "torchaudio==2.10.0",
     )
-    assert choice.install.backend == "cu130"  # the vLLM is for CUDA 13, the torch's index wheel is not
+    assert (
+        choice.install.backend == "cu130"
+    )  # the vLLM is for CUDA 13, the torch's index wheel is not
 
 
 def test_a_check_that_says_no_excludes_a_pair_until_a_run_disproves_it() -> None:
@@ -118,9 +124,7 @@ def test_a_model_that_fails_excludes_the_pair() -> None:
 
 
 def test_drift_is_no_failure() -> None:
-    ran = on_gpu(
-        "2.11.0", passed(num_compiled_artifacts_loaded=1), vllm="0.20.0", python="3.12"
-    )
+    ran = on_gpu("2.11.0", passed(num_compiled_artifacts_loaded=1), vllm="0.20.0", python="3.12")
     assert chosen(ask(ran)) == ("0.20.0", "2.11.0", "3.12")
 
 
@@ -147,7 +151,12 @@ def test_of_two_gpus_the_one_that_was_asked_for_counts() -> None:
     records = (
         on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.12", day=20),
         on_gpu(
-            "2.11.0", passed(), vllm="0.20.0", python="3.12", day=22, provenance={"gpu": a100},
+            "2.11.0",
+            passed(),
+            vllm="0.20.0",
+            python="3.12",
+            day=22,
+            provenance={"gpu": a100},
             file="other",
         ),
     )
@@ -179,9 +188,7 @@ def test_a_wheel_that_nobody_read_is_never_said_to_run() -> None:
 def test_ptx_takes_the_driver_of_its_own_cuda() -> None:
     wheels = (advised.wheel("vllm", "0.20.0", advised.archs("compute_80")),)
     for driver, vllm in (("580", "0.20.0"), ("570", None)):
-        wish = Wish(
-            driver=driver_of(driver), gpu=GPU("a100"), vllm=SpecifierSet(">=0.20")
-        )
+        wish = Wish(driver=driver_of(driver), gpu=GPU("a100"), vllm=SpecifierSet(">=0.20"))
         found = recommend(wish, known(wheels=wheels))
         assert (found.choice and found.choice.pair.vllm.version) == vllm
     old = advised.vllm("0.21.0", "2.10.0", cuda="12.9")

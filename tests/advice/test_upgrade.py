@@ -1,0 +1,142 @@
+"""What `upgrade` says that changes, and what it leaves behind."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import advised
+from advised import known, on_gpu
+from made import passed
+from matrix.advice.left_behind import LeftKind, Packages, left_behind
+from matrix.advice.upgrade import Upgrade, What, upgrade
+from matrix.catalog.cells import Cell
+from matrix.checks.resolution.cache import PLATFORM, Resolution
+from matrix.report.advice.upgrade import lines
+from matrix.rules.notes import parse_notes
+
+REQUIREMENTS = {
+    "0.19.0": (
+        "torch==2.10.0",
+        "flashinfer-python==0.6.6",
+        "flashinfer-cubin==0.6.6",
+        "gguf>=0.17; platform_machine == 'x86_64'",
+        "Old_Only; python_version < '3.11'",
+        "not a requirement",
+    ),
+    "0.20.0": ("torch==2.11.0", "flashinfer-python==0.6.14"),
+}
+NOTES = parse_notes(
+    """
+[[note]]
+id = "a"
+vllm = "==0.20.0"
+text = "The first start hangs."
+evidence = ["https://github.com/vllm-project/vllm/issues/1"]
+""",
+    "notes.toml",
+)
+
+
+def resolved(vllm: str, torch: str, **packages: str) -> Resolution:
+    return Resolution(
+        cell=Cell("3.12", torch, vllm),
+        platform=PLATFORM,
+        asked=date(2026, 11, 22),
+        ok=True,
+        packages={name.replace("_", "-"): version for name, version in packages.items()},
+    )
+
+
+def ask(*records: Any, old: str = "0.19.0", new: str = "0.20.0", python: str = "3.12") -> Upgrade:
+    answers = advised.Told(
+        {
+            "0.19.0": resolved(
+                "0.19.0", "2.10.0", nvidia_nccl_cu12="2.27.5", transformers="4.57.6", numpy="2.2.6"
+            ),
+            "0.20.0": resolved(
+                "0.20.0", "2.11.0", nvidia_nccl_cu13="2.28.9", transformers="5.20.2", numpy="2.2.6"
+            ),
+        }
+    )
+    return upgrade(
+        old,
+        new,
+        known(*records, answers=answers),
+        python=python,
+        requirements=REQUIREMENTS,
+        notes=NOTES,
+    )
+
+
+def test_the_changes() -> None:
+    found = ask()
+    changes = {change.package or change.what: (change.old, change.new) for change in found.changes}
+    assert changes[What.TORCH] == ("2.10.0", "2.11.0")
+    assert changes[What.CUDA] == ("12.9", "13.0")
+    assert changes[What.DRIVER] == ("525.60.13", "580.65.06")
+    assert changes[What.GPU_CODE] == (None, "sm_80 sm_90")  # nobody read the wheel of 0.19.0
+    assert changes["transformers"] == ("4.57.6", "5.20.2")
+    assert "numpy" not in changes
+    assert not found.is_downgrade and ask(old="0.20.0", new="0.19.0").is_downgrade
+
+
+def test_what_an_upgrade_in_place_leaves_behind() -> None:
+    left = {package.name: (package.kind, package.version) for package in ask().left}
+    assert left == {
+        "flashinfer-cubin": (LeftKind.OTHER_VERSION, "0.6.6"),
+        "flashinfer-jit-cache": (LeftKind.BY_HAND, "0.6.6"),
+        "gguf": (LeftKind.UNUSED, None),
+        "nvidia-nccl-cu12": (LeftKind.OTHER_CUDA, "2.27.5"),
+    }
+    shares = {package.name: package.shares for package in ask().left if package.shares}
+    assert shares == {"nvidia-nccl-cu12": "nvidia-nccl-cu13"}
+    assert "old-only" in {package.name for package in ask(python="3.10").left}
+
+
+def packages(*requirements: str, **installed: str) -> Packages:
+    named = {name.replace("_", "-"): version for name, version in installed.items()}
+    return Packages(
+        requirements=requirements, python="3.12", machine="x86_64", resolved={}, installed=named
+    )
+
+
+def test_of_what_a_run_had_only_the_libraries_of_gpus_count() -> None:
+    old = packages("torch==2.10.0", nvidia_nvtx_cu12="12.8.90", jax="0.4", cuda_tile="1")
+    new = packages("torch==2.11.0", nvidia_nvtx="13.0")
+    assert [package.name for package in left_behind(old, new, "13.0")] == [
+        "cuda-tile",
+        "nvidia-nvtx-cu12",
+    ]
+
+
+def test_a_release_that_never_ran_leaves_only_what_is_certain() -> None:
+    old = packages("torch==2.10.0", nvidia_nvtx_cu12="12.8.90", cuda_tile="1")
+    new = packages("torch==2.11.0")
+    assert [package.name for package in left_behind(old, new, "13.0")] == ["nvidia-nvtx-cu12"]
+
+
+def test_nothing_is_left_of_the_same_packages() -> None:
+    same = packages("torch==2.10.0", "flashinfer-python==0.6.6")
+    assert left_behind(same, same, "12.8") == ()
+
+
+def test_the_text() -> None:
+    old = on_gpu("2.10.0", passed(cold=60.0, warm=10.0), vllm="0.19.0", python="3.12")
+    text = [" ".join(line.split()) for line in lines(ask(old)).splitlines()]
+    for line in (
+        "upgrade of vLLM 0.19.0 to 0.20.0",
+        "GPU code of vLLM not read sm_80 sm_90",
+        "flashinfer-cubin 0.6.6: of another version than flashinfer-python, which refuses it",
+        "uv pip uninstall flashinfer-cubin nvidia-nccl-cu12 flashinfer-jit-cache",
+        "vLLM 0.20.0 with torch 2.11.0: no run on a GPU is known",
+        "moe 60.0 10.0 -",
+        "known issue: The first start hangs.",
+    ):
+        assert line in text
+
+
+def test_without_runs_and_on_a_python_that_goes_the_text_says_so() -> None:
+    text = lines(ask(python="3.10"))
+    assert "vLLM 0.20.0 is not for Python 3.10" in text
+    assert text.count("no run on a GPU is known") == 2

@@ -1,0 +1,110 @@
+"""Names of GPUs, drivers, and the table of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matrix.catalog.hardware import Capability, HardwareError, driver_of
+from matrix.catalog.hardware_file import HARDWARE_FILE, load_hardware
+
+HARDWARE = load_hardware()
+
+
+@pytest.mark.parametrize(
+    ("text", "capability"),
+    [
+        ("h100", (9, 0)),
+        ("NVIDIA H100 80GB HBM3", (9, 0)),
+        ("NVIDIA H200", (9, 0)),
+        ("NVIDIA A100-SXM4-80GB", (8, 0)),
+        ("NVIDIA GeForce RTX 4090", (8, 9)),
+        ("4090", (8, 9)),
+        ("rtx5090", (12, 0)),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", (12, 0)),
+        ("Tesla T4", (7, 5)),
+        ("Tesla V100-SXM2-16GB", (7, 0)),
+        ("DGX Spark", (12, 1)),
+        ("NVIDIA GB10", (12, 1)),
+        ("gb300", (10, 3)),
+        ("sm_121", (12, 1)),
+        ("SM_90a", (9, 0)),
+        ("12.1", (12, 1)),
+        ("80", (8, 0)),
+    ],
+)
+def test_a_gpu_is_known_by_its_name_and_by_its_capability(
+    text: str, capability: tuple[int, int]
+) -> None:
+    assert HARDWARE.gpu(text).capability == capability
+
+
+@pytest.mark.parametrize("text", ["", "mi300x", "sm_", "9", "h100 or h200", "9.0.1", "x" * 500])
+def test_any_other_text_says_what_to_write(text: str) -> None:
+    with pytest.raises(HardwareError, match="is not a known GPU.*; write its compute capability"):
+        HARDWARE.gpu(text)
+
+
+def test_a_name_that_is_nearly_right_is_named() -> None:
+    with pytest.raises(HardwareError, match="did you mean rtx 4090"):
+        HARDWARE.gpu("rtx 4090 d")
+
+
+@pytest.mark.parametrize("text", ["", "58", "x", "580.", "580.1.2.3", "٥٨٠", "580-server"])
+def test_what_is_no_driver_is_refused(text: str) -> None:
+    with pytest.raises(HardwareError, match="write it as 580"):
+        driver_of(text)
+
+
+@given(st.integers(100, 999), st.integers(0, 200), st.integers(0, 99))
+def test_a_branch_may_be_any_of_its_releases(branch: int, minor: int, patch: int) -> None:
+    """It is not older than any release of the branch, and no release is older than itself."""
+    release = f"{branch}.{minor}.{patch:02}"
+    assert not driver_of(str(branch)).is_older(release)
+    assert not driver_of(release).is_older(release)
+    assert driver_of(str(branch)).is_older(f"{branch + 1}.0")
+
+
+def test_each_cuda_of_a_release_has_its_drivers() -> None:
+    from matrix.catalog.releases_file import load_releases
+
+    releases = load_releases()
+    every = {row.cuda for row in (*releases.torch, *releases.vllm) if row.cuda}
+    assert every <= HARDWARE.cuda.keys()
+    assert HARDWARE.gpu("sm_90").capability == Capability(9, 0)
+
+
+ROW = '[[gpu]]\ncapability = "9.0"\nnames = ["h100"]\nsource = "https://a"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("x = 1", r"x: unknown key; begin each with \[\[gpu\]\] or"),
+        ("gpu = 1", "gpu: is not a list"),
+        (ROW.replace("9.0", "nine"), "capability: is none; write it as 9.0"),
+        (ROW.replace("h100", "NVIDIA H100"), "is there twice, or not plain"),
+        (ROW + ROW, "is there twice"),
+        (ROW.replace("https://a", "a book"), "source: is not an address"),
+        (ROW.replace('["h100"]', "[]"), "names: is not text"),
+        (ROW.replace("names", "name"), "its keys are not capability, names, source"),
+        (
+            '[[cuda]]\nversion = "13.0"\nleast = "new"\nown = "580.65.06"\nsource = "https://a"\n',
+            "least: 'new': is not a version of a driver",
+        ),
+        (
+            '[[flavour]]\nproject = "torch"\nversions = "new"\ncuda = ["13.0"]\nindex = "a"\n'
+            'source = "https://a"\n',
+            "versions: is not a range",
+        ),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "hardware.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(HardwareError, match=why):
+        load_hardware(path)
+    assert load_hardware(HARDWARE_FILE).flavours

@@ -1,0 +1,210 @@
+"""`matrix recommend`, `upgrade` and `wheels` of the package's data and published records."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from command import matrix
+
+RESULTS = Path(__file__).parents[2] / "results"
+KNOWN = "--vllm", "<0.34"
+"""The releases that were known when these tests were written."""
+
+CUDA = "py312-torch210-vllm019.json"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A folder with one published run, of an H200."""
+    folder = tmp_path / "results" / "cuda"
+    folder.mkdir(parents=True)
+    shutil.copy(RESULTS / "cuda" / CUDA, folder)
+    return tmp_path
+
+
+def test_a_driver_of_cuda_12_gets_the_last_release_for_it_and_the_reason(here: Path) -> None:
+    ended = matrix(here, "recommend", "--driver", "570", "--gpu", "h100", *KNOWN)
+    text = ended.stdout.splitlines()
+    assert ended.returncode == 0
+    assert text[0] == "vLLM 0.19.1 with torch 2.10.0 on Python 3.12"
+    assert "    uv pip install vllm==0.19.1" in text
+    assert text[text.index("why not newer:") + 1] == (
+        "  vLLM 0.20.0 to 0.33.0: its wheel, for CUDA 13.0, needs driver 580.65.06 or newer,"
+        " not 570"
+    )
+    assert "measured on another GPU of the same compute capability: NVIDIA H200" in ended.stdout
+    assert "nobody looked into it" in text[-1]
+
+
+def test_the_model_that_was_asked_for_says_how_it_starts(here: Path) -> None:
+    for model in ("kimi_k2.5", "kimi-k2.5", "model_startup[kimi_k2.5]"):
+        ended = matrix(here, "recommend", "--vllm", "0.19", "--model", model)
+        (line,) = [line for line in ended.stdout.splitlines() if line.startswith("warm start")]
+        assert "compiles again warm: https://github.com/" in line
+        assert line.split()[2] == "model_startup[kimi_k2.5]:"
+
+
+def test_json_says_the_same_to_programs(here: Path) -> None:
+    ended = matrix(here, "recommend", "--driver", "570", "--gpu", "h200", "--json", *KNOWN)
+    found = json.loads(ended.stdout)
+    assert (found["choice"]["vllm"], found["choice"]["torch"]) == ("0.19.1", "2.10.0")
+    assert found["choice"]["evidence"]["kind"] == "measured"
+    assert found["choice"]["evidence"]["measured"]["gpu"] == "NVIDIA H200"
+    assert found["choice"]["commands"][-1] == "uv pip install vllm==0.19.1"
+    first = found["not_newer"][0]
+    assert (first["vllm"], first["code"]) == ("0.33.0", "needs a newer driver")
+    assert first["operands"]["wanted"] == "580.65.06"
+    nothing = json.loads(matrix(here, "recommend", "--driver", "520", "--json").stdout)
+    assert nothing["choice"] is None and len(nothing["not_newer"]) > 40
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            ("--driver", "520"),
+            "no pair fits: driver 520 is older than every wheel needs; the least is 525.60.13, of"
+            " vLLM 0.9.0 to 0.19.1",
+        ),
+        (
+            ("--driver", "570", "--vllm", ">=0.20,<0.34"),
+            "no pair fits: vLLM 0.20.0 to 0.33.0: its wheel, for CUDA 13.0, needs driver"
+            " 580.65.06 or newer, not 570",
+        ),
+        (
+            ("--gpu", "v100", "--vllm", "0.33"),
+            "no pair fits: vLLM 0.33.0: its wheel has no code for sm_70, only for sm_75, sm_80,"
+            " sm_86, sm_89, sm_90, sm_100 and sm_120",
+        ),
+        (
+            ("--cuda", "12.6", *KNOWN),
+            "no pair fits: vLLM 0.20.0 to 0.33.0: its wheel is for CUDA 13.0, not ==12.6",
+        ),
+        (
+            ("--machine", "aarch64", "--vllm", "<0.10"),
+            "no pair fits: vLLM 0.9.0 to 0.9.2: its wheel is not for aarch64",
+        ),
+    ],
+)
+def test_what_contradicts_itself_fits_nothing_and_says_why(
+    here: Path, options: tuple[str, ...], line: str
+) -> None:
+    ended = matrix(here, "recommend", *options)
+    assert ended.returncode == 1
+    assert ended.stdout.splitlines()[0] == line
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--driver", "new"), "matrix: --driver 'new': is not a version of a driver; write it as"),
+        (("--gpu", "mi300x"), "matrix: --gpu 'mi300x': is not a known GPU; write its compute"),
+        (("--glibc", "3"), "matrix: --glibc '3': is not a version of glibc; write it as 2.31"),
+        (("--cuda", "x"), "matrix: --cuda 'x': is not a CUDA; write it as 12.9, 12 or '<13'"),
+        (("--cuda", ""), "matrix: --cuda '': is not a CUDA; write it as 12.9, 12 or '<13'"),
+        (("--model", "gpt-9"), "matrix: --model 'gpt-9': no record has it; the models are"),
+        (("--torch", "9.0"), "matrix: --torch 9.0: no known release is that; `matrix refresh`"),
+        (("--vllm", "x"), "matrix: --vllm 'x': is neither a release nor a specifier"),
+        (("--python", "3.9"), "matrix: --python 3.9: is not known; the known are 3.10, 3.11"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_option_and_the_fix(
+    here: Path, options: tuple[str, ...], line: str
+) -> None:
+    ended = matrix(here, "recommend", *options)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(line) and ended.stderr.count("\n") == 1
+
+
+def test_options_that_argparse_knows_are_refused_by_name(here: Path) -> None:
+    for options in (("--machine", "ppc64"), ("--python", "three"), ("--evidence", "much")):
+        ended = matrix(here, "recommend", *options)
+        assert ended.returncode == 2 and f"argument {options[0]}" in ended.stderr
+
+
+def test_without_records_the_answer_is_by_checks_alone(tmp_path: Path) -> None:
+    ended = matrix(tmp_path, "recommend", "--vllm", "0.26")
+    assert ended.returncode == 0
+    assert "by checks alone, no run speaks of it; passed: declared, resolves and links" in (
+        ended.stdout
+    )
+    model = matrix(tmp_path, "recommend", "--model", "glm_4.5")
+    assert model.returncode == 2 and "no record is here that has a model" in model.stderr
+
+
+def test_a_bad_record_is_named_and_the_rest_counts(here: Path) -> None:
+    (here / "results" / "cuda" / "bad.json").write_text("{", encoding="utf-8")
+    ended = matrix(here, "recommend", "--vllm", "0.19")
+    assert ended.returncode == 2 and "bad.json" in ended.stderr
+    assert "NVIDIA H200" in ended.stdout
+
+
+def test_upgrade_says_what_changes_and_what_stays_behind(here: Path) -> None:
+    ended = matrix(here, "upgrade", "--from", "0.19.1", "--to", "0.26")
+    assert ended.returncode == 0
+    text = [" ".join(line.split()) for line in ended.stdout.splitlines()]
+    for line in (
+        "upgrade of vLLM 0.19.1 to 0.26.0",
+        "torch 2.10.0 2.11.0",
+        "CUDA of vLLM's wheel 12.9 13.0",
+        "least driver 525.60.13 580.65.06",
+        "flashinfer-cubin 0.6.6: of another version than flashinfer-python, which refuses it",
+        "vLLM 0.26.0 with torch 2.11.0: no run on a GPU is known",
+    ):
+        assert line in text
+    assert "nvidia-nccl-cu12" in ended.stdout
+    found = json.loads(
+        matrix(here, "upgrade", "--from", "0.26.0", "--to", "0.32.0", "--json").stdout
+    )
+    assert found["to"]["notes"][0]["id"] == "cuda-python beside cuda-bindings"
+    assert found["commands"][-1] == "uv pip install vllm==0.32.0 'cuda-python>=13'"
+    assert {"torch", "driver", "gpu_code"} <= {row["what"] for row in found["changes"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--from", "0.19", "--to", "0.19.1"), "matrix: --to '0.19.1': is the release of --from"),
+        (("--from", "9", "--to", "0.19"), "matrix: --from '9': vLLM 9 is not known here; the near"),
+        (("--from", "x", "--to", "0.19"), "matrix: --from 'x': is not a release; write it as 0.26"),
+    ],
+)
+def test_releases_that_cannot_be_compared(here: Path, options: tuple[str, ...], line: str) -> None:
+    ended = matrix(here, "upgrade", *options)
+    assert ended.returncode == 2 and ended.stderr.startswith(line)
+
+
+def test_wheels_shows_what_was_read_and_what_was_not(tmp_path: Path) -> None:
+    file = tmp_path / "wheels.json"
+    file.write_text(
+        '{"wheels": [{"project": "vllm", "version": "0.26.0", "machine": "x86_64", "file": "a",'
+        ' "record": "00", "glibc": "2.28", "code": {"vllm/_C.so": {"sm_80 sm_90": 2}}}]}',
+        encoding="utf-8",
+    )
+    ended = matrix(tmp_path, "wheels", "--file", str(file), "--vllm", ">=0.25,<0.27")
+    rows = [line.split("  ")[0] for line in ended.stdout.splitlines()[1:]]
+    assert rows == ["vLLM 0.25.0", "vLLM 0.25.1", "vLLM 0.26.0"]
+    assert ended.stdout.splitlines()[-1].endswith("sm_80 sm_90")
+    assert ended.stdout.count("not read") == 4
+    asked = ("--file", str(file), "--vllm", "0.26", "--gpu", "v100")
+    assert "not for this chip" in matrix(tmp_path, "wheels", *asked).stdout
+    (row,) = json.loads(matrix(tmp_path, "wheels", *asked, "--json").stdout)["wheels"]
+    assert (row["fits_gpu"], row["gpu_code"]) == ("none", ["sm_80", "sm_90"])
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--gpu", "x"), "matrix: --gpu 'x': is not a known GPU"),
+        (("--torch", "9.0"), "matrix: --torch 9.0: no known release is that"),
+        (("--read", "a.whl", "--json"), "matrix: --json: --read and --fill make data"),
+        (("--read", "a.whl"), "matrix: a.whl: cannot be read"),
+    ],
+)
+def test_bad_input_of_wheels(tmp_path: Path, options: tuple[str, ...], line: str) -> None:
+    ended = matrix(tmp_path, "wheels", "--file", str(tmp_path / "wheels.json"), *options)
+    assert ended.returncode == 2 and ended.stderr.startswith(line)
