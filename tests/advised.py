@@ -9,9 +9,9 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 
 import made
-from matrix.advice.evidence import Runs
-from matrix.advice.fits import Tables
-from matrix.advice.recommend import Known
+from matrix.advice.evidence import PairRuns
+from matrix.advice.fits import MachineTables
+from matrix.advice.recommend import AdviceFacts
 from matrix.catalog.cells import Cell
 from matrix.catalog.hardware_file import load_hardware
 from matrix.catalog.release import Torch, Vllm
@@ -114,13 +114,13 @@ def known(
     wheels: tuple[ReadWheel, ...] = WHEELS,
     rules: Expectations = RULES,
     answers: Told | None = None,
-) -> Known:
+) -> AdviceFacts:
     releases = Releases(
         torch=TORCH, vllm=vllms, pythons=("3.10", "3.11", "3.12", "3.13"), matrix_vllm=()
     )
-    return Known(
+    return AdviceFacts(
         releases=releases,
-        tables=Tables(hardware=HARDWARE, wheels=ReadWheels().including(wheels)),
+        tables=MachineTables(hardware=HARDWARE, wheels=ReadWheels().including(wheels)),
         answers=answers or Told(),
-        runs=Runs(records, lambda: rules),
+        runs=PairRuns(records, lambda: rules),
     )

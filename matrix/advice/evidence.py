@@ -12,7 +12,7 @@ from pathlib import Path
 
 from matrix.advice.wish import EvidenceKind, Wish
 from matrix.catalog.cells import Cell
-from matrix.catalog.hardware import Hardware, capability_of
+from matrix.catalog.hardware import HardwareTable, capability_of
 from matrix.record.model import Platform, Record, Rung, StartKind
 from matrix.rules.expectations import Expectations
 from matrix.verdict.grid import ran_cell
@@ -38,7 +38,7 @@ class CaseStarts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredRun:
     """What a run of a pair on a GPU shows."""
 
     cell: str
@@ -61,13 +61,13 @@ class Evidence:
     """On what the advice about a pair rests; `passed` and `unknown` are the rungs of checks."""
 
     kind: EvidenceKind
-    measured: Measured | None = None
+    measured: MeasuredRun | None = None
     predicted: Prediction | None = None
     passed: tuple[Rung, ...] = ()
     unknown: tuple[Rung, ...] = ()
 
 
-class Runs:
+class PairRuns:
     """The records, by the pair that ran; each is judged when someone asks about its pair."""
 
     def __init__(
@@ -77,13 +77,17 @@ class Runs:
         late: str | None = None,
     ) -> None:
         """Sort the records by their pair; `expectations` are read when the first is judged."""
-        self._expectations, self._late = expectations, late
+        self._read, self._late = expectations, late
         self._records: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
         self._judged: dict[object, tuple[tuple[Cell, Entry], ...]] = {}
         for path, record in records:
             cell = ran_cell(record)
             if cell is not None:
                 self._records.setdefault((cell.torch, cell.vllm), []).append((path, record))
+
+    @cached_property
+    def _expectations(self) -> Expectations:
+        return self._read()
 
     @cached_property
     def cases(self) -> tuple[str, ...]:
@@ -124,14 +128,16 @@ class Runs:
                 for path, record in self._records.get((torch, vllm), ())
                 if record.platform == platform and accepts(record)
             ]
-            table = tabulate(records, self._expectations(), late=self._late) if records else None
+            table = tabulate(records, self._expectations, late=self._late) if records else None
             entries = table.entries if table is not None else ()
             found = ((ran_cell(entry.record), entry) for entry in entries)
             self._judged[key] = tuple((cell, entry) for cell, entry in found if cell is not None)
         return self._judged[key]
 
 
-def evidence_for(progress: Progress, wish: Wish, runs: Runs, hardware: Hardware) -> Evidence:
+def evidence_for(
+    progress: Progress, wish: Wish, runs: PairRuns, hardware: HardwareTable
+) -> Evidence:
     """Return the best that is known of a cell on CUDA for a machine.
 
     `progress` has the answers of the checks. A run on another Python speaks of the pair too.
@@ -178,7 +184,7 @@ def failing_case(entries: Sequence[tuple[Cell, Entry]], case: str) -> Entry | No
     return fails[0] if fails and len(fails) == len(found) else None
 
 
-def measured_of(entries: Sequence[tuple[Cell, Entry]]) -> Measured | None:
+def measured_of(entries: Sequence[tuple[Cell, Entry]]) -> MeasuredRun | None:
     """Return what the runs of a pair show: of several Pythons the newest run; None without one."""
     telling = [entry for _, entry in entries if _tells(entry)]
     return _measured(max(telling, key=lambda entry: entry.record.started)) if telling else None
@@ -189,11 +195,11 @@ def _tells(entry: Entry) -> bool:
     return entry.verdict.verdict in ANSWERS or Rung.STARTS_WARM in entry.ran.passed
 
 
-def _is_of_kind(kind: EvidenceKind, wish: Wish, hardware: Hardware, record: Record) -> bool:
+def _is_of_kind(kind: EvidenceKind, wish: Wish, hardware: HardwareTable, record: Record) -> bool:
     return _kind(record, wish, hardware) is kind
 
 
-def _kind(record: Record, wish: Wish, hardware: Hardware) -> EvidenceKind:
+def _kind(record: Record, wish: Wish, hardware: HardwareTable) -> EvidenceKind:
     gpu = _gpu_of(record)
     if record.provenance.get("machine") not in (None, wish.machine):
         return EvidenceKind.ELSEWHERE
@@ -212,10 +218,10 @@ def _gpu_of(record: Record) -> Mapping[str, object]:
     return gpu if isinstance(gpu, Mapping) else {}
 
 
-def _measured(entry: Entry) -> Measured:
+def _measured(entry: Entry) -> MeasuredRun:
     gpu = _gpu_of(entry.record)
     name, driver = gpu.get("name"), gpu.get("driver")
-    return Measured(
+    return MeasuredRun(
         cell=entry.record.cell,
         record=entry.file,
         day=entry.date,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from matrix._util.versions import parse_version, specifier_text
 from matrix.advice.pairs import Pair
-from matrix.advice.reasons import Reason, WhyNot
+from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.wish import Wish
-from matrix.catalog.hardware import Capability, CudaNeeds, Hardware
+from matrix.catalog.hardware import Capability, CudaNeeds, HardwareTable
 from matrix.catalog.release import Torch, Vllm
 from matrix.checks.declared import is_for_linux
 from matrix.checks.gpu_code.fits import CodeFit, WheelCode, code_for
@@ -47,15 +47,15 @@ class WheelNeeds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tables:
+class MachineTables:
     """What is known of hardware, and of the wheels that were read."""
 
-    hardware: Hardware
+    hardware: HardwareTable
     wheels: ReadWheels
 
 
 def needs_of(
-    release: Torch | Vllm, tables: Tables, machine: str, capability: Capability | None = None
+    release: Torch | Vllm, tables: MachineTables, machine: str, capability: Capability | None = None
 ) -> WheelNeeds:
     """Return what the wheel of a release needs of a machine with this processor."""
     project = "torch" if isinstance(release, Torch) else "vllm"
@@ -92,24 +92,29 @@ def wheel_glibc(wheels: Mapping[str, tuple[str, ...]], machine: str) -> str | No
     return ".".join(map(str, min(found))) if found else None
 
 
-def misfit(pair: Pair, wish: Wish, tables: Tables) -> Reason | None:
+def misfit(pair: Pair, wish: Wish, tables: MachineTables) -> Reason | None:
     """Return the first thing about its wheels for which a pair does not fit; None where it does."""
     return next(_misfits(pair, wish, tables), None)
 
 
-def _misfits(pair: Pair, wish: Wish, tables: Tables) -> Iterator[Reason]:
+def _misfits(pair: Pair, wish: Wish, tables: MachineTables) -> Iterator[Reason]:
     for project, release in (("vllm", pair.vllm), ("torch", pair.torch)):
         if release.yanked is not None:
             yield Reason(
-                code=WhyNot.YANKED, project=project, version=release.version, wanted=release.yanked
+                code=MisfitCode.YANKED,
+                project=project,
+                version=release.version,
+                wanted=release.yanked,
             )
     if wish.torch is not None and not wish.torch.contains(pair.torch.version, prereleases=True):
-        yield Reason(code=WhyNot.PINS_TORCH, version=pair.vllm.version, wanted=pair.torch.version)
+        yield Reason(
+            code=MisfitCode.PINS_TORCH, version=pair.vllm.version, wanted=pair.torch.version
+        )
     cuda = pair.vllm.cuda
     if wish.cuda is not None and cuda is not None and not wish.cuda.contains(cuda):
         asked = specifier_text(wish.cuda)
         yield Reason(
-            code=WhyNot.OTHER_CUDA,
+            code=MisfitCode.OTHER_CUDA,
             project="vllm",
             version=pair.vllm.version,
             cuda=cuda,
@@ -121,7 +126,7 @@ def _misfits(pair: Pair, wish: Wish, tables: Tables) -> Iterator[Reason]:
         yield from _of_driver(needs, wish)
         yield from _of_gpu(needs, wish)
         if release.wheels and not any(is_for_linux(tag, wish.machine) for tag in release.wheels):
-            yield _reason(WhyNot.NO_WHEEL, needs, given=wish.machine)
+            yield _reason(MisfitCode.NO_WHEEL, needs, given=wish.machine)
         yield from _of_glibc(needs, wish)
 
 
@@ -130,31 +135,31 @@ def _of_driver(needs: WheelNeeds, wish: Wish) -> Iterator[Reason]:
         return
     given = wish.driver.text
     if wish.driver.is_older(needs.driver.least):
-        yield _reason(WhyNot.OLD_DRIVER, needs, wanted=needs.driver.least, given=given)
+        yield _reason(MisfitCode.OLD_DRIVER, needs, wanted=needs.driver.least, given=given)
     is_ptx = needs.code is not None and needs.code.fit is CodeFit.PTX
     if is_ptx and wish.driver.is_older(needs.driver.own):
-        yield _reason(WhyNot.OLD_DRIVER_FOR_PTX, needs, wanted=needs.driver.own, given=given)
+        yield _reason(MisfitCode.OLD_DRIVER_FOR_PTX, needs, wanted=needs.driver.own, given=given)
 
 
 def _of_gpu(needs: WheelNeeds, wish: Wish) -> Iterator[Reason]:
     if wish.gpu is not None and needs.code is not None and needs.code.fit is CodeFit.NONE:
         arch = f"sm_{wish.gpu.capability.arch}"
-        yield _reason(WhyNot.NO_GPU_CODE, needs, given=arch, archs=needs.archs)
+        yield _reason(MisfitCode.NO_GPU_CODE, needs, given=arch, archs=needs.archs)
 
 
 def _of_glibc(needs: WheelNeeds, wish: Wish) -> Iterator[Reason]:
     if wish.glibc is None:
         return
     for code, wanted in (
-        (WhyNot.GLIBC_OF_WHEEL, needs.wheel_glibc),
-        (WhyNot.GLIBC_OF_LIBRARY, needs.glibc),
+        (MisfitCode.GLIBC_OF_WHEEL, needs.wheel_glibc),
+        (MisfitCode.GLIBC_OF_LIBRARY, needs.glibc),
     ):
         if wanted is not None and parse_version(wanted) > parse_version(wish.glibc):
             yield _reason(code, needs, wanted=wanted, given=wish.glibc)
 
 
 def _reason(
-    code: WhyNot,
+    code: MisfitCode,
     needs: WheelNeeds,
     *,
     wanted: str | None = None,

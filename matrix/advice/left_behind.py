@@ -52,7 +52,7 @@ class LeftBehind:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packages:
+class ReleasePackages:
     """What is known of the packages of a release.
 
     `requirements` are its own, `resolved` what a resolver chose of some of them, `installed` what a
@@ -85,7 +85,9 @@ class Packages:
         return {**ran, **self.required, **self.resolved}
 
 
-def left_behind(old: Packages, new: Packages, cuda: str | None) -> tuple[LeftBehind, ...]:
+def left_behind(
+    old: ReleasePackages, new: ReleasePackages, cuda: str | None
+) -> tuple[LeftBehind, ...]:
     """Return what stays of the old packages; `cuda` is the one of the new torch."""
     before, after = old.every, new.every
     gone = {name: version for name, version in before.items() if name not in after}

@@ -13,7 +13,7 @@ from matrix.record.model import Rung
 from matrix.verdict.reasons import Checked, VerdictReason
 
 
-class WhyNot(StrEnum):
+class MisfitCode(StrEnum):
     """What speaks against a pair."""
 
     YANKED = "yanked"
@@ -39,7 +39,7 @@ class Reason(NamedTuple):
     `rung` with `because` is where a check or a run fails, `cell` the cell of that.
     """
 
-    code: WhyNot
+    code: MisfitCode
     project: str | None = None
     version: str | None = None
     cuda: str | None = None

@@ -10,15 +10,15 @@ from typing import Protocol
 from matrix._util.versions import distance, parse_version
 from matrix.advice.evidence import (
     Evidence,
-    Runs,
+    PairRuns,
     evidence_for,
     failed_everywhere,
     failing_case,
 )
-from matrix.advice.fits import Tables, WheelNeeds, misfit, needs_of
+from matrix.advice.fits import MachineTables, WheelNeeds, misfit, needs_of
 from matrix.advice.install import Install, install_of
 from matrix.advice.pairs import Pair, pairs
-from matrix.advice.reasons import Reason, WhyNot
+from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.wish import MACHINES, EvidenceKind, Wish, is_enough
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
@@ -82,7 +82,7 @@ class Recommendation:
     elsewhere: tuple[Elsewhere, ...] = ()
 
 
-class Asked(Protocol):
+class CheckAnswers(Protocol):
     """What the static checks answered; `matrix.checks.lookup.Answers` is one."""
 
     def resolves(self, cell: Cell, platform: Platform) -> Answer | None:
@@ -96,13 +96,13 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class AdviceFacts:
     """All that an advice is made of: the catalogue, the answers of checks, the runs."""
 
     releases: Releases
-    tables: Tables
-    answers: Asked
-    runs: Runs
+    tables: MachineTables
+    answers: CheckAnswers
+    runs: PairRuns
 
     @cached_property
     def by_machine(self) -> dict[str, Declarations]:
@@ -110,7 +110,7 @@ class Known:
         return {machine: Declarations(self.releases, machine) for machine in MACHINES}
 
 
-def recommend(wish: Wish, known: Known) -> Recommendation:
+def recommend(wish: Wish, known: AdviceFacts) -> Recommendation:
     """Return the newest pair that fits.
 
     The wheels are asked first, which takes no time; checks and runs speak only of the pairs that
@@ -137,7 +137,7 @@ def recommend(wish: Wish, known: Known) -> Recommendation:
     )
 
 
-def _newest_measured(every: Iterable[Pair], wish: Wish, known: Known) -> Choice | None:
+def _newest_measured(every: Iterable[Pair], wish: Wish, known: AdviceFacts) -> Choice | None:
     for pair in every:
         if known.runs.has_measured(pair.torch.version, pair.vllm.version):
             found = _try(pair, wish, known)
@@ -156,10 +156,17 @@ def _one_a_release(newer: Iterable[Excluded], choice: Choice | None) -> Iterator
         by_release.setdefault(excluded.pair.vllm.version, []).append(excluded)
     for version, found in by_release.items():
         if choice is None or choice.pair.vllm.version != version:
-            yield next((one for one in found if one.reason.code is not WhyNot.PINS_TORCH), found[0])
+            yield next(
+                (
+                    excluded
+                    for excluded in found
+                    if excluded.reason.code is not MisfitCode.PINS_TORCH
+                ),
+                found[0],
+            )
 
 
-def _try(pair: Pair, wish: Wish, known: Known) -> Choice | Reason:
+def _try(pair: Pair, wish: Wish, known: AdviceFacts) -> Choice | Reason:
     """Return the pair with the Python to take, or why it does not fit."""
     if (reason := misfit(pair, wish, known.tables)) is not None:
         return reason
@@ -168,10 +175,13 @@ def _try(pair: Pair, wish: Wish, known: Known) -> Choice | Reason:
     if (failed := failed_everywhere(entries)) is not None:
         verdict = failed.verdict
         return Reason(
-            code=WhyNot.FAILS, rung=verdict.rung, because=verdict.reason, cell=failed.record.cell
+            code=MisfitCode.FAILS,
+            rung=verdict.rung,
+            because=verdict.reason,
+            cell=failed.record.cell,
         )
     if wish.model is not None and (failed := failing_case(entries, wish.model)) is not None:
-        return Reason(code=WhyNot.MODEL_FAILS, wanted=wish.model, cell=failed.record.cell)
+        return Reason(code=MisfitCode.MODEL_FAILS, wanted=wish.model, cell=failed.record.cell)
     first: Reason | None = None
     for python in _pythons(pair, wish, known):
         found = _on_python(pair, python, wish, known)
@@ -182,11 +192,11 @@ def _try(pair: Pair, wish: Wish, known: Known) -> Choice | Reason:
     return first
 
 
-def _on_python(pair: Pair, python: str, wish: Wish, known: Known) -> Choice | Reason:
+def _on_python(pair: Pair, python: str, wish: Wish, known: AdviceFacts) -> Choice | Reason:
     progress = progress_of(Cell(python, pair.torch.version, pair.vllm.version), wish, known)
     if progress.verdict is Verdict.INCOMPATIBLE:
         return Reason(
-            code=WhyNot.FAILS,
+            code=MisfitCode.FAILS,
             rung=progress.fails,
             because=progress.reason,
             cell=progress.cell.name if progress.ran is not None else None,
@@ -194,10 +204,10 @@ def _on_python(pair: Pair, python: str, wish: Wish, known: Known) -> Choice | Re
         )
     links = progress.steps[RUNGS.index(Rung.LINKS)].state
     if pair.off_pin and links is not StepState.PASSED:
-        return Reason(code=WhyNot.NOT_LINKED, project="torch", version=pair.torch.version)
+        return Reason(code=MisfitCode.NOT_LINKED, project="torch", version=pair.torch.version)
     evidence = evidence_for(progress, wish, known.runs, known.tables.hardware)
     if not is_enough(evidence.kind, wish.evidence):
-        return Reason(code=WhyNot.LITTLE_EVIDENCE, wanted=wish.evidence, given=evidence.kind)
+        return Reason(code=MisfitCode.LITTLE_EVIDENCE, wanted=wish.evidence, given=evidence.kind)
     capability = None if wish.gpu is None else wish.gpu.capability
     vllm, torch = (
         needs_of(release, known.tables, wish.machine, capability)
@@ -212,7 +222,7 @@ def _on_python(pair: Pair, python: str, wish: Wish, known: Known) -> Choice | Re
     )
 
 
-def progress_of(cell: Cell, wish: Wish, known: Known) -> Progress:
+def progress_of(cell: Cell, wish: Wish, known: AdviceFacts) -> Progress:
     """Return how far a cell gets on CUDA, on the processor that was asked for.
 
     A resolver was asked for x86_64, and symbols were read in wheels for it: of other processors
@@ -232,7 +242,7 @@ def progress_of(cell: Cell, wish: Wish, known: Known) -> Progress:
     )
 
 
-def _pythons(pair: Pair, wish: Wish, known: Known) -> list[str]:
+def _pythons(pair: Pair, wish: Wish, known: AdviceFacts) -> list[str]:
     """Return the Pythons to try: those on which the pair ran on a GPU, then those near 3.12."""
     if wish.python is not None:
         return [wish.python]
@@ -243,11 +253,11 @@ def _pythons(pair: Pair, wish: Wish, known: Known) -> list[str]:
     )
 
 
-def _elsewhere(newer: Iterable[Excluded], wish: Wish, known: Known) -> Iterator[Elsewhere]:
+def _elsewhere(newer: Iterable[Excluded], wish: Wish, known: AdviceFacts) -> Iterator[Elsewhere]:
     """Yield wheels on other indexes of releases that fail only for the CUDA of their wheel."""
     hardware = known.tables.hardware
     for excluded in newer:
-        if excluded.reason.code not in (WhyNot.OLD_DRIVER, WhyNot.OTHER_CUDA):
+        if excluded.reason.code not in (MisfitCode.OLD_DRIVER, MisfitCode.OTHER_CUDA):
             continue
         version = excluded.pair.vllm.version
         for cuda, flavour in hardware.others("vllm", version):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version, specifier_text
-from matrix.advice.evidence import Measured, measured_of
+from matrix.advice.evidence import MeasuredRun, measured_of
 from matrix.advice.fits import WheelNeeds, needs_of
 from matrix.advice.install import Install, install_of
-from matrix.advice.left_behind import LeftBehind, Packages, left_behind
+from matrix.advice.left_behind import LeftBehind, ReleasePackages, left_behind
 from matrix.advice.pairs import Pair
-from matrix.advice.recommend import Known
+from matrix.advice.recommend import AdviceFacts
 from matrix.advice.wish import MACHINES
 from matrix.catalog.cells import Cell
 from matrix.catalog.hardware import newest_cuda
@@ -56,7 +56,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class UpgradeSide:
     """One of the two releases, with the torch that it pins.
 
     `needs` are those of both wheels. `measured` is the newest run of the pair on a GPU, `notes`
@@ -66,7 +66,7 @@ class Side:
     vllm: Vllm
     torch: Torch
     needs: tuple[WheelNeeds, WheelNeeds]
-    measured: Measured | None
+    measured: MeasuredRun | None
     notes: tuple[Note, ...]
 
 
@@ -77,8 +77,8 @@ class Upgrade:
     `install` is what to install of the new release, and `left` what stays of the old one in place.
     """
 
-    old: Side
-    new: Side
+    old: UpgradeSide
+    new: UpgradeSide
     python: str
     every: tuple[Change, ...]
     install: Install
@@ -103,7 +103,7 @@ class Upgrade:
 def upgrade(
     old: str,
     new: str,
-    known: Known,
+    known: AdviceFacts,
     *,
     python: str,
     requirements: Requirements,
@@ -127,11 +127,11 @@ def upgrade(
     )
 
 
-def _side(version: str, known: Known, notes: tuple[Note, ...]) -> Side:
+def _side(version: str, known: AdviceFacts, notes: tuple[Note, ...]) -> UpgradeSide:
     vllm = next(row for row in known.releases.vllm if row.version == version)
     torch = next(row for row in known.releases.torch if row.version == vllm.torch)
     machine = MACHINES[0]
-    return Side(
+    return UpgradeSide(
         vllm=vllm,
         torch=torch,
         needs=(needs_of(vllm, known.tables, machine), needs_of(torch, known.tables, machine)),
@@ -142,13 +142,13 @@ def _side(version: str, known: Known, notes: tuple[Note, ...]) -> Side:
     )
 
 
-def _changes(old: Side, new: Side) -> Iterator[Change]:
+def _changes(old: UpgradeSide, new: UpgradeSide) -> Iterator[Change]:
     values = _values(old), _values(new)
     for what in values[0]:
         yield Change(what=what, old=values[0][what], new=values[1][what])
 
 
-def _values(side: Side) -> Mapping[What, str | None]:
+def _values(side: UpgradeSide) -> Mapping[What, str | None]:
     vllm, torch = side.needs
     newest = newest_cuda([vllm.cuda, torch.cuda])
     drivers = [needs.driver for needs in side.needs if needs.cuda == newest]
@@ -168,10 +168,12 @@ def _values(side: Side) -> Mapping[What, str | None]:
     }
 
 
-def _packages(side: Side, python: str, known: Known, requirements: Requirements) -> Packages:
+def _packages(
+    side: UpgradeSide, python: str, known: AdviceFacts, requirements: Requirements
+) -> ReleasePackages:
     cell = Cell(python, side.torch.version, side.vllm.version)
     resolution = known.answers.packages(cell, off_pin=False)
-    return Packages(
+    return ReleasePackages(
         requirements=requirements.get(side.vllm.version, ()),
         python=python,
         machine=MACHINES[0],
@@ -180,12 +182,14 @@ def _packages(side: Side, python: str, known: Known, requirements: Requirements)
     )
 
 
-def _installed(side: Side, known: Known) -> Mapping[str, str]:
+def _installed(side: UpgradeSide, known: AdviceFacts) -> Mapping[str, str]:
     """Return the packages of a run of the pair whose environment was stock; none without one."""
     for platform in (Platform.CUDA, Platform.CPU):
         ran = known.runs.on(platform, side.torch.version, side.vllm.version, _is_stock, "stock")
         if ran:
-            return max((entry.record for _, entry in ran), key=lambda one: one.started).packages
+            return max(
+                (entry.record for _, entry in ran), key=lambda record: record.started
+            ).packages
     return {}
 
 
@@ -193,7 +197,7 @@ def _is_stock(record: Record) -> bool:
     return bool(record.packages) and is_stock(record)
 
 
-def _of_packages(old: Packages, new: Packages) -> Iterator[Change]:
+def _of_packages(old: ReleasePackages, new: ReleasePackages) -> Iterator[Change]:
     """Yield the packages that a resolver chose for both; torch and its companions are named."""
     named = {What.TORCH, *COMPANIONS}
     for name in sorted(old.resolved.keys() & new.resolved.keys()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from packaging.specifiers import SpecifierSet
 
 from matrix._util.enums import StrEnum
-from matrix.catalog.hardware import Driver, Gpu
+from matrix.catalog.hardware import Driver, GpuKind
 
 MACHINES = ("x86_64", "aarch64")
 """The processors for which there are wheels of vLLM with GPU code."""
@@ -50,7 +50,7 @@ class Wish:
     """
 
     driver: Driver | None = None
-    gpu: Gpu | None = None
+    gpu: GpuKind | None = None
     python: str | None = None
     cuda: SpecifierSet | None = None
     machine: str = MACHINES[0]

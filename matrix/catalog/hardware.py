@@ -47,7 +47,7 @@ class Capability(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpu:
+class GpuKind:
     """A kind of GPU: its compute capability and, where the person gave one, its name."""
 
     capability: Capability
@@ -56,7 +56,7 @@ class Gpu:
     def is_named(self, reported: str) -> bool:
         """Tell whether a driver reports this kind of GPU by that name.
 
-        >>> Gpu(name="h200", capability=Capability(9, 0)).is_named("NVIDIA H200")
+        >>> GpuKind(name="h200", capability=Capability(9, 0)).is_named("NVIDIA H200")
         True
         """
         return self.name is not None and plain_name(reported) == self.name
@@ -102,32 +102,32 @@ class Flavour:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hardware:
+class HardwareTable:
     """What is known of GPUs, drivers and flavours."""
 
     gpus: Mapping[str, Capability] = field(default_factory=dict)
     cuda: Mapping[str, CudaNeeds] = field(default_factory=dict)
     flavours: tuple[Flavour, ...] = ()
 
-    def gpu(self, text: str) -> Gpu:
+    def gpu(self, text: str) -> GpuKind:
         """Return the GPU that a person names: `h100`, `NVIDIA H100 80GB HBM3`, `sm_90` or `9.0`.
 
         Raises HardwareError, which says what to write.
         """
         if capability := capability_of(text):
-            return Gpu(capability=capability)
+            return GpuKind(capability=capability)
         name = plain_name(text)
         found = self.gpus.get(name)
         if found is None and (short := f"rtx {name}") in self.gpus:
             name, found = short, self.gpus[short]
         if found is None:
-            near = [known for known in self.gpus if name and (known in name or name in known)]
-            hint = f"; did you mean {' or '.join(near[:3])}?" if near else ""
+            near = [known for known in self.gpus if _are_near(name, known)]
+            hint = f" (did you mean {' or '.join(near[:3])}?)" if near else ""
             raise HardwareError(
                 f"{text!r}: is not a known GPU{hint}; write its compute capability, as sm_90 or"
                 " 9.0 (nvidia-smi --query-gpu=compute_cap --format=csv)"
             )
-        return Gpu(capability=found, name=name)
+        return GpuKind(capability=found, name=name)
 
     def capability_of(self, name: str) -> Capability | None:
         """Return the compute capability of a GPU by the name that a driver reports."""
@@ -171,6 +171,11 @@ def plain_name(text: str) -> str:
     words = _MAKERS.sub(" ", re.sub(r"[-_\s]+", " ", text.lower()))
     words = re.sub(r"\brtx(?=[0-9])", "rtx ", words)
     return _FORM.sub("", " ".join(words.split()))
+
+
+def _are_near(name: str, known: str) -> bool:
+    """Tell whether one of two names is a part of the other that says something."""
+    return f" {known} " in f" {name} " or (len(name) > 2 and name in known)
 
 
 def driver_of(text: str) -> Driver:

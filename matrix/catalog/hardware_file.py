@@ -15,8 +15,8 @@ from matrix.catalog.hardware import (
     Capability,
     CudaNeeds,
     Flavour,
-    Hardware,
     HardwareError,
+    HardwareTable,
     capability_of,
     driver_of,
     plain_name,
@@ -31,7 +31,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 _LISTS = {("gpu", "names"), ("flavour", "cuda")}
 
 
-def load_hardware(path: Path | None = None) -> Hardware:
+def load_hardware(path: Path | None = None) -> HardwareTable:
     """Read the table, by default the package's.
 
     Raises HardwareError, which names the file, the row, the key and the fix.
@@ -54,7 +54,7 @@ def load_hardware(path: Path | None = None) -> Hardware:
             if name in gpus or plain_name(name) != name:
                 raise HardwareError(f"{where}: names: {name!r}: is there twice, or not plain")
             gpus[name] = capability
-    return Hardware(
+    return HardwareTable(
         gpus=gpus,
         cuda={row["version"]: _needs(row, where) for row, where in rows["cuda"]},
         flavours=tuple(_flavour(row, where) for row, where in rows["flavour"]),

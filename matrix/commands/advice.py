@@ -15,7 +15,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-    from matrix.advice.recommend import Known
+    from matrix.advice.recommend import AdviceFacts
     from matrix.advice.wish import Wish
 
 _Value = TypeVar("_Value")
@@ -131,14 +131,14 @@ def _upgrade(options: argparse.Namespace) -> int:
     return status
 
 
-def _known(options: argparse.Namespace) -> tuple[Known, int, list[str]]:
+def _known(options: argparse.Namespace) -> tuple[AdviceFacts, int, list[str]]:
     """Return all that an advice is made of, and the exit status of reading the records.
 
     The list gets a line for each symbol table that turns out to be damaged.
     """
-    from matrix.advice.evidence import Runs
-    from matrix.advice.fits import Tables
-    from matrix.advice.recommend import Known
+    from matrix.advice.evidence import PairRuns
+    from matrix.advice.fits import MachineTables
+    from matrix.advice.recommend import AdviceFacts
     from matrix.catalog.hardware_file import load_hardware
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.gpu_code.wheels import load_wheels
@@ -154,11 +154,11 @@ def _known(options: argparse.Namespace) -> tuple[Known, int, list[str]]:
     for line in (*map(str, errors), *late_lines(found.late if found is not None else [])):
         print_status(line)
     answers = load_answers(releases)
-    known = Known(
+    known = AdviceFacts(
         releases=releases,
-        tables=Tables(hardware=load_hardware(), wheels=load_wheels()),
+        tables=MachineTables(hardware=load_hardware(), wheels=load_wheels()),
         answers=answers,
-        runs=Runs(
+        runs=PairRuns(
             found.records if found is not None else [],
             lambda: load_expectations(options.expectations),
             late,
@@ -167,16 +167,15 @@ def _known(options: argparse.Namespace) -> tuple[Known, int, list[str]]:
     return known, 2 if errors else 0, answers.faults
 
 
-def _wish(options: argparse.Namespace, known: Known) -> Wish:
+def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
     """Return what the options ask for. Raises MatrixError, which names the option and the fix."""
     from matrix.advice.wish import EvidenceKind, Wish
     from matrix.catalog.hardware import driver_of
-    from matrix.commands.selection import specifiers
 
     if options.python is not None and options.python not in known.releases.pythons:
         pythons = ", ".join(known.releases.pythons)
         raise MatrixError(f"--python {options.python}: is not known; the known are {pythons}")
-    asked = specifiers(options, ("torch", "vllm"), known.releases)
+    asked = context.specifiers(options, ("torch", "vllm"), known.releases)
     for key, rows in (("torch", known.releases.torch), ("vllm", known.releases.vllm)):
         wanted = asked.get(key)
         if wanted is not None and not any(
@@ -232,7 +231,7 @@ def _glibc(text: str) -> str:
     return text
 
 
-def _model(text: str, known: Known) -> str:
+def _model(text: str, known: AdviceFacts) -> str:
     """Return the case of the startup tests that a person means by the name of a model."""
     cases = known.runs.cases
     plain = re.sub(r"[-_\s]+", "_", text.strip().lower())
@@ -245,7 +244,7 @@ def _model(text: str, known: Known) -> str:
     raise MatrixError(f"{text!r}: no record has it; the models are {', '.join(models)}")
 
 
-def _release(text: str, option: str, known: Known) -> str:
+def _release(text: str, option: str, known: AdviceFacts) -> str:
     """Return the known release of vLLM that a person means. Raises MatrixError."""
     from packaging.version import InvalidVersion
 

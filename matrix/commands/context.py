@@ -14,6 +14,8 @@ from matrix.commands import arguments
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
     from matrix.catalog.releases import Releases
     from matrix.checks.lookup import Answers
     from matrix.record.model import Platform, Record
@@ -136,6 +138,20 @@ def predictions_of(table: Table, releases: Releases, answers: Answers | None = N
         for fault in answers.faults:
             print_status(fault)
     return predict_pairs(table.entries, releases, resolves=answers.resolves, links=answers.links)
+
+
+def specifiers(
+    options: argparse.Namespace, keys: Sequence[str], releases: Releases
+) -> dict[str, SpecifierSet]:
+    """Return the releases that these options ask for, by option."""
+    from matrix._util.versions import chosen_specifier
+    from matrix.catalog.projects import Project
+
+    asked = {key: text for key in keys if (text := getattr(options, key)) is not None}
+    known = {str(project): releases.versions(project) for project in Project}
+    return {
+        key: chosen_specifier(text, known.get(key, ()), f"--{key}") for key, text in asked.items()
+    }
 
 
 def chosen_platforms(options: argparse.Namespace) -> tuple[Platform, ...]:

@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 
-from packaging.specifiers import SpecifierSet
-
-from matrix._util.versions import chosen_specifier
-from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import load_answers
 from matrix.commands import context
@@ -85,7 +81,7 @@ def _wanted(
     options: argparse.Namespace, platforms: Sequence[Platform], releases: Releases
 ) -> Wanted:
     """Return what the options ask for, with what is not stale."""
-    asked = specifiers(options, ("torch", "vllm", "python"), releases)
+    asked = context.specifiers(options, ("torch", "vllm", "python"), releases)
     max_age = None
     if options.max_age is not None:
         max_age = MaxAge(days=options.max_age, now=datetime.now(timezone.utc))
@@ -100,14 +96,3 @@ def _wanted(
         max_age=max_age,
         force=options.force,
     )
-
-
-def specifiers(
-    options: argparse.Namespace, keys: Sequence[str], releases: Releases
-) -> dict[str, SpecifierSet]:
-    """Return the releases that these options ask for, by option."""
-    asked = {key: text for key in keys if (text := getattr(options, key)) is not None}
-    known = {str(project): releases.versions(project) for project in Project}
-    return {
-        key: chosen_specifier(text, known.get(key, ()), f"--{key}") for key, text in asked.items()
-    }

@@ -245,11 +245,10 @@ def _grid(options: argparse.Namespace) -> int:
 
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
-    from matrix.commands.selection import specifiers
     from matrix.report.grid_text import lines
 
     releases = load_releases()
-    asked = specifiers(options, ("torch", "vllm"), releases)
+    asked = context.specifiers(options, ("torch", "vllm"), releases)
     table, status = context.read_some(options, releases)
     answers = load_answers(releases)
     known = context.grid_of(table.verdicts, releases, answers)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from matrix._util.console import print_status
-from matrix.commands import arguments
+from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
 
@@ -73,16 +73,15 @@ def _wheels(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace, path: Path) -> int:
-    from matrix.advice.fits import Tables, needs_of
+    from matrix.advice.fits import MachineTables, needs_of
     from matrix.catalog.hardware_file import load_hardware
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.gpu_code.wheels import load_wheels
-    from matrix.commands.selection import specifiers
     from matrix.report.advice.wheels import content, lines
 
     releases, hardware = load_releases(), load_hardware()
-    asked = specifiers(options, ("torch", "vllm"), releases)
-    tables = Tables(hardware=hardware, wheels=load_wheels(path))
+    asked = context.specifiers(options, ("torch", "vllm"), releases)
+    tables = MachineTables(hardware=hardware, wheels=load_wheels(path))
     gpu = None
     if options.gpu is not None:
         try:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from matrix._util.versions import parse_version
-from matrix.advice.evidence import Runs
-from matrix.advice.fits import Tables
-from matrix.advice.recommend import Choice, Known, recommend
+from matrix.advice.evidence import PairRuns
+from matrix.advice.fits import MachineTables
+from matrix.advice.recommend import AdviceFacts, Choice, recommend
 from matrix.advice.wish import EvidenceKind, Wish, is_enough
-from matrix.catalog.hardware import Hardware, driver_of
+from matrix.catalog.hardware import HardwareTable, driver_of
 from matrix.catalog.hardware_file import load_hardware
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.gpu_code.fits import CodeFit
@@ -25,18 +25,18 @@ from matrix.record.reader import read_many
 from matrix.rules.expectations_file import load_expectations
 
 RESULTS = Path(__file__).parents[2] / "results"
-HARDWARE: Hardware = load_hardware()
+HARDWARE: HardwareTable = load_hardware()
 
 
 @cache
-def package() -> Known:
+def package() -> AdviceFacts:
     releases = load_releases()
     records, _ = read_many([RESULTS])
-    return Known(
+    return AdviceFacts(
         releases=releases,
-        tables=Tables(hardware=HARDWARE, wheels=load_wheels()),
+        tables=MachineTables(hardware=HARDWARE, wheels=load_wheels()),
         answers=load_answers(releases),
-        runs=Runs(records, lambda: load_expectations(None)),
+        runs=PairRuns(records, lambda: load_expectations(None)),
     )
 
 
@@ -96,10 +96,10 @@ def newest(wish: Wish) -> tuple[object, ...]:
 def test_a_recommended_pair_fits_each_constraint(wish: Wish) -> None:
     found = recommend(wish, package())
     if found.choice is None:
-        assert all(one.reason.code for one in found.newer)
+        assert all(excluded.reason.code for excluded in found.newer)
     else:
         assert satisfies(found.choice, wish)
-        newer = [parse_version(one.pair.vllm.version) for one in found.newer]
+        newer = [parse_version(excluded.pair.vllm.version) for excluded in found.newer]
         assert all(version > parse_version(found.choice.pair.vllm.version) for version in newer)
 
 

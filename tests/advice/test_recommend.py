@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 import advised
 from advised import known, on_gpu
 from made import NO, YES, failed, make, passed
-from matrix.advice.reasons import WhyNot
+from matrix.advice.reasons import MisfitCode
 from matrix.advice.recommend import Choice, Recommendation, recommend
 from matrix.advice.wish import EvidenceKind, Wish
 from matrix.catalog.hardware import driver_of
@@ -25,8 +25,8 @@ def chosen(found: Recommendation) -> tuple[str, str, str] | None:
     return choice.pair.vllm.version, choice.pair.torch.version, choice.python
 
 
-def reasons(found: Recommendation) -> dict[str, WhyNot]:
-    return {one.pair.vllm.version: one.reason.code for one in found.newer}
+def reasons(found: Recommendation) -> dict[str, MisfitCode]:
+    return {excluded.pair.vllm.version: excluded.reason.code for excluded in found.newer}
 
 
 def ask(*records: Any, answers: Any = None, **wish: Any) -> Recommendation:
@@ -43,37 +43,39 @@ def test_without_a_wish_the_newest_pair_fits() -> None:
 @pytest.mark.parametrize(
     ("wish", "vllm", "why"),
     [
-        ({"driver": driver_of("570")}, "0.19.0", {"0.20.0": WhyNot.OLD_DRIVER}),
+        ({"driver": driver_of("570")}, "0.19.0", {"0.20.0": MisfitCode.OLD_DRIVER}),
         ({"driver": driver_of("580")}, "0.20.0", {}),
-        ({"driver": driver_of("580.1")}, "0.19.0", {"0.20.0": WhyNot.OLD_DRIVER}),
-        ({"gpu": GPU("v100")}, "0.19.0", {"0.20.0": WhyNot.NO_GPU_CODE}),
+        ({"driver": driver_of("580.1")}, "0.19.0", {"0.20.0": MisfitCode.OLD_DRIVER}),
+        ({"gpu": GPU("v100")}, "0.19.0", {"0.20.0": MisfitCode.NO_GPU_CODE}),
         ({"gpu": GPU("l40s")}, "0.20.0", {}),
-        ({"gpu": GPU("gb10")}, "0.19.0", {"0.20.0": WhyNot.NO_GPU_CODE}),
-        ({"python": "3.10"}, "0.19.0", {"0.20.0": WhyNot.FAILS}),
-        ({"cuda": SpecifierSet("==12.*")}, "0.19.0", {"0.20.0": WhyNot.OTHER_CUDA}),
+        ({"gpu": GPU("gb10")}, "0.19.0", {"0.20.0": MisfitCode.NO_GPU_CODE}),
+        ({"python": "3.10"}, "0.19.0", {"0.20.0": MisfitCode.FAILS}),
+        ({"cuda": SpecifierSet("==12.*")}, "0.19.0", {"0.20.0": MisfitCode.OTHER_CUDA}),
         (
             {"machine": "aarch64", "driver": driver_of("575")},
             "0.18.0",
-            {"0.20.0": WhyNot.OLD_DRIVER, "0.19.0": WhyNot.NO_WHEEL},
+            {"0.20.0": MisfitCode.OLD_DRIVER, "0.19.0": MisfitCode.NO_WHEEL},
         ),
         (
             {"glibc": "2.29", "driver": driver_of("570")},
             None,
             {
-                "0.20.0": WhyNot.OLD_DRIVER,
-                "0.19.0": WhyNot.GLIBC_OF_WHEEL,
-                "0.18.0": WhyNot.GLIBC_OF_LIBRARY,
+                "0.20.0": MisfitCode.OLD_DRIVER,
+                "0.19.0": MisfitCode.GLIBC_OF_WHEEL,
+                "0.18.0": MisfitCode.GLIBC_OF_LIBRARY,
             },
         ),
         ({"vllm": SpecifierSet("<0.20")}, "0.19.0", {}),
         (
             {"torch": SpecifierSet("==2.10.0")},
             "0.19.0",
-            {"0.20.0": WhyNot.NOT_LINKED},
+            {"0.20.0": MisfitCode.NOT_LINKED},
         ),
     ],
 )
-def test_each_constraint(wish: dict[str, Any], vllm: str | None, why: dict[str, WhyNot]) -> None:
+def test_each_constraint(
+    wish: dict[str, Any], vllm: str | None, why: dict[str, MisfitCode]
+) -> None:
     found = ask(**wish)
     assert (found.choice and found.choice.pair.vllm.version) == vllm
     assert reasons(found) == why
@@ -97,15 +99,15 @@ def test_a_torch_that_links_off_the_pin_is_taken_and_marked() -> None:
 
 def test_a_check_that_says_no_excludes_a_pair_until_a_run_disproves_it() -> None:
     answers = advised.Told(links={("2.11.0", "0.20.0"): NO})
-    assert reasons(ask(answers=answers)) == {"0.20.0": WhyNot.FAILS}
+    assert reasons(ask(answers=answers)) == {"0.20.0": MisfitCode.FAILS}
     ran = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.12")
     assert chosen(ask(ran, answers=answers)) == ("0.20.0", "2.11.0", "3.12")
 
 
 def test_a_pair_that_failed_on_a_gpu_is_not_taken_on_another_python_either() -> None:
     ran = on_gpu("2.11.0", failed(), vllm="0.20.0", python="3.12")
-    assert reasons(ask(ran)) == {"0.20.0": WhyNot.FAILS}
-    assert reasons(ask(ran, python="3.11")) == {"0.20.0": WhyNot.FAILS}
+    assert reasons(ask(ran)) == {"0.20.0": MisfitCode.FAILS}
+    assert reasons(ask(ran, python="3.11")) == {"0.20.0": MisfitCode.FAILS}
 
 
 def test_one_python_that_fails_where_another_passed_is_avoided() -> None:
@@ -120,7 +122,7 @@ def test_a_model_that_fails_excludes_the_pair() -> None:
     ran = on_gpu("2.11.0", passed(), failed("big"), vllm="0.20.0", python="3.12")
     other = on_gpu("2.11.0", passed("moe"), passed("big"), vllm="0.20.0", python="3.13")
     assert reasons(ask(ran, other, model="big")) == {}
-    assert reasons(ask(ran, model="big")) == {"0.20.0": WhyNot.FAILS}
+    assert reasons(ask(ran, model="big")) == {"0.20.0": MisfitCode.FAILS}
 
 
 def test_drift_is_no_failure() -> None:
@@ -170,7 +172,7 @@ def test_the_least_evidence_takes_an_older_pair_which_is_named_without_it() -> N
     ran = on_gpu("2.10.0", passed(), vllm="0.18.0", python="3.11")
     found = ask(ran, evidence=EvidenceKind.ELSEWHERE)
     assert chosen(found) == ("0.18.0", "2.10.0", "3.11")
-    assert set(reasons(found).values()) == {WhyNot.LITTLE_EVIDENCE}
+    assert set(reasons(found).values()) == {MisfitCode.LITTLE_EVIDENCE}
     plain = ask(ran)
     assert chosen(plain) == ("0.20.0", "2.11.0", "3.12")
     assert isinstance(plain.measured, Choice)
@@ -195,7 +197,7 @@ def test_ptx_takes_the_driver_of_its_own_cuda() -> None:
     wheels = (advised.wheel("vllm", "0.21.0", advised.archs("compute_80")),)
     wish = Wish(driver=driver_of("570"), gpu=GPU("a100"), vllm=SpecifierSet(">=0.21"))
     found = recommend(wish, known(vllms=(*advised.VLLM, old), wheels=wheels))
-    assert reasons(found) == {"0.21.0": WhyNot.OLD_DRIVER_FOR_PTX}
+    assert reasons(found) == {"0.21.0": MisfitCode.OLD_DRIVER_FOR_PTX}
 
 
 def test_on_aarch64_torch_gets_a_backend_unless_its_wheel_there_has_gpu_code() -> None:
@@ -214,7 +216,7 @@ def test_on_aarch64_torch_gets_a_backend_unless_its_wheel_there_has_gpu_code() -
 
 def test_wheels_of_other_indexes_are_named_and_never_recommended() -> None:
     found = ask(driver=driver_of("570"))
-    (other,) = {(one.version, one.cuda) for one in found.elsewhere}
+    (other,) = {(wheels.version, wheels.cuda) for wheels in found.elsewhere}
     assert other == ("0.20.0", "12.9")
     assert chosen(found) == ("0.19.0", "2.10.0", "3.12")
     assert ask(driver=driver_of("520")).elsewhere == ()
@@ -223,4 +225,4 @@ def test_wheels_of_other_indexes_are_named_and_never_recommended() -> None:
 def test_a_yanked_release_is_not_taken() -> None:
     gone = advised.vllm("0.21.0", "2.11.0", yanked="broken")
     found = recommend(Wish(), known(vllms=(*advised.VLLM, gone)))
-    assert reasons(found) == {"0.21.0": WhyNot.YANKED}
+    assert reasons(found) == {"0.21.0": MisfitCode.YANKED}

@@ -8,7 +8,7 @@ from typing import Any
 import advised
 from advised import known, on_gpu
 from made import passed
-from matrix.advice.left_behind import LeftKind, Packages, left_behind
+from matrix.advice.left_behind import LeftKind, ReleasePackages, left_behind
 from matrix.advice.upgrade import Upgrade, What, upgrade
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.cache import PLATFORM, Resolution
@@ -94,9 +94,9 @@ def test_what_an_upgrade_in_place_leaves_behind() -> None:
     assert "old-only" in {package.name for package in ask(python="3.10").left}
 
 
-def packages(*requirements: str, **installed: str) -> Packages:
+def packages(*requirements: str, **installed: str) -> ReleasePackages:
     named = {name.replace("_", "-"): version for name, version in installed.items()}
-    return Packages(
+    return ReleasePackages(
         requirements=requirements, python="3.12", machine="x86_64", resolved={}, installed=named
     )
 

@@ -44,7 +44,7 @@ def test_a_gpu_is_known_by_its_name_and_by_its_capability(
 
 @pytest.mark.parametrize("text", ["", "mi300x", "sm_", "9", "h100 or h200", "9.0.1", "x" * 500])
 def test_any_other_text_says_what_to_write(text: str) -> None:
-    with pytest.raises(HardwareError, match="is not a known GPU.*; write its compute capability"):
+    with pytest.raises(HardwareError, match=r"is not a known GPU.*; write its compute capability"):
         HARDWARE.gpu(text)
 
 
@@ -96,8 +96,10 @@ ROW = '[[gpu]]\ncapability = "9.0"\nnames = ["h100"]\nsource = "https://a"\n'
             "least: 'new': is not a version of a driver",
         ),
         (
-            '[[flavour]]\nproject = "torch"\nversions = "new"\ncuda = ["13.0"]\nindex = "a"\n'
-            'source = "https://a"\n',
+            (
+                '[[flavour]]\nproject = "torch"\nversions = "new"\ncuda = ["13.0"]\nindex = "a"\n'
+                'source = "https://a"\n'
+            ),
             "versions: is not a range",
         ),
     ],

@@ -67,18 +67,24 @@ def test_json_says_the_same_to_programs(here: Path) -> None:
     [
         (
             ("--driver", "520"),
-            "no pair fits: driver 520 is older than every wheel needs; the least is 525.60.13, of"
-            " vLLM 0.9.0 to 0.19.1",
+            (
+                "no pair fits: driver 520 is older than every wheel needs; the least is 525.60.13,"
+                " of vLLM 0.9.0 to 0.19.1"
+            ),
         ),
         (
             ("--driver", "570", "--vllm", ">=0.20,<0.34"),
-            "no pair fits: vLLM 0.20.0 to 0.33.0: its wheel, for CUDA 13.0, needs driver"
-            " 580.65.06 or newer, not 570",
+            (
+                "no pair fits: vLLM 0.20.0 to 0.33.0: its wheel, for CUDA 13.0, needs driver"
+                " 580.65.06 or newer, not 570"
+            ),
         ),
         (
             ("--gpu", "v100", "--vllm", "0.33"),
-            "no pair fits: vLLM 0.33.0: its wheel has no code for sm_70, only for sm_75, sm_80,"
-            " sm_86, sm_89, sm_90, sm_100 and sm_120",
+            (
+                "no pair fits: vLLM 0.33.0: its wheel has no code for sm_70, only for sm_75, sm_80,"
+                " sm_86, sm_89, sm_90, sm_100 and sm_120"
+            ),
         ),
         (
             ("--cuda", "12.6", *KNOWN),

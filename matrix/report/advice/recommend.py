@@ -7,10 +7,10 @@ import shlex
 
 from matrix._util.text import aligned
 from matrix._util.versions import parse_version
-from matrix.advice.evidence import Evidence, Measured
+from matrix.advice.evidence import Evidence, MeasuredRun
 from matrix.advice.fits import WheelNeeds
 from matrix.advice.install import Install
-from matrix.advice.reasons import WhyNot
+from matrix.advice.reasons import MisfitCode
 from matrix.advice.recommend import Choice, Elsewhere, Recommendation
 from matrix.report.advice import words
 from matrix.report.coded import coded, operand
@@ -32,7 +32,7 @@ def nothing_fits(found: Recommendation) -> str:
         return "no pair fits: no known vLLM is in that range; `matrix refresh` reads new ones"
     grouped = words.groups(found.newer)
     reasons = [excluded.reason for _, excluded in grouped]
-    if len(grouped) > 1 and all(reason.code is WhyNot.OLD_DRIVER for reason in reasons):
+    if len(grouped) > 1 and all(reason.code is MisfitCode.OLD_DRIVER for reason in reasons):
         least = min((str(reason.wanted) for reason in reasons), key=parse_version)
         names = words.releases(found.newer, least)
         return (
@@ -192,7 +192,7 @@ def _evidence_values(evidence: Evidence) -> dict[str, object]:
     }
 
 
-def measured_values(measured: Measured | None) -> dict[str, object] | None:
+def measured_values(measured: MeasuredRun | None) -> dict[str, object] | None:
     """Return what a run shows as JSON values; None where there is none."""
     if measured is None:
         return None

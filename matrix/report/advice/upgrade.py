@@ -6,9 +6,9 @@ import json
 import shlex
 
 from matrix._util.text import aligned, clean, seconds
-from matrix.advice.evidence import CaseStarts, Measured
+from matrix.advice.evidence import CaseStarts, MeasuredRun
 from matrix.advice.left_behind import LeftBehind, LeftKind
-from matrix.advice.upgrade import Change, Side, Upgrade, What
+from matrix.advice.upgrade import Change, Upgrade, UpgradeSide, What
 from matrix.report import marks, notes
 from matrix.report.advice import words
 from matrix.report.advice.recommend import commands, measured_values
@@ -61,7 +61,7 @@ def _left(found: Upgrade) -> list[str]:
             *(f"    {line}" for line in commands(found.install)),
         ]
     kinds = {kind: [package for package in found.left if package.kind is kind] for kind in LeftKind}
-    said = {
+    why = {
         LeftKind.OTHER_CUDA: f"of another CUDA than torch {found.new.torch.version}",
         LeftKind.OTHER_VERSION: "of another version than flashinfer-python, which refuses it",
         LeftKind.BY_HAND: "the same, where you installed it",
@@ -70,7 +70,7 @@ def _left(found: Upgrade) -> list[str]:
     text = ["an upgrade in place leaves behind:"]
     for kind, packages in kinds.items():
         if packages:
-            text.append(f"  {', '.join(map(_package, packages))}: {said[kind]}")
+            text.append(f"  {', '.join(map(_package, packages))}: {why[kind]}")
     shared = [package for package in found.left if package.shares]
     if shared:
         pairs = ", ".join(f"{package.name} and {package.shares}" for package in shared)
@@ -88,7 +88,7 @@ def _package(package: LeftBehind) -> str:
     return f"{package.name} {package.version}" if package.version else package.name
 
 
-def _starts(old: Side, new: Side) -> list[str]:
+def _starts(old: UpgradeSide, new: UpgradeSide) -> list[str]:
     """Return how each case starts with both, in seconds, and which compile again warm."""
     sides = old.measured, new.measured
     heads = [_ran(side) for side in (old, new)]
@@ -100,7 +100,7 @@ def _starts(old: Side, new: Side) -> list[str]:
     return ["starts, cold and warm in seconds:", *heads, *aligned(rows)]
 
 
-def _ran(side: Side) -> str:
+def _ran(side: UpgradeSide) -> str:
     name = f"vLLM {side.vllm.version} with torch {side.torch.version}"
     found = side.measured
     if found is None:
@@ -108,7 +108,7 @@ def _ran(side: Side) -> str:
     return f"  {name}: {clean(found.gpu or 'a GPU without a name')}, {found.day} ({found.record})"
 
 
-def _start(measured: Measured | None, name: str) -> str:
+def _start(measured: MeasuredRun | None, name: str) -> str:
     case = None if measured is None else measured.of_case(name)
     return "-" if case is None else _case(case)
 
@@ -170,7 +170,7 @@ def content(found: Upgrade) -> str:
     return json.dumps(values, indent=1) + "\n"
 
 
-def _side(side: Side) -> dict[str, object]:
+def _side(side: UpgradeSide) -> dict[str, object]:
     return {
         "vllm": side.vllm.version,
         "torch": side.torch.version,

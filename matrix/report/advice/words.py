@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import clean, clip, listed, plural, seconds, spans
-from matrix.advice.evidence import CaseStarts, Evidence, Measured
+from matrix.advice.evidence import CaseStarts, Evidence, MeasuredRun
 from matrix.advice.fits import WheelNeeds
-from matrix.advice.reasons import Reason, WhyNot
+from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.recommend import Excluded
 from matrix.advice.wish import EvidenceKind
 from matrix.checks.gpu_code.fits import CodeFit
@@ -24,19 +24,19 @@ UNKNOWN = "not known"
 
 NAMES: Mapping[str, str] = {"vllm": "vLLM", "torch": "torch"}
 _LONGEST = 200
-_FORMS: Mapping[WhyNot, str] = {
-    WhyNot.YANKED: "{its} was withdrawn: {wanted}",
-    WhyNot.PINS_TORCH: "pins torch {wanted}",
-    WhyNot.OTHER_CUDA: "its wheel is for CUDA {cuda}, not {given}",
-    WhyNot.OLD_DRIVER: "{its}, for CUDA {cuda}, needs driver {wanted} or newer, not {given}",
-    WhyNot.OLD_DRIVER_FOR_PTX: "{its} has only PTX for this GPU, which takes driver {wanted} or"
+_FORMS: Mapping[MisfitCode, str] = {
+    MisfitCode.YANKED: "{its} was withdrawn: {wanted}",
+    MisfitCode.PINS_TORCH: "pins torch {wanted}",
+    MisfitCode.OTHER_CUDA: "its wheel is for CUDA {cuda}, not {given}",
+    MisfitCode.OLD_DRIVER: "{its}, for CUDA {cuda}, needs driver {wanted} or newer, not {given}",
+    MisfitCode.OLD_DRIVER_FOR_PTX: "{its} has only PTX for this GPU, which takes driver {wanted} or"
     " newer to compile, not {given}",
-    WhyNot.NO_GPU_CODE: "{its} has no code for {given}, only for {archs}",
-    WhyNot.NO_WHEEL: "{its} is not for {given}",
-    WhyNot.GLIBC_OF_WHEEL: "{its} is for glibc {wanted} or newer, not {given}",
-    WhyNot.GLIBC_OF_LIBRARY: "libraries in {its} need glibc {wanted}, not {given}",
-    WhyNot.NOT_LINKED: "nobody knows whether it links with torch {version}",
-    WhyNot.MODEL_FAILS: "{wanted} fails in {cell}",
+    MisfitCode.NO_GPU_CODE: "{its} has no code for {given}, only for {archs}",
+    MisfitCode.NO_WHEEL: "{its} is not for {given}",
+    MisfitCode.GLIBC_OF_WHEEL: "{its} is for glibc {wanted} or newer, not {given}",
+    MisfitCode.GLIBC_OF_LIBRARY: "libraries in {its} need glibc {wanted}, not {given}",
+    MisfitCode.NOT_LINKED: "nobody knows whether it links with torch {version}",
+    MisfitCode.MODEL_FAILS: "{wanted} fails in {cell}",
 }
 _KINDS: Mapping[EvidenceKind, str] = {
     EvidenceKind.MEASURED: "measured",
@@ -49,9 +49,9 @@ _KINDS: Mapping[EvidenceKind, str] = {
 
 def why(reason: Reason) -> str:
     """Return why a pair does not fit, as what follows the name of its vLLM."""
-    if reason.code is WhyNot.LITTLE_EVIDENCE:
+    if reason.code is MisfitCode.LITTLE_EVIDENCE:
         return f"known {kind_words(reason.given)}, and {kind_words(reason.wanted)} was asked for"
-    if reason.code is WhyNot.FAILS:
+    if reason.code is MisfitCode.FAILS:
         where = f" in {reason.cell}" if reason.cell else ""
         because = clip(clean(reason_words(reason.because)), _LONGEST)
         python = "" if where or reason.given is None else f" on Python {reason.given}"
@@ -114,11 +114,11 @@ def evidence_words(evidence: Evidence) -> str:
     return f"{_KINDS[evidence.kind]}, no run speaks of it; {passed}{unasked}"
 
 
-def _measured(found: Measured) -> str:
+def _measured(found: MeasuredRun) -> str:
     counts = dict.fromkeys(Verdict, 0)
     for case in found.cases:
         counts[case.verdict] += 1
-    said = [
+    counted = [
         f"{plural(counts[verdict], 'case')} {words}"
         for verdict, words in (
             (Verdict.INCOMPATIBLE, "failed"),
@@ -131,7 +131,7 @@ def _measured(found: Measured) -> str:
     where = found.gpu or "a GPU without a name"
     driver = f", driver {found.driver}" if found.driver else ""
     stock = "" if found.is_stock else ", not stock"
-    return f"{clean(where)}{driver}, {found.day}: {listed(said)}{stock} ({found.record})"
+    return f"{clean(where)}{driver}, {found.day}: {listed(counted)}{stock} ({found.record})"
 
 
 def warm_words(cases: Iterable[CaseStarts]) -> str:
