@@ -111,19 +111,19 @@ def upgrade(
 ) -> Upgrade:
     """Return what changes between two known releases of vLLM, each with its pin."""
     sides = _side(old, known, notes), _side(new, known, notes)
-    packages = [_packages(side, python, known, requirements) for side in sides]
+    before, after = (_packages(side, python, known, requirements) for side in sides)
     return Upgrade(
         old=sides[0],
         new=sides[1],
         python=python,
-        every=tuple(_changes(*sides)) + tuple(_of_packages(*packages)),
+        every=tuple(_changes(*sides)) + tuple(_of_packages(before, after)),
         install=install_of(
             Pair(torch=sides[1].torch, vllm=sides[1].vllm),
             python,
             known.releases,
             sides[1].needs[1],
         ),
-        left=left_behind(*packages, sides[1].torch.cuda),
+        left=left_behind(before, after, sides[1].torch.cuda),
     )
 
 

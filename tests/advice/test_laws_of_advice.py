@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,7 +113,7 @@ def test_to_drop_a_constraint_never_takes_an_older_pair(wish: Wish, data: st.Dat
     """
     names = [field.name for field in fields(Wish) if field.name != "machine"]
     name = data.draw(st.sampled_from(names))
-    free = EvidenceKind.STATIC if name == "evidence" else None
+    free: Any = EvidenceKind.STATIC if name == "evidence" else None
     assert newest(replace(wish, **{name: free})) >= newest(wish)
 
 

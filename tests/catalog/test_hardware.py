@@ -72,7 +72,8 @@ def test_each_cuda_of_a_release_has_its_drivers() -> None:
     from matrix.catalog.releases_file import load_releases
 
     releases = load_releases()
-    every = {row.cuda for row in (*releases.torch, *releases.vllm) if row.cuda}
+    every = {row.cuda for row in releases.torch if row.cuda}
+    every |= {row.cuda for row in releases.vllm if row.cuda}
     assert every <= HARDWARE.cuda.keys()
     assert HARDWARE.gpu("sm_90").capability == Capability(9, 0)
 

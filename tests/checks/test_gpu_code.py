@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import struct
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -60,14 +61,14 @@ MAIN = library(
 )
 
 
-def wheel(folder: Path, name: str = NAME, **more: bytes) -> Path:
+def wheel(folder: Path, name: str = NAME, more: Mapping[str, bytes] | None = None) -> Path:
     files = {
         "vllm/_C.abi3.so": MAIN,
         "vllm/_flashmla_C.abi3.so": library(fatbin((CUBIN, 90, "a"))),
         "vllm/empty.so": b"",
         "vllm/__init__.py": b"",
         "vllm-0.26.0.dist-info/RECORD": b"vllm/__init__.py,,\n",
-        **{name.replace("__", "/"): content for name, content in more.items()},
+        **(more or {}),
     }
     path = folder / name
     with zipfile.ZipFile(path, "w") as archive:
@@ -100,7 +101,7 @@ def test_the_newest_glibc_that_a_library_needs_is_read(tmp_path: Path) -> None:
     if spec is None or not str(spec.origin).endswith(".so"):
         pytest.skip("this Python has no library of its own")
     content = Path(str(spec.origin)).read_bytes()
-    found = read_wheel(wheel(tmp_path, vllm__host_so=content, **{"vllm__host.so": content}))
+    found = read_wheel(wheel(tmp_path, more={"vllm/host.so": content}))
     assert found.glibc is not None and found.glibc.startswith("2.")
 
 
@@ -130,7 +131,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_kept(tmp_path: Path) -> No
 
 def test_a_damaged_library_is_no_answer(tmp_path: Path) -> None:
     with pytest.raises(WheelReadError, match="damaged library"):
-        read_wheel(wheel(tmp_path, **{"vllm__cut.so": b"\x7fELF\x02\x01\x01" + bytes(30)}))
+        read_wheel(wheel(tmp_path, more={"vllm/cut.so": b"\x7fELF\x02\x01\x01" + bytes(30)}))
 
 
 names = st.builds(
@@ -223,11 +224,9 @@ def test_most_of_the_main_library_decides(tmp_path: Path) -> None:
     assert b200.archs == ("sm_80", "sm_90", "sm_90a")
 
 
-def published(version: str, tag: str, project: str = "vllm", **more: str) -> PublishedFile:
+def published(version: str, tag: str, project: str = "vllm") -> PublishedFile:
     name = f"{project}-{version}-{tag}.whl"
-    return PublishedFile(
-        project=project, version=version, filename=name, url=f"https://a/{name}", **more
-    )
+    return PublishedFile(project=project, version=version, filename=name, url=f"https://a/{name}")
 
 
 def test_what_lacks_is_one_wheel_a_release_the_newest_patches_first() -> None:

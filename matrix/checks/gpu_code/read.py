@@ -158,7 +158,7 @@ def _glibcs(library: IO[bytes]) -> set[tuple[int, ...]]:
             f"{error.name} is not here, and reading wheels takes it: install"
             " torch-vllm-matrix[linkage]"
         ) from None
-    found = set()
+    found: set[tuple[int, ...]] = set()
     library.seek(0)
     if library.read(4) != b"\x7fELF":
         return found
