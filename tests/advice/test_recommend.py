@@ -14,6 +14,7 @@ from matrix.advice.reasons import MisfitCode
 from matrix.advice.recommend import Choice, Recommendation, recommend
 from matrix.advice.wish import EvidenceKind, Wish
 from matrix.catalog.hardware import driver_of
+from matrix.report.advice.recommend import lines
 
 GPU = advised.HARDWARE.gpu
 
@@ -212,6 +213,14 @@ def test_on_aarch64_torch_gets_a_backend_unless_its_wheel_there_has_gpu_code() -
     assert backend(advised.wheel("torch", "2.11.0", advised.archs("sm_90"), **arm)) is None
     assert backend(advised.wheel("torch", "2.11.0", None, **arm)) == "cu130"
     assert ask().choice is not None and ask().choice.install.backend is None  # type: ignore[union-attr]
+
+
+def test_a_torch_without_cuda_is_named_so() -> None:
+    torch = advised.wheel("torch", "2.11.0", None, machine="aarch64")
+    wish = Wish(machine="aarch64", gpu=GPU("gb10"))
+    text = lines(recommend(wish, known(wheels=(*advised.WHEELS, torch))))
+    assert "GPU code none: the index's wheel is without CUDA" in text
+    assert "    uv pip install vllm==0.20.0 --torch-backend=cu130" in text.splitlines()
 
 
 def test_wheels_of_other_indexes_are_named_and_never_recommended() -> None:

@@ -172,10 +172,10 @@ def wheel_words(needs: WheelNeeds) -> str:
 
 def code_words(needs: WheelNeeds) -> str:
     """Return for which chips a wheel has code, and how that of the GPU in question is made."""
-    if not needs.is_read or not needs.archs:
-        return NOT_READ
     if needs.is_for_cpu:
         return "none: the index's wheel is without CUDA"
+    if not needs.is_read or not needs.archs:
+        return NOT_READ
     code = needs.code
     if code is None:
         return f"for {listed(needs.archs)}"
