@@ -11,7 +11,7 @@ from packaging.specifiers import SpecifierSet
 import made
 from matrix.advice.evidence import PairRuns
 from matrix.advice.fits import MachineTables
-from matrix.advice.recommend import AdviceFacts
+from matrix.advice.recommend import AdviceFacts, declarations
 from matrix.catalog.cells import Cell
 from matrix.catalog.hardware_file import load_hardware
 from matrix.catalog.release import Torch, Vllm
@@ -120,6 +120,7 @@ def known(
     )
     return AdviceFacts(
         releases=releases,
+        declared=declarations(releases),
         tables=MachineTables(hardware=HARDWARE, wheels=ReadWheels().including(wheels)),
         answers=answers or Told(),
         runs=PairRuns(records, lambda: rules),

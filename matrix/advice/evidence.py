@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from matrix.advice.wish import EvidenceKind, Wish
@@ -78,6 +78,7 @@ class PairRuns:
     ) -> None:
         """Sort the records by their pair; `expectations` are read when the first is judged."""
         self._read, self._late = expectations, late
+        self._expectations: Expectations | None = None
         self._records: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
         self._judged: dict[object, tuple[tuple[Cell, Entry], ...]] = {}
         for path, record in records:
@@ -85,11 +86,7 @@ class PairRuns:
             if cell is not None:
                 self._records.setdefault((cell.torch, cell.vllm), []).append((path, record))
 
-    @cached_property
-    def _expectations(self) -> Expectations:
-        return self._read()
-
-    @cached_property
+    @property
     def cases(self) -> tuple[str, ...]:
         """The names of all cases that a record has."""
         found = {
@@ -128,11 +125,16 @@ class PairRuns:
                 for path, record in self._records.get((torch, vllm), ())
                 if record.platform == platform and accepts(record)
             ]
-            table = tabulate(records, self._expectations, late=self._late) if records else None
-            entries = table.entries if table is not None else ()
-            found = ((ran_cell(entry.record), entry) for entry in entries)
+            found = ((ran_cell(entry.record), entry) for entry in self._entries(records))
             self._judged[key] = tuple((cell, entry) for cell, entry in found if cell is not None)
         return self._judged[key]
+
+    def _entries(self, records: Sequence[tuple[Path, Record]]) -> Sequence[Entry]:
+        if not records:
+            return ()
+        if self._expectations is None:
+            self._expectations = self._read()
+        return tabulate(records, self._expectations, late=self._late).entries
 
 
 def evidence_for(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 from matrix._util.versions import distance, parse_version
@@ -97,17 +96,21 @@ class CheckAnswers(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class AdviceFacts:
-    """All that an advice is made of: the catalogue, the answers of checks, the runs."""
+    """All that an advice is made of: the catalogue, the answers of checks, the runs.
+
+    `declared` is what the metadata says of every cell, by processor (`declarations`).
+    """
 
     releases: Releases
+    declared: Mapping[str, Declarations]
     tables: MachineTables
     answers: CheckAnswers
     runs: PairRuns
 
-    @cached_property
-    def by_machine(self) -> dict[str, Declarations]:
-        """What the metadata says of every cell, by processor."""
-        return {machine: Declarations(self.releases, machine) for machine in MACHINES}
+
+def declarations(releases: Releases) -> Mapping[str, Declarations]:
+    """Return what the metadata says of every cell, by processor."""
+    return {machine: Declarations(releases, machine) for machine in MACHINES}
 
 
 def recommend(wish: Wish, known: AdviceFacts) -> Recommendation:
@@ -228,7 +231,7 @@ def progress_of(cell: Cell, wish: Wish, known: AdviceFacts) -> Progress:
     A resolver was asked for x86_64, and symbols were read in wheels for it: of other processors
     these two are unknown.
     """
-    declared = known.by_machine[wish.machine].of(cell)
+    declared = known.declared[wish.machine].of(cell)
     is_asked = wish.machine == MACHINES[0] and declared.fits
     ran = known.runs.on(Platform.CUDA, cell.torch, cell.vllm)
     entry = next((entry for place, entry in ran if place == cell), None)

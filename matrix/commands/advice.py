@@ -138,7 +138,7 @@ def _known(options: argparse.Namespace) -> tuple[AdviceFacts, int, list[str]]:
     """
     from matrix.advice.evidence import PairRuns
     from matrix.advice.fits import MachineTables
-    from matrix.advice.recommend import AdviceFacts
+    from matrix.advice.recommend import AdviceFacts, declarations
     from matrix.catalog.hardware_file import load_hardware
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.gpu_code.wheels import load_wheels
@@ -156,6 +156,7 @@ def _known(options: argparse.Namespace) -> tuple[AdviceFacts, int, list[str]]:
     answers = load_answers(releases)
     known = AdviceFacts(
         releases=releases,
+        declared=declarations(releases),
         tables=MachineTables(hardware=load_hardware(), wheels=load_wheels()),
         answers=answers,
         runs=PairRuns(

@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from matrix._util.versions import parse_version
 from matrix.advice.evidence import PairRuns
 from matrix.advice.fits import MachineTables
-from matrix.advice.recommend import AdviceFacts, Choice, recommend
+from matrix.advice.recommend import AdviceFacts, Choice, declarations, recommend
 from matrix.advice.wish import EvidenceKind, Wish, is_enough
 from matrix.catalog.hardware import HardwareTable, driver_of
 from matrix.catalog.hardware_file import load_hardware
@@ -35,6 +35,7 @@ def package() -> AdviceFacts:
     records, _ = read_many([RESULTS])
     return AdviceFacts(
         releases=releases,
+        declared=declarations(releases),
         tables=MachineTables(hardware=HARDWARE, wheels=load_wheels()),
         answers=load_answers(releases),
         runs=PairRuns(records, lambda: load_expectations(None)),

@@ -27,11 +27,13 @@ from matrix._util.paths import DATA
 from matrix._util.text import clean, shorten
 from matrix.catalog.candidates.file import parse_candidates
 from matrix.catalog.constraints import parse_constraints
+from matrix.catalog.hardware_file import load_hardware
 from matrix.catalog.index import read_members
 from matrix.catalog.package_metadata import read_torch
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import read_rows
 from matrix.catalog.requirements import read_requirements
+from matrix.checks.gpu_code.wheels import load_wheels
 from matrix.checks.linkage.tables import load
 from matrix.checks.resolution.cache import load_resolutions
 from matrix.checks.resolution.lock import parse_lock
@@ -140,11 +142,19 @@ def _table() -> bytes:
     return (DATA / "symbols" / "vllm-0.17.0.table").read_bytes()
 
 
+def _wheels() -> bytes:
+    """Return the first two wheels of the package's file."""
+    rows = (DATA / "wheels.json").read_text().split(",\n")
+    return (",\n".join(rows[:2]) + "\n]}\n").encode()
+
+
 READERS: Mapping[str, tuple[Callable[[], bytes], Reader]] = {
     "candidates": (
         good_files.candidates,
         of_text(lambda text: parse_candidates(text, "given")),
     ),
+    "hardware": (lambda: _data("hardware.toml"), of_file(load_hardware)),
+    "wheels": (_wheels, of_file(load_wheels)),
     "constraints": (
         lambda: _data("constraints.toml"),
         of_text(lambda text: parse_constraints(text, "given")),
