@@ -154,7 +154,7 @@ READERS: Mapping[str, tuple[Callable[[], bytes], Reader]] = {
         of_text(lambda text: parse_candidates(text, "given")),
     ),
     "hardware": (lambda: _data("hardware.toml"), of_file(load_hardware)),
-    "wheels": (_wheels, of_file(load_wheels)),
+    "read_wheels": (_wheels, of_file(load_wheels)),
     "constraints": (
         lambda: _data("constraints.toml"),
         of_text(lambda text: parse_constraints(text, "given")),
