@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from matrix._util.enums import StrEnum
-from matrix._util.versions import parse_version, specifier_text
+from matrix._util.versions import distance, parse_version, specifier_text
 from matrix.advice.evidence import MeasuredRun, measured_of
 from matrix.advice.fits import WheelNeeds, needs_of
 from matrix.advice.install import Install, install_of
@@ -17,6 +17,7 @@ from matrix.advice.wish import MACHINES
 from matrix.catalog.cells import Cell
 from matrix.catalog.hardware import newest_cuda
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
+from matrix.catalog.releases import Releases
 from matrix.catalog.requirements import Requirements
 from matrix.record.model import Platform, Record
 from matrix.rules.notes import Note
@@ -117,14 +118,17 @@ def upgrade(
         new=sides[1],
         python=python,
         every=tuple(_changes(*sides)) + tuple(_of_packages(before, after)),
-        install=install_of(
-            Pair(torch=sides[1].torch, vllm=sides[1].vllm),
-            python,
-            known.releases,
-            sides[1].needs[1],
-        ),
+        install=_install(sides[1], python, known.releases),
         left=left_behind(before, after, sides[1].torch.cuda),
     )
+
+
+def _install(new: UpgradeSide, python: str, releases: Releases) -> Install:
+    """Return what to install of the new release, on the nearest Python that it has."""
+    fits = [known for known in releases.pythons if new.vllm.python.contains(known)]
+    nearest = min(fits, key=lambda known: distance(known, python), default=python)
+    pair = Pair(torch=new.torch, vllm=new.vllm)
+    return install_of(pair, nearest, releases, new.needs[1])
 
 
 def _side(version: str, known: AdviceFacts, notes: tuple[Note, ...]) -> UpgradeSide:

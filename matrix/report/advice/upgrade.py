@@ -64,7 +64,7 @@ def _left(found: Upgrade) -> list[str]:
     why = {
         LeftKind.OTHER_CUDA: f"of another CUDA than torch {found.new.torch.version}",
         LeftKind.OTHER_VERSION: "of another version than flashinfer-python, which refuses it",
-        LeftKind.BY_HAND: "the same, where you installed it",
+        LeftKind.BY_HAND: "refused by the new flashinfer-python too, where you installed it",
         LeftKind.UNUSED: "vLLM requires it no longer",
     }
     text = ["an upgrade in place leaves behind:"]
