@@ -45,6 +45,27 @@ HELPS: Mapping[str, CommandHelp] = {
         "matrix doctor py312-torch211-vllm026 --platform cuda --network",
         "matrix doctor --json",
     ),
+    "recommend": _help(
+        "Name the newest pair that fits a machine: its driver, GPU, Python, processor and glibc,"
+        " and the CUDA, model and releases that are wanted. Say on what evidence, how it starts"
+        " warm, how to install it, and why no newer pair fits.",
+        "matrix recommend --driver 570 --gpu h100",
+        "matrix recommend --gpu sm_121 --machine aarch64 --python 3.12",
+        "matrix recommend --model glm_4.5 --vllm '>=0.19' --evidence measured",
+    ),
+    "upgrade": _help(
+        "Say what changes from one vLLM to another, each with its torch: CUDA, driver, Python, GPU"
+        " code, the packages that an upgrade in place leaves behind, warm starts, known issues.",
+        "matrix upgrade --from 0.19.1 --to 0.26.0",
+        "matrix upgrade --from 0.20 --to 0.32 --python 3.13 --json",
+    ),
+    "wheels": _help(
+        "Show what the wheels of torch and vLLM are built for: their CUDA, the least driver and"
+        " glibc, and the GPUs whose code they have.",
+        "matrix wheels --vllm '>=0.26' --gpu h100",
+        "matrix wheels --torch 2.11 --machine aarch64",
+        "matrix wheels --read torch-2.11.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+    ),
     "bundle": _help(
         "Make a folder with all that cells of one Python need on a machine without a network, and"
         " the script that runs them there.",

@@ -129,7 +129,8 @@ def test_bad_input_is_one_line_that_names_the_option_and_the_fix(
 def test_options_that_argparse_knows_are_refused_by_name(here: Path) -> None:
     for options in (("--machine", "ppc64"), ("--python", "three"), ("--evidence", "much")):
         ended = matrix(here, "recommend", *options)
-        assert ended.returncode == 2 and f"argument {options[0]}" in ended.stderr
+        assert ended.returncode == 2
+        assert options[0] in ended.stderr and repr(options[1]) in ended.stderr
 
 
 def test_without_records_the_answer_is_by_checks_alone(tmp_path: Path) -> None:
