@@ -30,6 +30,7 @@ COMMANDS = {
     "qualify": ("qualify",),
     "attribute": ("attribute",),
     "bisect": ("bisect",),
+    "explain": ("explain",),
     "candidate": ("candidate",),
     "check": ("sync", "check"),
     "results": ("results",),

@@ -140,6 +140,46 @@ def read_folder(
     return _read(wheel, paths, lambda name: _opened(folder / name), lambda _: None)
 
 
+def read_extensions(path: Path) -> VllmSymbols:
+    """Read what the files of any project's wheel for Linux on x86_64 import, or a single library.
+
+    Raises ElfError for any other file.
+    """
+    if path.suffix != ".whl":
+        return _one_library(path)
+    try:
+        _, version, _, _ = parse_wheel_filename(path.name)
+    except InvalidWheelFilename as error:
+        raise ElfError(f"{path.name}: {error}; give the wheel its own name") from None
+    if not path.is_file():
+        raise ElfError(f"{path.name}: does not exist")
+    wheel = DescribedWheel(project="other", version=str(version), file=path.name, sha256="")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = sorted(member for member in archive.namelist() if _is_library(member))
+            if not members:
+                raise NoLibraryError(f"{path.name}: holds no shared object; take another wheel")
+            found = _read(wheel, members, lambda member: _unpacked(archive, member), lambda _: None)
+    except (*BAD_ARCHIVE, OSError) as error:
+        raise ElfError(f"{path.name}: cannot be read ({error}); fetch the wheel again") from error
+    assert isinstance(found, VllmSymbols)
+    if all(extension.fault for extension in found.extensions):
+        raise ElfError(f"{path.name}: {found.extensions[0].path} {found.extensions[0].fault}")
+    return found
+
+
+def _one_library(path: Path) -> VllmSymbols:
+    wheel = DescribedWheel(project="other", version="0", file=path.name, sha256="")
+    try:
+        with path.open("rb") as file:
+            found = {path.name: read_object(file)}
+    except OSError as error:
+        raise ElfError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+    except ElfError as error:
+        raise ElfError(f"{path.name}: {error}; name a wheel or a shared object") from None
+    return _vllm(wheel, found, {})
+
+
 def _read(
     wheel: DescribedWheel,
     paths: Iterable[str],
@@ -152,7 +192,7 @@ def _read(
         report(path)
         try:
             with opened(path) as file:
-                found[path] = read_object(file, with_imports=wheel.project == "vllm")
+                found[path] = read_object(file, with_imports=wheel.project != "torch")
         except ElfError as error:
             faults[path] = str(error)
     if wheel.project == "torch":

@@ -47,9 +47,12 @@ class SymbolsError(MatrixError):
 
 
 class DescribedWheel(NamedTuple):
-    """The wheel that a table describes: its project, version, file name and SHA-256 in hex."""
+    """The wheel that a table describes: its project, version, file name and SHA-256 in hex.
 
-    project: Literal["torch", "vllm"]
+    Of another project's files nothing is kept in a table; they are read to answer about them.
+    """
+
+    project: Literal["torch", "vllm", "other"]
     version: str
     file: str
     sha256: str

@@ -1,0 +1,100 @@
+"""What there is to install: vLLM releases with the torch that they pin, from the catalog. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from matrix._util.versions import parse_version
+from matrix.catalog.release import COMPANIONS, Torch, Vllm
+from matrix.catalog.releases import Releases
+from matrix.explain.model import Advice, AdviceCode, KnownReleases, PinnedPair, TextVersions
+
+_BUILDS = {
+    "flash_attn": "flash-attn",
+    "flash_attn_2_cuda": "flash-attn",
+    "flash_attn_3": "flash-attn",
+    "torchac_cuda": "lmcache",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The releases to choose from."""
+
+    releases: Releases
+
+    @cached_property
+    def vllms(self) -> tuple[Vllm, ...]:
+        """The releases of vLLM, oldest first, without those that were withdrawn."""
+        return tuple(row for row in self.releases.vllm if row.yanked is None)
+
+    @cached_property
+    def torches(self) -> dict[str, Torch]:
+        """The releases of torch by version, oldest first, without those that were withdrawn."""
+        return {row.version: row for row in self.releases.torch if row.yanked is None}
+
+    def row(self, vllm: str) -> Vllm | None:
+        """Return the release of vLLM of that version; None for an unknown one."""
+        return next((row for row in self.vllms if row.version == vllm), None)
+
+    def newest(self, fits: Callable[[Vllm], bool] = lambda _: True) -> Vllm | None:
+        """Return the newest vLLM that fits; None where none does."""
+        return next((row for row in reversed(self.vllms) if fits(row)), None)
+
+    def pinned(self, vllms: Iterable[str], torches: Iterable[str]) -> tuple[PinnedPair, ...]:
+        """Return those of these vLLMs, with their pins, that pin one of these torches."""
+        wanted, there = set(vllms), set(torches)
+        return tuple(
+            PinnedPair(vllm=row.version, torch=row.torch)
+            for row in self.vllms
+            if row.version in wanted and row.torch in there
+        )
+
+    def pinning(self, torches: Iterable[str]) -> KnownReleases:
+        """Return the vLLMs that pin one of these torches."""
+        there = set(torches)
+        return KnownReleases(
+            holds=tuple(row.version for row in self.vllms if row.torch in there),
+            asked=tuple(row.version for row in self.vllms),
+        )
+
+    def install(self, row: Vllm | None) -> tuple[Advice, ...]:
+        """Return the advice to install a vLLM with its pin; none for no vLLM."""
+        if row is None:
+            return ()
+        more = self.releases.constraints(row.version)
+        requirements = (f"vllm=={row.version}", f"torch=={row.torch}", *more)
+        return (Advice(code=AdviceCode.INSTALL, requirements=requirements),)
+
+    def installs(self, fits: Callable[[Vllm], bool], versions: TextVersions) -> tuple[Advice, ...]:
+        """Return what to install: what keeps the vLLM or the torch of the text, and the newest."""
+        rows = [
+            self.newest(lambda row: fits(row) and row.version == versions.vllm),
+            self.newest(lambda row: fits(row) and row.torch == versions.torch),
+            self.newest(fits),
+        ]
+        found = [advice for row in rows for advice in self.install(row)]
+        return tuple(dict.fromkeys(found))[:2]
+
+    def companions(self, torch: Torch) -> tuple[str, ...]:
+        """Return the requirements of a torch with what goes with it."""
+        named = ((name, getattr(torch, name)) for name in COMPANIONS)
+        return (
+            f"torch=={torch.version}",
+            *(f"{name}=={version}" for name, version in named if version),
+        )
+
+
+def major_of(cuda: str | None) -> int | None:
+    """Return the major release of a CUDA; None for an unknown one."""
+    return parse_version(cuda).major if cuda else None
+
+
+def package_of(file: str | None, package: str | None) -> str | None:
+    """Return the package to build again whose file this is; None where that is not known."""
+    if package in (None, "torch", "vllm", "nvidia"):
+        stem = (file or "").partition(".")[0]
+        return _BUILDS.get(stem)
+    return _BUILDS.get(package, package.replace("_", "-"))

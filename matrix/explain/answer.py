@@ -1,0 +1,139 @@
+"""The answer to each fault: whose it is, which releases have and need it, what to install.
+
+Pure but for the data that it asks for, and for the records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from matrix.catalog.cells import CellError
+from matrix.catalog.releases_file import load_releases
+from matrix.explain.advice import Choice
+from matrix.explain.evidence import Evidence
+from matrix.explain.machine import driver_answer, kernel_answer, old_library_answer
+from matrix.explain.model import (
+    Advice,
+    AdviceCode,
+    Fault,
+    FaultAnswer,
+    FaultKind,
+    Meaning,
+    TextFaults,
+    TextVersions,
+)
+from matrix.explain.packages import conflict_answer, flashinfer_answer, vision_answer
+from matrix.explain.symbols import library_answer, symbol_answer
+from matrix.explain.waived import links_of
+
+if TYPE_CHECKING:
+    from matrix.explain.third import ThirdWheel
+    from matrix.store.layout import RecordSource
+
+
+@dataclass(kw_only=True)
+class Explainer:
+    """Answers faults from the package's data, and from the records of some places.
+
+    `places` is None where no record is to be read. `wheels` are those of a third package.
+    """
+
+    evidence: Evidence = field(default_factory=Evidence)
+    places: Sequence[RecordSource] | None = None
+    wheels: tuple[ThirdWheel, ...] = ()
+
+    @cached_property
+    def choice(self) -> Choice:
+        """What there is to install."""
+        return Choice(releases=load_releases())
+
+    def answers(self, text: TextFaults) -> tuple[FaultAnswer, ...]:
+        """Return the answer to each fault of a text, in its order."""
+        found = [self._answer(fault, text) for fault in text.faults]
+        found = [self._with_wheels(answer) for answer in found]
+        if self.places is not None and found:
+            from matrix.explain.records import look_through
+
+            looked = look_through(self.places, text.faults, self.choice.releases)
+            found = [
+                replace(answer, records=looked.shown.get(place, ()), looked=looked.count)
+                for place, answer in enumerate(found)
+            ]
+            found = [self._with_clean(answer, looked.clean) for answer in found]
+        return tuple(_settled(answer) for answer in found)
+
+    def of_wheels(self) -> Iterator[FaultAnswer]:
+        """Yield the answer to each wheel of a third package: which torch it links with."""
+        if not self.wheels:
+            return
+        from matrix.explain.third import wheel_answer
+
+        for wheel in self.wheels:
+            yield wheel_answer(wheel, self.choice, self.evidence)
+
+    def _answer(self, fault: Fault, text: TextFaults) -> FaultAnswer:
+        versions: TextVersions = text.versions
+        choice, evidence = self.choice, self.evidence
+        answers: Mapping[FaultKind, Callable[[], FaultAnswer]] = {
+            FaultKind.UNDEFINED_SYMBOL: lambda: symbol_answer(fault, versions, choice, evidence),
+            FaultKind.MISSING_LIBRARY: lambda: library_answer(fault, versions, choice, evidence),
+            FaultKind.OLD_LIBRARY: lambda: old_library_answer(fault, choice, evidence),
+            FaultKind.OLD_DRIVER: lambda: driver_answer(fault, versions, choice),
+            FaultKind.NO_KERNEL: lambda: kernel_answer(fault, choice),
+            FaultKind.CONFLICT: lambda: conflict_answer(fault, choice),
+            FaultKind.TORCHVISION: lambda: vision_answer(fault, versions, choice),
+            FaultKind.FLASHINFER: lambda: flashinfer_answer(fault, choice),
+            FaultKind.RECOMPILES: lambda: _recompiles(fault),
+        }
+        if fault.kind in answers:
+            return answers[fault.kind]()
+        nearest = str(text.nearest) if text.nearest else None
+        return FaultAnswer(fault=fault, meaning=Meaning.UNKNOWN, nearest=nearest)
+
+    def _with_clean(self, answer: FaultAnswer, cells: Sequence[str]) -> FaultAnswer:
+        """Return the answer with the newest pair of these cells, whose warm starts load all."""
+        if answer.meaning not in (Meaning.COMPILED_AGAIN, Meaning.NOT_LOADED):
+            return answer
+        for name in cells:
+            with contextlib.suppress(CellError):
+                cell = self.choice.releases.resolve(name)
+                pair = f"vLLM {cell.vllm} with torch {cell.torch}"
+                row = self.choice.row(cell.vllm)
+                return replace(
+                    answer,
+                    operands={**answer.operands, "clean": pair},
+                    advice=(*answer.advice, *self.choice.install(row)),
+                )
+        return answer
+
+    def _with_wheels(self, answer: FaultAnswer) -> FaultAnswer:
+        """Return the answer with the wheels of others that need its symbol or library."""
+        subject = answer.fault.subject
+        third = tuple(wheel.file for wheel in self.wheels if subject and wheel.needs(subject))
+        return replace(answer, third=third)
+
+
+def _recompiles(fault: Fault) -> FaultAnswer:
+    if fault.subject == "load failure":
+        meaning = Meaning.NOT_LOADED
+    else:
+        meaning = Meaning.LOADED_ALL if fault.has == "0" else Meaning.COMPILED_AGAIN
+    return FaultAnswer(fault=fault, meaning=meaning, operands={"count": fault.has or ""})
+
+
+def _settled(answer: FaultAnswer) -> FaultAnswer:
+    """Return the answer with what its records add: links, their commands, that they know it."""
+    records = answer.records or ()
+    links = dict.fromkeys(link for record in records for link in record.issues)
+    links |= dict.fromkeys(links_of(answer.fault.signature))
+    advice = answer.advice
+    if records and (answer.fault.kind in (FaultKind.RECOMPILES, FaultKind.UNKNOWN)):
+        advice = (*advice, Advice(code=AdviceCode.SHOW, what=records[0].path))
+    meaning = answer.meaning
+    if meaning is Meaning.UNKNOWN and (records or links):
+        meaning = Meaning.RECORDED
+    return replace(answer, links=tuple(links), advice=advice, meaning=meaning)

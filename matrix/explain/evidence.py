@@ -1,0 +1,167 @@
+"""What the symbol tables say of a symbol, a library or a version of glibc. It reads their files.
+
+Of vLLM's tables only those are parsed that hold the name at all: all of them take three times as
+long as an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from matrix._util.files import read_bytes
+from matrix.catalog.projects import Project
+from matrix.checks.linkage.link import Tables, load_tables
+from matrix.checks.linkage.tables import (
+    Extension,
+    SymbolsError,
+    TorchSymbols,
+    VllmSymbols,
+    file_name,
+    is_in_any,
+)
+from matrix.explain.model import KnownReleases
+
+_VERSIONED = re.compile(r"(?P<family>[A-Z]+)_(?P<version>\d+(?:\.\d+)*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uses:
+    """The releases of vLLM that need something, and the files of theirs that do, in order."""
+
+    releases: KnownReleases
+    files: tuple[str, ...] = ()
+    name: str | None = None
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """What the tables say. `faults` gets a line for each table that turns out to be damaged."""
+
+    tables: Tables = field(default_factory=load_tables)
+    faults: list[str] = field(default_factory=list)
+
+    def exporting(self, symbol: str) -> KnownReleases:
+        """Return the releases of torch of which a library exports a symbol."""
+        return self._torch(
+            lambda table: is_in_any(symbol, (library.exports for library in table.libraries))
+        )
+
+    def bringing(self, library: str) -> KnownReleases:
+        """Return the releases of torch that hold a library or need it, and so install it."""
+        return self._torch(
+            lambda table: any(library in (known.name, *known.needed) for known in table.libraries)
+        )
+
+    def needing(self, symbol: str) -> Uses:
+        """Return the releases of vLLM of which a file imports a symbol that no other one has."""
+        return self._vllm(symbol, lambda file: symbol in file.imports)
+
+    def needing_library(self, library: str) -> Uses:
+        """Return the releases of vLLM of which a file needs a library."""
+        return self._vllm(library, lambda file: library in file.needed)
+
+    def defining(self, symbol: str) -> Uses:
+        """Return the releases of vLLM of which one file has a symbol for another one."""
+        return self._vllm(symbol, lambda file: symbol in file.exports)
+
+    def asking_for(self, version: str) -> Uses:
+        """Return the releases of vLLM that need this version of glibc or libstdc++, or a newer."""
+        wanted = _version(version)
+        if wanted is None:
+            return self._vllm(version, lambda file: version in file.versioned)
+
+        def asks(file: Extension) -> bool:
+            known = (_version(name) for name in file.versioned)
+            return any(found and found[0] == wanted[0] and found[1] >= wanted[1] for found in known)
+
+        return self._vllm(wanted[0], asks)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Every symbol that a vLLM imports, with its name as people write it, if it has one."""
+        found: dict[str, str] = {}
+        for table in self._vllms(""):
+            for file in table.extensions:
+                found.update((name, table.demangled.get(name, name)) for name in file.imports)
+        return found
+
+    @cached_property
+    def files(self) -> frozenset[str]:
+        """The names of vLLM's own extensions, without what says the Python: `_C`, `_moe_C`."""
+        return frozenset(
+            stem_of(file.name) for table in self._vllms("") for file in table.extensions
+        )
+
+    def torches(self) -> Iterator[TorchSymbols]:
+        """Yield the tables of torch, oldest first; a damaged one is left out and named."""
+        for version in self.tables.torch_versions:
+            try:
+                yield self.tables.torch(version)
+            except SymbolsError as error:
+                self._fault(error)
+
+    def _torch(self, holds: Callable[[TorchSymbols], bool]) -> KnownReleases:
+        tables = list(self.torches())
+        return KnownReleases(
+            holds=tuple(table.wheel.version for table in tables if holds(table)),
+            asked=tuple(table.wheel.version for table in tables),
+        )
+
+    def _vllm(self, text: str, needs: Callable[[Extension], bool]) -> Uses:
+        holds: list[str] = []
+        files: dict[str, None] = {}
+        name: str | None = None
+        for table in self._vllms(text):
+            found = [file.name for file in table.extensions if needs(file)]
+            if found:
+                holds.append(table.wheel.version)
+                files |= dict.fromkeys(found)
+                name = table.demangled.get(text, name)
+        asked = self.tables.vllm_versions
+        return Uses(
+            releases=KnownReleases(holds=tuple(holds), asked=asked), files=tuple(files), name=name
+        )
+
+    def _vllms(self, text: str) -> Iterator[VllmSymbols]:
+        """Yield the tables of vLLM in whose files the text stands, oldest first."""
+        wanted = text.encode("utf-8", "replace")
+        for version in self.tables.vllm_versions:
+            path = self.tables.folder / file_name(Project.VLLM, version)
+            try:
+                if wanted and wanted not in read_bytes(path):
+                    continue
+                yield self.tables.vllm(version)
+            except SymbolsError as error:
+                self._fault(error)
+            except OSError as error:
+                self._fault(SymbolsError(f"{path.name}: cannot be read: {error.strerror}"))
+
+    def _fault(self, error: SymbolsError) -> None:
+        if str(error) not in self.faults:
+            self.faults.append(str(error))
+
+
+def stem_of(file: str) -> str:
+    """Return the name of an extension's file without its Python and ending.
+
+    >>> stem_of("_C.abi3.so"), stem_of("c_ops.cpython-312-x86_64-linux-gnu.so")
+    ('_C', 'c_ops')
+    """
+    return file.partition(".")[0]
+
+
+def _version(name: str) -> tuple[str, tuple[int, ...]] | None:
+    """Return the family and the numbers of `GLIBC_2.32`; None for another name."""
+    found = _VERSIONED.fullmatch(name)
+    if found is None:
+        return None
+    return found["family"], tuple(int(part[:9]) for part in found["version"].split("."))
+
+
+def without(known: KnownReleases, other: Iterable[str]) -> tuple[str, ...]:
+    """Return the releases that were asked about and are not among these."""
+    left = set(other)
+    return tuple(release for release in known.asked if release not in left)

@@ -1,0 +1,168 @@
+"""All faults of a text, each once, with its signature. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from matrix._util.text import clean, clip
+from matrix.explain.model import Fault, FaultKind, TextFaults
+from matrix.explain.recognise import MARKS, of_line, versions_in
+from matrix.explain.scan import Excerpt, Scanned, scan
+from matrix.record.signature import SIGNATURE_LIMIT, signature
+
+MOST_FAULTS = 8
+"""How many faults of a text are answered; the others are counted."""
+_MANGLED = re.compile(r"(?<![\w$])_Z[A-Za-z0-9_$.]{3,2000}")
+_NAME = re.compile(r"(?:aoti_torch|torch|c10|at|caffe2|cuda|cu|nccl|Py|_Py|__)\w{3,200}")
+_LIBRARY = re.compile(r"lib[\w+-]{1,80}\.so(?:\.\d+){0,4}")
+_GLIBC = re.compile(r"(?:GLIBC|GLIBCXX|CXXABI)_\d[\d.]{0,20}")
+_ERROR = re.compile(
+    r"(?:[\w.]{1,200}(?:Error|Exception|Failure)|[\w.]{1,200}Failed)\b(?:: .*| @ .*)?"
+)
+_DEATH = re.compile(r"killed by .*|timed out .*|std::.*|terminate called .*|Fatal Python error.*")
+# Words that say which kind a text without a known fault is nearest to: the one with most of them.
+_NEAR: tuple[tuple[FaultKind, tuple[str, ...]], ...] = (
+    (FaultKind.UNDEFINED_SYMBOL, ("symbol", "undefined reference", "_c'", "no such operator")),
+    (FaultKind.MISSING_LIBRARY, (".so", "shared object", "dll load", "no such file", "libcu")),
+    (FaultKind.OLD_LIBRARY, ("glibc", "libc.so", "libstdc++", "manylinux")),
+    (FaultKind.OLD_DRIVER, ("driver", "nvidia-smi", "nvml", "cuinit")),
+    (FaultKind.NO_KERNEL, ("capability", "sm_", "cubin", "ptx", "architecture", "compute_", "gfx")),
+    (
+        FaultKind.CONFLICT,
+        ("depends on", "requires", "resolution", "incompatible", "no module named"),
+    ),
+    (FaultKind.TORCHVISION, ("torchvision", "nms")),
+    (FaultKind.FLASHINFER, ("flashinfer",)),
+    (FaultKind.RECOMPILES, ("recompil", "compile cache", "artifact", "warm start", "_inductor")),
+)
+
+
+def faults_in(chunks: Iterable[bytes]) -> TextFaults:
+    """Return the faults of a text that comes in chunks of bytes, known ones before others."""
+    scanned = scan(chunks, MARKS)
+    found = _merged(_with_signature(excerpt) for excerpt in scanned.excerpts)
+    if not found and scanned.whole:
+        found = _named(scanned.head)
+    last = _last(scanned, found)
+    if last is not None:
+        found.append(last)
+    known = any(fault.kind is not FaultKind.UNKNOWN for fault in found)
+    return TextFaults(
+        faults=tuple(found[:MOST_FAULTS]),
+        versions=versions_in((scanned.head, scanned.tail)),
+        more=max(0, len(found) - MOST_FAULTS) + scanned.more,
+        nearest=None if known else _nearest(found[0].signature if found else ""),
+        binary=scanned.binary,
+    )
+
+
+def _with_signature(excerpt: Excerpt[Fault]) -> Fault:
+    """Return the fault of an excerpt with its signature: with its place, where that is known."""
+    fault = excerpt.found
+    for text in (excerpt.text, excerpt.line):
+        settled = signature(text)
+        again = of_line(settled)
+        if again is not None and _alike(fault, again):
+            return replace(fault, signature=_shown(settled))
+    return replace(fault, signature=_shown(signature(excerpt.line)))
+
+
+def _alike(fault: Fault, other: Fault) -> bool:
+    """Tell whether a signature is of this fault. It has no versions of a machine."""
+    return (fault.kind, fault.subject) == (other.kind, other.subject)
+
+
+def _merged(faults: Iterable[Fault]) -> list[Fault]:
+    """Return each fault once: one that says less of the same is left out, files are the first's."""
+    found: list[Fault] = []
+    for fault in faults:
+        place = next((at for at, known in enumerate(found) if _same(known, fault)), None)
+        if place is None:
+            found.append(fault)
+            continue
+        known = found[place]
+        found[place] = replace(
+            known,
+            subject=known.subject or fault.subject,
+            file=known.file or fault.file,
+            package=known.package or fault.package,
+            has=known.has or fault.has,
+            wants=known.wants or fault.wants,
+            demands=known.demands or fault.demands,
+        )
+    return found
+
+
+def _same(known: Fault, fault: Fault) -> bool:
+    if known.kind is not fault.kind:
+        return False
+    if known.kind in (FaultKind.OLD_DRIVER, FaultKind.NO_KERNEL):
+        return not (known.has and fault.has and known.has != fault.has)
+    if known.kind in (FaultKind.TORCHVISION, FaultKind.RECOMPILES):
+        return True
+    if known.kind is FaultKind.CONFLICT:
+        empty = not (known.subject and fault.subject)
+        return empty or (known.subject, known.demands) == (fault.subject, fault.demands)
+    return known.subject == fault.subject
+
+
+def _named(text: str) -> list[Fault]:
+    """Return what a text only names: symbols, a library, a version of glibc."""
+    words = text.split()
+    symbols = list(dict.fromkeys(_MANGLED.findall(text)))
+    if not symbols and len(words) == 1 and _NAME.fullmatch(words[0]):
+        symbols = words
+    faults = [
+        Fault(kind=FaultKind.UNDEFINED_SYMBOL, signature=_shown(symbol), subject=symbol)
+        for symbol in symbols
+    ]
+    if not faults and 0 < len(words) <= 4:
+        for word in words:
+            bare = word.rpartition("/")[2].strip("'\",:;")
+            if _LIBRARY.fullmatch(bare):
+                kind = FaultKind.MISSING_LIBRARY
+            elif _GLIBC.fullmatch(bare):
+                kind = FaultKind.OLD_LIBRARY
+            else:
+                continue
+            faults.append(Fault(kind=kind, signature=_shown(bare), subject=bare))
+    return faults
+
+
+def _last(scanned: Scanned[Fault], found: list[Fault]) -> Fault | None:
+    """Return the error that a text ends with, where it is none of the known faults."""
+    from matrix.record.signature.patterns import WRAPPERS
+
+    for text in (scanned.head if scanned.whole else scanned.tail, scanned.traceback):
+        settled = _shown(signature(text)) if text.strip() else ""
+        known = of_line(settled)
+        if known is not None:
+            if any(_same(fault, known) for fault in found):
+                return None
+            return replace(known, signature=settled)
+        if _ERROR.fullmatch(settled) or _DEATH.fullmatch(settled):
+            if found and WRAPPERS.search(settled):
+                return None
+            return Fault(kind=FaultKind.UNKNOWN, signature=settled)
+    if found or not scanned.tail.strip():
+        return None
+    text = scanned.head if scanned.whole else scanned.tail
+    settled = _shown(signature(text))
+    return Fault(kind=FaultKind.UNKNOWN, signature=settled) if settled else None
+
+
+def _nearest(text: str) -> FaultKind | None:
+    """Return the kind most of whose words an unknown error has; None where it has none."""
+    lowered = text.lower()
+    best, most = None, 0
+    for kind, words in _NEAR:
+        count = sum(word in lowered for word in words)
+        if count > most:
+            best, most = kind, count
+    return best
+
+
+def _shown(settled: str) -> str:
+    return clip(clean(settled), SIGNATURE_LIMIT)

@@ -1,0 +1,210 @@
+"""What is known of an error's text: faults, and the answer to each. Facts and codes, no words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from matrix._util.enums import StrEnum
+
+if TYPE_CHECKING:
+    from matrix.attribution.model import Attribution
+
+
+class FaultKind(StrEnum):
+    """What kind of fault a text shows."""
+
+    UNDEFINED_SYMBOL = "undefined_symbol"
+    MISSING_LIBRARY = "missing_library"
+    OLD_LIBRARY = "old_library"
+    OLD_DRIVER = "old_driver"
+    NO_KERNEL = "no_kernel"
+    CONFLICT = "conflict"
+    TORCHVISION = "torchvision"
+    FLASHINFER = "flashinfer"
+    RECOMPILES = "recompiles"
+    WHEEL = "wheel"
+    UNKNOWN = "unknown"
+
+
+class Meaning(StrEnum):
+    """Why the fault of a kind happens, as far as the data say it: the code of its meaning.
+
+    Of a symbol: OTHER_TORCH, a torch exports it and another one is there. THIRD: no vLLM needs it,
+    so another package does. OLD_STRING: it is written for the C++ string of before GCC 5. OWN:
+    vLLM itself defines it. NOWHERE: no torch that was read exports it. The others name who it comes
+    from: the driver, CUDA's libraries, ROCm, Python, the C++ runtime.
+    """
+
+    OTHER_TORCH = "other_torch"
+    THIRD = "third"
+    OLD_STRING = "old_string"
+    OWN = "own"
+    NOWHERE = "nowhere"
+    DRIVER = "driver"
+    CUDA = "cuda"
+    ROCM = "rocm"
+    PYTHON = "python"
+    RUNTIME = "runtime"
+    OTHER_CUDA = "other_cuda"
+    NO_CUDA_TORCH = "no_cuda_torch"
+    NOT_BROUGHT = "not_brought"
+    OLD_SYSTEM = "old_system"
+    NEWER_CUDA = "newer_cuda"
+    ARCHITECTURE = "architecture"
+    UNNAMED_GPU = "unnamed_gpu"
+    OLD_ASSEMBLER = "old_assembler"
+    PINS = "pins"
+    NO_SUCH_VERSION = "no_such_version"
+    OTHER_COMPANION = "other_companion"
+    VERSIONS_DIFFER = "versions_differ"
+    COMPILED_AGAIN = "compiled_again"
+    LOADED_ALL = "loaded_all"
+    NOT_LOADED = "not_loaded"
+    RECORDED = "recorded"
+    LINKS_WITH = "links_with"
+    UNKNOWN = "unknown"
+
+
+class AdviceCode(StrEnum):
+    """What to do: the code of an advice."""
+
+    INSTALL = "install"
+    REMOVE = "remove"
+    REBUILD = "rebuild"
+    NEWER_DRIVER = "newer_driver"
+    NEWER_SYSTEM = "newer_system"
+    NAME_GPU = "name_gpu"
+    LOADED_FIRST = "loaded_first"
+    LINKAGE = "linkage"
+    SHOW = "show"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demanded:
+    """Who asks for which versions of a package; `who` is "" for the one who installs."""
+
+    who: str
+    name: str
+    range: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One fault of a text: its kind, its signature and what the text says of it.
+
+    `subject` is what is missing or wrong: a symbol, a library, `GLIBC_2.32`, a package. `file` is
+    the library that needs it, `package` the one that this belongs to. `has` is what is there (the
+    CUDA of a driver, the architecture of a GPU, a version), `wants` what is needed. `demands` are
+    those that exclude each other.
+    """
+
+    kind: FaultKind
+    signature: str
+    subject: str | None = None
+    file: str | None = None
+    package: str | None = None
+    has: str | None = None
+    wants: str | None = None
+    demands: tuple[Demanded, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextVersions:
+    """The releases that a text names as installed; None for one that it does not name."""
+
+    torch: str | None = None
+    vllm: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFaults:
+    """The faults of a text in its order, the versions that it names, how many faults more it has.
+
+    `nearest` is the kind that a text without a known fault is nearest to. `binary`: it is no text.
+    """
+
+    faults: tuple[Fault, ...]
+    versions: TextVersions
+    more: int = 0
+    nearest: FaultKind | None = None
+    binary: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Tell whether one of the faults is of a known kind."""
+        return any(fault.kind is not FaultKind.UNKNOWN for fault in self.faults)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownReleases:
+    """Those releases of a project that something holds for, and all that were asked about."""
+
+    holds: tuple[str, ...]
+    asked: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinnedPair:
+    """A vLLM and the torch that it pins, for which both halves of an answer hold."""
+
+    vllm: str
+    torch: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownBy:
+    """A record that shows a fault: its place, cell, platform, cases, and whose change it is.
+
+    The fault is that of `cases`, of the run as a whole where there are none. `issues` are the links
+    that are known for it.
+    """
+
+    path: str
+    cell: str
+    platform: str
+    cases: tuple[str, ...] = ()
+    attribution: Attribution | None = None
+    issues: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """One thing to do. `requirements` are what to install, remove or rebuild; `what` an operand."""
+
+    code: AdviceCode
+    requirements: tuple[str, ...] = ()
+    what: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultAnswer:
+    """What is known of a fault.
+
+    `name` is a symbol as people write it. `torch` are the releases that export or bring it, or fit,
+    `vllm` those that need it, or pin what fits; None where the question makes no sense. `files` are
+    the files of those vLLMs that need it. `operands` are what `meaning`'s words take. `nearest`
+    is the known name that is nearest to one that nothing knows. `records` is None where none were
+    looked through, and `looked` counts them.
+    """
+
+    fault: Fault
+    meaning: Meaning
+    name: str | None = None
+    torch: KnownReleases | None = None
+    vllm: KnownReleases | None = None
+    files: tuple[str, ...] = ()
+    pairs: tuple[PinnedPair, ...] = ()
+    operands: Mapping[str, str] = field(default_factory=dict)
+    records: tuple[ShownBy, ...] | None = None
+    looked: int = 0
+    links: tuple[str, ...] = ()
+    advice: tuple[Advice, ...] = ()
+    nearest: str | None = None
+    third: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Tell whether anything is known of the fault."""
+        return self.meaning is not Meaning.UNKNOWN

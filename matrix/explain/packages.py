@@ -1,0 +1,197 @@
+"""Answers to packages that do not go together: pins, torchvision, FlashInfer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from matrix.catalog.release import COMPANIONS, Vllm
+from matrix.catalog.requirements import known_requirements
+from matrix.explain.advice import Choice
+from matrix.explain.model import (
+    Advice,
+    AdviceCode,
+    Fault,
+    FaultAnswer,
+    KnownReleases,
+    Meaning,
+    TextVersions,
+)
+
+_PROJECTS = ("torch", *COMPANIONS)
+_VLLM = re.compile(r"vllm (?P<version>\S+)")
+
+
+def conflict_answer(fault: Fault, choice: Choice) -> FaultAnswer:
+    """Return which vLLM goes with what excludes its pin, and what to install."""
+    name = fault.subject or ""
+    if fault.wants is not None and not fault.demands:
+        return _no_such_version(fault, choice)
+    ours = next((demand for demand in fault.demands if _VLLM.match(demand.who)), None)
+    others = [demand.range for demand in fault.demands if demand is not ours]
+    others += [f"=={fault.has}"] if fault.has else []
+    fits = _fitting(name, others[0]) if others else None
+    holds = tuple(row.version for row in choice.vllms if fits and fits(row))
+    asked = tuple(row.version for row in choice.vllms)
+    newest = choice.newest(lambda row: row.version in holds)
+    own = choice.newest(lambda row: ours is not None and ours.who == f"vllm {row.version}")
+    advice = (*choice.install(newest), *choice.install(own))
+    if not (name or advice):
+        advice = choice.install(choice.newest())
+    torch = None
+    if name == "torch" and others:
+        torch = KnownReleases(
+            holds=tuple(version for version in choice.torches if _within(version, others[0])),
+            asked=tuple(choice.torches),
+        )
+    return FaultAnswer(
+        fault=fault,
+        meaning=Meaning.PINS,
+        torch=torch,
+        vllm=KnownReleases(holds=holds, asked=asked) if others else None,
+        operands={"name": name, "range": others[0]} if others else {},
+        advice=tuple(dict.fromkeys(advice)),
+    )
+
+
+def _no_such_version(fault: Fault, choice: Choice) -> FaultAnswer:
+    """Return what is known of a version that an index does not have."""
+    name, wanted = fault.subject or "", fault.wants or ""
+    plain = wanted.partition("+")[0]
+    if name == "vllm":
+        known = tuple(row.version for row in choice.vllms)
+        fits: Callable[[Vllm], bool] = lambda row: _within(row.version, plain)  # noqa: E731 - as the next
+    else:
+        known = tuple(choice.torches) if name == "torch" else ()
+        fits = _fitting(name, plain)
+    newest = choice.newest(fits) or choice.newest()
+    return FaultAnswer(
+        fault=fault,
+        meaning=Meaning.NO_SUCH_VERSION,
+        torch=KnownReleases(
+            holds=tuple(version for version in known if _within(version, plain)), asked=known
+        )
+        if name == "torch"
+        else None,
+        vllm=KnownReleases(
+            holds=tuple(row.version for row in choice.vllms if fits(row)),
+            asked=tuple(row.version for row in choice.vllms),
+        ),
+        operands={"name": name, "range": wanted, "local": wanted.partition("+")[2]},
+        advice=choice.install(newest),
+    )
+
+
+def _fitting(name: str, wanted: str) -> Callable[[Vllm], bool]:
+    """Return whether the pin of a vLLM for a package is within a range, by the vLLM."""
+    requirements = {} if name in _PROJECTS else known_requirements()
+
+    def fits(row: Vllm) -> bool:
+        if name in _PROJECTS:
+            pin = getattr(row, name)
+            return pin is not None and _within(pin, wanted)
+        return any(_pinned_within(line, name, wanted) for line in requirements.get(row.version, ()))
+
+    return fits
+
+
+def _pinned_within(line: str, name: str, wanted: str) -> bool:
+    """Tell whether a requirement pins that package to a version within a range."""
+    if not line.lower().replace("_", "-").startswith(name[:4]):
+        return False
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return False
+    if canonicalize_name(requirement.name) != name:
+        return False
+    return any(
+        clause.operator == "==" and _within(clause.version, wanted)
+        for clause in requirement.specifier
+    )
+
+
+def _within(version: str, wanted: str) -> bool:
+    try:
+        return SpecifierSet(wanted).contains(Version(version), prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):
+        return False
+
+
+def vision_answer(fault: Fault, versions: TextVersions, choice: Choice) -> FaultAnswer:
+    """Return the torchvision that goes with the torch of a text, else with the newest pin."""
+    newest = choice.newest()
+    torch = choice.torches.get(versions.torch or "") or choice.torches.get(
+        newest.torch if newest else ""
+    )
+    requirements = choice.companions(torch) if torch is not None else ()
+    known = tuple(version for version, row in choice.torches.items() if row.torchvision)
+    operands = {
+        f"torchvision {version}": str(choice.torches[version].torchvision) for version in known
+    }
+    return FaultAnswer(
+        fault=fault,
+        meaning=Meaning.OTHER_COMPANION,
+        torch=KnownReleases(holds=(torch.version,) if torch else (), asked=known),
+        vllm=choice.pinning([torch.version]) if torch else None,
+        operands=operands,
+        advice=(Advice(code=AdviceCode.INSTALL, requirements=requirements),)
+        if requirements
+        else (),
+    )
+
+
+def flashinfer_answer(fault: Fault, choice: Choice) -> FaultAnswer:
+    """Return which vLLM pins the FlashInfer of a text, and what makes its packages alike."""
+    wants = _release(fault.wants)
+    package = fault.subject or ""
+    holds = tuple(
+        row.version
+        for row in choice.vllms
+        if _pins("flashinfer-python", row.version) == wants and wants is not None
+    )
+    # vLLM 0.26 and newer require no cubins; for those an old one that was left is too much.
+    both = any(_pins(package, version) == wants for version in holds)
+    if wants is None:
+        advice: tuple[Advice, ...] = ()
+    elif both:
+        named = (f"flashinfer-python=={wants}", f"{package}=={wants}")
+        advice = (Advice(code=AdviceCode.INSTALL, requirements=named),)
+    else:
+        advice = (Advice(code=AdviceCode.REMOVE, requirements=(package,)),)
+    other = _release(fault.has)
+    operands = {"package": package, "has": fault.has or "", "wants": fault.wants or ""}
+    with_other = [
+        row.version for row in choice.vllms if _pins("flashinfer-python", row.version) == other
+    ]
+    if other and with_other:
+        operands["vllm of the other"] = f"{with_other[0]} {with_other[-1]}"
+    return FaultAnswer(
+        fault=fault,
+        meaning=Meaning.VERSIONS_DIFFER,
+        vllm=KnownReleases(holds=holds, asked=tuple(row.version for row in choice.vllms)),
+        operands=operands,
+        advice=(*advice, *(choice.install(choice.newest(lambda row: row.version in holds)))),
+    )
+
+
+def _release(version: str | None) -> str | None:
+    """Return a version without its local part; None for what is none."""
+    try:
+        return Version(version).public if version else None
+    except InvalidVersion:
+        return None
+
+
+def _pins(package: str, vllm: str) -> str | None:
+    """Return the version of a package that a vLLM pins; None for none."""
+    for line in known_requirements().get(vllm, ()):
+        name, _, rest = line.partition("==")
+        if name.strip() == package:
+            return rest.partition(";")[0].strip()
+    return None

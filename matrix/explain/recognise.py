@@ -1,0 +1,314 @@
+"""What a line of an error's text says: the kind of its fault, and the facts in it.
+
+Pure. `MARKS` are the bytes that a line must have for each, so that a stream is searched for them
+alone; `of_line` reads a line, or a signature, whatever it has. The text is untrusted: each pattern
+has a limit, and what it captures is checked by its form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from matrix.explain.model import Demanded, Fault, FaultKind, TextVersions
+
+_SYMBOL = r"(?P<symbol>[A-Za-z_$][\w$.@]{0,2000})"
+_FILE = r"(?P<file>[\w.+@=-]{1,200}\.(?:so|dylib)[\w.]{0,60})"
+_UNDEFINED = re.compile(rf"(?:{_FILE}(?:['\"])?: )?undefined symbol: {_SYMBOL}")
+# ldd -r writes the file behind it.
+_BEHIND = re.compile(r"\s+\((?:[^()\s]*/)?(?P<file>[\w.+@=-]{1,200}\.so[\w.]{0,60})\)")
+_OF_MAC = re.compile(
+    r"[Ss]ymbol not found(?: in flat namespace)?:? ?\(?['\"]?_(?P<symbol>[A-Za-z_$][\w$.]{0,2000})"
+)
+_REFERENCED = re.compile(r"Referenced from: (?:<[^>]{1,60}> )?(?:\S*/)?" + _FILE)
+_LIBRARY = r"(?P<library>lib[\w+-]{1,80}(?:\.[0-9a-f]{8})?\.so(?:\.\d+){0,4})"
+_MISSING = (
+    re.compile(rf"{_LIBRARY}(?: \(deleted\))?: cannot open shared object"),
+    re.compile(rf"{_LIBRARY} => not found"),
+)
+_HASHED = re.compile(r"[.-][0-9a-f]{8}(?=\.so)")
+_VERSION_OF = re.compile(
+    r"version [`'\u2018](?P<version>(?:GLIBC|GLIBCXX|CXXABI)_[\d.]{1,20}\d|lib\w{1,40}\.so\.\d+)"
+    r"['\u2019] not found(?: \(required by (?:[^()\s]*/)?(?P<file>[\w.+@=-]{1,200})\))?"
+)
+_FOUND_DRIVER = re.compile(
+    r"driver on your system is too old(?: \(found version (?P<has>\d{4,6}))?"
+)
+_DRIVER = re.compile(r"driver version is insufficient for CUDA runtime version")
+_NO_KERNEL = re.compile(r"no kernel image is available for execution")
+_CAPABILITY = re.compile(
+    r"(?:with CUDA capability (?P<has>sm_\d{2,3}[af]?)|(?P<gpu>with CUDA capability \S+))"
+    r" is not compatible with the current PyTorch"
+)
+_ASSEMBLER = re.compile(r"Value '(?P<has>sm_\d{2,3}[af]?)' is not defined for option 'gpu-name'")
+_OPERATOR = re.compile(r"operator (?P<operator>torchvision::\w{1,60}) does not exist")
+_OF_VISION = re.compile(r"module 'torchvision' has no attribute 'extension'")
+_CUDAS = re.compile(
+    r"PyTorch and torchvision were compiled with different CUDA (?:major )?versions\.?"
+    r"(?: PyTorch has CUDA Version=(?P<has>[\d.]{1,10}\d) and torchvision has"
+    r" CUDA Version=(?P<wants>[\d.]{1,10}\d))?"
+)
+_VERSION = r"[\w.+!-]{1,60}"
+_FLASHINFER = re.compile(
+    rf"(?P<package>flashinfer[_-][\w-]{{2,30}}?)(?: version)? \((?P<has>{_VERSION})\)"
+    r" (?:does not match|!=)"
+    rf" flashinfer(?:-python)?(?: version)? \((?P<wants>{_VERSION})\)"
+)
+_AGAIN = re.compile(
+    r"(?i)compiling model again due to a load failure(?: from \S{1,300})?"
+    r"(?:,? reason: (?P<why>.{1,200}))?"
+)
+_COUNTED = re.compile(
+    r"(?:num_compiled_artifacts_saved|warm_artifacts_saved)\b(?: not as expected, before it is"
+    r" (?P<before>\d{1,6}), after it is (?P<after>\d{1,6})|\W{1,4}(?:got )?(?P<count>\d{1,6}))"
+)
+_REQUIRES = re.compile(
+    r"(?P<who>[A-Za-z0-9][\w.-]{0,80}) (?P<version>\d\S{0,80}) (?:requires|has requirement)"
+    r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?"
+    r"(?P<range>[<>=!~][^\s,]{1,80}(?:,[<>=!~][^\s,]{1,80}){0,5})"
+    r", but you(?:'ll)? have (?P=name) (?P<has>\d\S{0,80}?)(?: which is incompatible)?\.?(?:\s|$)"
+)
+_NEEDS = re.compile(
+    r"(?P<who>\S{1,90} \S{1,90}) needs (?P<name>[a-z0-9-]{1,90})(?P<range>[<>=!~]\S{0,200}?), and"
+    r" (?:(?P<other>\S{1,90} \S{1,90}) needs (?P=name)(?P<other_range>[<>=!~]\S{0,200})"
+    r"|(?P=name)(?P<asked>[<>=!~]\S{0,200}) was asked for"
+    r"|(?P=name) (?P<has>\S{1,90}) is installed)"
+)
+_NO_VERSION = re.compile(
+    r"(?:there is no version of |[Nn]o matching distribution found for )"
+    r"(?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?:\{[^}]{0,200}\})?"
+    r"(?P<range>[<>=!~][^\s;()]{1,80})"
+)
+_OWN_NAMES = re.compile(
+    r"(?i)(?:py)?(?:torch|torchvision|torchaudio|vllm|triton|nvidia|flashinfer)(?:[-_].*)?"
+)
+_PACKAGE = re.compile(r"(?:site|dist)-packages/(?P<package>[A-Za-z0-9_]{1,80})/")
+_NAMED_TORCH = re.compile(
+    r"(?:PyTorch version *: *|\btorch==|(?m:^torch {2,}))(?P<version>\d+\.\d+\.\d+)"
+)
+_NAMED_VLLM = re.compile(
+    r"(?:vLLM Version *: *|LLM engine \(v|vLLM API server version |\bvllm==|(?m:^vllm {2,})"
+    r"|▀ {2}version )(?P<version>\d+\.\d+\.\d+)"
+)
+
+
+def of_line(line: str, after: str = "") -> Fault | None:
+    """Return what a line shows, without its signature; None where it shows no known fault."""
+    return next((fault for reader in _READERS if (fault := reader(line, after))), None)
+
+
+def versions_in(texts: Iterable[str]) -> TextVersions:
+    """Return the releases that texts name as installed: the first of each."""
+    torch: str | None = None
+    vllm: str | None = None
+    for text in texts:
+        if torch is None and (found := _NAMED_TORCH.search(text)):
+            torch = found["version"]
+        if vllm is None and (found := _NAMED_VLLM.search(text)):
+            vllm = found["version"]
+    return TextVersions(torch=torch, vllm=vllm)
+
+
+def _symbol(line: str, after: str) -> Fault | None:
+    if found := _UNDEFINED.search(line):
+        file = found["file"]
+        if file is None and (behind := _BEHIND.match(line, found.end())):
+            file = behind["file"]
+        symbol = found["symbol"].rstrip(".")
+        return _undefined(symbol, file, line)
+    if found := _OF_MAC.search(line):
+        named = _REFERENCED.search(line) or _REFERENCED.search(after[:2000])
+        return _undefined(found["symbol"], named["file"] if named else None, line)
+    return None
+
+
+def _undefined(symbol: str, file: str | None, line: str) -> Fault:
+    package = _PACKAGE.search(line)
+    return Fault(
+        kind=FaultKind.UNDEFINED_SYMBOL,
+        signature="",
+        subject=symbol.partition("@")[0],
+        file=file,
+        package=package["package"] if package else None,
+    )
+
+
+def _library(line: str, _: str) -> Fault | None:
+    for pattern in _MISSING:
+        if found := pattern.search(line):
+            name = _HASHED.sub("", found["library"])
+            return Fault(kind=FaultKind.MISSING_LIBRARY, signature="", subject=name)
+    return None
+
+
+def _old_library(line: str, _: str) -> Fault | None:
+    found = _VERSION_OF.search(line)
+    if found is None:
+        return None
+    return Fault(
+        kind=FaultKind.OLD_LIBRARY, signature="", subject=found["version"], file=found["file"]
+    )
+
+
+def _driver(line: str, _: str) -> Fault | None:
+    if found := _FOUND_DRIVER.search(line):
+        has = found["has"]
+        # 12080 is CUDA 12.8: thousands, and tens.
+        cuda = f"{int(has) // 1000}.{int(has) % 1000 // 10}" if has else None
+        return Fault(kind=FaultKind.OLD_DRIVER, signature="", has=cuda)
+    return Fault(kind=FaultKind.OLD_DRIVER, signature="") if _DRIVER.search(line) else None
+
+
+def _kernel(line: str, _: str) -> Fault | None:
+    if found := _CAPABILITY.search(line):
+        return Fault(kind=FaultKind.NO_KERNEL, signature="", has=found["has"])
+    if found := _ASSEMBLER.search(line):
+        return Fault(kind=FaultKind.NO_KERNEL, signature="", has=found["has"], subject="ptxas")
+    return Fault(kind=FaultKind.NO_KERNEL, signature="") if _NO_KERNEL.search(line) else None
+
+
+def _vision(line: str, _: str) -> Fault | None:
+    if found := _CUDAS.search(line):
+        return Fault(
+            kind=FaultKind.TORCHVISION, signature="", has=found["has"], wants=found["wants"]
+        )
+    if found := _OPERATOR.search(line):
+        return Fault(kind=FaultKind.TORCHVISION, signature="", subject=found["operator"])
+    if _OF_VISION.search(line):
+        return Fault(kind=FaultKind.TORCHVISION, signature="", subject="torchvision.extension")
+    return None
+
+
+def _flashinfer(line: str, _: str) -> Fault | None:
+    found = _FLASHINFER.search(line)
+    if found is None:
+        return None
+    return Fault(
+        kind=FaultKind.FLASHINFER,
+        signature="",
+        subject=found["package"].replace("_", "-"),
+        has=found["has"],
+        wants=found["wants"],
+    )
+
+
+def _recompiles(line: str, _: str) -> Fault | None:
+    if found := _AGAIN.search(line):
+        return Fault(kind=FaultKind.RECOMPILES, signature="", subject="load failure")
+    if found := _COUNTED.search(line):
+        count = found["count"] or str(int(found["after"]) - int(found["before"]))
+        name = "num_compiled_artifacts_saved"
+        return Fault(kind=FaultKind.RECOMPILES, signature="", subject=name, has=count)
+    return None
+
+
+def _installed(line: str, _: str) -> Fault | None:
+    """Read what pip says of a package that it left, where that is one of those known here."""
+    found = _REQUIRES.search(line)
+    if found is None or not any(_OWN_NAMES.fullmatch(found[key]) for key in ("who", "name")):
+        return None
+    name = _canonical(found["name"])
+    return Fault(
+        kind=FaultKind.CONFLICT,
+        signature="",
+        subject=name,
+        has=found["has"],
+        demands=(
+            Demanded(
+                who=f"{_canonical(found['who'])} {found['version']}",
+                name=name,
+                range=found["range"],
+            ),
+        ),
+    )
+
+
+def _unsolved(line: str, after: str) -> Fault | None:
+    """Read the explanation of a resolver, which is below this line."""
+    from matrix.record.signature.conflict import conflict_in
+    from matrix.record.signature.lines import lines_of
+
+    sentence = conflict_in(lines_of(f"{line}\n{after}")) if _HEADS.search(line) else ""
+    return _sentence(sentence, "") or (
+        Fault(kind=FaultKind.CONFLICT, signature="") if sentence else None
+    )
+
+
+_HEADS = re.compile(r"No solution found|The conflict is caused by:")
+
+
+def _sentence(line: str, _: str) -> Fault | None:
+    """Read a conflict in the words of a signature, or a version that an index does not have."""
+    if found := _NEEDS.search(line):
+        name = found["name"]
+        demands = [Demanded(who=found["who"], name=name, range=found["range"])]
+        if found["other"]:
+            demands.append(Demanded(who=found["other"], name=name, range=found["other_range"]))
+        elif found["asked"]:
+            demands.append(Demanded(who="", name=name, range=found["asked"]))
+        return Fault(
+            kind=FaultKind.CONFLICT,
+            signature="",
+            subject=name,
+            has=found["has"],
+            demands=tuple(demands),
+        )
+    if found := _NO_VERSION.search(line):
+        wanted = found["range"].rstrip(",.")
+        return Fault(
+            kind=FaultKind.CONFLICT,
+            signature="",
+            subject=_canonical(found["name"]),
+            wants=wanted,
+        )
+    if _EXPLAINED.match(line):
+        return Fault(kind=FaultKind.CONFLICT, signature="")
+    return None
+
+
+_EXPLAINED = re.compile(
+    r"Because .{1,2000}? (?:depends? on|is available|can be used|we can conclude) "
+)
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+_Reader = Callable[[str, str], Fault | None]
+_READERS: tuple[_Reader, ...] = (
+    _symbol,
+    _library,
+    _old_library,
+    _driver,
+    _kernel,
+    _vision,
+    _flashinfer,
+    _recompiles,
+    _installed,
+    _sentence,
+)
+MARKS: tuple[tuple[bytes, _Reader], ...] = (
+    (b"undefined symbol: ", _symbol),
+    (b"ymbol not found", _symbol),
+    (b"cannot open shared object", _library),
+    (b" => not found", _library),
+    (b" not found (required by", _old_library),
+    (b"driver on your system is too old", _driver),
+    (b"driver version is insufficient", _driver),
+    (b"no kernel image is available", _kernel),
+    (b"is not compatible with the current PyTorch", _kernel),
+    (b"for option 'gpu-name'", _kernel),
+    (b"operator torchvision::", _vision),
+    (b"'torchvision' has no attribute", _vision),
+    (b"PyTorch and torchvision were compiled", _vision),
+    (b") does not match flashinfer", _flashinfer),
+    (b") != flashinfer", _flashinfer),
+    (b"ompiling model again", _recompiles),
+    (b"artifacts_saved", _recompiles),
+    (b", but you", _installed),
+    (b"No solution found", _unsolved),
+    (b"The conflict is caused by:", _unsolved),
+    (b"o matching distribution found", _sentence),
+)
+"""What a line of a stream must have, and who reads it then."""

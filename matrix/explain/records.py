@@ -1,0 +1,231 @@
+"""Which records show a fault, and whose change it is. It reads the records of folders.
+
+A record whose text has no failure is not read as one: that would take most of the time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matrix._util.files import READ_LIMIT, read_bytes
+from matrix.explain.model import Fault, FaultKind, ShownBy
+from matrix.explain.recognise import of_line
+from matrix.record.model import Record, RecordError
+from matrix.record.reader import read
+from matrix.record.signature import signature, signature_of
+from matrix.store.layout import RecordSource, walk
+from matrix.verdict.recompiles import counted_again
+
+if TYPE_CHECKING:
+    from matrix.catalog.releases import Releases
+
+_FAILS = re.compile(rb'"(?:failure|signature)": ?"|"ok": ?false|"error": ?\{')
+_RECORD = b'"cell"'
+_MOST = 24  # records of a fault that are named; the others are counted
+_MOST_JUDGED = 3  # records whose rules are read for links
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """The records that show each fault, by its place in the list; how many were looked through.
+
+    `clean` are the cells none of whose records compiles again when warm, the newest vLLM first; it
+    is known only where a fault is that.
+    """
+
+    shown: Mapping[int, tuple[ShownBy, ...]]
+    count: int
+    clean: tuple[str, ...] = ()
+
+
+def look_through(
+    places: Sequence[RecordSource], faults: Sequence[Fault], releases: Releases
+) -> Looked:
+    """Return which records of these folders and files show the faults, newest vLLM first."""
+    # Of a warm start that saved nothing the others tell nothing.
+    again = {
+        place
+        for place, fault in enumerate(faults)
+        if fault.kind is FaultKind.RECOMPILES and fault.has != "0"
+    }
+    shown: dict[int, list[ShownBy]] = {}
+    warm: dict[str, bool] = {}
+    count = 0
+    for path in _files(places):
+        try:
+            content = read_bytes(path, READ_LIMIT)
+        except OSError:
+            continue
+        if _RECORD not in content:
+            continue
+        count += 1
+        recompiling = _warm(path, content) if again else None
+        if recompiling is not None:
+            warm[recompiling.cell] = warm.get(recompiling.cell, True) and not recompiling.cases
+            for place in again if recompiling.cases else ():
+                shown.setdefault(place, []).append(recompiling)
+        for place, found in _of_record(path, content, faults):
+            shown.setdefault(place, []).append(found)
+    for place, every in shown.items():
+        every.sort(key=lambda shown_by: _order(shown_by.cell), reverse=True)
+        if faults[place].kind is FaultKind.RECOMPILES:
+            every[:_MOST_JUDGED] = _with_issues(every[:_MOST_JUDGED])
+        else:
+            every[:_MOST] = _attributed(every[:_MOST], faults[place], places, releases)
+    clean = sorted((cell for cell, is_clean in warm.items() if is_clean), key=_order, reverse=True)
+    return Looked(
+        shown={place: tuple(every) for place, every in shown.items()},
+        count=count,
+        clean=tuple(clean),
+    )
+
+
+def _files(places: Sequence[RecordSource]) -> Iterator[Path]:
+    for place in places:
+        if isinstance(place, str):
+            continue
+        if place.is_dir():
+            yield from sorted(Path(entry.path) for entry in walk(place) if _is_file(entry.name))
+        elif place.is_file():
+            yield place
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".json")
+
+
+def _of_record(
+    path: Path, content: bytes, faults: Sequence[Fault]
+) -> Iterator[tuple[int, ShownBy]]:
+    """Yield what the record of a file shows, with the place of the fault."""
+    if not _FAILS.search(content):
+        return
+    try:
+        record = read(path)
+    except RecordError:
+        return
+    failures = list(_failures(record))
+    for place, fault in enumerate(faults):
+        named = [case for case, settled in failures if _shows(fault, settled)]
+        if named:
+            yield (
+                place,
+                ShownBy(
+                    path=str(path),
+                    cell=record.cell,
+                    platform=str(record.platform),
+                    cases=tuple(dict.fromkeys(filter(None, named))),
+                ),
+            )
+
+
+def _failures(record: Record) -> Iterator[tuple[str, str]]:
+    """Yield the signature of each failure with its case, "" for the run as a whole."""
+    for case in record.cases:
+        if settled := signature_of(case):
+            yield case.case, settled
+    for result in record.rungs:
+        if not result.ok and result.reason:
+            yield "", signature(result.reason)
+    if record.error is not None:
+        yield "", signature(record.error.reason)
+
+
+def _shows(fault: Fault, settled: str) -> bool:
+    if settled == fault.signature:
+        return True
+    if fault.subject is None or fault.kind is FaultKind.UNKNOWN:
+        return False
+    known = of_line(settled)
+    return known is not None and (known.kind, known.subject) == (fault.kind, fault.subject)
+
+
+def _warm(path: Path, content: bytes) -> ShownBy | None:
+    """Return which cases of a record compile again when warm; None where none was warm.
+
+    The content is untrusted, and only its counters are read.
+    """
+    try:
+        data = json.loads(content)
+        counters = {
+            str(case["case"]): {start["start"]: start["counters"] for start in case["starts"]}
+            for case in data["cases"]
+        }
+        ran = {
+            case: starts for case, starts in counters.items() if {"cold", "warm"} <= starts.keys()
+        }
+        cases = [
+            case for case, starts in ran.items() if counted_again(starts["cold"], starts["warm"])
+        ]
+        cell, platform = str(data["cell"]), str(data["platform"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return (
+        ShownBy(path=str(path), cell=cell, platform=platform, cases=tuple(cases)) if ran else None
+    )
+
+
+def _with_issues(shown: Sequence[ShownBy]) -> list[ShownBy]:
+    """Return the records with the issues that their rules name for what compiles again."""
+    from matrix.rules.expectations_file import load_expectations
+    from matrix.verdict.judge import judge
+
+    expectations = load_expectations(None)
+    found = []
+    for record in shown:
+        try:
+            verdict = judge(read(Path(record.path)), expectations)
+        except RecordError:
+            continue
+        again = (case.recompiles for case in verdict.cases if case.recompiles is not None)
+        issues = dict.fromkeys(link for recompiles in again for link in recompiles.issues)
+        found.append(replace(record, issues=tuple(issues)))
+    return found
+
+
+def _attributed(
+    shown: Sequence[ShownBy], fault: Fault, places: Sequence[RecordSource], releases: Releases
+) -> list[ShownBy]:
+    """Return the records with whose change the failure is, as `matrix attribute` says it."""
+    from matrix.attribution.attribute import attribute
+    from matrix.attribution.runs_index import judge_records
+    from matrix.checks.lookup import load_answers
+    from matrix.rules.expectations_file import load_expectations
+    from matrix.store.load import newest_records
+    from matrix.verdict.grid import grid_of
+    from matrix.verdict.precedence import late_from
+    from matrix.verdict.table import tabulate
+
+    late = late_from(datetime.now(timezone.utc))
+    expectations = load_expectations(None)
+    read_all = newest_records(list(places), late, lambda _: None, repeats=None)
+    table = tabulate(
+        read_all.records, expectations, releases=releases, late=late, running=read_all.running
+    )
+    answers = load_answers(releases)
+    found = attribute(
+        judge_records(read_all.records, read_all.runs, table.verdicts, expectations),
+        releases,
+        grid_of(table.verdicts, releases, answers),
+        names=frozenset(record.cell for record in shown),
+        late=late,
+    )
+    by_cell = {
+        (attribution.name, str(attribution.platform)): attribution
+        for attribution in reversed(found)
+        if any(_shows(fault, symptom.signature or "") for symptom in attribution.symptoms)
+    }
+    return [
+        replace(record, attribution=by_cell.get((record.cell, record.platform))) for record in shown
+    ]
+
+
+def _order(cell: str) -> tuple[tuple[int, ...], ...]:
+    numbers = re.findall(r"\d+", cell.partition("vllm")[2]), re.findall(r"\d+", cell)
+    return tuple(tuple(int(number[:9]) for number in part) for part in numbers)

@@ -1,0 +1,183 @@
+"""Answers to an undefined symbol and to a library that is missing, from the symbol tables."""
+
+from __future__ import annotations
+
+from matrix.checks.linkage.link import feature_of
+from matrix.explain.advice import Choice, package_of
+from matrix.explain.evidence import Evidence, Uses, stem_of, without
+from matrix.explain.model import (
+    Advice,
+    AdviceCode,
+    Fault,
+    FaultAnswer,
+    KnownReleases,
+    Meaning,
+    TextVersions,
+)
+from matrix.explain.names import (
+    has_old_string,
+    is_of_extension,
+    is_torchs,
+    library_of,
+    nearest_name,
+    readable,
+    whose,
+)
+
+_OF_TORCH = (
+    "libtorch",
+    "libc10",
+    "libtorch_cpu",
+    "libtorch_cuda",
+    "libc10_cuda",
+    "libtorch_python",
+)
+
+
+def symbol_answer(
+    fault: Fault, versions: TextVersions, choice: Choice, evidence: Evidence
+) -> FaultAnswer:
+    """Return which torch exports a symbol, which vLLM needs it, and what to install."""
+    symbol = fault.subject or ""
+    exporting, uses = evidence.exporting(symbol), evidence.needing(symbol)
+    meaning = _meaning(symbol, exporting, uses, evidence)
+    pairs = choice.pinned(uses.releases.holds, exporting.holds)
+    nearest = None
+    operands: dict[str, str] = {}
+    if meaning in (Meaning.NOWHERE, Meaning.UNKNOWN) and not uses.releases.holds:
+        near = nearest_name(symbol, evidence.names)
+        nearest = evidence.names[near] if near else None
+    if meaning is Meaning.CUDA and (library := library_of(symbol)):
+        operands["library"] = library
+    if fault.file:
+        operands["file"] = fault.file
+    return FaultAnswer(
+        fault=fault,
+        meaning=meaning,
+        name=readable(symbol, uses.name),
+        torch=exporting,
+        vllm=uses.releases,
+        files=uses.files,
+        pairs=pairs,
+        operands=operands,
+        advice=_symbol_advice(fault, meaning, (exporting, uses), (versions, choice, evidence)),
+        nearest=nearest,
+    )
+
+
+def _meaning(symbol: str, exporting: KnownReleases, uses: Uses, evidence: Evidence) -> Meaning:
+    if exporting.holds:
+        return Meaning.OTHER_TORCH if uses.releases.holds else Meaning.THIRD
+    if (owner := whose(symbol)) is not None:
+        return owner
+    if has_old_string(symbol):
+        return Meaning.OLD_STRING
+    if is_of_extension(symbol) or evidence.defining(symbol).releases.holds:
+        return Meaning.OWN
+    if uses.releases.holds or is_torchs(symbol):
+        return Meaning.NOWHERE
+    return Meaning.UNKNOWN
+
+
+def _symbol_advice(
+    fault: Fault,
+    meaning: Meaning,
+    known: tuple[KnownReleases, Uses],
+    data: tuple[TextVersions, Choice, Evidence],
+) -> tuple[Advice, ...]:
+    (exporting, uses), (versions, choice, evidence) = known, data
+    third = _third(fault, evidence)
+    build = package_of(fault.file, fault.package) if third else None
+    rebuild = (Advice(code=AdviceCode.REBUILD, requirements=(build,)),) if build else ()
+    if meaning is Meaning.DRIVER:
+        return (Advice(code=AdviceCode.NEWER_DRIVER),)
+    if meaning is Meaning.CUDA:
+        return (Advice(code=AdviceCode.LOADED_FIRST, what=library_of(fault.subject or "")),)
+    if meaning in (Meaning.OTHER_TORCH, Meaning.THIRD):
+        exported, needed = set(exporting.holds), set(uses.releases.holds)
+        if third or not needed:
+            return (*rebuild, *choice.installs(lambda row: row.torch in exported, versions))
+        # What a person has may need another symbol instead, and then its pin is as good.
+        return choice.installs(
+            lambda row: row.torch in exported and row.version in needed, versions
+        )
+    if meaning in (Meaning.OLD_STRING, Meaning.OWN, Meaning.NOWHERE):
+        if third:
+            return rebuild
+        # A release's own wheel is built for its pin.
+        return choice.installs(lambda _: True, versions)
+    return ()
+
+
+def _third(fault: Fault, evidence: Evidence) -> bool:
+    """Tell whether the file that needs a symbol is neither vLLM's nor torch's."""
+    if fault.package is not None:
+        return fault.package not in ("vllm", "torch")
+    if fault.file is None:
+        return False
+    return stem_of(fault.file) not in evidence.files
+
+
+def library_answer(
+    fault: Fault, versions: TextVersions, choice: Choice, evidence: Evidence
+) -> FaultAnswer:
+    """Return which torch brings a library, which vLLM needs it, and what to install."""
+    library = fault.subject or ""
+    bringing, uses = evidence.bringing(library), evidence.needing_library(library)
+    needed, brought = set(uses.releases.holds), set(bringing.holds)
+    operands: dict[str, str] = {}
+    cudas = {row.cuda for version, row in choice.torches.items() if version in brought and row.cuda}
+    others = without(bringing, bringing.holds)
+    advice: tuple[Advice, ...] = ()
+    if library.startswith("libcuda.so"):
+        meaning = Meaning.DRIVER
+        advice = (Advice(code=AdviceCode.NEWER_DRIVER),)
+    elif library.partition(".so")[0] in _OF_TORCH:
+        meaning = Meaning.NO_CUDA_TORCH
+        advice = choice.installs(lambda _: True, versions)
+    elif brought or needed:
+        # All that torch brings it brings since its first release here, or with one CUDA alone.
+        meaning = Meaning.OTHER_CUDA if others or not brought else Meaning.NOT_BROUGHT
+        operands["cuda"] = ", ".join(sorted(cudas, key=float)) if others else ""
+        advice = _installs_library(library, versions, choice, (bringing, uses))
+    else:
+        near = nearest_name(library, _libraries(evidence))
+        return FaultAnswer(
+            fault=fault,
+            meaning=Meaning.UNKNOWN,
+            torch=bringing,
+            vllm=uses.releases,
+            nearest=near,
+        )
+    return FaultAnswer(
+        fault=fault,
+        meaning=meaning,
+        torch=bringing,
+        vllm=uses.releases,
+        files=tuple(name for name in uses.files if feature_of(name) is None) or uses.files,
+        pairs=choice.pinned(needed, brought),
+        operands=operands,
+        advice=advice,
+    )
+
+
+def _installs_library(
+    library: str, versions: TextVersions, choice: Choice, known: tuple[KnownReleases, Uses]
+) -> tuple[Advice, ...]:
+    """Return a pair of which both have the library and, of CUDA's runtime, one without it."""
+    brought, needed = set(known[0].holds), set(known[1].releases.holds)
+    read = set(known[1].releases.asked)
+    both = choice.installs(lambda row: row.version in needed and row.torch in brought, versions)
+    if "cudart" not in library:
+        return both[:1]
+    neither = choice.newest(lambda row: row.version in read - needed and row.torch not in brought)
+    return tuple(dict.fromkeys((*both[:1], *choice.install(neither))))
+
+
+def _libraries(evidence: Evidence) -> set[str]:
+    return {
+        name
+        for table in evidence.torches()
+        for library in table.libraries
+        for name in (library.name, *library.needed)
+    }

@@ -1,0 +1,436 @@
+"""The answer of `matrix explain`: five lines a fault."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+
+from matrix._util.text import clean, clip, listed, plural, spans
+from matrix.explain.model import (
+    Advice,
+    AdviceCode,
+    FaultAnswer,
+    FaultKind,
+    KnownReleases,
+    Meaning,
+    TextFaults,
+)
+from matrix.report.attribution.sentences import sentence
+
+_FILES = 4  # files of vLLM that are named
+_RECORDS = 2  # records that are named; JSON has them all
+_NAME = 200  # characters of a symbol's name
+
+_KINDS: Mapping[FaultKind, str] = {
+    FaultKind.UNDEFINED_SYMBOL: "an undefined symbol",
+    FaultKind.MISSING_LIBRARY: "a missing library",
+    FaultKind.OLD_LIBRARY: "a glibc or libstdc++ that is too old",
+    FaultKind.OLD_DRIVER: "a driver that is too old",
+    FaultKind.NO_KERNEL: "no code for the GPU",
+    FaultKind.CONFLICT: "requirements that exclude each other",
+    FaultKind.TORCHVISION: "a torchvision of another torch",
+    FaultKind.FLASHINFER: "packages of FlashInfer of different versions",
+    FaultKind.RECOMPILES: "a warm start that compiles again",
+    FaultKind.WHEEL: "a wheel",
+    FaultKind.UNKNOWN: "an unknown error",
+}
+_BUILT = "is built", "are built"
+_OWNERS: Mapping[Meaning, str] = {
+    Meaning.ROCM: "ROCm's build of torch has {name}, and the torch that is installed is another"
+    " build",
+    Meaning.PYTHON: "{name} is Python's: {file} was built for another Python",
+    Meaning.RUNTIME: "{name} is the C++ runtime's: {file} was built with a newer compiler than the"
+    " libstdc++ that is loaded",
+}
+
+
+def lines(answers: Sequence[FaultAnswer]) -> str:
+    """Return the answers, five lines each."""
+    return "\n".join("".join(f"{line}\n" for line in five(answer)) for answer in answers)
+
+
+def five(answer: FaultAnswer) -> list[str]:
+    """Return the five lines of an answer, safe to show."""
+    parts = parts_of(answer)
+    return [f"{name:<11}{clean(text)}" for name, text in parts.items()]
+
+
+def parts_of(answer: FaultAnswer) -> dict[str, str]:
+    """Return the five parts of an answer by their names, each a line."""
+    return {
+        "signature": answer.fault.signature,
+        "means": _means(answer),
+        "releases": _releases(answer),
+        "records": _records(answer),
+        "to do": _to_do(answer),
+    }
+
+
+def more_words(text: TextFaults) -> str | None:
+    """Return how many faults of a text are not answered; None where all are."""
+    return f"{plural(text.more, 'more error')} in it, not shown" if text.more else None
+
+
+def _means(answer: FaultAnswer) -> str:
+    """Return what a fault means."""
+    fault, operands = answer.fault, answer.operands
+    # What the loader has is the mangled name; people read the other one.
+    name = clip(answer.name or fault.subject or "", _NAME)
+    file = operands.get("file") or "a file that needs it"
+    if answer.meaning in _OWNERS:
+        return _OWNERS[answer.meaning].format(name=name, file=file)
+    return _SENTENCES[answer.meaning](answer, name, file)
+
+
+def _of_unknown(answer: FaultAnswer, name: str, _: str) -> str:
+    near = ""
+    if answer.nearest and answer.fault.kind is FaultKind.UNKNOWN:
+        near = f"; the nearest kind that is: {_KINDS[FaultKind(answer.nearest)]}"
+    elif answer.nearest:
+        near = f"; the nearest name that is: {clip(answer.nearest, _NAME)}"
+    if answer.fault.kind is FaultKind.UNKNOWN:
+        return f"not known here{near}"
+    return f"nothing here knows {name}{near}"
+
+
+def _of_driver(answer: FaultAnswer, _: str, __: str) -> str:
+    has, cuda = answer.operands.get("has"), answer.operands.get("cuda")
+    driver = answer.operands.get("driver")
+    runs = f"the driver runs programs of CUDA up to {has}" if has else "the driver is too old"
+    needs = (
+        f"what is installed is of CUDA {cuda}" if cuda else "what is installed is of a newer CUDA"
+    )
+    least = f", which takes driver {driver} or newer" if driver else ""
+    return f"{runs}, and {needs}{least}"
+
+
+def _of_kernel(answer: FaultAnswer, _: str, __: str) -> str:
+    architecture, since = answer.operands["architecture"], answer.operands.get("since")
+    until = answer.operands.get("until")
+    if since is None:
+        return f"what is installed has no code for {architecture}, and nothing here knows that GPU"
+    tool = "what is installed has no code for it"
+    if answer.meaning is Meaning.OLD_ASSEMBLER:
+        tool = "the ptxas that compiles for it does not know it"
+    last = f" and up to before {until}" if until else ""
+    return f"the GPU is {architecture}, and {tool}: CUDA knows it since {since}{last}"
+
+
+def _of_pins(answer: FaultAnswer, _: str, __: str) -> str:
+    fault = answer.fault
+    wanted = [
+        f"{demand.who or 'the request'} needs {demand.name}{demand.range}"
+        for demand in fault.demands
+    ]
+    if fault.has:
+        wanted.append(f"{fault.subject} {fault.has} is installed")
+    if not wanted:
+        return "the resolver found no set of packages that fulfils all requirements"
+    return f"no version fulfils both: {listed(wanted)}"
+
+
+def _of_no_version(answer: FaultAnswer, _: str, __: str) -> str:
+    name, wanted = answer.operands["name"], answer.operands["range"]
+    if local := answer.operands.get("local"):
+        return (
+            f"the index that was asked has no {name}{wanted}: builds with +{local} are on an index"
+            " of their own, PyPI has the release without it"
+        )
+    known = answer.torch if name == "torch" else answer.vllm if name == "vllm" else None
+    there = f"; it is published: {_spanned(known)}" if known and known.holds else ""
+    return f"the index that was asked has no {name}{wanted} for this Python and platform{there}"
+
+
+def _of_companion(answer: FaultAnswer, _: str, __: str) -> str:
+    fault = answer.fault
+    if fault.has and fault.wants:
+        return f"torch is built for CUDA {fault.has}, and torchvision for CUDA {fault.wants}"
+    what = fault.subject or "its operators"
+    return f"torchvision is built for another torch than the one installed, so {what} is not there"
+
+
+def _of_torch(answer: FaultAnswer, name: str, file: str) -> str:
+    text = (
+        f"{file} was built for a torch that exports {name}, and the torch that is loaded does not"
+    )
+    if answer.torch is not None and answer.torch.holds == answer.torch.asked:
+        text += f": it is older than {answer.torch.asked[0]}, or of files of two releases"
+    return text
+
+
+def _of_library(answer: FaultAnswer, name: str, _: str) -> str:
+    cuda = answer.operands.get("cuda")
+    builds = f" (those of CUDA {cuda.replace(', ', ' and ')})" if cuda else ""
+    if answer.vllm is not None and answer.vllm.holds:
+        return (
+            f"the vLLM that is installed needs {name}, which other builds of torch{builds} bring"
+            " than the one installed"
+        )
+    return f"a file needs {name}, which other builds of torch{builds} bring than the one installed"
+
+
+def _of_again(answer: FaultAnswer, _: str, __: str) -> str:
+    count = answer.operands.get("count")
+    many = f" ({count} artifacts)" if count else ""
+    return f"a warm start saved compiled code again{many}: it compiled what its caches should hold"
+
+
+_Sentence = Callable[[FaultAnswer, str, str], str]
+_SENTENCES: Mapping[Meaning, _Sentence] = {
+    Meaning.OTHER_TORCH: _of_torch,
+    Meaning.THIRD: _of_torch,
+    Meaning.OLD_STRING: lambda _, name, file: (
+        f"{file} was built for a torch with C++ strings of before GCC 5, as torch up to 2.6 had"
+        f" them: {name}"
+    ),
+    Meaning.OWN: lambda _, name, file: (
+        f"{name} is a function of the package's own extension: {file} was built without the sources"
+        " that define it, for another GPU or platform"
+    ),
+    Meaning.NOWHERE: lambda answer, name, file: (
+        f"{file} needs {name} of a torch that was not read here"
+        + (f"; the nearest that is known: {clip(answer.nearest, _NAME)}" if answer.nearest else "")
+    ),
+    Meaning.DRIVER: lambda _, name, __: (
+        f"{name} is the NVIDIA driver's: it is not there, is too old, or is not in the container"
+    ),
+    Meaning.CUDA: lambda answer, name, _: (
+        f"{name} is of {answer.operands.get('library', 'a library of CUDA')}, and another one than"
+        " torch brings is loaded first"
+    ),
+    Meaning.OTHER_CUDA: _of_library,
+    Meaning.NOT_BROUGHT: lambda _, name, __: (
+        f"{name} comes with the packages that torch requires, and they are not installed, or are"
+        " not found"
+    ),
+    Meaning.NO_CUDA_TORCH: lambda _, name, __: (
+        f"{name} is torch's own: the torch that is installed is built without CUDA, or none is"
+    ),
+    Meaning.OLD_SYSTEM: lambda answer, name, _: (
+        f"the system has an older library than {name}, which"
+        f" {answer.operands.get('file', 'the wheel')} was built against"
+    ),
+    Meaning.NEWER_CUDA: _of_driver,
+    Meaning.ARCHITECTURE: _of_kernel,
+    Meaning.OLD_ASSEMBLER: _of_kernel,
+    Meaning.UNNAMED_GPU: lambda *_: (
+        "what is installed has no code for the GPU, which the text does not name"
+    ),
+    Meaning.PINS: _of_pins,
+    Meaning.NO_SUCH_VERSION: _of_no_version,
+    Meaning.OTHER_COMPANION: _of_companion,
+    Meaning.VERSIONS_DIFFER: lambda answer, *_: (
+        f"FlashInfer checks that its packages are of one version: {answer.operands['package']} is"
+        f" {answer.operands['has']}, flashinfer-python {answer.operands['wants']}"
+    ),
+    Meaning.COMPILED_AGAIN: _of_again,
+    Meaning.LOADED_ALL: lambda *_: (
+        "a warm start saved nothing: it loaded all that the cold start left, as it should, and the"
+        " test expected otherwise"
+    ),
+    Meaning.NOT_LOADED: lambda *_: (
+        "a warm start could not load what a cold start had compiled, and compiled it again"
+    ),
+    Meaning.RECORDED: lambda *_: "records show it, and nothing more is known of it here",
+    Meaning.LINKS_WITH: lambda answer, *_: (
+        f"its extensions need {plural(int(answer.operands['count']), 'symbol')} of torch"
+    ),
+    Meaning.UNKNOWN: _of_unknown,
+}
+
+
+def _releases(answer: FaultAnswer) -> str:
+    """Return which releases have and need what a fault is about."""
+    return _BY_KIND[answer.fault.kind](answer) or "not known"
+
+
+def _of_old_library(answer: FaultAnswer) -> str | None:
+    if answer.vllm is None:
+        return None
+    return f"{_who('vLLM', answer.vllm, 'needs', 'need')} that version or a newer one"
+
+
+def _of_old_driver(answer: FaultAnswer) -> str | None:
+    if answer.torch is None or answer.vllm is None:
+        return None
+    torch, vllm = _who("torch", answer.torch, *_BUILT), _who("vLLM", answer.vllm, *_BUILT)
+    return f"{torch}, {vllm} for that CUDA or newer"
+
+
+def _of_gpu(answer: FaultAnswer) -> str:
+    if answer.torch is None or answer.vllm is None:
+        return "that depends on the GPU"
+    torch, vllm = _who("torch", answer.torch, *_BUILT), _who("vLLM", answer.vllm, *_BUILT)
+    return f"{torch}, {vllm} with a CUDA that knows it; for which GPUs of those is not known here"
+
+
+def _of_conflict(answer: FaultAnswer) -> str:
+    name, wanted = answer.operands.get("name"), answer.operands.get("range") or ""
+    if not name or answer.vllm is None:
+        return "which releases exclude each other is not in the text"
+    if name == "vllm":
+        return f"vLLM {_spanned(answer.vllm) or 'none'} is published"
+    return f"{_who('vLLM', answer.vllm, 'pins', 'pin')} {name}{wanted.partition('+')[0]}"
+
+
+def _of_vision(answer: FaultAnswer) -> str | None:
+    torch = answer.torch
+    if torch is None or not torch.holds:
+        return None
+    first, *newest = [
+        f"torchvision {answer.operands[f'torchvision {version}']} with torch {version}"
+        for version in (torch.holds[0], *torch.asked[-3:])
+        if f"torchvision {version}" in answer.operands
+    ]
+    return f"they go together as {listed(list(dict.fromkeys((first, *newest))))}"
+
+
+def _of_recompiling(answer: FaultAnswer) -> str:
+    if answer.meaning is Meaning.LOADED_ALL:
+        return "none has to change"
+    if pair := answer.operands.get("clean"):
+        return f"the newest pair of which a record loads all: {pair}"
+    return "no record loads all"
+
+
+def _of_wheel(answer: FaultAnswer) -> str | None:
+    if answer.torch is None:
+        return None
+    lacks = ""
+    if lacking := answer.operands.get("lacking"):
+        lacks = f"; torch {lacking} lacks {clip(answer.operands['symbol'], _NAME)}"
+    return f"{_who('torch', answer.torch, 'has', 'have')} all that it needs{lacks}"
+
+
+def _of_both(answer: FaultAnswer) -> str | None:
+    torch, vllm = answer.torch, answer.vllm
+    if torch is None or vllm is None:
+        return None
+    is_symbol = answer.fault.kind is FaultKind.UNDEFINED_SYMBOL
+    verbs = ("exports", "export") if is_symbol else ("brings", "bring")
+    parts = [f"{_who('torch', torch, *verbs)} it", f"{_who('vLLM', vllm, 'needs', 'need')} it"]
+    if answer.files and is_symbol:
+        named = ", ".join(answer.files[:_FILES])
+        parts[-1] += f" ({named}{', ...' if len(answer.files) > _FILES else ''})"
+    parts += [f"{name} needs it" for name in answer.third]
+    if answer.pairs:
+        parts.append(f"pairs with both: {_pairs(answer, vllm)}")
+    return "; ".join(parts)
+
+
+def _pairs(answer: FaultAnswer, vllm: KnownReleases) -> str:
+    by_torch: dict[str, list[str]] = {}
+    for pair in answer.pairs:
+        by_torch.setdefault(pair.torch, []).append(pair.vllm)
+    return ", ".join(
+        f"vLLM {_spanned(KnownReleases(holds=tuple(found), asked=vllm.asked))} with torch {torch}"
+        for torch, found in by_torch.items()
+    )
+
+
+def _of_flashinfer(answer: FaultAnswer) -> str | None:
+    vllm = answer.vllm
+    if vllm is None:
+        return None
+    wants = f"flashinfer-python=={answer.operands['wants']}"
+    text = f"{_who('vLLM', vllm, 'pins', 'pin')} {wants}"
+    if other := answer.operands.get("vllm of the other"):
+        first, last = other.split(" ")
+        names = f"vLLM {first} pins" if first == last else f"vLLM {first} to {last} pin"
+        text += f", {names} {answer.operands['has']}"
+    return text
+
+
+_BY_KIND: Mapping[FaultKind, Callable[[FaultAnswer], str | None]] = {
+    FaultKind.UNDEFINED_SYMBOL: _of_both,
+    FaultKind.MISSING_LIBRARY: _of_both,
+    FaultKind.OLD_LIBRARY: _of_old_library,
+    FaultKind.OLD_DRIVER: _of_old_driver,
+    FaultKind.NO_KERNEL: _of_gpu,
+    FaultKind.CONFLICT: _of_conflict,
+    FaultKind.TORCHVISION: _of_vision,
+    FaultKind.FLASHINFER: _of_flashinfer,
+    FaultKind.RECOMPILES: _of_recompiling,
+    FaultKind.WHEEL: _of_wheel,
+    FaultKind.UNKNOWN: lambda _: None,
+}
+
+
+def _who(project: str, known: KnownReleases, one: str, many: str) -> str:
+    """Return which releases of a project do something: `torch 2.10.0 alone exports`."""
+    if not known.asked:
+        return f"no {project} is known that {one}"
+    if not known.holds:
+        return f"no {project} from {known.asked[0]} to {known.asked[-1]} {one}"
+    if len(known.holds) == 1:
+        return f"{project} {known.holds[0]} alone {one}"
+    if known.holds == known.asked:
+        return f"every {project} from {known.asked[0]} to {known.asked[-1]} {one}"
+    return f"{project} {_spanned(known)} {many}"
+
+
+def _spanned(known: KnownReleases) -> str:
+    """Return the releases for which something holds, neighbours as a range."""
+    places = [place for place, version in enumerate(known.asked) if version in set(known.holds)]
+    return spans(known.asked, places)
+
+
+def _records(answer: FaultAnswer) -> str:
+    """Return which records show a fault, and whose change it is."""
+    issues = f"; see {' and '.join(answer.links)}" if answer.links else ""
+    if answer.records is None:
+        return f"none was looked through{issues}"
+    if not answer.records:
+        return f"none of {plural(answer.looked, 'record')} shows it{issues}"
+    cells = {(shown.cell, shown.platform): shown for shown in reversed(answer.records)}
+    newest = list(reversed(cells.values()))
+    named = []
+    for shown in newest[:_RECORDS]:
+        cases = f", {plural(len(shown.cases), 'case')}" if shown.cases else ""
+        whose = f", {sentence(shown.attribution)}" if shown.attribution is not None else ""
+        named.append(f"{shown.path} ({shown.cell} on {shown.platform}{cases}{whose})")
+    more = len(newest) - len(named)
+    rest = f" and {plural(more, 'more cell')}" if more > 0 else ""
+    return f"{', '.join(named)}{rest} of {plural(answer.looked, 'record')}{issues}"
+
+
+def _to_do(answer: FaultAnswer) -> str:
+    words = list(dict.fromkeys(_advice(advice, answer) for advice in answer.advice))
+    return "; or ".join(words) if words else "nothing is known that helps"
+
+
+def _advice(advice: Advice, answer: FaultAnswer) -> str:
+    what = advice.what
+    match advice.code:
+        case AdviceCode.NEWER_DRIVER:
+            return f"install driver {what} or newer" if what else "install a newer NVIDIA driver"
+        case AdviceCode.NEWER_SYSTEM:
+            return f"take a system, or a container, that has {what}"
+        case AdviceCode.LOADED_FIRST:
+            library = what or "that library"
+            return f"unset LD_LIBRARY_PATH, or remove the other {library} from it"
+        case AdviceCode.NAME_GPU:
+            return f"{command(advice)} names the GPU: explain its sm_ number"
+        case AdviceCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
+            return f"{command(advice)} builds it for the torch that is installed"
+    return command(advice) or ""
+
+
+def command(advice: Advice) -> str | None:
+    """Return the command of an advice; None where it is none."""
+    named = " ".join(shlex.quote(requirement) for requirement in advice.requirements)
+    match advice.code:
+        case AdviceCode.INSTALL:
+            return f"uv pip install {named}"
+        case AdviceCode.REMOVE:
+            return f"uv pip uninstall {named}"
+        case AdviceCode.REBUILD:
+            return (
+                f"uv pip install --no-build-isolation --no-binary {named}"
+                f" --reinstall-package {named} {named}"
+            )
+        case AdviceCode.NAME_GPU:
+            return "nvidia-smi --query-gpu=compute_cap --format=csv"
+        case AdviceCode.SHOW:
+            return f"matrix show {shlex.quote(advice.what or '')}"
+    return None
