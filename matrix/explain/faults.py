@@ -31,7 +31,7 @@ _NEAR: tuple[tuple[FaultKind, tuple[str, ...]], ...] = (
     (FaultKind.NO_KERNEL, ("capability", "sm_", "cubin", "ptx", "architecture", "compute_", "gfx")),
     (
         FaultKind.CONFLICT,
-        ("depends on", "requires", "resolution", "incompatible", "no module named"),
+        ("depends on", "but you have", "conflict", "incompatible", "no module named"),
     ),
     (FaultKind.TORCHVISION, ("torchvision", "nms")),
     (FaultKind.FLASHINFER, ("flashinfer",)),
@@ -140,6 +140,9 @@ def _last(scanned: Scanned[Fault], found: list[Fault]) -> Fault | None:
         known = of_line(settled)
         if known is not None:
             if any(_same(fault, known) for fault in found):
+                return None
+            # pip lists every package that it left: those that are known here were read.
+            if any(fault.kind is FaultKind.CONFLICT is known.kind for fault in found):
                 return None
             return replace(known, signature=settled)
         if _ERROR.fullmatch(settled) or _DEATH.fullmatch(settled):

@@ -41,8 +41,11 @@ def conflict_answer(fault: Fault, choice: Choice) -> FaultAnswer:
     newest = choice.newest(lambda row: row.version in holds)
     own = choice.newest(lambda row: ours is not None and ours.who == f"vllm {row.version}")
     advice = (*choice.install(newest), *choice.install(own))
-    if not (name or advice):
-        advice = choice.install(choice.newest())
+    if fault.has and fault.demands:
+        needs = tuple(f"{demand.name}{demand.range}" for demand in fault.demands)
+        who, _, version = fault.demands[0].who.partition(" ")
+        given = (f"{who}=={version}", *needs)
+        advice = (Advice(code=AdviceCode.INSTALL, requirements=given), *choice.install(newest))
     torch = None
     if name == "torch" and others:
         torch = KnownReleases(
@@ -69,7 +72,9 @@ def _no_such_version(fault: Fault, choice: Choice) -> FaultAnswer:
     else:
         known = tuple(choice.torches) if name == "torch" else ()
         fits = _fitting(name, plain)
-    newest = choice.newest(fits) or choice.newest()
+    newest = choice.newest(fits)
+    if newest is None and name in (*_PROJECTS, "vllm"):
+        newest = choice.newest()
     return FaultAnswer(
         fault=fault,
         meaning=Meaning.NO_SUCH_VERSION,

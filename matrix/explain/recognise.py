@@ -21,12 +21,13 @@ _OF_MAC = re.compile(
     r"[Ss]ymbol not found(?: in flat namespace)?:? ?\(?['\"]?_(?P<symbol>[A-Za-z_$][\w$.]{0,2000})"
 )
 _REFERENCED = re.compile(r"Referenced from: (?:<[^>]{1,60}> )?(?:\S*/)?" + _FILE)
-_LIBRARY = r"(?P<library>lib[\w+-]{1,80}(?:\.[0-9a-f]{8})?\.so(?:\.\d+){0,4})"
+_LIBRARY = r"(?P<library>lib[\w+-]{1,80}(?:\.(?:[0-9a-f]{8}|<id>))?\.so(?:\.\d+){0,4})"
 _MISSING = (
     re.compile(rf"{_LIBRARY}(?: \(deleted\))?: cannot open shared object"),
     re.compile(rf"{_LIBRARY} => not found"),
 )
-_HASHED = re.compile(r"[.-][0-9a-f]{8}(?=\.so)")
+# auditwheel puts a hash into the name of a library that it copies; a signature has <id> for it.
+_HASHED = re.compile(r"[.-](?:[0-9a-f]{8}|<id>)(?=\.so)")
 _VERSION_OF = re.compile(
     r"version [`'\u2018](?P<version>(?:GLIBC|GLIBCXX|CXXABI)_[\d.]{1,20}\d|lib\w{1,40}\.so\.\d+)"
     r"['\u2019] not found(?: \(required by (?:[^()\s]*/)?(?P<file>[\w.+@=-]{1,200})\))?"
@@ -75,7 +76,8 @@ _NEEDS = re.compile(
     r"|(?P=name) (?P<has>\S{1,90}) is installed)"
 )
 _NO_VERSION = re.compile(
-    r"(?:there is no version of |[Nn]o matching distribution found for )"
+    r"(?:there is no version of |[Nn]o matching distribution found for "
+    r"|\bonly [\w.-]{1,80}[<>=!~]\S{1,80} (?:is|are) available and \S{1,160} depends on )"
     r"(?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?:\{[^}]{0,200}\})?"
     r"(?P<range>[<>=!~][^\s;()]{1,80})"
 )
@@ -254,7 +256,7 @@ def _sentence(line: str, _: str) -> Fault | None:
             demands=tuple(demands),
         )
     if found := _NO_VERSION.search(line):
-        wanted = found["range"].rstrip(",.")
+        wanted = found["range"].rstrip(".,")
         return Fault(
             kind=FaultKind.CONFLICT,
             signature="",
@@ -262,8 +264,33 @@ def _sentence(line: str, _: str) -> Fault | None:
             wants=wanted,
         )
     if _EXPLAINED.match(line):
-        return Fault(kind=FaultKind.CONFLICT, signature="")
+        demands = _excluding(line)
+        name = demands[0].name if demands else None
+        return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, demands=demands)
     return None
+
+
+def _excluding(line: str) -> tuple[Demanded, ...]:
+    """Return two pins of one package in uv's sentences, where each is of another version."""
+    pins: dict[str, Demanded] = {}
+    for found in _DEPENDS.finditer(line):
+        name = _canonical(found["name"])
+        demand = Demanded(
+            who=f"{_canonical(found['who'])} {found['whose'].removeprefix('==')}",
+            name=name,
+            range=found["range"],
+        )
+        first = pins.setdefault(name, demand)
+        if first.range != demand.range:
+            return first, demand
+    return ()
+
+
+_DEPENDS = re.compile(
+    r"(?<!\S)(?P<who>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?P<whose>[<>=!~]\S{1,80})"
+    r" depends on"
+    r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\{[^}]{0,200}\})?(?P<range>==[^\s,]{1,80})(?=[\s,])"
+)
 
 
 _EXPLAINED = re.compile(

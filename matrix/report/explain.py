@@ -34,7 +34,6 @@ _KINDS: Mapping[FaultKind, str] = {
     FaultKind.WHEEL: "a wheel",
     FaultKind.UNKNOWN: "an unknown error",
 }
-_BUILT = "is built", "are built"
 _OWNERS: Mapping[Meaning, str] = {
     Meaning.ROCM: "ROCm's build of torch has {name}, and the torch that is installed is another"
     " build",
@@ -171,7 +170,7 @@ def _of_library(answer: FaultAnswer, name: str, _: str) -> str:
 
 def _of_again(answer: FaultAnswer, _: str, __: str) -> str:
     count = answer.operands.get("count")
-    many = f" ({count} artifacts)" if count else ""
+    many = f" ({plural(int(count), 'artifact')})" if count else ""
     return f"a warm start saved compiled code again{many}: it compiled what its caches should hold"
 
 
@@ -253,15 +252,18 @@ def _of_old_library(answer: FaultAnswer) -> str | None:
 def _of_old_driver(answer: FaultAnswer) -> str | None:
     if answer.torch is None or answer.vllm is None:
         return None
-    torch, vllm = _who("torch", answer.torch, *_BUILT), _who("vLLM", answer.vllm, *_BUILT)
-    return f"{torch}, {vllm} for that CUDA or newer"
+    return f"{_both_built(answer.torch, answer.vllm)} for that CUDA or newer"
 
 
 def _of_gpu(answer: FaultAnswer) -> str:
     if answer.torch is None or answer.vllm is None:
         return "that depends on the GPU"
-    torch, vllm = _who("torch", answer.torch, *_BUILT), _who("vLLM", answer.vllm, *_BUILT)
-    return f"{torch}, {vllm} with a CUDA that knows it; for which GPUs of those is not known here"
+    built = _both_built(answer.torch, answer.vllm)
+    return f"{built} with a CUDA that knows it; for which GPUs of those is not known here"
+
+
+def _both_built(torch: KnownReleases, vllm: KnownReleases) -> str:
+    return f"{_subject('torch', torch)} and {_subject('vLLM', vllm)} are built"
 
 
 def _of_conflict(answer: FaultAnswer) -> str:
@@ -313,7 +315,7 @@ def _of_both(answer: FaultAnswer) -> str | None:
         named = ", ".join(answer.files[:_FILES])
         parts[-1] += f" ({named}{', ...' if len(answer.files) > _FILES else ''})"
     parts += [f"{name} needs it" for name in answer.third]
-    if answer.pairs:
+    if answer.pairs and not (torch.holds == torch.asked and vllm.holds == vllm.asked):
         parts.append(f"pairs with both: {_pairs(answer, vllm)}")
     return "; ".join(parts)
 
@@ -358,15 +360,20 @@ _BY_KIND: Mapping[FaultKind, Callable[[FaultAnswer], str | None]] = {
 
 def _who(project: str, known: KnownReleases, one: str, many: str) -> str:
     """Return which releases of a project do something: `torch 2.10.0 alone exports`."""
-    if not known.asked:
-        return f"no {project} is known that {one}"
-    if not known.holds:
-        return f"no {project} from {known.asked[0]} to {known.asked[-1]} {one}"
     if len(known.holds) == 1:
         return f"{project} {known.holds[0]} alone {one}"
+    plural_of = known.holds and known.holds != known.asked
+    return f"{_subject(project, known)} {many if plural_of else one}"
+
+
+def _subject(project: str, known: KnownReleases) -> str:
+    if not known.asked:
+        return f"no known {project}"
+    if not known.holds:
+        return f"no {project} from {known.asked[0]} to {known.asked[-1]}"
     if known.holds == known.asked:
-        return f"every {project} from {known.asked[0]} to {known.asked[-1]} {one}"
-    return f"{project} {_spanned(known)} {many}"
+        return f"every {project} from {known.asked[0]} to {known.asked[-1]}"
+    return f"{project} {_spanned(known)}"
 
 
 def _spanned(known: KnownReleases) -> str:
