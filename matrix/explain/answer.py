@@ -31,6 +31,7 @@ from matrix.explain.symbols import library_answer, symbol_answer
 from matrix.explain.waived import links_of
 
 if TYPE_CHECKING:
+    from matrix.catalog.releases import Releases
     from matrix.explain.third import ThirdWheel
     from matrix.store.layout import RecordSource
 
@@ -39,17 +40,19 @@ if TYPE_CHECKING:
 class Explainer:
     """Answers faults from the package's data, and from the records of some places.
 
-    `places` is None where no record is to be read. `wheels` are those of a third package.
+    `releases` are those to choose from, None for those of the package. `places` is None where no
+    record is to be read. `wheels` are those of a third package.
     """
 
     evidence: Evidence = field(default_factory=Evidence)
+    releases: Releases | None = None
     places: Sequence[RecordSource] | None = None
     wheels: tuple[ThirdWheel, ...] = ()
 
     @cached_property
     def choice(self) -> Choice:
         """What there is to install."""
-        return Choice(releases=load_releases())
+        return Choice(releases=self.releases or load_releases())
 
     def answers(self, text: TextFaults) -> tuple[FaultAnswer, ...]:
         """Return the answer to each fault of a text, in its order."""

@@ -139,7 +139,7 @@ def _last(scanned: Scanned[Fault], found: list[Fault]) -> Fault | None:
         settled = _shown(signature(text)) if text.strip() else ""
         known = of_line(settled)
         if known is not None:
-            if any(_same(fault, known) for fault in found):
+            if scanned.more or any(_same(fault, known) for fault in found):
                 return None
             # pip lists every package that it left: those that are known here were read.
             if any(fault.kind is FaultKind.CONFLICT is known.kind for fault in found):

@@ -68,10 +68,11 @@ Reader = Callable[[str, str], _Key | None]
 
 @dataclass(kw_only=True)
 class _Kept(Generic[_Key]):
-    """What was kept so far."""
+    """What was kept so far; `ends` is how far into the text each mark was found."""
 
     excerpts: dict[_Key, tuple[int, Excerpt[_Key]]] = field(default_factory=dict)
     hits: dict[bytes, int] = field(default_factory=dict)
+    ends: dict[bytes, int] = field(default_factory=dict)
     more: int = 0
     traceback: bytes = b""
     head: bytes = b""
@@ -126,8 +127,9 @@ def _look(
     # A mark may begin before the end of what is searched and go on behind it.
     while (place := data.find(mark, start, end + len(mark) - 1)) >= 0 and place < end:
         # A line may have the mark twice: a log as JSON.
-        line, stop = _line(data, place, start)
+        line, stop = _line(data, place, kept.ends.get(mark, 0) - offset)
         start = place + len(mark)
+        kept.ends[mark] = offset + start
         kept.hits[mark] = kept.hits.get(mark, 0) + 1
         if kept.hits[mark] > _MOST_HITS:
             return
@@ -148,10 +150,10 @@ def _look(
 def _line(data: bytes, place: int, least: int) -> tuple[bytes, int]:
     """Return the line of a place, or the part of a long one around it, and where it ends.
 
-    What is before `least` in the line was read before, if something was; `least` may be its begin.
+    Of a line that was read up to the place `least` before, what follows is returned.
     """
     begin = data.rfind(b"\n", max(0, place - _LINE), place) + 1 or max(0, place - _LINE)
-    begin = max(begin, least) if data.find(b"\n", least, place) < 0 and least else begin
+    begin = max(begin, min(least, place))
     end = data.find(b"\n", place, place + _LINE)
     end = min(len(data), place + _LINE) if end < 0 else end
     return data[begin:end], end

@@ -66,10 +66,11 @@ def symbol_answer(
 
 
 def _meaning(symbol: str, exporting: KnownReleases, uses: Uses, evidence: Evidence) -> Meaning:
-    if exporting.holds:
-        return Meaning.OTHER_TORCH if uses.releases.holds else Meaning.THIRD
+    # Torch's libraries hold some of the C++ runtime's, too.
     if (owner := whose(symbol)) is not None:
         return owner
+    if exporting.holds:
+        return Meaning.OTHER_TORCH if uses.releases.holds else Meaning.THIRD
     if has_old_string(symbol):
         return Meaning.OLD_STRING
     if is_of_extension(symbol) or evidence.defining(symbol).releases.holds:

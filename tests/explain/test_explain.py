@@ -1,0 +1,299 @@
+"""From an error's text to its answer: each kind of fault, and what nothing here knows."""
+
+import pytest
+
+from explained import commands, explained, kinds, lines, only, read
+from matrix.explain.model import FaultKind, Meaning
+
+LOGGER = "_ZN3c1013MessageLoggerC1EPKciib"
+SYMBOL = f"ImportError: /x/site-packages/vllm/_C.abi3.so: undefined symbol: {LOGGER}"
+NO_LIBRARY = "ImportError: {}: cannot open shared object file: No such file or directory"
+NEWEST = "uv pip install vllm==0.33.0 torch==2.14.0 'cuda-python>=13'"
+CUDA_12 = "uv pip install vllm==0.19.1 torch==2.10.0"
+
+
+def test_a_symbol_is_answered_in_five_lines() -> None:
+    assert lines(SYMBOL) == {
+        "signature": f"ImportError: _C.abi3.so: undefined symbol: {LOGGER}",
+        "means": "_C.abi3.so was built for a torch that exports c10::MessageLogger::MessageLogger("
+        "char const*, int, int, bool), and the torch that is loaded does not",
+        "releases": "torch 2.10.0 alone exports it; vLLM 0.17.0 to 0.19.1 need it (_C.abi3.so,"
+        " _flashmla_C.abi3.so); pairs with both: vLLM 0.17.0 to 0.19.1 with torch 2.10.0",
+        "records": "none was looked through",
+        "to do": CUDA_12,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "meaning", "subject", "first"),
+    [
+        (LOGGER, FaultKind.UNDEFINED_SYMBOL, Meaning.OTHER_TORCH, LOGGER, CUDA_12),
+        (
+            "libcudart.so.13",
+            FaultKind.MISSING_LIBRARY,
+            Meaning.OTHER_CUDA,
+            "libcudart.so.13",
+            NEWEST,
+        ),
+        (
+            NO_LIBRARY.format("libcudart.so.12"),
+            FaultKind.MISSING_LIBRARY,
+            Meaning.OTHER_CUDA,
+            "libcudart.so.12",
+            CUDA_12,
+        ),
+        (
+            "\tlibcudart.so.13 => not found",
+            FaultKind.MISSING_LIBRARY,
+            Meaning.OTHER_CUDA,
+            "libcudart.so.13",
+            NEWEST,
+        ),
+        (
+            NO_LIBRARY.format("libnccl.so.2"),
+            FaultKind.MISSING_LIBRARY,
+            Meaning.NOT_BROUGHT,
+            "libnccl.so.2",
+            None,
+        ),
+        (
+            NO_LIBRARY.format("libtorch_cuda.so"),
+            FaultKind.MISSING_LIBRARY,
+            Meaning.NO_CUDA_TORCH,
+            "libtorch_cuda.so",
+            NEWEST,
+        ),
+        (
+            NO_LIBRARY.format("libcuda.so.1"),
+            FaultKind.MISSING_LIBRARY,
+            Meaning.DRIVER,
+            "libcuda.so.1",
+            None,
+        ),
+        ("GLIBC_2.34", FaultKind.OLD_LIBRARY, Meaning.OLD_SYSTEM, "GLIBC_2.34", NEWEST),
+        (
+            "The NVIDIA driver on your system is too old (found version 12080).",
+            FaultKind.OLD_DRIVER,
+            Meaning.NEWER_CUDA,
+            None,
+            CUDA_12,
+        ),
+        (
+            "CUDA error: no kernel image is available for execution on the device",
+            FaultKind.NO_KERNEL,
+            Meaning.UNNAMED_GPU,
+            None,
+            "nvidia-smi --query-gpu=compute_cap --format=csv",
+        ),
+        (
+            "x with CUDA capability sm_70 is not compatible with the current PyTorch installation.",
+            FaultKind.NO_KERNEL,
+            Meaning.ARCHITECTURE,
+            None,
+            CUDA_12,
+        ),
+        (
+            "ptxas fatal : Value 'sm_121a' is not defined for option 'gpu-name'",
+            FaultKind.NO_KERNEL,
+            Meaning.OLD_ASSEMBLER,
+            "ptxas",
+            NEWEST,
+        ),
+        (
+            "No matching distribution found for torch==2.9.1",
+            FaultKind.CONFLICT,
+            Meaning.NO_SUCH_VERSION,
+            "torch",
+            "uv pip install vllm==0.16.0 torch==2.9.1",
+        ),
+        (
+            "No matching distribution found for vllm==9.9",
+            FaultKind.CONFLICT,
+            Meaning.NO_SUCH_VERSION,
+            "vllm",
+            NEWEST,
+        ),
+        (
+            "operator torchvision::nms does not exist",
+            FaultKind.TORCHVISION,
+            Meaning.OTHER_COMPANION,
+            "torchvision::nms",
+            "uv pip install torch==2.14.0 torchvision==0.29.0 torchaudio==2.11.0",
+        ),
+        (
+            "flashinfer-cubin version (0.6.11) does not match flashinfer version (0.6.12).",
+            FaultKind.FLASHINFER,
+            Meaning.VERSIONS_DIFFER,
+            "flashinfer-cubin",
+            "uv pip install flashinfer-python==0.6.12 flashinfer-cubin==0.6.12",
+        ),
+        (
+            "flashinfer-jit-cache (0.6.9+cu130) != flashinfer (0.6.14) version mismatch",
+            FaultKind.FLASHINFER,
+            Meaning.VERSIONS_DIFFER,
+            "flashinfer-jit-cache",
+            "uv pip uninstall flashinfer-jit-cache",
+        ),
+        (
+            "Compiling model again due to a load failure from /x/model, reason: No module named x",
+            FaultKind.RECOMPILES,
+            Meaning.NOT_LOADED,
+            "load failure",
+            None,
+        ),
+        (
+            "warm  num_compiled_artifacts_saved 4",
+            FaultKind.RECOMPILES,
+            Meaning.COMPILED_AGAIN,
+            "num_compiled_artifacts_saved",
+            None,
+        ),
+        (
+            "AssertionError: warm_artifacts_saved: got 0",
+            FaultKind.RECOMPILES,
+            Meaning.LOADED_ALL,
+            "num_compiled_artifacts_saved",
+            None,
+        ),
+    ],
+)
+def test_each_kind_is_known_by_its_text(
+    text: str, kind: FaultKind, meaning: Meaning, subject: str | None, first: str | None
+) -> None:
+    answer = only(text)
+    assert (answer.fault.kind, answer.meaning, answer.fault.subject) == (kind, meaning, subject)
+    if first is not None:
+        assert commands(answer)[0] == first
+
+
+@pytest.mark.parametrize(
+    ("symbol", "meaning"),
+    [
+        ("_ZN5torch3jit17parseSchemaOrNameERKSsb", Meaning.OLD_STRING),
+        ("_Z24silu_and_mul_nvfp4_quantRN2at6TensorES1_S1_S1_", Meaning.OWN),
+        ("_ZN3c103hip19getCurrentHIPStreamEa", Meaning.ROCM),
+        ("cuTensorMapEncodeTiled", Meaning.DRIVER),
+        ("ncclCommWindowRegister", Meaning.CUDA),
+        ("__nvJitLinkComplete_12_4", Meaning.CUDA),
+        ("_PyThreadState_UncheckedGet", Meaning.PYTHON),
+        ("_ZSt28__throw_bad_array_new_lengthv", Meaning.RUNTIME),
+        ("_ZN3c104cuda9SetDeviceEi", Meaning.NOWHERE),
+        ("_ZN3foo3barEv", Meaning.UNKNOWN),
+    ],
+)
+def test_whose_symbol_it_is(symbol: str, meaning: Meaning) -> None:
+    answer = only(f"x.so: undefined symbol: {symbol}")
+    assert answer.meaning is meaning
+    assert answer.known is (meaning is not Meaning.UNKNOWN)
+
+
+def test_a_symbol_of_a_third_package_is_built_again() -> None:
+    text = "/x/site-packages/lmcache/c_ops.abi3.so: undefined symbol: _ZN3c104cuda9SetDeviceEab"
+    answer = only(f"ImportError: {text}")
+    assert commands(answer)[0].endswith("--reinstall-package lmcache lmcache")
+    other = only("flash_attn_2_cuda.so: undefined symbol: _ZN3c104cuda9SetDeviceEab")
+    assert commands(other)[0].endswith("--reinstall-package flash-attn flash-attn")
+    # Nobody knows which package that is.
+    assert "no-binary" not in commands(only("x.so: undefined symbol: _ZN3c104cuda9SetDeviceEab"))[0]
+
+
+def test_a_mac_and_ldd_write_it_otherwise() -> None:
+    mac = f"symbol not found in flat namespace '_{LOGGER}'"
+    referenced = f"Symbol not found: _{LOGGER}\n  Referenced from: <AB-12> /x/vllm/_C.abi3.so"
+    ldd = f"undefined symbol: {LOGGER}\t(/x/vllm/_C.abi3.so)"
+    files = [None, "_C.abi3.so", "_C.abi3.so"]
+    for text, file in zip((mac, referenced, ldd), files, strict=True):
+        fault = only(text).fault
+        assert (fault.subject, fault.file) == (LOGGER, file)
+
+
+def test_the_versions_of_a_text_decide_what_to_install() -> None:
+    text = f"PyTorch version: 2.11.0+cu130\nvLLM Version   : 0.18.1\n{SYMBOL}"
+    assert commands(only(text)) == ["uv pip install vllm==0.18.1 torch==2.10.0", CUDA_12]
+    kept = f"vLLM API server version 0.24.0\n{NO_LIBRARY.format('libcudart.so.13')}"
+    assert commands(only(kept))[0] == "uv pip install vllm==0.24.0 torch==2.11.0"
+    vision = "torch==2.10.0\noperator torchvision::nms does not exist"
+    assert commands(only(vision)) == [
+        "uv pip install torch==2.10.0 torchvision==0.25.0 torchaudio==2.10.0"
+    ]
+
+
+def test_a_driver_without_a_version_is_held_against_the_torch_of_the_text() -> None:
+    text = "torch==2.8.0\nCUDA driver version is insufficient for CUDA runtime version"
+    answer = only(text)
+    assert answer.operands == {"driver": "525.60.13", "cuda": "12"}
+    newest = only("CUDA driver version is insufficient for CUDA runtime version")
+    assert newest.operands == {"driver": "580.65.06", "cuda": "13"}
+
+
+def test_a_gpu_that_no_cuda_here_knows_is_named() -> None:
+    text = "x with CUDA capability sm_199 is not compatible with the current PyTorch installation."
+    assert "nothing here knows that GPU" in lines(text)["means"]
+    old = "x with CUDA capability sm_61 is not compatible with the current PyTorch installation."
+    assert lines(old)["means"].endswith("CUDA knows it since 11.0 and up to before 13.0")
+
+
+def test_what_excludes_a_pin_is_what_another_vllm_pins() -> None:
+    text = "vllm 0.19.1 needs torch==2.10.0, and vllm-ascend 0.19.1rc1 needs torch==2.9.0"
+    assert commands(only(text)) == ["uv pip install vllm==0.13.0 torch==2.9.0", CUDA_12]
+    asked = "vllm 0.26.0 needs torch==2.11.0, and torch==2.9.1 was asked for"
+    assert commands(only(asked))[0] == "uv pip install vllm==0.16.0 torch==2.9.1"
+    pins = "vllm 0.33.0 needs flashinfer-python==0.7.2.post1, and x 1 needs flashinfer-python<0.7"
+    assert commands(only(pins))[0] == "uv pip install vllm==0.30.0 torch==2.13.0"
+
+
+def test_several_errors_are_each_answered_once_in_their_order() -> None:
+    kernel = "RuntimeError: CUDA error: no kernel image is available for execution on the device"
+    library = NO_LIBRARY.format("libcudart.so.13")
+    text = f"{library}\n{SYMBOL}\nnoise\n{library}\n{kernel}\n{SYMBOL}"
+    assert kinds(text) == [
+        FaultKind.MISSING_LIBRARY,
+        FaultKind.UNDEFINED_SYMBOL,
+        FaultKind.NO_KERNEL,
+    ]
+    assert [answer.fault.kind for answer in explained(text)] == kinds(text)
+
+
+def test_an_unknown_error_beside_known_ones_is_named_as_such() -> None:
+    text = f"{SYMBOL}\nTraceback (most recent call last):\n  File 'x'\nKeyError: 'weight'\n"
+    assert kinds(text) == [FaultKind.UNDEFINED_SYMBOL, FaultKind.UNKNOWN]
+    wrapped = f"{SYMBOL}\nRuntimeError: Engine core initialization failed. See root cause above.\n"
+    assert kinds(wrapped) == [FaultKind.UNDEFINED_SYMBOL]
+
+
+def test_more_errors_than_are_answered_are_counted() -> None:
+    text = "\n".join(f"x.so: undefined symbol: _ZN3c10{number}aEv" for number in range(50))
+    found = read(text)
+    assert len(found.faults) == 8
+    assert found.more == 42
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("RuntimeError: Found no NVIDIA driver on your system.", FaultKind.OLD_DRIVER),
+        ("ModuleNotFoundError: No module named 'vllm'", FaultKind.CONFLICT),
+        ("nvcc fatal : Unsupported gpu architecture 'compute_90a'", FaultKind.NO_KERNEL),
+        ("KeyError: 'weight'", None),
+        ("hello", None),
+    ],
+)
+def test_what_is_not_known_says_so_with_the_nearest(text: str, nearest: FaultKind | None) -> None:
+    answer = only(text)
+    assert (answer.fault.kind, answer.meaning) == (FaultKind.UNKNOWN, Meaning.UNKNOWN)
+    assert answer.nearest == nearest
+    assert lines(text)["means"].startswith("not known here")
+    assert ("the nearest kind" in lines(text)["means"]) is (nearest is not None)
+
+
+def test_an_unknown_symbol_and_library_say_the_nearest_name() -> None:
+    means = lines("x.so: undefined symbol: _ZN3c104cuda9SetDeviceEi")["means"]
+    assert means.endswith("the nearest that is known: c10::cuda::SetDevice(signed char, bool)")
+    means = lines("libcudartt.so.13")["means"]
+    assert means == "nothing here knows libcudartt.so.13; the nearest name that is: libcudart.so.13"
+
+
+def test_an_empty_text_has_no_fault() -> None:
+    for text in ("", " \n\t\n"):
+        assert read(text).faults == ()
+        assert explained(text) == ()
