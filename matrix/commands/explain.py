@@ -123,7 +123,8 @@ def _inputs(words: Sequence[str], wheels: list[Path]) -> Iterator[_Input]:
 def _is_there(word: str) -> bool:
     """Tell whether there is something of this name; a text may be none at all."""
     try:
-        return Path(word).exists()
+        # An empty text as a path is this folder.
+        return bool(word) and Path(word).exists()
     except (OSError, ValueError):
         return False
 

@@ -40,7 +40,7 @@ class Uses:
 class Evidence:
     """What the tables say. `faults` gets a line for each table that turns out to be damaged."""
 
-    tables: Tables = field(default_factory=load_tables)
+    tables: Tables = field(default_factory=lambda: load_tables())  # noqa: PLW0108 - looked up then
     faults: list[str] = field(default_factory=list)
 
     def exporting(self, symbol: str) -> KnownReleases:

@@ -14,7 +14,9 @@ from matrix.explain.model import Demanded, Fault, FaultKind, TextVersions
 
 _SYMBOL = r"(?P<symbol>[A-Za-z_$][\w$.@]{0,2000})"
 _FILE = r"(?P<file>[\w.+@=-]{1,200}\.(?:so|dylib)[\w.]{0,60})"
-_UNDEFINED = re.compile(rf"(?:{_FILE}(?:['\"])?: )?undefined symbol: {_SYMBOL}")
+_UNDEFINED = re.compile(rf"undefined symbol: {_SYMBOL}")
+_WHERE = re.compile(rf"{_FILE}['\"]?: $")
+_LONGEST_FILE = 280
 # ldd -r writes the file behind it.
 _BEHIND = re.compile(r"\s+\((?:[^()\s]*/)?(?P<file>[\w.+@=-]{1,200}\.so[\w.]{0,60})\)")
 _OF_MAC = re.compile(
@@ -113,9 +115,9 @@ def versions_in(texts: Iterable[str]) -> TextVersions:
 
 def _symbol(line: str, after: str) -> Fault | None:
     if found := _UNDEFINED.search(line):
-        file = found["file"]
-        if file is None and (behind := _BEHIND.match(line, found.end())):
-            file = behind["file"]
+        before = line[max(0, found.start() - _LONGEST_FILE) : found.start()]
+        named = _WHERE.search(before) or _BEHIND.match(line, found.end())
+        file = named["file"] if named else None
         symbol = found["symbol"].rstrip(".")
         return _undefined(symbol, file, line)
     if found := _OF_MAC.search(line):

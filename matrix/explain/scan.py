@@ -23,7 +23,7 @@ HEAD = 128 << 10
 TAIL = 64 << 10
 """Bytes from the end of a text that are kept: its last error."""
 
-_LINE = 8 << 10  # of a longer line only so much around the mark is read
+_LINE = 4 << 10  # of a longer line only so much around the mark is read
 _MOST_HITS = 20_000  # of one mark; each costs a look at its line
 _TRACEBACK = b"Traceback (most recent call last)"
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}

@@ -1,0 +1,97 @@
+"""Which records show a fault, whose change it is, and which pairs are without it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from attributions import bad, record
+from commanded import make
+from explained import commands, explained, only
+from made import provenance
+from matrix.explain.model import FaultKind, Meaning
+from matrix.record.model import ErrorKind, Record, RunError, Rung, RungResult
+from matrix.record.writer import write
+from matrix.report.explain import five
+
+AGAIN = (
+    "AssertionError: num_compiled_artifacts_saved not as expected, before it is 0, after it is 4"
+)
+SYMBOL = "ImportError: /x/_C.abi3.so: undefined symbol: _ZN3c1013MessageLoggerC1EPKciib"
+
+
+def written(folder: Path, *records: Record) -> Path:
+    """Write the records, each with a whole provenance, and return the folder."""
+    for run in records:
+        known = run.provenance
+        whole = provenance(str(known["torch"]), str(known["vllm"]), "3.11")
+        write(replace(run, provenance=whole), folder / f"{run.cell}.json")
+    return folder
+
+
+def test_a_record_that_shows_it_is_named_with_whose_change_it_is(tmp_path: Path) -> None:
+    runs = [bad("2.12.0"), record("2.11.0"), bad("2.13.0")]
+    answer = only("KeyError: None", [written(tmp_path, *runs)])
+    assert (answer.fault.kind, answer.meaning) == (FaultKind.UNKNOWN, Meaning.RECORDED)
+    assert answer.records is not None
+    assert [shown.cell for shown in answer.records] == [
+        "py311-torch213-vllm020",
+        "py311-torch212-vllm020",
+    ]
+    assert answer.looked == 3
+    causes = [shown.attribution.answer for shown in answer.records if shown.attribution]
+    assert set(causes) == {"torch"}
+    line = five(answer)[3]
+    assert "py311-torch212-vllm020.json (py311-torch212-vllm020 on c" in line
+    assert "torch, since 2.12" in line
+    assert commands(answer)[-1].startswith("matrix show ")
+
+
+def test_a_symbol_is_found_in_a_record_whatever_else_its_text_has(tmp_path: Path) -> None:
+    rung = RungResult(rung=Rung.IMPORTS, ok=False, reason=f"{SYMBOL} and more")
+    error = RunError(kind=ErrorKind.IMPORTS, reason=SYMBOL)
+    runs = [make(rungs=(rung,), cases=(), error=error)]
+    answer = only(f"ERROR 11-22 18:00:00 [x.py:1] {SYMBOL}", [written(tmp_path, *runs)])
+    assert answer.records is not None
+    (shown,) = answer.records
+    assert (shown.cell, shown.cases) == ("py311-torch210-vllm019", ())
+
+
+def test_a_record_without_a_failure_shows_none(tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text('{"cell": 7, "failure": "x"', encoding="utf-8")
+    (tmp_path / "c.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "d.json").mkdir()
+    answer = only(SYMBOL, [written(tmp_path, make())])
+    assert (answer.records, answer.looked) == ((), 3)
+    assert five(answer)[3].endswith("none of 3 records shows it")
+
+
+def test_a_warm_start_that_compiles_again_is_found_by_its_counters(tmp_path: Path) -> None:
+    clean = replace(make(saved=0), cell="py311-torch211-vllm020")
+    clean = replace(clean, provenance=record("2.11.0", "0.20.2").provenance)
+    folder = written(tmp_path, make(saved=4), clean)
+    answer = only(AGAIN, [folder])
+    assert answer.meaning is Meaning.COMPILED_AGAIN
+    assert answer.records is not None
+    assert [shown.cell for shown in answer.records] == ["py311-torch210-vllm019"]
+    assert answer.operands["clean"] == "vLLM 0.20.2 with torch 2.11.0"
+    assert commands(answer)[0] == "uv pip install vllm==0.20.2 torch==2.11.0"
+    assert only("warm_artifacts_saved: got 0", [folder]).records == ()
+
+
+def test_published_records_name_the_issues_of_what_compiles_again() -> None:
+    answer = only(AGAIN, [Path(__file__).parents[2] / "results"])
+    assert "https://github.com/vllm-project/vllm/issues/38051" in answer.links
+    assert "and " in five(answer)[3]
+    assert "; see https://github.com/" in five(answer)[3]
+
+
+@pytest.mark.parametrize("counters", ["7", '{"x": 1}', '[{"start": "warm"}]', "null"])
+def test_a_record_of_another_shape_is_passed_by(tmp_path: Path, counters: str) -> None:
+    cases = json.loads(f'[{{"case": "a", "starts": {counters}}}]')
+    text = json.dumps({"cell": "x", "platform": "cpu", "cases": cases})
+    (tmp_path / "x.json").write_text(text, encoding="utf-8")
+    (answer,) = explained(AGAIN, [tmp_path])
+    assert (answer.records, answer.looked) == ((), 1)
