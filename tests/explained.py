@@ -9,9 +9,9 @@ from pathlib import Path
 from packaging.version import Version
 
 from matrix.catalog.projects import Project
-from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.linkage.link import Tables, load_tables
+from matrix.explain.advice import Choice
 from matrix.explain.answer import Explainer
 from matrix.explain.evidence import Evidence
 from matrix.explain.faults import faults_in
@@ -22,12 +22,12 @@ NEWEST = {Project.TORCH: Version("2.15.0"), Project.VLLM: Version("0.33.0")}
 
 
 @cache
-def releases() -> Releases:
+def choice() -> Choice:
     known = load_releases()
     for project, newest in NEWEST.items():
         versions = [Version(version) for version in known.versions(project)]
         known = known.only(project, [version for version in versions if version <= newest])
-    return known
+    return Choice.of(known)
 
 
 def tables() -> Tables:
@@ -53,7 +53,7 @@ def read(text: str | bytes) -> TextFaults:
 
 
 def explained(text: str | bytes, places: Sequence[Path] | None = None) -> tuple[FaultAnswer, ...]:
-    explainer = Explainer(evidence=evidence(), releases=releases(), places=places)
+    explainer = Explainer(evidence=evidence(), choice=choice(), places=places)
     return explainer.answers(read(text))
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 from matrix._util.versions import parse_version
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
@@ -21,19 +20,23 @@ _BUILDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The releases to choose from."""
+    """The releases to choose from, without those that were withdrawn.
+
+    `vllms` are those of vLLM, oldest first, `torches` those of torch by version, oldest first.
+    """
 
     releases: Releases
+    vllms: tuple[Vllm, ...]
+    torches: Mapping[str, Torch]
 
-    @cached_property
-    def vllms(self) -> tuple[Vllm, ...]:
-        """The releases of vLLM, oldest first, without those that were withdrawn."""
-        return tuple(row for row in self.releases.vllm if row.yanked is None)
-
-    @cached_property
-    def torches(self) -> dict[str, Torch]:
-        """The releases of torch by version, oldest first, without those that were withdrawn."""
-        return {row.version: row for row in self.releases.torch if row.yanked is None}
+    @classmethod
+    def of(cls, releases: Releases) -> Choice:
+        """Return those of these releases that an installer takes."""
+        return cls(
+            releases=releases,
+            vllms=tuple(row for row in releases.vllm if row.yanked is None),
+            torches={row.version: row for row in releases.torch if row.yanked is None},
+        )
 
     def row(self, vllm: str) -> Vllm | None:
         """Return the release of vLLM of that version; None for an unknown one."""

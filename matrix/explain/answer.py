@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from matrix.catalog.cells import CellError
@@ -29,9 +28,9 @@ from matrix.explain.model import (
 from matrix.explain.packages import conflict_answer, flashinfer_answer, vision_answer
 from matrix.explain.symbols import library_answer, symbol_answer
 from matrix.explain.waived import links_of
+from matrix.rules.waivers import Waivers, load_waivers
 
 if TYPE_CHECKING:
-    from matrix.catalog.releases import Releases
     from matrix.explain.third import ThirdWheel
     from matrix.store.layout import RecordSource
 
@@ -40,19 +39,15 @@ if TYPE_CHECKING:
 class Explainer:
     """Answers faults from the package's data, and from the records of some places.
 
-    `releases` are those to choose from, None for those of the package. `places` is None where no
-    record is to be read. `wheels` are those of a third package.
+    `choice` is what there is to install. `places` is None where no record is to be read. `wheels`
+    are those of a third package.
     """
 
     evidence: Evidence = field(default_factory=Evidence)
-    releases: Releases | None = None
+    choice: Choice = field(default_factory=lambda: Choice.of(load_releases()))
+    waivers: Waivers = field(default_factory=load_waivers)
     places: Sequence[RecordSource] | None = None
     wheels: tuple[ThirdWheel, ...] = ()
-
-    @cached_property
-    def choice(self) -> Choice:
-        """What there is to install."""
-        return Choice(releases=self.releases or load_releases())
 
     def answers(self, text: TextFaults) -> tuple[FaultAnswer, ...]:
         """Return the answer to each fault of a text, in its order."""
@@ -67,7 +62,7 @@ class Explainer:
                 for place, answer in enumerate(found)
             ]
             found = [self._with_clean(answer, looked.clean) for answer in found]
-        return tuple(_settled(answer) for answer in found)
+        return tuple(_settled(answer, self.waivers) for answer in found)
 
     def of_wheels(self) -> Iterator[FaultAnswer]:
         """Yield the answer to each wheel of a third package: which torch it links with."""
@@ -128,11 +123,11 @@ def _recompiles(fault: Fault) -> FaultAnswer:
     return FaultAnswer(fault=fault, meaning=meaning, operands={"count": fault.has or ""})
 
 
-def _settled(answer: FaultAnswer) -> FaultAnswer:
+def _settled(answer: FaultAnswer, waivers: Waivers) -> FaultAnswer:
     """Return the answer with what its records add: links, their commands, that they know it."""
     records = answer.records or ()
     links = dict.fromkeys(link for record in records for link in record.issues)
-    links |= dict.fromkeys(links_of(answer.fault.signature))
+    links |= dict.fromkeys(links_of(answer.fault.signature, waivers))
     advice = answer.advice
     if records and (answer.fault.kind in (FaultKind.RECOMPILES, FaultKind.UNKNOWN)):
         advice = (*advice, Advice(code=AdviceCode.SHOW, what=records[0].path))

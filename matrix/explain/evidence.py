@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from matrix._util.files import read_bytes
 from matrix.catalog.projects import Project
@@ -79,18 +78,16 @@ class Evidence:
 
         return self._vllm(wanted[0], asks)
 
-    @cached_property
     def names(self) -> dict[str, str]:
-        """Every symbol that a vLLM imports, with its name as people write it, if it has one."""
+        """Return every symbol that a vLLM imports, with its name as people write it, if it has one."""
         found: dict[str, str] = {}
         for table in self._vllms(""):
             for file in table.extensions:
                 found.update((name, table.demangled.get(name, name)) for name in file.imports)
         return found
 
-    @cached_property
     def files(self) -> frozenset[str]:
-        """The names of vLLM's own extensions, without what says the Python: `_C`, `_moe_C`."""
+        """Return the names of vLLM's own extensions, without their Python: `_C`, `_moe_C`."""
         return frozenset(
             stem_of(file.name) for table in self._vllms("") for file in table.extensions
         )

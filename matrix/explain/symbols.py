@@ -45,8 +45,9 @@ def symbol_answer(
     nearest = None
     operands: dict[str, str] = {}
     if meaning in (Meaning.NOWHERE, Meaning.UNKNOWN) and not uses.releases.holds:
-        near = nearest_name(symbol, evidence.names)
-        nearest = evidence.names[near] if near else None
+        names = evidence.names()
+        near = nearest_name(symbol, names)
+        nearest = names[near] if near else None
     if meaning is Meaning.CUDA and (library := library_of(symbol)):
         operands["library"] = library
     if fault.file:
@@ -116,7 +117,7 @@ def _third(fault: Fault, evidence: Evidence) -> bool:
         return fault.package not in ("vllm", "torch")
     if fault.file is None:
         return False
-    return stem_of(fault.file) not in evidence.files
+    return stem_of(fault.file) not in evidence.files()
 
 
 def library_answer(

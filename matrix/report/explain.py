@@ -13,9 +13,9 @@ from matrix.explain.model import (
     FaultKind,
     KnownReleases,
     Meaning,
+    ShownBy,
     TextFaults,
 )
-from matrix.report.attribution.sentences import sentence
 
 _FILES = 4  # files of vLLM that are named
 _RECORDS = 2  # records that are named; JSON has them all
@@ -394,11 +394,19 @@ def _records(answer: FaultAnswer) -> str:
     named = []
     for shown in newest[:_RECORDS]:
         cases = f", {plural(len(shown.cases), 'case')}" if shown.cases else ""
-        whose = f", {sentence(shown.attribution)}" if shown.attribution is not None else ""
+        whose = f", {whose_change(shown)}" if shown.attribution is not None else ""
         named.append(f"{shown.path} ({shown.cell} on {shown.platform}{cases}{whose})")
     more = len(newest) - len(named)
     rest = f" and {plural(more, 'more cell')}" if more > 0 else ""
     return f"{', '.join(named)}{rest} of {plural(answer.looked, 'record')}{issues}"
+
+
+def whose_change(shown: ShownBy) -> str:
+    """Return whose change the failure of a record is; "" where nothing says so."""
+    # Its words take as long to import as all else of an answer.
+    from matrix.report.attribution.sentences import sentence
+
+    return "" if shown.attribution is None else sentence(shown.attribution)
 
 
 def _to_do(answer: FaultAnswer) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from matrix._util.text import clean
 from matrix.explain.model import FaultAnswer, KnownReleases, ShownBy, TextFaults
-from matrix.report.attribution.sentences import sentence
-from matrix.report.explain import command, parts_of
+from matrix.report.explain import command, parts_of, whose_change
 
 
 def to_json(answers: Sequence[FaultAnswer], texts: Sequence[TextFaults]) -> str:
@@ -70,6 +69,6 @@ def _record(shown: ShownBy) -> dict[str, object]:
         "cases": [clean(case) for case in shown.cases],
         "attribution": None
         if attribution is None
-        else {"answer": attribution.answer, "text": clean(sentence(attribution))},
+        else {"answer": attribution.answer, "text": clean(whose_change(shown))},
         "issues": list(shown.issues),
     }

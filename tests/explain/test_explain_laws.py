@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explained import evidence, explained, read, releases
+from explained import choice, evidence, explained, read
 from failure_texts import FAILURES
 from matrix.explain.answer import Explainer
 from matrix.explain.recognise import MARKS
@@ -70,7 +70,7 @@ def test_any_text_has_answers_of_five_printable_lines(text: str | bytes) -> None
 @given(TEXTS)
 @settings(deadline=None)
 def test_a_text_has_the_same_answer_each_time(text: str | bytes) -> None:
-    other = Explainer(evidence=evidence(), releases=releases())
+    other = Explainer(evidence=evidence(), choice=choice())
     assert other.answers(read(text)) == explained(text)
 
 

@@ -39,7 +39,7 @@ def test_what_is_kept_of_a_long_log_has_a_limit_and_no_error_is_lost() -> None:
     assert len(held) == 64
     assert len(found.excerpts) == MOST_EXCERPTS
     assert found.more == 65 - MOST_EXCERPTS
-    kept = [found.head, found.tail, found.traceback, *(one.text for one in found.excerpts)]
+    kept = [found.head, found.tail, found.traceback, *(excerpt.text for excerpt in found.excerpts)]
     assert sum(map(len, kept)) <= HEAD + TAIL + (1 + MOST_EXCERPTS) * (BEFORE + AFTER)
     assert found.size > 64 * len(BLOCK)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from explained import commands, evidence, read, releases
+from explained import choice, commands, evidence, read
 from matrix.checks.linkage.elf import ElfError
 from matrix.explain.answer import Explainer
 from matrix.explain.model import FaultKind, Meaning
@@ -45,7 +45,7 @@ def wheel_of(path: Path, library: Path) -> Path:
 
 
 def explainer_of(third: ThirdWheel) -> Explainer:
-    return Explainer(evidence=evidence(), releases=releases(), wheels=(third,))
+    return Explainer(evidence=evidence(), choice=choice(), wheels=(third,))
 
 
 def test_a_wheel_is_held_against_every_torch(tmp_path: Path, library: Path) -> None:
