@@ -19,7 +19,7 @@ from pathlib import Path
 
 _LINE = (
     "(EngineCore_DP0 pid={0}) INFO 11-22 18:{1:02}:{2:02}.123 [core.py:842] Avg prompt throughput:"
-    " {0}.4 tokens/s, Running: {1} reqs, GPU KV cache usage: {2}.0%, library version 2.10 requires\n"
+    " {0}.4 tokens/s, Running: {1} reqs, GPU KV cache usage: {2}.0%, version 2.10 requires\n"
 )
 _SYMBOL = "_ZN3c1013MessageLoggerC1EPKciib"
 _IN_THE_MIDDLE = f"ImportError: /x/vllm/_C.abi3.so: undefined symbol: {_SYMBOL}\n"

@@ -79,7 +79,7 @@ class Evidence:
         return self._vllm(wanted[0], asks)
 
     def names(self) -> dict[str, str]:
-        """Return every symbol that a vLLM imports, with its name as people write it, if it has one."""
+        """Return every symbol that a vLLM imports, with its name as people write it."""
         found: dict[str, str] = {}
         for table in self._vllms(""):
             for file in table.extensions:

@@ -24,7 +24,7 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: Choice) -> Fault
     cuda = load_cuda()
     torch = choice.torches.get(versions.torch or "")
     # Where the text does not say what the driver has: one major less than what is installed.
-    newest = next((row.cuda for row in reversed(choice.torches.values()) if row.cuda), None)
+    newest = next((row.cuda for row in reversed(list(choice.torches.values())) if row.cuda), None)
     needs = torch.cuda if torch is not None and torch.cuda else newest
     most = major_of(fault.has) if fault.has else (major_of(needs) or 1) - 1
     too_new = tuple(

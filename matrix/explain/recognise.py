@@ -20,7 +20,8 @@ _LONGEST_FILE = 280
 # ldd -r writes the file behind it.
 _BEHIND = re.compile(r"\s+\((?:[^()\s]*/)?(?P<file>[\w.+@=-]{1,200}\.so[\w.]{0,60})\)")
 _OF_MAC = re.compile(
-    r"[Ss]ymbol not found(?: in flat namespace)?:? ?\(?['\"]?_(?P<symbol>[A-Za-z_$][\w$.]{0,2000})"
+    r"(?:Symbol|symbol) not found(?: in flat namespace)?:? ?\(?['\"]?"
+    r"_(?P<symbol>[A-Za-z_$][\w$.]{0,2000})"
 )
 _REFERENCED = re.compile(r"Referenced from: (?:<[^>]{1,60}> )?(?:\S*/)?" + _FILE)
 _LIBRARY = r"(?P<library>lib[\w+-]{1,80}(?:\.(?:[0-9a-f]{8}|<id>))?\.so(?:\.\d+){0,4})"
@@ -266,9 +267,9 @@ def _sentence(line: str, _: str) -> Fault | None:
             wants=wanted,
         )
     if _EXPLAINED.match(line):
-        demands = _excluding(line)
-        name = demands[0].name if demands else None
-        return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, demands=demands)
+        pins = _excluding(line)
+        name = pins[0].name if pins else None
+        return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, demands=pins)
     return None
 
 
@@ -319,7 +320,8 @@ _READERS: tuple[_Reader, ...] = (
 )
 MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"undefined symbol: ", _symbol),
-    (b"ymbol not found", _symbol),
+    (b"Symbol not found", _symbol),
+    (b"symbol not found", _symbol),
     (b"cannot open shared object", _library),
     (b" => not found", _library),
     (b" not found (required by", _old_library),

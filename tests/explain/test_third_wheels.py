@@ -29,10 +29,12 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "t.c").write_text("int t(void) { return 0; }", encoding="utf-8")
     torch = folder / "libtorch.so"
     compiler = [gcc, "-shared", "-fPIC"]
-    subprocess.run([*compiler, "-o", torch, folder / "t.c"], check=True, capture_output=True)
+    subprocess.run(
+        [*compiler, "-o", str(torch), str(folder / "t.c")], check=True, capture_output=True
+    )
     out = folder / "flash_attn_2_cuda.abi3.so"
-    linked = ["-Wl,--no-as-needed", "-L", folder, "-ltorch"]
-    command = [*compiler, "-o", out, folder / "x.c", *linked]
+    linked = ["-Wl,--no-as-needed", "-L", str(folder), "-ltorch"]
+    command = [*compiler, "-o", str(out), str(folder / "x.c"), *linked]
     subprocess.run(command, check=True, capture_output=True)
     return out
 
