@@ -53,7 +53,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=place,
         action="append",
         default=[],
-        help="look through these records (default: results and records, where they exist)",
+        help="look through these records, not in archives (default: results and records, where they"
+        " exist)",
     )
     explain.add_argument("--json", action="store_true", help="as JSON")
     explain.set_defaults(run=_explain, parser=explain, takes_pytest_args=True)

@@ -1,6 +1,7 @@
 """Which records show a fault, and whose change it is. It reads the records of folders.
 
-A record whose text has no failure is not read as one: that would take most of the time.
+A record whose text has no failure is not read as one: that would take most of the time. Archives
+and object stores are not looked through.
 """
 
 from __future__ import annotations

@@ -159,13 +159,11 @@ def _of_torch(answer: FaultAnswer, name: str, file: str) -> str:
 
 def _of_library(answer: FaultAnswer, name: str, _: str) -> str:
     cuda = answer.operands.get("cuda")
-    builds = f" (those of CUDA {cuda.replace(', ', ' and ')})" if cuda else ""
-    if answer.vllm is not None and answer.vllm.holds:
-        return (
-            f"the vLLM that is installed needs {name}, which other builds of torch{builds} bring"
-            " than the one installed"
-        )
-    return f"a file needs {name}, which other builds of torch{builds} bring than the one installed"
+    builds = f" for CUDA {cuda.replace(', ', ' and ')}" if cuda else ""
+    return (
+        f"a file that is loaded needs {name}: builds of torch{builds} bring it, and the one that is"
+        " installed does not"
+    )
 
 
 def _of_again(answer: FaultAnswer, _: str, __: str) -> str:

@@ -69,6 +69,8 @@ def test_what_is_not_known_is_status_1(tmp_path: Path) -> None:
         ([""], "the text: is empty"),
         (["noise.bin"], "noise.bin: is no text"),
         (["--wheel", "x-1-py3-none-any.whl"], "x-1-py3-none-any.whl: does not exist"),
+        (["x-1-py3-none-any.whl"], "x-1-py3-none-any.whl: no such file"),
+        (["_C.abi3.so"], "_C.abi3.so: is "),
         (["--records", "nowhere", SYMBOL], "--records nowhere: no such folder"),
         (["--records", "s3://x/y", SYMBOL], "--records s3://x/y: no such folder"),
         (["closed.log"], "closed.log: cannot be read"),
@@ -79,6 +81,7 @@ def test_what_cannot_be_read_is_one_clear_line(
 ) -> None:
     (tmp_path / "empty.log").touch()
     (tmp_path / "noise.bin").write_bytes(os.urandom(4096).replace(b"\x7fELF", b""))
+    (tmp_path / "_C.abi3.so").write_bytes(b"\x7fELF")
     (tmp_path / "closed.log").touch(mode=0)
     if "closed.log" in words and os.geteuid() == 0:
         pytest.skip("root reads every file")
@@ -148,6 +151,18 @@ def test_a_damaged_table_is_named_and_the_others_answer(tmp_path: Path) -> None:
         found = matrix(tmp_path, "explain", SYMBOL)
     assert found.returncode == 0
     assert "torch-2.11.0.table: damaged or cut short" in found.stderr
+
+
+def test_a_text_that_no_path_can_be_is_a_text(tmp_path: Path) -> None:
+    for text in ("x" * 5000, "a\0b", f"{'x/' * 3000}{SYMBOL}"):
+        found = matrix(tmp_path, "explain", f"{text} {SYMBOL}")
+        assert found.returncode == 0
+
+
+def test_one_record_may_be_named(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text('{"cell": 1}', encoding="utf-8")
+    found = matrix(tmp_path, "explain", "--records", "r.json", SYMBOL)
+    assert "none of 1 record shows it" in found.stdout
 
 
 def test_a_pipe_by_its_name_is_read(tmp_path: Path) -> None:

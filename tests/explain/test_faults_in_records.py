@@ -14,6 +14,7 @@ from matrix.explain.model import FaultKind, Meaning
 from matrix.record.model import ErrorKind, Record, RunError, Rung, RungResult
 from matrix.record.writer import write
 from matrix.report.explain import five
+from matrix.report.explain_json import to_json
 
 AGAIN = (
     "AssertionError: num_compiled_artifacts_saved not as expected, before it is 0, after it is 4"
@@ -42,6 +43,8 @@ def test_a_record_that_shows_it_is_named_with_whose_change_it_is(tmp_path: Path)
     assert answer.looked == 3
     causes = [shown.attribution.answer for shown in answer.records if shown.attribution]
     assert set(causes) == {"torch"}
+    (row,) = json.loads(to_json([answer], []))["answers"]
+    assert row["records"][0]["attribution"]["answer"] == "torch"
     line = five(answer)[3]
     assert "py311-torch212-vllm020.json (py311-torch212-vllm020 on c" in line
     assert "torch, since 2.12" in line
