@@ -383,7 +383,7 @@ def _spanned(known: KnownReleases) -> str:
 def _records(answer: FaultAnswer) -> str:
     """Return which records show a fault, and whose change it is."""
     issues = f"; see {' and '.join(answer.links)}" if answer.links else ""
-    if answer.records is None:
+    if answer.records is None or not answer.looked:
         return f"none was looked through{issues}"
     if not answer.records:
         return f"none of {plural(answer.looked, 'record')} shows it{issues}"

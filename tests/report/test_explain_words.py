@@ -21,8 +21,8 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
         (
             "a/_C.abi3.so: undefined symbol: _ZN3c103hip19getCurrentHIPStreamEa",
             (
-                "ROCm's build of torch has c10::hip::getCurrentHIPStream(signed char), and the torch"
-                " that is installed is another build"
+                "ROCm's build of torch has c10::hip::getCurrentHIPStream(signed char), and the"
+                " torch that is installed is another build"
             ),
             "no torch from 2.9.0 to 2.15.0 exports it; no vLLM from 0.14.0 to 0.33.0 needs it",
         ),
@@ -42,20 +42,20 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
         (
             LIBRARY.format("libcudart.so.13"),
             (
-                "a file that is loaded needs libcudart.so.13: builds of torch for CUDA 13.0 and 13.2"
-                " bring it, and the one that is installed does not"
+                "a file that is loaded needs libcudart.so.13: builds of torch for CUDA 13.0 and"
+                " 13.2 bring it, and the one that is installed does not"
             ),
             (
-                f"{NEW_TORCH} bring it; vLLM 0.20.0 to 0.33.0 need it; pairs with both: vLLM 0.20.0 to"
-                " 0.26.0 with torch 2.11.0, vLLM 0.27.0 to 0.32.0 with torch 2.13.0, vLLM 0.33.0 with"
-                " torch 2.14.0"
+                f"{NEW_TORCH} bring it; vLLM 0.20.0 to 0.33.0 need it; pairs with both: vLLM"
+                " 0.20.0 to 0.26.0 with torch 2.11.0, vLLM 0.27.0 to 0.32.0 with torch 2.13.0,"
+                " vLLM 0.33.0 with torch 2.14.0"
             ),
         ),
         (
             LIBRARY.format("libnccl.so.2"),
             (
-                "libnccl.so.2 comes with the packages that torch requires, and they are not installed,"
-                " or are not found"
+                "libnccl.so.2 comes with the packages that torch requires, and they are not"
+                " installed, or are not found"
             ),
             "every torch from 2.9.0 to 2.15.0 brings it; no vLLM from 0.14.0 to 0.33.0 needs it",
         ),
@@ -80,12 +80,12 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
         (
             "ptxas fatal : Value 'sm_121a' is not defined for option 'gpu-name'",
             (
-                "the GPU is sm_121a, and the ptxas that compiles for it does not know it: CUDA knows it"
-                " since 12.9"
+                "the GPU is sm_121a, and the ptxas that compiles for it does not know it: CUDA"
+                " knows it since 12.9"
             ),
             (
-                f"{NEW_TORCH} and vLLM 0.20.0 to 0.33.0 are built with a CUDA that knows it; for which"
-                " GPUs of those is not known here"
+                f"{NEW_TORCH} and vLLM 0.20.0 to 0.33.0 are built with a CUDA that knows it; for"
+                " which GPUs of those is not known here"
             ),
         ),
         (
@@ -104,8 +104,8 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
         (
             "No matching distribution found for torch==2.7.0+cu128",
             (
-                "the index that was asked has no torch==2.7.0+cu128: builds with +cu128 are on an index"
-                " of their own, PyPI has the release without it"
+                "the index that was asked has no torch==2.7.0+cu128: builds with +cu128 are on"
+                " an index of their own, PyPI has the release without it"
             ),
             "vLLM 0.9.0 to 0.9.2 pin torch==2.7.0",
         ),
@@ -130,20 +130,20 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
         (
             "torch==2.10.0 operator torchvision::nms does not exist",
             (
-                "torchvision is built for another torch than the one installed, so torchvision::nms is"
-                " not there"
+                "torchvision is built for another torch than the one installed, so"
+                " torchvision::nms is not there"
             ),
             (
-                "they go together as torchvision 0.25.0 with torch 2.10.0, torchvision 0.29.0 with"
-                " torch 2.14.0, torchvision 0.29.1 with torch 2.14.1 and torchvision 0.29.2 with torch"
-                " 2.15.0"
+                "they go together as torchvision 0.25.0 with torch 2.10.0, torchvision 0.29.0"
+                " with torch 2.14.0, torchvision 0.29.1 with torch 2.14.1 and torchvision 0.29.2"
+                " with torch 2.15.0"
             ),
         ),
         (
             "flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14).",
             (
-                "FlashInfer checks that its packages are of one version: flashinfer-cubin is 0.6.13,"
-                " flashinfer-python 0.6.14"
+                "FlashInfer checks that its packages are of one version: flashinfer-cubin is"
+                " 0.6.13, flashinfer-python 0.6.14"
             ),
             "vLLM 0.26.0 alone pins flashinfer-python==0.6.14, vLLM 0.25.0 to 0.25.1 pin 0.6.13",
         ),
@@ -158,8 +158,8 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
         (
             "warm_artifacts_saved: got 0",
             (
-                "a warm start saved nothing: it loaded all that the cold start left, as it should, and"
-                " the test expected otherwise"
+                "a warm start saved nothing: it loaded all that the cold start left, as it"
+                " should, and the test expected otherwise"
             ),
             "none has to change",
         ),
