@@ -75,6 +75,9 @@ def load_cuda(path: Path = _DATA) -> CudaReleases:
             value = row.get(key, [])
             if not isinstance(value, list) or not all(map(_is_architecture, value)):
                 raise CudaError(f'{where}: {key}: is not a list such as ["sm_120"]')
+        evidence = row["evidence"]
+        if not isinstance(evidence, list) or not evidence or not all(map(_is_link, evidence)):
+            raise CudaError(f"{where}: evidence: is not a list of links; name one")
         version = row["version"]
         if not isinstance(version, str) or not re.fullmatch(r"\d{1,3}\.\d{1,3}", version):
             raise CudaError(f'{where}: version: {version!r} is not a release; write "13.0"')
@@ -91,3 +94,7 @@ def load_cuda(path: Path = _DATA) -> CudaReleases:
 
 def _is_architecture(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"sm_\d{2,3}", value) is not None
+
+
+def _is_link(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("https://")

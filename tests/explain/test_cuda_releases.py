@@ -6,12 +6,12 @@ import pytest
 
 from matrix.explain.cuda import CudaError, load_cuda
 
-ROW = '[[cuda]]\nversion = "13.0"\ndriver = "580"\nevidence = "https://x"\n'
+ROW = '[[cuda]]\nversion = "13.0"\ndriver = "580"\nevidence = ["https://x"]\n'
 
 
 def test_the_file_of_the_package_says_who_runs_what() -> None:
     cuda = load_cuda()
-    assert (cuda.driver("12.9"), cuda.driver("13.2")) == ("525.60.13", "580.65.06")
+    assert (cuda.driver("12.9"), cuda.driver("13.2")) == ("525", "580")
     assert cuda.driver("99.0") is None
     assert (cuda.since("sm_90a"), cuda.since("sm_120"), cuda.since("sm_999")) == (
         "11.8",
@@ -33,6 +33,7 @@ def test_the_file_of_the_package_says_who_runs_what() -> None:
         (ROW.replace('"13.0"', "13"), r"cuda 1: version: 13 is not a release"),
         (f'{ROW}adds = ["120"]\n', r'cuda 1: adds: is not a list such as \["sm_120"\]'),
         (f'{ROW}removes = "sm_70"\n', "cuda 1: removes: is not a list"),
+        (ROW.replace('["https://x"]', "[]"), "cuda 1: evidence: is not a list of links"),
         (f"{ROW}extra = 1\n", "cuda 1: extra: unknown key"),
     ],
 )

@@ -73,7 +73,7 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
             "The NVIDIA driver on your system is too old (found version 12080).",
             (
                 "the driver runs programs of CUDA up to 12.8, and what is installed is of CUDA 13,"
-                " which takes driver 580.65.06 or newer"
+                " which takes driver 580 or newer"
             ),
             f"{NEW_TORCH} and vLLM 0.20.0 to 0.33.0 are built for that CUDA or newer",
         ),
