@@ -66,6 +66,14 @@ HELPS: Mapping[str, CommandHelp] = {
         "matrix wheels --torch 2.11 --machine aarch64",
         "matrix wheels --read torch-2.11.0-cp312-cp312-manylinux_2_28_x86_64.whl",
     ),
+    "explain": _help(
+        "Say what an error means, which torch exports or brings what is missing, which vLLM needs"
+        " it, which records show it and whose change it is, and what to install. It reads a text, a"
+        " symbol, a library or a log of any size.",
+        "matrix explain libcudart.so.13",
+        "matrix explain build.log",
+        "matrix explain --wheel flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl --json",
+    ),
     "bundle": _help(
         "Make a folder with all that cells of one Python need on a machine without a network, and"
         " the script that runs them there.",
