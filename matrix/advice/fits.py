@@ -13,7 +13,7 @@ from matrix._util.versions import parse_version, specifier_text
 from matrix.advice.pairs import Pair
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.wish import Wish
-from matrix.catalog.hardware import Capability, CudaNeeds, HardwareTable
+from matrix.catalog.hardware import Capability, CudaRelease, HardwareTable
 from matrix.catalog.release import Torch, Vllm
 from matrix.checks.declared import is_for_linux
 from matrix.checks.gpu_code.fits import CodeFit, WheelCode, code_for
@@ -37,7 +37,7 @@ class WheelNeeds:
     version: str
     machine: str
     cuda: str | None
-    driver: CudaNeeds | None
+    driver: CudaRelease | None
     wheel_glibc: str | None
     glibc: str | None
     archs: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What a machine has that wheels depend on: its GPU, its driver; and what each CUDA needs. Pure.
+"""What a machine has that wheels depend on: a GPU, a driver; what each CUDA needs, knows. Pure.
 
 `matrix.catalog.hardware_file` reads the table from the package's data.
 """
@@ -78,12 +78,17 @@ class Driver(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CudaNeeds:
-    """The drivers that programs of a CUDA need: the `least`, and for PTX its `own` one."""
+class CudaRelease:
+    """A release of CUDA: the drivers that its programs need, the `least`, and for PTX its `own`.
+
+    `adds` are the GPUs that it is the first to know, `removes` those that it knows no more.
+    """
 
     version: str
     least: str
     own: str
+    adds: frozenset[Capability] = frozenset()
+    removes: frozenset[Capability] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +108,10 @@ class Flavour:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareTable:
-    """What is known of GPUs, drivers and flavours."""
+    """What is known of GPUs, of the releases of CUDA by version, oldest first, and of flavours."""
 
     gpus: Mapping[str, Capability] = field(default_factory=dict)
-    cuda: Mapping[str, CudaNeeds] = field(default_factory=dict)
+    cuda: Mapping[str, CudaRelease] = field(default_factory=dict)
     flavours: tuple[Flavour, ...] = ()
 
     def gpu(self, text: str) -> GpuKind:
@@ -133,9 +138,36 @@ class HardwareTable:
         """Return the compute capability of a GPU by the name that a driver reports."""
         return self.gpus.get(plain_name(name))
 
-    def needs(self, cuda: str) -> CudaNeeds | None:
+    def needs(self, cuda: str) -> CudaRelease | None:
         """Return what a CUDA needs; None for one that is not in the table."""
         return self.cuda.get(cuda)
+
+    def least_driver(self, cuda: str) -> str | None:
+        """Return the oldest driver that runs programs of a CUDA; None for an unknown major.
+
+        The releases of a major share it, so one that is not in the table has that of the newest.
+        """
+        if (known := self.needs(cuda)) is not None:
+            return known.least
+        major = parse_version(cuda).major
+        same = [row for row in self.cuda.values() if parse_version(row.version).major == major]
+        return same[-1].least if same else None
+
+    def known_since(self, capability: Capability) -> str | None:
+        """Return the first CUDA that knows a GPU; None where no known one does."""
+        return next((row.version for row in self.cuda.values() if capability in row.adds), None)
+
+    def known_until(self, capability: Capability) -> str | None:
+        """Return the first CUDA that knows a GPU no more; None where every later one knows it."""
+        return next((row.version for row in self.cuda.values() if capability in row.removes), None)
+
+    def knows(self, cuda: str, capability: Capability) -> bool:
+        """Tell whether the compiler of a CUDA knows a GPU."""
+        since, until = self.known_since(capability), self.known_until(capability)
+        if since is None:
+            return False
+        asked = parse_version(cuda)
+        return asked >= parse_version(since) and (until is None or asked < parse_version(until))
 
     def others(self, project: str, version: str) -> tuple[tuple[str, Flavour], ...]:
         """Return each further CUDA for which there are wheels of a release elsewhere."""

@@ -1,8 +1,9 @@
-"""The table of GPUs, drivers and flavours: data/hardware.toml, read and validated."""
+"""The table of GPUs, releases of CUDA and flavours: data/hardware.toml, read and validated."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from packaging.specifiers import InvalidSpecifier
 
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import read_text, rows_of_kinds
-from matrix._util.versions import specifier_set
+from matrix._util.versions import parse_version, specifier_set
 from matrix.catalog.hardware import (
     Capability,
-    CudaNeeds,
+    CudaRelease,
     Flavour,
     HardwareError,
     HardwareTable,
@@ -23,12 +24,20 @@ from matrix.catalog.hardware import (
 )
 
 HARDWARE_FILE = DATA / "hardware.toml"
+_RELEASE = re.compile(r"[1-9][0-9]{0,2}\.[0-9]{1,2}", re.ASCII)
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "gpu": ("capability", "names", "source"),
-    "cuda": ("version", "least", "own", "source"),
+    "cuda": ("version", "least", "own", "sources"),
     "flavour": ("project", "versions", "cuda", "index", "source"),
 }
-_LISTS = {("gpu", "names"), ("flavour", "cuda")}
+_OPTIONAL = {"cuda": ("adds", "removes")}
+_LISTS = {
+    ("gpu", "names"),
+    ("flavour", "cuda"),
+    ("cuda", "adds"),
+    ("cuda", "removes"),
+    ("cuda", "sources"),
+}
 
 
 def load_hardware(path: Path | None = None) -> HardwareTable:
@@ -56,30 +65,63 @@ def load_hardware(path: Path | None = None) -> HardwareTable:
             gpus[name] = capability
     return HardwareTable(
         gpus=gpus,
-        cuda={row["version"]: _needs(row, where) for row, where in rows["cuda"]},
+        cuda=_releases_of_cuda(rows["cuda"]),
         flavours=tuple(_flavour(row, where) for row, where in rows["flavour"]),
     )
 
 
 def _checked(row: Mapping[str, Any], kind: str, where: str) -> Mapping[str, Any]:
-    if row.keys() != set(_KEYS[kind]):
+    if row.keys() - set(_OPTIONAL.get(kind, ())) != set(_KEYS[kind]):
         raise HardwareError(f"{where}: its keys are not {', '.join(_KEYS[kind])}; give these")
     for key, value in row.items():
-        texts = value if (kind, key) in _LISTS and isinstance(value, list) else [value]
+        is_list = (kind, key) in _LISTS
+        if is_list and not isinstance(value, list):
+            raise HardwareError(f'{where}: {key}: is not a list; write it as ["..."]')
+        texts = value if is_list else [value]
         if not texts or not all(isinstance(text, str) and text for text in texts):
             raise HardwareError(f"{where}: {key}: is not text; write it in quotes")
-    if not row["source"].startswith("https://"):
-        raise HardwareError(f"{where}: source: is not an address; name the page that says so")
+    for key in ("source", "sources"):
+        pages = row.get(key, ())
+        for page in [pages] if isinstance(pages, str) else pages:
+            if not page.startswith("https://"):
+                raise HardwareError(f"{where}: {key}: is not an address; name the page of it")
     return row
 
 
-def _needs(row: Mapping[str, Any], where: str) -> CudaNeeds:
+def _releases_of_cuda(rows: Iterable[tuple[Mapping[str, Any], str]]) -> dict[str, CudaRelease]:
+    """Return the releases of CUDA by version, oldest first."""
+    found: dict[str, CudaRelease] = {}
+    for row, where in rows:
+        release = _cuda_release(row, where)
+        if release.version in found:
+            raise HardwareError(f"{where}: version: {release.version} is there twice; keep one")
+        found[release.version] = release
+    return dict(sorted(found.items(), key=lambda item: parse_version(item[0])))
+
+
+def _cuda_release(row: Mapping[str, Any], where: str) -> CudaRelease:
+    if not _RELEASE.fullmatch(row["version"]):
+        raise HardwareError(f"{where}: version: {row['version']!r} is not a release; write 13.0")
     for key in ("least", "own"):
         try:
             driver_of(row[key])
         except HardwareError as error:
             raise HardwareError(f"{where}: {key}: {error}") from None
-    return CudaNeeds(version=row["version"], least=row["least"], own=row["own"])
+    return CudaRelease(
+        version=row["version"],
+        least=row["least"],
+        own=row["own"],
+        adds=_capabilities(row, "adds", where),
+        removes=_capabilities(row, "removes", where),
+    )
+
+
+def _capabilities(row: Mapping[str, Any], key: str, where: str) -> frozenset[Capability]:
+    names = row.get(key, [])
+    found = frozenset(filter(None, map(capability_of, names)))
+    if len(found) < len(names):
+        raise HardwareError(f'{where}: {key}: names no architectures; write it as ["sm_120"]')
+    return found
 
 
 def _flavour(row: Mapping[str, Any], where: str) -> Flavour:

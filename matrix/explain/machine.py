@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from matrix.catalog.hardware import capability_of
+from matrix.catalog.hardware_file import load_hardware
 from matrix.explain.advice import Choice, major_of
-from matrix.explain.cuda import load_cuda
 from matrix.explain.evidence import Evidence, without
 from matrix.explain.model import (
     Advice,
@@ -21,7 +22,6 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: Choice) -> Fault
 
     Programs of one major release of CUDA share the oldest driver that runs them.
     """
-    cuda = load_cuda()
     torch = choice.torches.get(versions.torch or "")
     # Where the text does not say what the driver has: one major less than what is installed.
     newest = next((row.cuda for row in reversed(list(choice.torches.values())) if row.cuda), None)
@@ -42,7 +42,7 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: Choice) -> Fault
         )
     )
     wanted = next((row.cuda for row in choice.torches.values() if row.version in too_new), needs)
-    driver = cuda.driver(wanted) if wanted else None
+    driver = load_hardware().least_driver(wanted) if wanted else None
     return FaultAnswer(
         fault=fault,
         meaning=Meaning.NEWER_CUDA,
@@ -67,16 +67,15 @@ def kernel_answer(fault: Fault, choice: Choice) -> FaultAnswer:
     if architecture is None:
         asking = (Advice(code=AdviceCode.NAME_GPU), *choice.install(choice.newest()))
         return FaultAnswer(fault=fault, meaning=Meaning.UNNAMED_GPU, advice=asking)
-    cuda = load_cuda()
-    since, until = cuda.since(architecture), cuda.until(architecture)
-    fits = {
-        version
-        for version, row in choice.torches.items()
-        if row.cuda and cuda.knows(row.cuda, architecture)
-    }
-    newest = choice.newest(
-        lambda row: row.torch in fits and bool(row.cuda and cuda.knows(row.cuda, architecture))
-    )
+    hardware, capability = load_hardware(), capability_of(architecture)
+    since = capability and hardware.known_since(capability)
+    until = capability and hardware.known_until(capability)
+
+    def knows(cuda: str | None) -> bool:
+        return bool(cuda and capability and hardware.knows(cuda, capability))
+
+    fits = {version for version, row in choice.torches.items() if knows(row.cuda)}
+    newest = choice.newest(lambda row: row.torch in fits and knows(row.cuda))
     operands = {"architecture": architecture}
     operands |= {key: value for key, value in (("since", since), ("until", until)) if value}
     return FaultAnswer(
@@ -88,9 +87,7 @@ def kernel_answer(fault: Fault, choice: Choice) -> FaultAnswer:
         ),
         vllm=KnownReleases(
             holds=tuple(
-                row.version
-                for row in choice.vllms
-                if row.torch in fits and row.cuda and cuda.knows(row.cuda, architecture)
+                row.version for row in choice.vllms if row.torch in fits and knows(row.cuda)
             ),
             asked=tuple(row.version for row in choice.vllms),
         ),

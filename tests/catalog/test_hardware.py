@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from matrix.catalog.hardware import Capability, HardwareError, driver_of
 from matrix.catalog.hardware_file import HARDWARE_FILE, load_hardware
@@ -78,6 +79,43 @@ def test_each_cuda_of_a_release_has_its_drivers() -> None:
     assert HARDWARE.gpu("sm_90").capability == Capability(9, 0)
 
 
+def test_each_gpu_is_known_to_a_cuda_of_which_it_says_the_drivers() -> None:
+    for capability in HARDWARE.gpus.values():
+        since, until = HARDWARE.known_since(capability), HARDWARE.known_until(capability)
+        assert since is not None and since in HARDWARE.cuda
+        assert HARDWARE.knows(since, capability)
+        assert until is None or (until in HARDWARE.cuda and not HARDWARE.knows(until, capability))
+    for release in HARDWARE.cuda.values():
+        assert not driver_of(release.own).is_older(release.least)
+        assert not release.adds & release.removes
+
+
+def test_the_releases_of_a_major_share_the_oldest_driver() -> None:
+    assert list(HARDWARE.cuda) == sorted(HARDWARE.cuda, key=Version)
+    assert HARDWARE.least_driver("11.0") == "450.51.05"
+    assert HARDWARE.least_driver("11.6") == "450.80.02"
+    assert HARDWARE.least_driver("12.4") == HARDWARE.least_driver("12.9") == "525.60.13"
+    assert HARDWARE.least_driver("13.9") == "580.65.06"
+    assert HARDWARE.least_driver("99.0") is None
+
+
+def test_the_compiler_of_a_cuda_knows_the_gpus_of_its_time() -> None:
+    volta, ada, blackwell = Capability(7, 0), Capability(8, 9), Capability(12, 0)
+    assert (HARDWARE.known_since(ada), HARDWARE.known_until(ada)) == ("11.8", None)
+    assert HARDWARE.known_until(volta) == "13.0"
+    assert HARDWARE.knows("12.8", volta) and not HARDWARE.knows("13.0", volta)
+    assert HARDWARE.knows("12.8", blackwell) and not HARDWARE.knows("12.6", blackwell)
+    assert HARDWARE.known_since(Capability(99, 9)) is None
+    assert not HARDWARE.knows("13.0", Capability(99, 9))
+
+
+CUDA = """
+[[cuda]]
+version = "13.0"
+least = "580.65.06"
+own = "580.65.06"
+sources = ["https://a"]
+"""
 ROW = '[[gpu]]\ncapability = "9.0"\nnames = ["h100"]\nsource = "https://a"\n'
 
 
@@ -91,11 +129,16 @@ ROW = '[[gpu]]\ncapability = "9.0"\nnames = ["h100"]\nsource = "https://a"\n'
         (ROW + ROW, "is there twice"),
         (ROW.replace("https://a", "a book"), "source: is not an address"),
         (ROW.replace('["h100"]', "[]"), "names: is not text"),
+        (ROW.replace('["h100"]', '"h100"'), "names: is not a list"),
         (ROW.replace("names", "name"), "its keys are not capability, names, source"),
-        (
-            '[[cuda]]\nversion = "13.0"\nleast = "new"\nown = "580.65.06"\nsource = "https://a"\n',
-            "least: 'new': is not a version of a driver",
-        ),
+        (CUDA.replace("580.65.06", "new", 1), "least: 'new': is not a version of a driver"),
+        (CUDA.replace('"13.0"', '"new"'), "version: 'new' is not a release; write 13.0"),
+        (CUDA + CUDA, "cuda 2: version: 13.0 is there twice"),
+        (CUDA.replace("https://a", "a book"), "sources: is not an address"),
+        (CUDA.replace('["https://a"]', '"https://a"'), "sources: is not a list"),
+        (f"{CUDA}adds = ['120', 'new']\n", r"adds: names no architectures; write it as \[\"sm_120"),
+        (f"{CUDA}removes = 'sm_70'\n", "removes: is not a list"),
+        (f"{CUDA}extra = 'more'\n", "its keys are not version, least, own, sources"),
         (
             (
                 '[[flavour]]\nproject = "torch"\nversions = "new"\ncuda = ["13.0"]\nindex = "a"\n'

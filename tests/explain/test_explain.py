@@ -221,9 +221,9 @@ def test_the_versions_of_a_text_decide_what_to_install() -> None:
 def test_a_driver_without_a_version_is_held_against_the_torch_of_the_text() -> None:
     text = "torch==2.8.0\nCUDA driver version is insufficient for CUDA runtime version"
     answer = only(text)
-    assert answer.operands == {"driver": "525", "cuda": "12"}
+    assert answer.operands == {"driver": "525.60.13", "cuda": "12"}
     newest = only("CUDA driver version is insufficient for CUDA runtime version")
-    assert newest.operands == {"driver": "580", "cuda": "13"}
+    assert newest.operands == {"driver": "580.65.06", "cuda": "13"}
 
 
 def test_a_gpu_that_no_cuda_here_knows_is_named() -> None:
