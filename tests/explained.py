@@ -11,8 +11,8 @@ from packaging.version import Version
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.linkage.link import Tables, load_tables
-from matrix.explain.advice import Choice
 from matrix.explain.answer import Explainer
+from matrix.explain.choice import Choice
 from matrix.explain.evidence import Evidence
 from matrix.explain.faults import faults_in
 from matrix.explain.model import FaultAnswer, FaultKind, TextFaults
@@ -70,7 +70,7 @@ def lines(text: str) -> dict[str, str]:
 
 
 def commands(answer: FaultAnswer) -> list[str]:
-    return [found for advice in answer.advice if (found := command(advice))]
+    return [found for remedy in answer.remedies if (found := command(remedy))]
 
 
 def kinds(text: str | bytes) -> list[FaultKind]:

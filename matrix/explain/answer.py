@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 from matrix.catalog.cells import CellError
 from matrix.catalog.releases_file import load_releases
-from matrix.explain.advice import Choice
+from matrix.explain.choice import Choice
 from matrix.explain.evidence import Evidence
 from matrix.explain.machine import driver_answer, kernel_answer, old_library_answer
 from matrix.explain.model import (
-    Advice,
-    AdviceCode,
     Fault,
     FaultAnswer,
     FaultKind,
     Meaning,
+    Remedy,
+    RemedyCode,
     TextFaults,
     TextVersions,
 )
@@ -104,7 +104,7 @@ class Explainer:
                 return replace(
                     answer,
                     operands={**answer.operands, "clean": pair},
-                    advice=(*answer.advice, *self.choice.install(row)),
+                    remedies=(*answer.remedies, *self.choice.install(row)),
                 )
         return answer
 
@@ -128,10 +128,10 @@ def _settled(answer: FaultAnswer, waivers: Waivers) -> FaultAnswer:
     records = answer.records or ()
     links = dict.fromkeys(link for record in records for link in record.issues)
     links |= dict.fromkeys(links_of(answer.fault.signature, waivers))
-    advice = answer.advice
+    remedies = answer.remedies
     if records and (answer.fault.kind in (FaultKind.RECOMPILES, FaultKind.UNKNOWN)):
-        advice = (*advice, Advice(code=AdviceCode.SHOW, what=records[0].path))
+        remedies = (*remedies, Remedy(code=RemedyCode.SHOW, what=records[0].path))
     meaning = answer.meaning
     if meaning is Meaning.UNKNOWN and (records or links):
         meaning = Meaning.RECORDED
-    return replace(answer, links=tuple(links), advice=advice, meaning=meaning)
+    return replace(answer, links=tuple(links), remedies=remedies, meaning=meaning)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from matrix.catalog.hardware import capability_of
 from matrix.catalog.hardware_file import load_hardware
-from matrix.explain.advice import Choice, major_of
+from matrix.explain.choice import Choice, major_of
 from matrix.explain.evidence import Evidence, without
 from matrix.explain.model import (
-    Advice,
-    AdviceCode,
     Fault,
     FaultAnswer,
     KnownReleases,
     Meaning,
+    Remedy,
+    RemedyCode,
     TextVersions,
 )
 
@@ -57,7 +57,7 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: Choice) -> Fault
             )
             if value
         },
-        advice=(*choice.install(older), Advice(code=AdviceCode.NEWER_DRIVER, what=driver)),
+        remedies=(*choice.install(older), Remedy(code=RemedyCode.NEWER_DRIVER, what=driver)),
     )
 
 
@@ -65,8 +65,8 @@ def kernel_answer(fault: Fault, choice: Choice) -> FaultAnswer:
     """Return which releases are of a CUDA that knows a GPU, and what to install for it."""
     architecture = fault.has
     if architecture is None:
-        asking = (Advice(code=AdviceCode.NAME_GPU), *choice.install(choice.newest()))
-        return FaultAnswer(fault=fault, meaning=Meaning.UNNAMED_GPU, advice=asking)
+        asking = (Remedy(code=RemedyCode.NAME_GPU), *choice.install(choice.newest()))
+        return FaultAnswer(fault=fault, meaning=Meaning.UNNAMED_GPU, remedies=asking)
     hardware, capability = load_hardware(), capability_of(architecture)
     since = capability and hardware.known_since(capability)
     until = capability and hardware.known_until(capability)
@@ -92,7 +92,7 @@ def kernel_answer(fault: Fault, choice: Choice) -> FaultAnswer:
             asked=tuple(row.version for row in choice.vllms),
         ),
         operands=operands,
-        advice=choice.install(newest),
+        remedies=choice.install(newest),
     )
 
 
@@ -108,5 +108,8 @@ def old_library_answer(fault: Fault, choice: Choice, evidence: Evidence) -> Faul
         vllm=uses.releases,
         files=uses.files,
         operands=operands,
-        advice=(*choice.install(newest), Advice(code=AdviceCode.NEWER_SYSTEM, what=fault.subject)),
+        remedies=(
+            *choice.install(newest),
+            Remedy(code=RemedyCode.NEWER_SYSTEM, what=fault.subject),
+        ),
     )

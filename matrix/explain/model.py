@@ -67,8 +67,8 @@ class Meaning(StrEnum):
     UNKNOWN = "unknown"
 
 
-class AdviceCode(StrEnum):
-    """What to do: the code of an advice."""
+class RemedyCode(StrEnum):
+    """What to do: the code of a remedy."""
 
     INSTALL = "install"
     REMOVE = "remove"
@@ -170,10 +170,13 @@ class ShownBy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Advice:
-    """One thing to do. `requirements` are what to install, remove or rebuild; `what` an operand."""
+class Remedy:
+    """One thing to do about a fault.
 
-    code: AdviceCode
+    `requirements` are what to install, remove or rebuild; `what` is an operand.
+    """
+
+    code: RemedyCode
     requirements: tuple[str, ...] = ()
     what: str | None = None
 
@@ -200,7 +203,7 @@ class FaultAnswer:
     records: tuple[ShownBy, ...] | None = None
     looked: int = 0
     links: tuple[str, ...] = ()
-    advice: tuple[Advice, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
     nearest: str | None = None
     third: tuple[str, ...] = ()
 

@@ -12,14 +12,14 @@ from packaging.version import InvalidVersion, Version
 
 from matrix.catalog.release import COMPANIONS, Vllm
 from matrix.catalog.requirements import known_requirements
-from matrix.explain.advice import Choice
+from matrix.explain.choice import Choice
 from matrix.explain.model import (
-    Advice,
-    AdviceCode,
     Fault,
     FaultAnswer,
     KnownReleases,
     Meaning,
+    Remedy,
+    RemedyCode,
     TextVersions,
 )
 
@@ -40,12 +40,12 @@ def conflict_answer(fault: Fault, choice: Choice) -> FaultAnswer:
     asked = tuple(row.version for row in choice.vllms)
     newest = choice.newest(lambda row: row.version in holds)
     own = choice.newest(lambda row: ours is not None and ours.who == f"vllm {row.version}")
-    advice = (*choice.install(newest), *choice.install(own))
+    remedies = (*choice.install(newest), *choice.install(own))
     if fault.has and fault.demands:
         needs = tuple(f"{demand.name}{demand.range}" for demand in fault.demands)
         who, _, version = fault.demands[0].who.partition(" ")
         given = (f"{who}=={version}", *needs)
-        advice = (Advice(code=AdviceCode.INSTALL, requirements=given), *choice.install(newest))
+        remedies = (Remedy(code=RemedyCode.INSTALL, requirements=given), *choice.install(newest))
     torch = None
     if name == "torch" and others:
         torch = KnownReleases(
@@ -58,7 +58,7 @@ def conflict_answer(fault: Fault, choice: Choice) -> FaultAnswer:
         torch=torch,
         vllm=KnownReleases(holds=holds, asked=asked) if others else None,
         operands={"name": name, "range": others[0]} if others else {},
-        advice=tuple(dict.fromkeys(advice)),
+        remedies=tuple(dict.fromkeys(remedies)),
     )
 
 
@@ -88,7 +88,7 @@ def _no_such_version(fault: Fault, choice: Choice) -> FaultAnswer:
             asked=tuple(row.version for row in choice.vllms),
         ),
         operands={"name": name, "range": wanted, "local": wanted.partition("+")[2]},
-        advice=choice.install(newest),
+        remedies=choice.install(newest),
     )
 
 
@@ -145,7 +145,7 @@ def vision_answer(fault: Fault, versions: TextVersions, choice: Choice) -> Fault
         torch=KnownReleases(holds=(torch.version,) if torch else (), asked=known),
         vllm=choice.pinning([torch.version]) if torch else None,
         operands=operands,
-        advice=(Advice(code=AdviceCode.INSTALL, requirements=requirements),)
+        remedies=(Remedy(code=RemedyCode.INSTALL, requirements=requirements),)
         if requirements
         else (),
     )
@@ -163,12 +163,12 @@ def flashinfer_answer(fault: Fault, choice: Choice) -> FaultAnswer:
     # vLLM 0.26 and newer require no cubins; for those an old one that was left is too much.
     both = any(_pins(package, version) == wants for version in holds)
     if wants is None:
-        advice: tuple[Advice, ...] = ()
+        remedies: tuple[Remedy, ...] = ()
     elif both:
         named = (f"flashinfer-python=={wants}", f"{package}=={wants}")
-        advice = (Advice(code=AdviceCode.INSTALL, requirements=named),)
+        remedies = (Remedy(code=RemedyCode.INSTALL, requirements=named),)
     else:
-        advice = (Advice(code=AdviceCode.REMOVE, requirements=(package,)),)
+        remedies = (Remedy(code=RemedyCode.REMOVE, requirements=(package,)),)
     other = _release(fault.has)
     operands = {"package": package, "has": fault.has or "", "wants": fault.wants or ""}
     with_other = [
@@ -181,7 +181,7 @@ def flashinfer_answer(fault: Fault, choice: Choice) -> FaultAnswer:
         meaning=Meaning.VERSIONS_DIFFER,
         vllm=KnownReleases(holds=holds, asked=tuple(row.version for row in choice.vllms)),
         operands=operands,
-        advice=(*advice, *(choice.install(choice.newest(lambda row: row.version in holds)))),
+        remedies=(*remedies, *(choice.install(choice.newest(lambda row: row.version in holds)))),
     )
 
 

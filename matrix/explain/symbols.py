@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from matrix.checks.linkage.link import feature_of
-from matrix.explain.advice import Choice, package_of
+from matrix.explain.choice import Choice, package_of
 from matrix.explain.evidence import Evidence, Uses, stem_of, without
 from matrix.explain.model import (
-    Advice,
-    AdviceCode,
     Fault,
     FaultAnswer,
     KnownReleases,
     Meaning,
+    Remedy,
+    RemedyCode,
     TextVersions,
 )
 from matrix.explain.names import (
@@ -61,7 +61,7 @@ def symbol_answer(
         files=uses.files,
         pairs=pairs,
         operands=operands,
-        advice=_symbol_advice(fault, meaning, (exporting, uses), (versions, choice, evidence)),
+        remedies=_symbol_remedies(fault, meaning, (exporting, uses), (versions, choice, evidence)),
         nearest=nearest,
     )
 
@@ -81,20 +81,20 @@ def _meaning(symbol: str, exporting: KnownReleases, uses: Uses, evidence: Eviden
     return Meaning.UNKNOWN
 
 
-def _symbol_advice(
+def _symbol_remedies(
     fault: Fault,
     meaning: Meaning,
     known: tuple[KnownReleases, Uses],
     data: tuple[TextVersions, Choice, Evidence],
-) -> tuple[Advice, ...]:
+) -> tuple[Remedy, ...]:
     (exporting, uses), (versions, choice, evidence) = known, data
     third = _third(fault, evidence)
     build = package_of(fault.file, fault.package) if third else None
-    rebuild = (Advice(code=AdviceCode.REBUILD, requirements=(build,)),) if build else ()
+    rebuild = (Remedy(code=RemedyCode.REBUILD, requirements=(build,)),) if build else ()
     if meaning is Meaning.DRIVER:
-        return (Advice(code=AdviceCode.NEWER_DRIVER),)
+        return (Remedy(code=RemedyCode.NEWER_DRIVER),)
     if meaning is Meaning.CUDA:
-        return (Advice(code=AdviceCode.LOADED_FIRST, what=library_of(fault.subject or "")),)
+        return (Remedy(code=RemedyCode.LOADED_FIRST, what=library_of(fault.subject or "")),)
     if meaning in (Meaning.OTHER_TORCH, Meaning.THIRD):
         exported, needed = set(exporting.holds), set(uses.releases.holds)
         if third or not needed:
@@ -130,18 +130,18 @@ def library_answer(
     operands: dict[str, str] = {}
     cudas = {row.cuda for version, row in choice.torches.items() if version in brought and row.cuda}
     others = without(bringing, bringing.holds)
-    advice: tuple[Advice, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
     if library.startswith("libcuda.so"):
         meaning = Meaning.DRIVER
-        advice = (Advice(code=AdviceCode.NEWER_DRIVER),)
+        remedies = (Remedy(code=RemedyCode.NEWER_DRIVER),)
     elif library.partition(".so")[0] in _OF_TORCH:
         meaning = Meaning.NO_CUDA_TORCH
-        advice = choice.installs(lambda _: True, versions)
+        remedies = choice.installs(lambda _: True, versions)
     elif brought or needed:
         # All that torch brings it brings since its first release here, or with one CUDA alone.
         meaning = Meaning.OTHER_CUDA if others or not brought else Meaning.NOT_BROUGHT
         operands["cuda"] = ", ".join(sorted(cudas, key=float)) if others else ""
-        advice = _installs_library(library, versions, choice, (bringing, uses))
+        remedies = _installs_library(library, versions, choice, (bringing, uses))
     else:
         near = nearest_name(library, _libraries(evidence))
         return FaultAnswer(
@@ -159,13 +159,13 @@ def library_answer(
         files=tuple(name for name in uses.files if feature_of(name) is None) or uses.files,
         pairs=choice.pinned(needed, brought),
         operands=operands,
-        advice=advice,
+        remedies=remedies,
     )
 
 
 def _installs_library(
     library: str, versions: TextVersions, choice: Choice, known: tuple[KnownReleases, Uses]
-) -> tuple[Advice, ...]:
+) -> tuple[Remedy, ...]:
     """Return a pair of which both have the library and, of CUDA's runtime, one without it."""
     brought, needed = set(known[0].holds), set(known[1].releases.holds)
     read = set(known[1].releases.asked)

@@ -11,16 +11,16 @@ from pathlib import Path
 from matrix.checks.linkage.elf import read_extensions
 from matrix.checks.linkage.link import link
 from matrix.checks.linkage.tables import VllmSymbols
-from matrix.explain.advice import Choice, package_of
+from matrix.explain.choice import Choice, package_of
 from matrix.explain.evidence import Evidence
 from matrix.explain.model import (
-    Advice,
-    AdviceCode,
     Fault,
     FaultAnswer,
     FaultKind,
     KnownReleases,
     Meaning,
+    Remedy,
+    RemedyCode,
     TextVersions,
 )
 from matrix.explain.names import is_torchs, readable
@@ -72,14 +72,14 @@ def wheel_answer(wheel: ThirdWheel, choice: Choice, evidence: Evidence) -> Fault
         version, symbol = list(lacking.items())[-1]
         operands |= {"lacking": version, "symbol": readable(symbol) or symbol}
     fits = set(holds)
-    advice = choice.installs(lambda row: row.torch in fits, TextVersions())
-    if not advice and (package := package_of(None, wheel.package)):
-        advice = (Advice(code=AdviceCode.REBUILD, requirements=(package,)),)
+    remedies = choice.installs(lambda row: row.torch in fits, TextVersions())
+    if not remedies and (package := package_of(None, wheel.package)):
+        remedies = (Remedy(code=RemedyCode.REBUILD, requirements=(package,)),)
     return FaultAnswer(
         fault=Fault(kind=FaultKind.WHEEL, signature=wheel.file, subject=wheel.file),
         meaning=Meaning.LINKS_WITH,
         torch=KnownReleases(holds=tuple(holds), asked=tuple(asked)),
         vllm=choice.pinning(holds),
         operands=operands,
-        advice=advice,
+        remedies=remedies,
     )

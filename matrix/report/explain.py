@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from matrix._util.text import clean, clip, listed, plural, spans
 from matrix.explain.model import (
-    Advice,
-    AdviceCode,
     FaultAnswer,
     FaultKind,
     KnownReleases,
     Meaning,
+    Remedy,
+    RemedyCode,
     ShownBy,
     TextFaults,
 )
@@ -408,42 +408,42 @@ def whose_change(shown: ShownBy) -> str:
 
 
 def _to_do(answer: FaultAnswer) -> str:
-    words = list(dict.fromkeys(_advice(advice, answer) for advice in answer.advice))
+    words = list(dict.fromkeys(_remedy(remedy, answer) for remedy in answer.remedies))
     return "; or ".join(words) if words else "nothing is known that helps"
 
 
-def _advice(advice: Advice, answer: FaultAnswer) -> str:
-    what = advice.what
-    match advice.code:
-        case AdviceCode.NEWER_DRIVER:
+def _remedy(remedy: Remedy, answer: FaultAnswer) -> str:
+    what = remedy.what
+    match remedy.code:
+        case RemedyCode.NEWER_DRIVER:
             return f"install driver {what} or newer" if what else "install a newer NVIDIA driver"
-        case AdviceCode.NEWER_SYSTEM:
+        case RemedyCode.NEWER_SYSTEM:
             return f"take a system, or a container, that has {what}"
-        case AdviceCode.LOADED_FIRST:
+        case RemedyCode.LOADED_FIRST:
             library = what or "that library"
             return f"unset LD_LIBRARY_PATH, or remove the other {library} from it"
-        case AdviceCode.NAME_GPU:
-            return f"{command(advice)} names the GPU: explain its sm_ number"
-        case AdviceCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
-            return f"{command(advice)} builds it for the torch that is installed"
-    return command(advice) or ""
+        case RemedyCode.NAME_GPU:
+            return f"{command(remedy)} names the GPU: explain its sm_ number"
+        case RemedyCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
+            return f"{command(remedy)} builds it for the torch that is installed"
+    return command(remedy) or ""
 
 
-def command(advice: Advice) -> str | None:
-    """Return the command of an advice; None where it is none."""
-    named = " ".join(shlex.quote(requirement) for requirement in advice.requirements)
-    match advice.code:
-        case AdviceCode.INSTALL:
+def command(remedy: Remedy) -> str | None:
+    """Return the command of a remedy; None where it is none."""
+    named = " ".join(shlex.quote(requirement) for requirement in remedy.requirements)
+    match remedy.code:
+        case RemedyCode.INSTALL:
             return f"uv pip install {named}"
-        case AdviceCode.REMOVE:
+        case RemedyCode.REMOVE:
             return f"uv pip uninstall {named}"
-        case AdviceCode.REBUILD:
+        case RemedyCode.REBUILD:
             return (
                 f"uv pip install --no-build-isolation --no-binary {named}"
                 f" --reinstall-package {named} {named}"
             )
-        case AdviceCode.NAME_GPU:
+        case RemedyCode.NAME_GPU:
             return "nvidia-smi --query-gpu=compute_cap --format=csv"
-        case AdviceCode.SHOW:
-            return f"matrix show {shlex.quote(advice.what or '')}"
+        case RemedyCode.SHOW:
+            return f"matrix show {shlex.quote(remedy.what or '')}"
     return None

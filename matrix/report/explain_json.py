@@ -42,14 +42,14 @@ def _row(answer: FaultAnswer) -> dict[str, object]:
         "third": [clean(name) for name in answer.third],
         "records": None if answer.records is None else [_record(row) for row in answer.records],
         "links": list(answer.links),
-        "advice": [
+        "remedies": [
             {
-                "code": advice.code,
-                "requirements": list(advice.requirements),
-                "command": command(advice),
-                "what": advice.what,
+                "code": remedy.code,
+                "requirements": list(remedy.requirements),
+                "command": command(remedy),
+                "what": remedy.what,
             }
-            for advice in answer.advice
+            for remedy in answer.remedies
         ],
         "nearest": clean(answer.nearest) if answer.nearest else None,
         "text": {name: clean(text) for name, text in parts_of(answer).items()},

@@ -116,7 +116,7 @@ def test_json_has_codes_facts_and_the_lines(tmp_path: Path) -> None:
     assert (answer["kind"], answer["meaning"]) == ("undefined_symbol", "other_torch")
     assert answer["facts"] == {"subject": SYMBOL, "file": "_C.abi3.so"}
     assert answer["torch"]["holds"] == ["2.10.0"]
-    assert answer["advice"][0] == {
+    assert answer["remedies"][0] == {
         "code": "install",
         "requirements": ["vllm==0.19.1", "torch==2.10.0"],
         "command": "uv pip install vllm==0.19.1 torch==2.10.0",

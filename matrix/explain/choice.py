@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matrix._util.versions import parse_version
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
 from matrix.catalog.releases import Releases
-from matrix.explain.model import Advice, AdviceCode, KnownReleases, PinnedPair, TextVersions
+from matrix.explain.model import KnownReleases, PinnedPair, Remedy, RemedyCode, TextVersions
 
 _BUILDS = {
     "flash_attn": "flash-attn",
@@ -63,22 +63,22 @@ class Choice:
             asked=tuple(row.version for row in self.vllms),
         )
 
-    def install(self, row: Vllm | None) -> tuple[Advice, ...]:
-        """Return the advice to install a vLLM with its pin; none for no vLLM."""
+    def install(self, row: Vllm | None) -> tuple[Remedy, ...]:
+        """Return the remedy to install a vLLM with its pin; none for no vLLM."""
         if row is None:
             return ()
         more = self.releases.constraints(row.version)
         requirements = (f"vllm=={row.version}", f"torch=={row.torch}", *more)
-        return (Advice(code=AdviceCode.INSTALL, requirements=requirements),)
+        return (Remedy(code=RemedyCode.INSTALL, requirements=requirements),)
 
-    def installs(self, fits: Callable[[Vllm], bool], versions: TextVersions) -> tuple[Advice, ...]:
+    def installs(self, fits: Callable[[Vllm], bool], versions: TextVersions) -> tuple[Remedy, ...]:
         """Return what to install: what keeps the vLLM or the torch of the text, and the newest."""
         rows = [
             self.newest(lambda row: fits(row) and row.version == versions.vllm),
             self.newest(lambda row: fits(row) and row.torch == versions.torch),
             self.newest(fits),
         ]
-        found = [advice for row in rows for advice in self.install(row)]
+        found = [remedy for row in rows for remedy in self.install(row)]
         return tuple(dict.fromkeys(found))[:2]
 
     def companions(self, torch: Torch) -> tuple[str, ...]:
