@@ -23,6 +23,7 @@ _LINE = (
 )
 _SYMBOL = "_ZN3c1013MessageLoggerC1EPKciib"
 _IN_THE_MIDDLE = f"ImportError: /x/vllm/_C.abi3.so: undefined symbol: {_SYMBOL}\n"
+_GPU = "x with CUDA capability sm_70 is not compatible with the current PyTorch installation."
 _AT_THE_END = "CUDA error: no kernel image is available for execution on the device\n"
 _BEYOND = 48  # MiB
 
@@ -43,6 +44,7 @@ def main() -> int:
         for name, text, most in (
             ("a symbol", _SYMBOL, options.most),
             ("a library", "libcudart.so.13", options.most),
+            ("a GPU", _GPU, options.most),
             ("what compiles again", "num_compiled_artifacts_saved 4", options.most),
             (f"a log of {options.size} MB", str(log), options.most_log),
         ):

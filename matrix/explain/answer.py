@@ -14,7 +14,6 @@ from matrix.catalog.cells import CellError
 from matrix.catalog.releases_file import load_releases
 from matrix.explain.choice import Choice
 from matrix.explain.evidence import Evidence
-from matrix.explain.machine import driver_answer, kernel_answer, old_library_answer
 from matrix.explain.model import (
     Fault,
     FaultAnswer,
@@ -79,9 +78,9 @@ class Explainer:
         answers: Mapping[FaultKind, Callable[[], FaultAnswer]] = {
             FaultKind.UNDEFINED_SYMBOL: lambda: symbol_answer(fault, versions, choice, evidence),
             FaultKind.MISSING_LIBRARY: lambda: library_answer(fault, versions, choice, evidence),
-            FaultKind.OLD_LIBRARY: lambda: old_library_answer(fault, choice, evidence),
-            FaultKind.OLD_DRIVER: lambda: driver_answer(fault, versions, choice),
-            FaultKind.NO_KERNEL: lambda: kernel_answer(fault, choice),
+            FaultKind.OLD_LIBRARY: lambda: self._of_machine(fault, versions),
+            FaultKind.OLD_DRIVER: lambda: self._of_machine(fault, versions),
+            FaultKind.NO_KERNEL: lambda: self._of_machine(fault, versions),
             FaultKind.CONFLICT: lambda: conflict_answer(fault, choice),
             FaultKind.TORCHVISION: lambda: vision_answer(fault, versions, choice),
             FaultKind.FLASHINFER: lambda: flashinfer_answer(fault, choice),
@@ -91,6 +90,16 @@ class Explainer:
             return answers[fault.kind]()
         nearest = str(text.nearest) if text.nearest else None
         return FaultAnswer(fault=fault, meaning=Meaning.UNKNOWN, nearest=nearest)
+
+    def _of_machine(self, fault: Fault, versions: TextVersions) -> FaultAnswer:
+        # What fits a machine takes long to import, and few texts ask it.
+        from matrix.explain.machine import driver_answer, kernel_answer, old_library_answer
+
+        if fault.kind is FaultKind.OLD_DRIVER:
+            return driver_answer(fault, versions, self.choice)
+        if fault.kind is FaultKind.NO_KERNEL:
+            return kernel_answer(fault, self.choice)
+        return old_library_answer(fault, self.choice, self.evidence)
 
     def _with_clean(self, answer: FaultAnswer, cells: Sequence[str]) -> FaultAnswer:
         """Return the answer with the newest pair of these cells, whose warm starts load all."""

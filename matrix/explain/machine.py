@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from matrix.catalog.hardware import capability_of
-from matrix.catalog.hardware_file import load_hardware
+import re
+from collections.abc import Mapping
+
+from matrix._util.versions import parse_version
+from matrix.advice.fits import MachineTables
+from matrix.advice.wish import MACHINES, Wish
+from matrix.catalog.hardware import GpuKind, HardwareTable, capability_of, driver_of
 from matrix.explain.choice import Choice, major_of
 from matrix.explain.evidence import Evidence, without
 from matrix.explain.model import (
@@ -15,6 +20,16 @@ from matrix.explain.model import (
     RemedyCode,
     TextVersions,
 )
+from matrix.explain.wheels import (
+    FittingPair,
+    code_by_processor,
+    has_code,
+    load_tables,
+    needing_glibc,
+    newest_fitting,
+)
+
+_GLIBC = re.compile(r"GLIBC_(?P<version>2\.\d{1,3})")
 
 
 def driver_answer(fault: Fault, versions: TextVersions, choice: Choice) -> FaultAnswer:
@@ -22,6 +37,8 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: Choice) -> Fault
 
     Programs of one major release of CUDA share the oldest driver that runs them.
     """
+    tables = load_tables()
+    hardware = tables.hardware
     torch = choice.torches.get(versions.torch or "")
     # Where the text does not say what the driver has: one major less than what is installed.
     newest = next((row.cuda for row in reversed(list(choice.torches.values())) if row.cuda), None)
@@ -33,16 +50,13 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: Choice) -> Fault
         if (major_of(row.cuda) or 0) > (most or 0)
     )
     vllms = tuple(row.version for row in choice.vllms if (major_of(row.cuda) or 0) > (most or 0))
-    older = choice.newest(
-        lambda row: (
-            row.torch not in too_new
-            and row.version not in vllms
-            and row.torch in choice.torches
-            and bool(row.cuda and choice.torches[row.torch].cuda)
-        )
-    )
+    there = _driver_of_cuda(fault.has or f"{most}.0", hardware)
+    older = None
+    if there is not None:
+        wish = Wish(driver=driver_of(there))
+        older = newest_fitting(wish, choice, tables, lambda wheel: wheel.driver is not None)
     wanted = next((row.cuda for row in choice.torches.values() if row.version in too_new), needs)
-    driver = load_hardware().least_driver(wanted) if wanted else None
+    driver = hardware.least_driver(wanted) if wanted else None
     return FaultAnswer(
         fault=fault,
         meaning=Meaning.NEWER_CUDA,
@@ -57,59 +71,113 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: Choice) -> Fault
             )
             if value
         },
-        remedies=(*choice.install(older), Remedy(code=RemedyCode.NEWER_DRIVER, what=driver)),
+        remedies=(*_install(older, choice), Remedy(code=RemedyCode.NEWER_DRIVER, what=driver)),
     )
 
 
+def _driver_of_cuda(cuda: str, hardware: HardwareTable) -> str | None:
+    """Return the oldest driver that reports this CUDA; None where that is not known."""
+    known = hardware.needs(cuda)
+    return known.own if known is not None else hardware.least_driver(cuda)
+
+
+def _install(found: FittingPair | None, choice: Choice) -> tuple[Remedy, ...]:
+    return choice.install(None if found is None else found.vllm)
+
+
 def kernel_answer(fault: Fault, choice: Choice) -> FaultAnswer:
-    """Return which releases are of a CUDA that knows a GPU, and what to install for it."""
+    """Return which releases have code for a GPU, and what to install for it.
+
+    For a ptxas that does not know it: which are of a CUDA that does.
+    """
     architecture = fault.has
     if architecture is None:
         asking = (Remedy(code=RemedyCode.NAME_GPU), *choice.install(choice.newest()))
         return FaultAnswer(fault=fault, meaning=Meaning.UNNAMED_GPU, remedies=asking)
-    hardware, capability = load_hardware(), capability_of(architecture)
-    since = capability and hardware.known_since(capability)
-    until = capability and hardware.known_until(capability)
-
-    def knows(cuda: str | None) -> bool:
-        return bool(cuda and capability and hardware.knows(cuda, capability))
-
-    fits = {version for version, row in choice.torches.items() if knows(row.cuda)}
-    newest = choice.newest(lambda row: row.torch in fits and knows(row.cuda))
+    tables, capability = load_tables(), capability_of(architecture)
     operands = {"architecture": architecture}
-    operands |= {key: value for key, value in (("since", since), ("until", until)) if value}
+    if capability is None:
+        return FaultAnswer(fault=fault, meaning=Meaning.ARCHITECTURE, operands=operands)
+    hardware = tables.hardware
+    limits = (
+        ("since", hardware.known_since(capability)),
+        ("until", hardware.known_until(capability)),
+    )
+    operands |= {key: value for key, value in limits if value}
+    if fault.subject == "ptxas":
+        return _assembler_answer(fault, choice, operands, tables)
+    code = code_by_processor(capability, choice, tables)
+    wishes = (Wish(gpu=GpuKind(capability=capability), machine=machine) for machine in MACHINES)
+    fitting = (newest_fitting(wish, choice, tables, has_code) for wish in wishes)
     return FaultAnswer(
         fault=fault,
-        meaning=Meaning.OLD_ASSEMBLER if fault.subject == "ptxas" else Meaning.ARCHITECTURE,
+        meaning=Meaning.ARCHITECTURE,
+        torch=code[0].torch,
+        vllm=code[0].vllm,
+        operands=operands,
+        remedies=_install(next(filter(None, fitting), None), choice),
+        code=code,
+    )
+
+
+def _assembler_answer(
+    fault: Fault, choice: Choice, operands: Mapping[str, str], tables: MachineTables
+) -> FaultAnswer:
+    """Return which releases are of a CUDA whose ptxas knows a GPU."""
+    capability = capability_of(operands["architecture"])
+
+    def knows(cuda: str | None) -> bool:
+        return bool(cuda and capability and tables.hardware.knows(cuda, capability))
+
+    fits = {version for version, row in choice.torches.items() if knows(row.cuda)}
+    vllms = tuple(row.version for row in choice.vllms if row.torch in fits and knows(row.cuda))
+    return FaultAnswer(
+        fault=fault,
+        meaning=Meaning.OLD_ASSEMBLER,
         torch=KnownReleases(
             holds=tuple(version for version in choice.torches if version in fits),
             asked=tuple(choice.torches),
         ),
-        vllm=KnownReleases(
-            holds=tuple(
-                row.version for row in choice.vllms if row.torch in fits and knows(row.cuda)
-            ),
-            asked=tuple(row.version for row in choice.vllms),
-        ),
+        vllm=KnownReleases(holds=vllms, asked=tuple(row.version for row in choice.vllms)),
         operands=operands,
-        remedies=choice.install(newest),
+        remedies=choice.install(choice.newest(lambda row: row.version in vllms)),
     )
 
 
 def old_library_answer(fault: Fault, choice: Choice, evidence: Evidence) -> FaultAnswer:
-    """Return which vLLM needs a version of glibc or libstdc++, and the newest that needs less."""
+    """Return which releases need a version of glibc or libstdc++, and the newest that needs less.
+
+    Of glibc the wheels that were read say it, of libstdc++ the tables of symbols.
+    """
     uses = evidence.asking_for(fault.subject or "")
-    less = set(without(uses.releases, uses.releases.holds))
-    newest = choice.newest(lambda row: row.version in less)
     operands = {"file": fault.file} if fault.file else {}
+    newer = Remedy(code=RemedyCode.NEWER_SYSTEM, what=fault.subject)
+    torch, vllm = None, uses.releases
+    glibc = _GLIBC.fullmatch(fault.subject or "")
+    if glibc is None:
+        less = set(without(vllm, vllm.holds))
+        remedies = choice.install(choice.newest(lambda row: row.version in less))
+    else:
+        tables, wanted = load_tables(), glibc["version"]
+        torch, vllm = needing_glibc(wanted, choice, tables)
+        wish = Wish(glibc=_older(wanted))
+        found = newest_fitting(wish, choice, tables, lambda wheel: wheel.is_read)
+        remedies = _install(found, choice)
+        if found is not None and found.glibc is not None:
+            pinned = {"vllm": found.vllm.version, "torch": found.vllm.torch}
+            operands |= {**pinned, "glibc": found.glibc}
     return FaultAnswer(
         fault=fault,
         meaning=Meaning.OLD_SYSTEM,
-        vllm=uses.releases,
+        torch=torch,
+        vllm=vllm,
         files=uses.files,
         operands=operands,
-        remedies=(
-            *choice.install(newest),
-            Remedy(code=RemedyCode.NEWER_SYSTEM, what=fault.subject),
-        ),
+        remedies=(*remedies, newer),
     )
+
+
+def _older(glibc: str) -> str:
+    """Return the glibc before one: what a system that lacks it has at most."""
+    major, minor, *_ = parse_version(glibc).release
+    return f"{major}.{max(minor - 1, 0)}"

@@ -146,6 +146,20 @@ class KnownReleases:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProcessorCode:
+    """Which wheels for a processor have code for a GPU, of those that were read; which were not.
+
+    Of `unread_torch` and `unread_vllm` all known releases were asked about.
+    """
+
+    machine: str
+    torch: KnownReleases
+    vllm: KnownReleases
+    unread_torch: KnownReleases
+    unread_vllm: KnownReleases
+
+
+@dataclass(frozen=True, kw_only=True)
 class PinnedPair:
     """A vLLM and the torch that it pins, for which both halves of an answer hold."""
 
@@ -188,7 +202,8 @@ class FaultAnswer:
     `name` is a symbol as people write it. `torch` are the releases that export or bring it, or fit,
     `vllm` those that need it, or pin what fits; None where the question makes no sense. `files` are
     the files of those vLLMs that need it. `operands` are what `meaning`'s words take. `nearest`
-    is the known name that is nearest to one that nothing knows. `records` is None where none were
+    is the known name that is nearest to one that nothing knows. `code` is which wheels have code
+    for a GPU, by processor. `records` is None where none were
     looked through, and `looked` counts them.
     """
 
@@ -204,6 +219,7 @@ class FaultAnswer:
     looked: int = 0
     links: tuple[str, ...] = ()
     remedies: tuple[Remedy, ...] = ()
+    code: tuple[ProcessorCode, ...] = ()
     nearest: str | None = None
     third: tuple[str, ...] = ()
 

@@ -11,6 +11,7 @@ from matrix.explain.model import (
     FaultKind,
     KnownReleases,
     Meaning,
+    ProcessorCode,
     Remedy,
     RemedyCode,
     ShownBy,
@@ -244,7 +245,13 @@ def _releases(answer: FaultAnswer) -> str:
 def _of_old_library(answer: FaultAnswer) -> str | None:
     if answer.vllm is None:
         return None
-    return f"{_who('vLLM', answer.vllm, 'needs', 'need')} that version or a newer one"
+    parts = [f"{_who('vLLM', answer.vllm, 'needs', 'need')} that version or a newer one"]
+    if answer.torch is not None:
+        parts.append(f"{_who('torch', answer.torch, 'needs', 'need')} it")
+    if glibc := answer.operands.get("glibc"):
+        pair = f"vLLM {answer.operands['vllm']} with torch {answer.operands['torch']}"
+        parts.append(f"{pair} needs glibc {glibc}")
+    return "; ".join(parts)
 
 
 def _of_old_driver(answer: FaultAnswer) -> str | None:
@@ -254,10 +261,38 @@ def _of_old_driver(answer: FaultAnswer) -> str | None:
 
 
 def _of_gpu(answer: FaultAnswer) -> str:
+    if answer.code:
+        return _of_code(answer.code)
     if answer.torch is None or answer.vllm is None:
         return "that depends on the GPU"
-    built = _both_built(answer.torch, answer.vllm)
-    return f"{built} with a CUDA that knows it; for which GPUs of those is not known here"
+    return f"{_both_built(answer.torch, answer.vllm)} with a CUDA that knows it"
+
+
+def _of_code(code: Sequence[ProcessorCode]) -> str:
+    """Return which wheels have code for a GPU, by processor, and which nobody read."""
+    some = [found for found in code if found.torch.holds or found.vllm.holds]
+    parts = [
+        f"for {found.machine} {_subject('torch', found.torch)} and"
+        f" {_subject('vLLM', found.vllm)} have code for it"
+        for found in some
+    ]
+    if none := [found for found in code if found not in some]:
+        machines = " and ".join(found.machine for found in none)
+        parts.append(f"no wheel for {machines} that was read has code for it")
+    unread = {found.machine: _unread(found) for found in code}
+    if len(set(unread.values())) == 1:
+        unread = {"": next(iter(unread.values()))}
+    parts += [
+        f"{f'for {machine} ' if machine else ''}{names} were not read"
+        for machine, names in unread.items()
+        if names
+    ]
+    return "; ".join(parts)
+
+
+def _unread(code: ProcessorCode) -> str:
+    both = (("torch", code.unread_torch), ("vLLM", code.unread_vllm))
+    return listed([f"{name} {_spanned(known)}" for name, known in both if known.holds])
 
 
 def _both_built(torch: KnownReleases, vllm: KnownReleases) -> str:

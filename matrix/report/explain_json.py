@@ -39,6 +39,10 @@ def _row(answer: FaultAnswer) -> dict[str, object]:
         "files": list(answer.files),
         "pairs": [{"vllm": pair.vllm, "torch": pair.torch} for pair in answer.pairs],
         "operands": {key: clean(value) for key, value in answer.operands.items()},
+        "code": [
+            {"machine": code.machine, "torch": _known(code.torch), "vllm": _known(code.vllm)}
+            for code in answer.code
+        ],
         "third": [clean(name) for name in answer.third],
         "records": None if answer.records is None else [_record(row) for row in answer.records],
         "links": list(answer.links),

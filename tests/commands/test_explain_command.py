@@ -126,6 +126,15 @@ def test_json_has_codes_facts_and_the_lines(tmp_path: Path) -> None:
     assert [f"{name:<11}{text}" for name, text in answer["text"].items()] == plain.splitlines()
 
 
+def test_json_has_the_wheels_with_code_for_a_gpu(tmp_path: Path) -> None:
+    text = "x with CUDA capability sm_70 is not compatible with the current PyTorch installation."
+    (answer,) = json.loads(matrix(tmp_path, "explain", "--json", text).stdout)["answers"]
+    x86, arm = answer["code"]
+    assert (x86["machine"], arm["machine"]) == ("x86_64", "aarch64")
+    assert x86["torch"]["holds"] == ["2.9.0", "2.9.1", "2.10.0"] and not arm["torch"]["holds"]
+    assert x86["vllm"]["holds"][-1] == "0.19.1"
+
+
 def test_errors_that_are_not_answered_are_counted_on_stderr(tmp_path: Path) -> None:
     text = "\n".join(f"x.so: undefined symbol: _ZN3c10{number}aEv" for number in range(20))
     found = piped(tmp_path, text.encode())

@@ -1,9 +1,12 @@
 """From an error's text to its answer: each kind of fault, and what nothing here knows."""
 
+from dataclasses import replace
+
 import pytest
 
 from explained import commands, explained, kinds, lines, only, read
-from matrix.explain.model import FaultKind, Meaning
+from matrix.explain.model import FaultKind, KnownReleases, Meaning
+from matrix.report.explain import five
 
 LOGGER = "_ZN3c1013MessageLoggerC1EPKciib"
 SYMBOL = f"ImportError: /x/site-packages/vllm/_C.abi3.so: undefined symbol: {LOGGER}"
@@ -231,6 +234,81 @@ def test_a_gpu_that_no_cuda_here_knows_is_named() -> None:
     assert "nothing here knows that GPU" in lines(text)["means"]
     old = "x with CUDA capability sm_61 is not compatible with the current PyTorch installation."
     assert lines(old)["means"].endswith("CUDA knows it since 11.0 and up to before 13.0")
+
+
+UNREAD = "torch 2.7.0 to 2.8.0 and vLLM 0.9.0 to 0.13.0 were not read"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "code", "first"),
+    [
+        (
+            "sm_70",
+            (
+                "for x86_64 torch 2.9.0 to 2.10.0 and vLLM 0.14.0 to 0.19.1 have code for it;"
+                " no wheel for aarch64 that was read has code for it"
+            ),
+            CUDA_12,
+        ),
+        (
+            "sm_110",
+            (
+                "for aarch64 torch 2.11.0 to 2.15.0 and vLLM 0.20.0 to 0.33.0 have code for it;"
+                " no wheel for x86_64 that was read has code for it"
+            ),
+            NEWEST,
+        ),
+        ("sm_61", "no wheel for x86_64 and aarch64 that was read has code for it", None),
+        ("sm_199", "no wheel for x86_64 and aarch64 that was read has code for it", None),
+    ],
+)
+def test_the_wheels_that_were_read_say_for_which_gpus_they_have_code(
+    gpu: str, code: str, first: str | None
+) -> None:
+    text = f"x with CUDA capability {gpu} is not compatible with the current PyTorch installation."
+    assert lines(text)["releases"] == f"{code}; {UNREAD}"
+    assert commands(only(text))[:1] == ([first] if first else [])
+
+
+def test_a_wheel_that_nobody_read_for_one_processor_is_named_with_it() -> None:
+    text = "x with CUDA capability sm_70 is not compatible with the current PyTorch installation."
+    answer = only(text)
+    x86, arm = answer.code
+    every = KnownReleases(holds=arm.torch.asked, asked=arm.torch.asked)
+    none = KnownReleases(holds=(), asked=())
+    other = replace(arm, torch=none, unread_torch=every)
+    releases = five(replace(answer, code=(x86, other)))[2]
+    assert "; for x86_64 torch 2.7.0 to 2.8.0 and vLLM 0.9.0 to 0.13.0 were not read" in releases
+    assert releases.endswith(
+        "; for aarch64 torch 2.9.0 to 2.15.0 and vLLM 0.9.0 to 0.13.0 were not read"
+    )
+
+
+def test_a_ptxas_is_of_the_cuda_of_a_release() -> None:
+    text = "ptxas fatal : Value 'sm_121a' is not defined for option 'gpu-name'"
+    assert lines(text)["releases"] == (
+        "torch 2.11.0 to 2.15.0 and vLLM 0.20.0 to 0.33.0 are built with a CUDA that knows it"
+    )
+
+
+def test_the_wheels_that_were_read_say_which_glibc_they_need() -> None:
+    assert lines("GLIBC_2.34")["releases"] == (
+        "vLLM 0.20.0 to 0.20.2 need that version or a newer one; no torch from 2.9.0 to 2.15.0"
+        " needs it; vLLM 0.33.0 with torch 2.14.0 needs glibc 2.28"
+    )
+    # No torch that was read takes an older one.
+    assert commands(only("GLIBC_2.28")) == []
+    assert lines("GLIBC_2.28")["releases"].endswith("every torch from 2.9.0 to 2.15.0 needs it")
+    other = lines("GLIBCXX_3.4.29")["releases"]
+    assert other == "no vLLM from 0.14.0 to 0.33.0 needs that version or a newer one"
+
+
+@pytest.mark.parametrize(
+    ("found", "first"), [("11060", None), ("12010", CUDA_12), ("12060", CUDA_12), ("13000", NEWEST)]
+)
+def test_a_driver_runs_what_its_cuda_runs(found: str, first: str | None) -> None:
+    text = f"The NVIDIA driver on your system is too old (found version {found})."
+    assert commands(only(text))[:1] == ([first] if first else [])
 
 
 def test_what_excludes_a_pin_is_what_another_vllm_pins() -> None:

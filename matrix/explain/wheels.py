@@ -1,0 +1,128 @@
+"""What the wheels that were read say: for which GPUs they have code, which glibc they need. Pure.
+
+Which pair fits a machine is what `matrix recommend` asks too: `matrix.advice.fits` answers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from matrix._util.versions import parse_version
+from matrix.advice.fits import MachineTables, WheelNeeds, misfit, needs_of
+from matrix.advice.pairs import Pair, pairs
+from matrix.advice.wish import MACHINES, Wish
+from matrix.catalog.hardware import Capability
+from matrix.catalog.hardware_file import load_hardware
+from matrix.catalog.release import Torch, Vllm
+from matrix.checks.gpu_code.fits import CodeFit
+from matrix.checks.gpu_code.wheels import load_wheels
+from matrix.explain.choice import Choice
+from matrix.explain.model import KnownReleases, ProcessorCode
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittingPair:
+    """A pair that fits a machine, with what the wheels of its vLLM and of its torch need."""
+
+    pair: Pair
+    needs: tuple[WheelNeeds, WheelNeeds]
+
+    @property
+    def vllm(self) -> Vllm:
+        """The release of vLLM."""
+        return self.pair.vllm
+
+    @property
+    def glibc(self) -> str | None:
+        """The oldest glibc with which both are installed and loaded; None for an unknown one."""
+        found = [known for needs in self.needs for known in (needs.wheel_glibc, needs.glibc)]
+        return max(filter(None, found), key=parse_version, default=None)
+
+
+def load_tables() -> MachineTables:
+    """Read what is known of hardware, and of wheels."""
+    return MachineTables(hardware=load_hardware(), wheels=load_wheels())
+
+
+def newest_fitting(
+    wish: Wish, choice: Choice, tables: MachineTables, is_known: Callable[[WheelNeeds], bool]
+) -> FittingPair | None:
+    """Return the newest vLLM with its pin that fits; of both must be known what a wish asks.
+
+    To advice what is unknown speaks against no pair. What is to end an error must be known.
+    """
+    capability = None if wish.gpu is None else wish.gpu.capability
+    for pair in pairs(choice.releases, wish):
+        if misfit(pair, wish, tables) is not None:
+            continue
+        vllm, torch = (
+            needs_of(release, tables, wish.machine, capability)
+            for release in (pair.vllm, pair.torch)
+        )
+        if is_known(vllm) and is_known(torch):
+            return FittingPair(pair=pair, needs=(vllm, torch))
+    return None
+
+
+def has_code(needs: WheelNeeds) -> bool:
+    """Tell whether it is known that a wheel has code for the GPU that was asked about."""
+    return needs.code is not None and needs.code.fit is not CodeFit.NONE
+
+
+def code_by_processor(
+    capability: Capability, choice: Choice, tables: MachineTables
+) -> tuple[ProcessorCode, ...]:
+    """Return which wheels have code for a GPU, by the processor that they are for."""
+    found = []
+    for machine in MACHINES:
+        torch, vllm = (
+            [needs_of(release, tables, machine, capability) for release in releases]
+            for releases in _both(choice)
+        )
+        found.append(
+            ProcessorCode(
+                machine=machine,
+                torch=_known(torch, has_code),
+                vllm=_known(vllm, has_code),
+                unread_torch=_unread(torch),
+                unread_vllm=_unread(vllm),
+            )
+        )
+    return tuple(found)
+
+
+def needing_glibc(
+    version: str, choice: Choice, tables: MachineTables
+) -> tuple[KnownReleases, KnownReleases]:
+    """Return the torch and the vLLM whose libraries, for x86_64, need this glibc or a newer one."""
+    wanted = parse_version(version)
+
+    def needs(wheel: WheelNeeds) -> bool:
+        return wheel.glibc is not None and parse_version(wheel.glibc) >= wanted
+
+    torch, vllm = (
+        [needs_of(release, tables, MACHINES[0]) for release in releases]
+        for releases in _both(choice)
+    )
+    return _known(torch, needs), _known(vllm, needs)
+
+
+def _both(choice: Choice) -> tuple[Sequence[Torch], Sequence[Vllm]]:
+    return tuple(choice.torches.values()), choice.vllms
+
+
+def _known(wheels: Iterable[WheelNeeds], holds: Callable[[WheelNeeds], bool]) -> KnownReleases:
+    read = [wheel for wheel in wheels if wheel.is_read]
+    return KnownReleases(
+        holds=tuple(wheel.version for wheel in read if holds(wheel)),
+        asked=tuple(wheel.version for wheel in read),
+    )
+
+
+def _unread(wheels: Iterable[WheelNeeds]) -> KnownReleases:
+    every = list(wheels)
+    return KnownReleases(
+        holds=tuple(wheel.version for wheel in every if not wheel.is_read),
+        asked=tuple(wheel.version for wheel in every),
+    )
