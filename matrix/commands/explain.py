@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from matrix._util.console import print_status
-from matrix.commands.arguments import DEFAULT_FOLDERS, place
+from matrix.commands.arguments import given_or_default, place
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -82,12 +82,15 @@ def _explain(options: argparse.Namespace) -> int:
     texts = list(_inputs([*options.words, *options.pytest_args], wheels))
     if not (texts or wheels):
         texts.append(_standard_input(asked=False))
-    explainer = Explainer(places=_places(options.records), wheels=_read_wheels(wheels))
-    answers: list[FaultAnswer] = list(explainer.of_wheels())
+    _must_exist(options.records)
+    third = _read_wheels(wheels)
     for text in texts:
         found = faults_in(text.chunks)
         _check(text.name, found)
         read.append(found)
+    explainer = Explainer(places=given_or_default(options.records) if read else None, wheels=third)
+    answers: list[FaultAnswer] = list(explainer.of_wheels())
+    for found in read:
         answers += explainer.answers(found)
     print(to_json(answers, read) if options.json else report.lines(answers), end="")
     for found in read:
@@ -172,12 +175,11 @@ def _standard_input(*, asked: bool) -> _Input:
     return _Input("the standard input", _blocks(sys.stdin.buffer))
 
 
-def _places(named: Sequence[Path | str]) -> list[Path | str]:
-    """Return where records are: what was named, or the default folders that exist."""
+def _must_exist(named: Sequence[Path | str]) -> None:
+    """Raise MatrixError for named records that are not there, or are in an object store."""
     for folder in named:
         if isinstance(folder, str) or not folder.exists():
             raise MatrixError(f"--records {folder}: no such folder; name one, or a record")
-    return list(named) or [path for name in DEFAULT_FOLDERS if (path := Path(name)).is_dir()]
 
 
 def _read_wheels(paths: Sequence[Path]) -> tuple[ThirdWheel, ...]:

@@ -27,6 +27,7 @@ def piped(here: Path, text: bytes, *arguments: str) -> "subprocess.CompletedProc
 
 
 def test_an_argument_a_file_and_the_standard_input_have_one_answer(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
     (tmp_path / "build.log").write_text(f"{ERROR}\n", encoding="utf-8")
     answers = [
         matrix(tmp_path, "explain", ERROR),
@@ -51,6 +52,7 @@ def test_files_and_texts_are_each_answered(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_is_status_1(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
     found = matrix(tmp_path, "explain", UNKNOWN)
     assert (found.returncode, found.stderr) == (1, "")
     assert "means      not known here" in found.stdout
@@ -137,6 +139,7 @@ def test_json_has_the_wheels_with_code_for_a_gpu(tmp_path: Path) -> None:
 
 def test_errors_that_are_not_answered_are_counted_on_stderr(tmp_path: Path) -> None:
     text = "\n".join(f"x.so: undefined symbol: _ZN3c10{number}aEv" for number in range(20))
+    (tmp_path / "records").mkdir()
     found = piped(tmp_path, text.encode())
     assert found.stdout.count("signature  ") == 8
     assert found.stderr == "matrix: 12 more errors in it, not shown\n"
@@ -166,6 +169,16 @@ def test_a_text_that_no_path_can_be_is_a_text(tmp_path: Path) -> None:
     for text in ("x" * 5000, "a\0b", f"{'x/' * 3000}{SYMBOL}"):
         found = matrix(tmp_path, "explain", f"{text} {SYMBOL}")
         assert found.returncode == 0
+
+
+def test_where_no_records_are_one_line_says_so(tmp_path: Path) -> None:
+    found = matrix(tmp_path, "explain", SYMBOL)
+    assert "records    none was looked through\n" in found.stdout
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("matrix: no folder results or records here, so no record is read")
+    # Records are named, so none is missed.
+    (tmp_path / "r.json").write_text('{"cell": 1}', encoding="utf-8")
+    assert not matrix(tmp_path, "explain", "--records", "r.json", SYMBOL).stderr
 
 
 def test_one_record_may_be_named(tmp_path: Path) -> None:
