@@ -149,6 +149,22 @@ def test_kernels_for_prompts_are_made_of_nothing(
     assert kernels.get_name() == "CPU_MLA_PREFILL"
 
 
+def test_a_release_without_that_module_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, ours: Callable[[str], types.ModuleType]
+) -> None:
+    """vLLM 0.14 has MLA's layers elsewhere, and chooses no kernels for prompts."""
+    attention = ours("attention")
+    for name in (
+        "vllm.model_executor",
+        "vllm.model_executor.layers",
+        "vllm.model_executor.layers.attention",
+    ):
+        package = types.ModuleType(name)
+        package.__path__ = []
+        monkeypatch.setitem(sys.modules, name, package)
+    attention.install_prefill()
+
+
 @pytest.mark.parametrize("rotates", [True, False])
 def test_the_vision_tower_runs_no_triton_kernel(
     monkeypatch: pytest.MonkeyPatch, ours: Callable[[str], types.ModuleType], rotates: bool

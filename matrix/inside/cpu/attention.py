@@ -126,10 +126,10 @@ class _Prefill:
 def install_prefill() -> None:
     """Let MLA's layers make the kernels for prompts out of nothing, where they make any.
 
-    vLLM has FlashAttention for those, which asks a GPU while it is imported. Calling it again does
-    nothing.
+    vLLM has FlashAttention for those, which asks a GPU while it is imported; 0.14 chooses none.
+    Calling it again does nothing.
     """
-    layer: Any = importlib.import_module("vllm.model_executor.layers.attention.mla_attention")
+    layer = _layers("attention.mla_attention")
     if hasattr(layer, "get_mla_prefill_backend"):
         layer.get_mla_prefill_backend = lambda *_: _Prefill
 
@@ -138,7 +138,9 @@ def install_indexer() -> None:
     """Let DeepSeek's indexer, which chooses tokens for sparse attention, look as it does on CUDA.
 
     Its own operator is opaque and takes vLLM's CUDA path here; the quantisation to fp8 in front
-    of it is one mutating operator there, and here one of ours. Calling it again does nothing.
+    of it is one mutating operator there, and here one of ours. In vLLM 0.14 the operator is the
+    model's: it takes one path everywhere, through memory that only CUDA's worker has. Calling it
+    again does nothing.
     """
     global _library  # noqa: PLW0603 - the library lives as long as the process
     if _library is not None:
@@ -147,11 +149,26 @@ def install_indexer() -> None:
     _library.define("group_quant_fp8(Tensor x, Tensor! quantized, Tensor! scales) -> ()")
     _library.impl("group_quant_fp8", _leave, "CPU")
     _library.impl("group_quant_fp8", _leave, "Meta")
-    layer: Any = importlib.import_module("vllm.model_executor.layers.sparse_attn_indexer")
-    layer.SparseAttnIndexer.forward_native = layer.SparseAttnIndexer.forward_cuda
+    layer = _layers("sparse_attn_indexer")
+    if layer is not None:
+        layer.SparseAttnIndexer.forward_native = layer.SparseAttnIndexer.forward_cuda
+    else:
+        workspace: Any = importlib.import_module("vllm.v1.worker.workspace")
+        workspace.init_workspace_manager(torch.device("cpu"))
     model: Any = importlib.import_module("vllm.model_executor.models.deepseek_v2")
     model.per_token_group_quant_fp8 = _group_quant_fp8
     model.DeepseekV32IndexerCache.get_attn_backend = lambda _: MLABackend
+
+
+def _layers(name: str) -> Any:
+    """Return a module of vLLM's layers, or None where this release has none of that name."""
+    full = f"vllm.model_executor.layers.{name}"
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name != full:
+            raise
+        return None
 
 
 def _leave(x: torch.Tensor, quantized: torch.Tensor, scales: torch.Tensor) -> None:
