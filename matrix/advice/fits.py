@@ -5,8 +5,7 @@ What was not read, or is not in a table, speaks against no pair; `matrix.advice.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from matrix._util.versions import parse_version, specifier_text
@@ -14,13 +13,10 @@ from matrix.advice.pairs import Pair
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.wish import Wish
 from matrix.catalog.hardware import Capability, CudaRelease, HardwareTable
+from matrix.catalog.platform_tags import is_for_linux, wheel_glibc
 from matrix.catalog.release import Torch, Vllm
-from matrix.checks.declared import is_for_linux
 from matrix.checks.gpu_code.fits import CodeFit, WheelCode, code_for
 from matrix.checks.gpu_code.wheels import ReadWheels
-
-_TAG = re.compile(r"manylinux(?:_(?P<major>[0-9]+)_(?P<minor>[0-9]+)|(?P<year>1|2010|2014))_.+")
-_YEARS = {"1": (2, 5), "2010": (2, 12), "2014": (2, 17)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +71,6 @@ def needs_of(
         is_read=read is not None,
         is_for_cpu=project == "torch" and read is not None and not read.code,
     )
-
-
-def wheel_glibc(wheels: Mapping[str, tuple[str, ...]], machine: str) -> str | None:
-    """Return the oldest glibc for which a release has a wheel, by the tags; None: no tag says so.
-
-    >>> wheel_glibc({"manylinux_2_28_x86_64": (), "manylinux2014_aarch64": ()}, "aarch64")
-    '2.17'
-    """
-    found = []
-    for platform in wheels:
-        tag = _TAG.fullmatch(platform)
-        if tag is not None and is_for_linux(platform, machine):
-            year = tag["year"]
-            found.append(_YEARS[year] if year else (int(tag["major"]), int(tag["minor"])))
-    return ".".join(map(str, min(found))) if found else None
 
 
 def misfit(pair: Pair, wish: Wish, tables: MachineTables) -> Reason | None:

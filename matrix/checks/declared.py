@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from matrix._util.versions import parse_version, specifier_text
 from matrix.catalog.cells import Cell, CellError
+from matrix.catalog.platform_tags import is_for_linux
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases
 from matrix.checks.facts import Fact, FactCode
 
 _ABI3 = re.compile(r"cp3(?P<minor>[0-9]+)-abi3")
-_LINUX = re.compile(r"(?:many)?linux.*?_(?P<machine>x86_64|aarch64)")
 
 
 class Declared(NamedTuple):
@@ -118,16 +118,6 @@ def _misfit(project: str, release: Torch | Vllm, python: str, machine: str) -> F
 def _linux(wheels: Mapping[str, tuple[str, ...]], machine: str) -> set[str]:
     """Return the Python tags of the wheels for Linux on a processor."""
     return {tag for name, tags in wheels.items() if is_for_linux(name, machine) for tag in tags}
-
-
-def is_for_linux(platform: str, machine: str) -> bool:
-    """Tell whether wheels with this platform tag are for Linux on a processor, or for all.
-
-    >>> is_for_linux("manylinux_2_28_aarch64", "aarch64"), is_for_linux("any", "aarch64")
-    (True, True)
-    """
-    found = _LINUX.fullmatch(platform)
-    return platform == "any" or (found is not None and found["machine"] == machine)
 
 
 def _is_for(tag: str, python: str) -> bool:

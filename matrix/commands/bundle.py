@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
+from matrix.catalog.platform_tags import MACHINES
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _add_contents(bundle: argparse.ArgumentParser) -> None:
     )
     bundle.add_argument(
         "--machine",
-        choices=("x86_64", "aarch64"),
+        choices=MACHINES,
         default="x86_64",
         help="the target's processor (default: x86_64)",
     )

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from matrix._util.console import print_status
+from matrix.catalog.platform_tags import MACHINES
 from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
@@ -22,7 +23,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     wheels.add_argument("--gpu", metavar="GPU", help="what of the code this GPU can run: h100")
     wheels.add_argument(
         "--machine",
-        choices=("x86_64", "aarch64"),
+        choices=MACHINES,
         default="x86_64",
         help="the processor (default: x86_64)",
     )

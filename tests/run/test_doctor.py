@@ -285,6 +285,36 @@ def test_wheels_are_for_a_machine(
     assert host.wheels_check(Torch(version="2.11.0"), "torch") is None
 
 
+@pytest.mark.parametrize(
+    ("tag", "libc", "wanted", "state"),
+    [
+        ("manylinux1_x86_64", "2.17", "x86_64, glibc 2.5", CheckState.OK),
+        ("manylinux2014_x86_64", "2.12", "x86_64, glibc 2.17", CheckState.LACKS),
+        ("manylinux2014_aarch64", "2.36", "manylinux2014_aarch64", CheckState.LACKS),
+        ("linux_x86_64", "2.17", "x86_64", CheckState.OK),
+        ("any", "2.17", "x86_64", CheckState.OK),
+    ],
+)
+def test_a_tag_of_any_age_says_its_glibc(
+    monkeypatch: pytest.MonkeyPatch, tag: str, libc: str, wanted: str, state: CheckState
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", libc))
+    check = host.wheels_check(Torch(version="2.8.0", wheels={tag: ("cp312",)}), "torch")
+    assert check is not None and (check.state, check.wanted) == (state, wanted)
+
+
+def test_the_wheels_of_every_pair_that_runs_fit_a_machine_of_today(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.39"))
+    known = load_releases()
+    for release in (*known.torch, *known.vllm):
+        check = host.wheels_check(release, "release")
+        assert check is None or check.state is CheckState.OK
+
+
 def test_a_system_without_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host.system_check().state is CheckState.OK
     monkeypatch.setattr(platform, "system", lambda: "Darwin")

@@ -23,6 +23,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.files import read_bytes, write_text
+from matrix.catalog.platform_tags import machine_of
 from matrix.checks.gpu_code.images import fatbins
 from matrix.checks.gpu_code.wheels import Groups, ReadWheel, load_wheels, to_json
 from matrix.errors import MatrixError
@@ -30,7 +31,6 @@ from matrix.errors import MatrixError
 _BLOCK = 1 << 20
 _LARGEST = 8 << 30  # bytes; torch's largest library has 1 GB
 _GLIBC = re.compile(r"GLIBC_([0-9]+\.[0-9]+(?:\.[0-9]+)?)")
-_MACHINE = re.compile(r"(?:many)?linux.*?_(x86_64|aarch64)")
 _PROJECTS = ("torch", "vllm")
 _Opened = Callable[[str], AbstractContextManager[IO[bytes]]]
 
@@ -124,7 +124,7 @@ def _described(file: str) -> tuple[str, str, str]:
         name, version, _, tags = parse_wheel_filename(file)
     except InvalidWheelFilename as error:
         raise WheelReadError(f"{file}: {error}; name a wheel of torch or vLLM") from None
-    machines = {found[1] for tag in tags if (found := _MACHINE.fullmatch(tag.platform))}
+    machines = {found for tag in tags if (found := machine_of(tag.platform))}
     if canonicalize_name(name) not in _PROJECTS or len(machines) != 1:
         raise WheelReadError(f"{file}: is not a wheel of torch or vLLM for Linux; name such a one")
     if version.local:

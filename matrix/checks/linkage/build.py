@@ -12,11 +12,11 @@ from typing import NamedTuple
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from matrix.catalog.cells import build_of as candidate_of
+from matrix.catalog.platform_tags import MACHINES
 from matrix.checks.linkage.tables import DescribedWheel, TorchSymbols, VllmSymbols
 
 # Also as a wheel may bring it: `libcudart-8774224f.so.12`.
 _CUDART = re.compile(r"libcudart(?:-[0-9a-f]{8})?\.so\.(\d+)")
-_MACHINES = ("x86_64", "aarch64")
 
 
 class WheelBuild(NamedTuple):
@@ -69,5 +69,5 @@ def _machine(wheel: DescribedWheel) -> str | None:
         tags = parse_wheel_filename(wheel.file)[3]
     except InvalidWheelFilename:
         return None
-    found = {name for tag in tags for name in _MACHINES if tag.platform.endswith(f"_{name}")}
+    found = {name for tag in tags for name in MACHINES if tag.platform.endswith(f"_{name}")}
     return found.pop() if len(found) == 1 else None

@@ -8,6 +8,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.version import Version
@@ -16,6 +17,7 @@ from matrix._util.cgroup import ROOT, group_folders
 from matrix._util.memory import CASE_MIB, available_memory_mib
 from matrix._util.shared_memory import SHARED_MEMORY
 from matrix.catalog.cells import Cell
+from matrix.catalog.platform_tags import is_for_linux, machine_of, wheel_glibc
 from matrix.catalog.release import Torch, Vllm
 from matrix.run.doctor.model import CheckState, FoundCode, HostSystem, MachineCheck, Need, Remedy
 from matrix.run.environments import Environments, is_whole, needs_mib, tox_folder, uv_cache
@@ -31,8 +33,6 @@ FILES = 1024
 
 THREADS = 1024
 """The threads, with those of all its processes, below which nobody has seen a run."""
-
-_MANYLINUX = "manylinux_"
 
 
 def system_here(uv: str | None) -> HostSystem:
@@ -59,45 +59,38 @@ def system_check() -> MachineCheck:
 
 
 def wheels_check(release: Torch | Vllm, project: str) -> MachineCheck | None:
-    """Return whether a release has wheels for this processor and glibc; None where that is unread.
+    """Return whether a release has wheels for this processor and glibc.
 
-    A pair whose sources are built has none, and is no release.
+    None where nothing is known of its wheels: those of sources are built here.
     """
     if not release.wheels:
         return None
     machine = system_platform.machine()
     libc, version = system_platform.libc_ver()
-    subject = f"{project} {release.version}"
-    needed = sorted(glibc for tag in release.wheels if (glibc := _glibc_of(tag, machine)))
-    if not needed:
-        return MachineCheck(
-            need=Need.WHEELS,
-            state=CheckState.LACKS,
-            subject=subject,
-            found=machine,
-            wanted=", ".join(sorted(tag for tag in release.wheels if tag.startswith(_MANYLINUX))),
-            remedy=Remedy.USE_OTHER_MACHINE,
-        )
-    wanted = f"{machine}, glibc {needed[0]}"
-    if libc != "glibc" or not version:
-        known = CheckState.UNKNOWN if not libc else CheckState.LACKS
-        return MachineCheck(
-            need=Need.WHEELS,
-            state=known,
-            subject=subject,
-            found=f"{machine}, {libc or 'no glibc known'}",
-            wanted=wanted,
-            remedy=Remedy.USE_OTHER_MACHINE,
-        )
-    fits = Version(version) >= needed[0]
-    return MachineCheck(
+    check = MachineCheck(
         need=Need.WHEELS,
-        state=CheckState.OK if fits else CheckState.LACKS,
-        subject=subject,
-        found=f"{machine}, glibc {version}",
-        wanted=wanted,
-        remedy=None if fits else Remedy.USE_OTHER_MACHINE,
+        state=CheckState.OK,
+        subject=f"{project} {release.version}",
+        found=machine,
+        wanted=machine,
     )
+    if not any(is_for_linux(tag, machine) for tag in release.wheels):
+        wanted = ", ".join(sorted(tag for tag in release.wheels if machine_of(tag)))
+        return _lacking(replace(check, wanted=wanted))
+    needed = wheel_glibc(release.wheels, machine)
+    if needed is None:
+        return check
+    check = replace(check, wanted=f"{machine}, glibc {needed}")
+    if libc != "glibc" or not version:
+        check = replace(check, found=f"{machine}, {libc or 'no glibc known'}")
+        return _lacking(check) if libc else replace(check, state=CheckState.UNKNOWN)
+    check = replace(check, found=f"{machine}, glibc {version}")
+    return check if Version(version) >= Version(needed) else _lacking(check)
+
+
+def _lacking(check: MachineCheck) -> MachineCheck:
+    """Return the check of wheels that do not fit this machine."""
+    return replace(check, state=CheckState.LACKS, remedy=Remedy.USE_OTHER_MACHINE)
 
 
 def openssl_check() -> MachineCheck:
@@ -247,18 +240,6 @@ def _there_mib(folder: Path) -> int | None:
         return shutil.disk_usage(folder).free // 2**20
     except OSError:
         return None
-
-
-def _glibc_of(tag: str, machine: str) -> Version | None:
-    """Return the glibc that wheels of a platform tag need at least; None for another machine.
-
-    >>> _glibc_of("manylinux_2_28_x86_64", "x86_64")
-    <Version('2.28')>
-    """
-    words = tag.removeprefix(_MANYLINUX).split("_", 2)
-    if not tag.startswith(_MANYLINUX) or len(words) < 3 or words[2] != machine:
-        return None
-    return Version(f"{words[0]}.{words[1]}") if "".join(words[:2]).isdecimal() else None
 
 
 def _soft(kind: int) -> int | None:
