@@ -37,6 +37,7 @@ _LABELS: Mapping[Need, str] = {
     Need.COMPILER: "C++ compiler",
     Need.C_COMPILER: "C compiler",
     Need.OPENSSL: "openssl",
+    Need.CHECKOUT: "checkout of the matrix",
     Need.TOX: "tox",
     Need.UV: "uv",
     Need.ENVIRONMENTS_DISK: "disk for environments",
@@ -125,6 +126,7 @@ _NVIDIA = "from NVIDIA's repository of packages"
 _NOTES: Mapping[Remedy, str] = {
     Remedy.USE_LINUX: "run the matrix on Linux (on Windows, under WSL)",
     Remedy.USE_OTHER_MACHINE: "these wheels are not for this machine: use another one",
+    Remedy.USE_CHECKOUT: "run the matrix in a checkout of it (`matrix run --here` needs none)",
     Remedy.FREE_MEMORY: "end other programs, or raise the limit: ulimit -v, the container's memory",
     Remedy.RAISE_THREADS: "in a container: docker run --pids-limit -1",
     Remedy.USE_GPU: "use a machine with an NVIDIA GPU, or --platform cpu",

@@ -179,6 +179,18 @@ def test_through_the_front_door(tmp_path: Path) -> None:
     assert "nowhere-g++ does not start" in bare.stdout and "$ export CXX=g++" in bare.stdout
 
 
+def test_a_folder_in_which_matrix_run_refuses_lacks_the_checkout(tmp_path: Path) -> None:
+    asked = (CELL, "--platform", "cpu")
+    assert "no tox.ini there" in matrix(tmp_path, "run", *asked).stderr
+    without = matrix(tmp_path, "doctor", *asked)
+    assert without.returncode == 1
+    assert re.search(r"\nlacks +checkout of the matrix +none +tox.ini\n", without.stdout)
+    assert "--here" in without.stdout
+    (tmp_path / "tox.ini").touch()
+    found = matrix(tmp_path, "doctor", *asked).stdout
+    assert re.search(r"\nok +checkout of the matrix +tox.ini", found)
+
+
 def test_a_machine_without_a_gpu_lacks_it(tmp_path: Path) -> None:
     ended = matrix(tmp_path, "doctor", CELL, "--platform", "cuda", CUDA_VISIBLE_DEVICES="-1")
     assert ended.returncode == 1

@@ -98,6 +98,7 @@ def _shared(
         yield host.openssl_check()
     else:
         yield pythons.c_compiler_check(environ)
+    yield host.checkout_check(root)
     yield pythons.tox_check(root)
     yield pythons.uv_check(uv)
     yield from host.folder_checks(root)

@@ -58,6 +58,19 @@ def system_check() -> MachineCheck:
     )
 
 
+def checkout_check(root: Path) -> MachineCheck:
+    """Return whether a folder has the tox.ini by which `matrix run` makes environments."""
+    there = (root / "tox.ini").is_file()
+    return MachineCheck(
+        need=Need.CHECKOUT,
+        state=CheckState.OK if there else CheckState.LACKS,
+        found="tox.ini" if there else None,
+        code=None if there else FoundCode.ABSENT,
+        wanted="tox.ini",
+        remedy=None if there else Remedy.USE_CHECKOUT,
+    )
+
+
 def wheels_check(release: Torch | Vllm, project: str) -> MachineCheck | None:
     """Return whether a release has wheels for this processor and glibc.
 
