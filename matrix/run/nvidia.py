@@ -34,8 +34,6 @@ _CONTEXT_MIB = 512
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
 _VENDOR = "0x10de"
 _DISPLAY = ("0x0300", "0x0302")  # PCI's classes of a VGA and of a 3D controller
-LEAST_DRIVERS = {12: 525, 13: 580}
-"""The first driver by CUDA's major version, from the same page as the rule of `refused_by`."""
 
 # cuInit's errors by who causes them; any other is the GPU's own.
 _DRIVER_ERRORS = {
@@ -188,6 +186,13 @@ def _no_driver(gpu: str) -> Refusal:
     )
 
 
+def least_driver(cuda: tuple[int, int]) -> str | None:
+    """Return the oldest driver that serves a CUDA, by the table of hardware; None where unknown."""
+    from matrix.catalog.hardware_file import load_hardware  # only where it is to be named
+
+    return load_hardware().least_driver(dotted(cuda))
+
+
 def refused_by(answer: DriverAnswer | None, wheel: tuple[int, int] | None) -> Refusal | None:
     """Return why a driver that answered so cannot serve a torch built with that CUDA, or None.
 
@@ -227,13 +232,13 @@ def refused_by(answer: DriverAnswer | None, wheel: tuple[int, int] | None) -> Re
         kind, why = _DRIVER_ERRORS["CUDA_ERROR_NO_DEVICE"]
         return Refusal(kind=kind, reason=why)
     if wheel is not None and answer.cuda is not None and answer.cuda[0] < wheel[0]:
-        least = LEAST_DRIVERS.get(wheel[0])
+        least = least_driver(wheel)
         return Refusal(
             kind=ErrorKind.DRIVER_TOO_OLD,
             reason=(
                 f"this torch was built with CUDA {dotted(wheel)}, and the NVIDIA driver here knows"
                 f" CUDA {dotted(answer.cuda)} at most: update the driver"
-                + (f" (CUDA {wheel[0]} needs {least} or later)" if least else "")
+                + (f" (CUDA {dotted(wheel)} needs {least} or later)" if least else "")
             ),
         )
     return _too_full(answer)

@@ -197,7 +197,7 @@ def test_a_machine_without_a_gpu_lacks_it(tmp_path: Path) -> None:
     (gpu,) = [line for line in ended.stdout.splitlines() if line.split()[1:2] == ["GPU"]]
     assert gpu.startswith("lacks")
     (driver,) = [line for line in ended.stdout.splitlines() if "NVIDIA driver" in line]
-    assert driver.startswith("unknown") and driver.endswith("CUDA 13.0 (driver 580 or later)")
+    assert driver.startswith("unknown") and driver.endswith("CUDA 13.0 (driver 580.65.06 or later)")
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ NEWER = {"torch": "2.11.0", "cuda-toolkit": "13.0.2"}
             GOOD,
             NEWER,
             "driver_too_old",
-            "built with CUDA 13.0, and .* CUDA 12.8 at most: .* 580 or later",
+            "built with CUDA 13.0, and .* CUDA 12.8 at most: .* needs 580.65.06 or later",
         ),
         (
             dataclasses.replace(GOOD, used_mib=70000, free_mib=11559),

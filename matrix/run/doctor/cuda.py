@@ -17,10 +17,10 @@ from matrix.record.jit_modules import ListedModule, load_jit_modules
 from matrix.record.model import ErrorKind
 from matrix.run.doctor.model import CheckState, FoundCode, MachineCheck, Need, Remedy
 from matrix.run.nvidia import (
-    LEAST_DRIVERS,
     ask_driver,
     gpu_need_mib,
     gpus_on_the_bus,
+    least_driver,
     refused_by,
 )
 from matrix.run.nvidia_probe import DriverAnswer
@@ -173,7 +173,7 @@ def _gpu(found: FoundGpus) -> MachineCheck:
 def _driver(answer: DriverAnswer | None, cuda: str | None) -> MachineCheck:
     """Return whether the driver serves that CUDA. Without an answer nobody knows."""
     wheel = _pair(cuda)
-    least = LEAST_DRIVERS.get(wheel[0]) if wheel else None
+    least = least_driver(wheel) if wheel else None
     wanted = f"{cuda} (driver {least} or later)" if least else cuda
     if answer is None:
         return MachineCheck(
