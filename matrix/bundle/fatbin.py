@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from matrix.catalog.hardware import Capability
+from matrix.checks.gpu_code.fits import CodeFit, fit_of
 from matrix.checks.gpu_code.images import Content, Image, fatbins
 
 _BLOCK = 1 << 20
@@ -49,8 +51,9 @@ def keep_only(library: Buffer, arch: int) -> Pruned:
     """Put zeros where the library holds GPU code that a chip of this architecture never loads.
 
     Of each fatbin the chip's own images stay. Where it has none, the newest machine code that the
-    chip can run stays (of the same major architecture and not newer); failing that, the newest PTX
-    that the driver can compile for it. Any other file than a CUDA library stays as it is.
+    chip can run stays; failing that, the newest PTX that the driver can compile for it
+    (`matrix.checks.gpu_code.fits` says which these are). Any other file than a CUDA library stays
+    as it is.
     """
     found = Pruned()
     for images in fatbins(library):
@@ -59,8 +62,7 @@ def keep_only(library: Buffer, arch: int) -> Pruned:
 
 
 def _prune(library: Buffer, images: list[Image], arch: int) -> Pruned:
-    own = [image for image in images if not image.is_ptx and image.arch == arch]
-    keep = own or _nearest(images, arch)
+    fit, keep = _kept(images, Capability(*divmod(arch, 10)))
     kept = dropped = 0
     for image in images:
         if image in keep:
@@ -74,15 +76,17 @@ def _prune(library: Buffer, images: list[Image], arch: int) -> Pruned:
         kept=kept,
         dropped=dropped,
         fatbins=1,
-        other=int(bool(keep) and not own),
+        other=int(fit in (CodeFit.NEAR, CodeFit.PTX)),
         none=int(bool(images) and not keep),
     )
 
 
-def _nearest(images: list[Image], arch: int) -> list[Image]:
-    """Return the newest images of one kind that the chip can take, though they are not its own."""
-    older = [image for image in images if image.arch <= arch]
-    code = [image for image in older if not image.is_ptx and image.arch // 10 == arch // 10]
-    usable = code or [image for image in older if image.is_ptx]
-    newest = max((image.arch for image in usable), default=0)
-    return [image for image in usable if image.arch == newest]
+def _kept(images: list[Image], chip: Capability) -> tuple[CodeFit, list[Image]]:
+    """Return the newest of the images that fit a chip best, and how they fit."""
+    fits = [fit_of([image.name], chip) for image in images]
+    best = next((fit for fit in CodeFit if fit in fits), CodeFit.NONE)
+    if best is CodeFit.NONE:
+        return best, []
+    usable = [image for image, fit in zip(images, fits, strict=True) if fit is best]
+    newest = max(image.arch for image in usable)
+    return best, [image for image in usable if image.arch == newest]

@@ -12,13 +12,20 @@ from matrix.bundle.fatbin import Pruned, keep_only
 from matrix.checks.gpu_code.images import GpuArchError, parse_arch
 
 PTX, CUBIN, COMPRESSED = 1, 2, 16
+FLAGS = {"": 0, "a": 1 << 20, "f": 1 << 21}
 Image = tuple[int, int, bytes]
 
 
-def fatbin(*images: Image, header: int = 64) -> bytes:
+def image(kind: int, arch: int, code: bytes, *, header: int, only: str) -> bytes:
+    start = struct.pack("<HHIQ12xI8x", kind, 0x101, header, len(code), arch)
+    return (start + struct.pack("<Q", 0x11 | FLAGS[only])).ljust(header, b"\x11") + code
+
+
+def fatbin(*images: Image, header: int = 64, only: str = "") -> bytes:
+    """A fatbin; `only` has a letter for each image that is not for every newer chip too."""
     body = b"".join(
-        struct.pack("<HHIQ12xI", kind, 0x101, header, len(code), arch).ljust(header, b"\x11") + code
-        for kind, arch, code in images
+        image(kind, arch, code, header=header, only=letter.strip())
+        for (kind, arch, code), letter in zip(images, only.ljust(len(images)), strict=True)
     )
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
 
@@ -45,9 +52,9 @@ def code(arch: int, size: int = 24) -> bytes:
     return bytes([arch]) * size
 
 
-def pruned(*images: Image, arch: int = 90) -> tuple[set[bytes], Pruned]:
+def pruned(*images: Image, arch: int = 90, only: str = "") -> tuple[set[bytes], Pruned]:
     """Which codes are still there, after a check that nothing but code became zeros."""
-    library = bytearray(elf({".text": b"host", ".nv_fatbin": fatbin(*images)}))
+    library = bytearray(elf({".text": b"host", ".nv_fatbin": fatbin(*images, only=only)}))
     before = bytes(library)
     found = keep_only(library, arch)
     assert len(library) == len(before)
@@ -99,6 +106,25 @@ def test_what_stays_where_the_chip_has_no_image(
     kept, found = pruned(*images, arch=arch)
     assert kept == ({stays} if stays else set())
     assert (found.other, found.none) == (other, none)
+
+
+@pytest.mark.parametrize(
+    ("images", "only", "arch", "stays"),
+    [
+        # sm_100a runs on that chip alone, sm_100f on those of its family.
+        ([(CUBIN, 100, code(100)), (PTX, 90, code(90))], "a ", 103, code(90)),
+        ([(CUBIN, 100, code(100)), (PTX, 90, code(90))], "f ", 103, code(100)),
+        ([(CUBIN, 100, code(100)), (PTX, 90, code(90))], "a ", 100, code(100)),
+        ([(CUBIN, 90, code(90))], "a", 100, b""),
+        ([(CUBIN, 80, code(80)), (CUBIN, 86, code(86))], " a", 89, code(80)),
+    ],
+)
+def test_code_for_one_chip_alone_does_not_stay_for_another(
+    images: list[Image], only: str, arch: int, stays: bytes
+) -> None:
+    kept, found = pruned(*images, arch=arch, only=only)
+    assert kept == ({stays} if stays else set())
+    assert bool(found.none) is not bool(stays)
 
 
 def test_every_fatbin_of_every_section_is_read() -> None:
