@@ -22,7 +22,7 @@ from tox.util.path import ensure_empty_dir
 sys.path.insert(0, str(Path(__file__).parent))
 
 from matrix._util.files import write_text
-from matrix._util.nearest import suggested
+from matrix._util.nearest import suggested, with_meant
 from matrix.catalog.candidates.model import TORCH_COMPANIONS
 from matrix.catalog.cells import CellError, factors, is_candidate
 from matrix.catalog.mistyped import nearest_factor
@@ -92,7 +92,7 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
             if factor not in factors:
                 unknown = f"no environment has the factor {factor!r}; tox list shows them all"
                 near = nearest_factor(factor, sorted(factors))
-                _refuse(f"{unknown}; did you mean {near!r}?" if near else unknown)
+                _refuse(with_meant(unknown, near))
     if "UV_INDEX_URL" not in os.environ and "PIP_INDEX_URL" in os.environ:
         os.environ.setdefault("UV_DEFAULT_INDEX", os.environ["PIP_INDEX_URL"])
 

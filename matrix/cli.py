@@ -78,6 +78,8 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def parse(given: list[str]) -> argparse.Namespace:
     """Return what a command line asks for. Exits as argparse does, or raises UsageError."""
+    if given[:1] == ["help"]:
+        given = [*given[1:], "--help"]
     # What follows the first -- is pytest's, and argparse would mix it up with its own. So is, for
     # `run`, what only pytest knows: `tox -e CELL -- -k moe` hands over `-k moe` alone.
     cut = given.index("--") if "--" in given else len(given)

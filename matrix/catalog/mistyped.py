@@ -1,4 +1,4 @@
-"""Which cell a person may have meant whose name is none. Pure."""
+"""Which cell a person may have meant who mistyped its name. Pure."""
 
 from __future__ import annotations
 

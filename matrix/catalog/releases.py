@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.nearest import with_meant
 from matrix._util.versions import (
     distance,
     minor_of,
@@ -356,7 +357,7 @@ class Releases:
             factor_names(self.pythons, minors, named),
             [cell.name for cell in self.on_pin()],
         )
-        return message if near is None or near == name else f"{message}; did you mean {near!r}?"
+        return with_meant(message, None if near == name else near)
 
     def _unknown(self) -> str:
         return f"is not known; {self.candidates.known()}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from matrix._util.addresses import without_logins
-from matrix._util.nearest import nearest, suggested
+from matrix._util.nearest import nearest, suggested, with_meant
 from matrix._util.text import listed, shorten
 from matrix.errors import MatrixError
 
@@ -56,7 +56,7 @@ class CommandParser(argparse.ArgumentParser):
             option = word.partition("=")[0]
             near = nearest(option, self.options()) if option.startswith("--") else None
             if near is not None:
-                raise UsageError(f"{self._where()}{message}; did you mean {near!r}?")
+                raise UsageError(with_meant(f"{self._where()}{message}", near))
         if note:
             raise UsageError(message)
         self.error(message)

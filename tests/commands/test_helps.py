@@ -92,7 +92,15 @@ def test_help_of_a_command_that_is_added_without_text_is_plain() -> None:
             ["results", "list", "--verdict", "drfit"],
             "results list: --verdict 'drfit': is not incompatible, drift, untested or compatible;",
         ),
-        (["plan", "--new", "torhc==2.15.0"], "--new 'torhc==2.15.0': 'torhc' is not a project; "),
+        (
+            ["plan", "--new", "torhc==2.15.0"],
+            (
+                "--new 'torhc==2.15.0': 'torhc' is not a project; write it as torch==2.15.0; did"
+                " you mean 'torch'?"
+            ),
+        ),
+        (["hlep"], "'hlep': is not a command; matrix --help has all of them"),
+        (["help", "grdi"], "'grdi': is not a command; did you mean 'grid'?"),
         (["candidate", "show", "torch216rc2"], "candidate 'torch216rc2': is not known; there is"),
     ],
 )
@@ -103,6 +111,20 @@ def test_a_mistyped_name_is_one_line_with_the_nearest(
     assert (ended.returncode, ended.stdout) == (2, "")
     (only,) = ended.stderr.splitlines()
     assert only.startswith(f"matrix: {line}")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("help", "--help"),
+        ("help grid", "grid --help"),
+        ("help results list", "results list --help"),
+    ],
+)
+def test_help_is_a_command_too(tmp_path: Path, words: str, meant: str) -> None:
+    ended, plain = (matrix(tmp_path, *asked.split()) for asked in (words, meant))
+    assert (ended.returncode, ended.stdout) == (0, plain.stdout)
+    assert ended.stdout.startswith(f"usage: matrix{words.removeprefix('help')} [-h]")
 
 
 def test_an_option_that_is_like_none_has_the_usage(tmp_path: Path) -> None:
