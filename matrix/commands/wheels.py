@@ -24,8 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     wheels.add_argument(
         "--machine",
         choices=MACHINES,
-        default="x86_64",
-        help="the processor (default: x86_64)",
+        help=f"the processor (default: {MACHINES[0]}); with --fill, of the wheels to read",
     )
     wheels.add_argument("--json", action="store_true", help="print JSON")
     wheels.add_argument(
@@ -56,18 +55,22 @@ def _wheels(options: argparse.Namespace) -> int:
     from matrix.checks.gpu_code.wheels import WHEELS_FILE
 
     path = options.file or WHEELS_FILE
+    if options.index is not None and not options.fill:
+        raise MatrixError("--index: only --fill asks an index; add --fill")
     if not (options.read or options.fill):
         return _show(options, path)
     from matrix.checks.gpu_code.read import read_wheels
 
     if given := arguments.given_of(options, ("torch", "vllm", "gpu", "json")):
         raise MatrixError(f"{given[0]}: --read and --fill make data; ask in a second call")
+    if options.machine is not None and not options.fill:
+        raise MatrixError("--machine: --read takes the processor from the wheel; leave it out")
     faults = read_wheels(options.read, path, print)
     if options.fill:
         from matrix.catalog.index import Index
         from matrix.checks.gpu_code.fill import fill
 
-        faults += fill(Index(options.index), path, options.machine)
+        faults += fill(Index(options.index), path, options.machine or MACHINES[0])
     for fault in faults:
         print_status(fault)
     return 2 if faults else 0
@@ -91,7 +94,7 @@ def _show(options: argparse.Namespace, path: Path) -> int:
             raise MatrixError(f"--gpu {error}") from None
     capability = None if gpu is None else gpu.capability
     rows = [
-        needs_of(release, tables, options.machine, capability)
+        needs_of(release, tables, options.machine or MACHINES[0], capability)
         for key, every in (("vllm", releases.vllm), ("torch", releases.torch))
         # One of the two that was not asked about is left out.
         if key in asked or not asked
