@@ -17,8 +17,10 @@ from typing import TextIO
 from matrix._util.addresses import without_logins
 from matrix._util.text import clean, shorten
 
+LEAST_WIDTH = 20
+"""The columns in which output is shown at least, however narrow the terminal is."""
+
 _EVERY = 8.0  # seconds
-_LEAST_WIDTH = 20
 _TERMINAL_WIDTH = 80  # of one that does not say how wide it is
 
 
@@ -51,7 +53,7 @@ def _width(stream: TextIO, environ: Mapping[str, str]) -> int:
     if not width:
         with contextlib.suppress(OSError, ValueError):
             width = os.get_terminal_size(stream.fileno()).columns
-    return max(width or _TERMINAL_WIDTH, _LEAST_WIDTH)
+    return max(width or _TERMINAL_WIDTH, LEAST_WIDTH)
 
 
 def print_status(line: str) -> None:

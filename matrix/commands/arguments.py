@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from matrix._util.console import print_status
+from matrix._util.console import LEAST_WIDTH, print_status
 from matrix._util.paths import CHECKOUT
 from matrix.errors import MatrixError
 
@@ -261,7 +261,9 @@ def count(text: str) -> int:
 
 
 def width(text: str) -> int:
-    """Return a number of columns of text from 20 to 9999. Raises ArgumentTypeError."""
-    if not (text.isascii() and text.isdigit() and len(text) < 5 and int(text) >= 20):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of columns from 20 to 9999")
+    """Return a number of columns of text, the least or more. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and int(text) >= LEAST_WIDTH):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of columns from {LEAST_WIDTH} to 9999"
+        )
     return int(text)

@@ -105,7 +105,7 @@ _COMMANDS: Mapping[Remedy, str] = {
     Remedy.INSTALL_PYTHON: "{uv} python install {wanted}",
     Remedy.SET_CXX: "export CXX=g++",
     Remedy.SET_CC: "export CC=gcc",
-    Remedy.INSTALL_TOX: "python3 -m pip install 'tox>=4.40'",
+    Remedy.INSTALL_TOX: "python3 -m pip install 'tox{wanted}'",
     Remedy.INSTALL_UV: "python3 -m pip install uv",
     Remedy.SET_TMPDIR: "export TMPDIR=/var/tmp",
     Remedy.RAISE_FILES: "ulimit -n 65536",

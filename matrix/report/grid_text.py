@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from matrix._util.console import Terminal
+from matrix._util.console import LEAST_WIDTH, Terminal
 from matrix._util.text import clean
 from matrix.record.model import Platform
 from matrix.report import marks, prediction, provisional
@@ -187,7 +187,7 @@ def _wrapped(line: str, terminal: Terminal) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     return textwrap.wrap(
         line,
-        max(terminal.width, 20),
+        max(terminal.width, LEAST_WIDTH),
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,

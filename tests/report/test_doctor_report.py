@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from matrix.run.doctor.model import (
     Need,
     Remedy,
 )
+from matrix.run.doctor.pythons import tox_check
 
 CELL = "py311-torch211-vllm026"
 DEBIAN = HostSystem(kinds=("debian",), uv="uv")
@@ -106,6 +108,13 @@ def test_a_command_has_the_release_that_is_wanted(
         need=need, state=CheckState.LACKS, remedy=remedy, subject="3.12", wanted="13.0"
     )
     assert fix(check, HostSystem(kinds=("fedora",))).command == expected
+
+
+def test_a_tox_is_installed_as_tox_ini_requires_it(tmp_path: Path) -> None:
+    for line, wanted in (("requires =", ">=4.40"), ("requires = tox>=5", ">=5")):
+        (tmp_path / "tox.ini").write_text(f"[tox]\n{line}\n")
+        check = replace(tox_check(tmp_path), remedy=Remedy.INSTALL_TOX)
+        assert fix(check, DEBIAN).command == f"python3 -m pip install 'tox{wanted}'"
 
 
 @pytest.mark.parametrize("remedy", list(Remedy))

@@ -52,7 +52,7 @@ class FoundPython:
 def find_uv(root: Path, environ: Mapping[str, str] = os.environ) -> str | None:
     """Return the uv that tox would call, or the first one that is found; None without one.
 
-    That of the tox which tox installed for itself stands beside it.
+    A tox that tox installed for itself has a uv in the same folder.
     """
     places = (
         sysconfig.get_path("scripts"),
