@@ -122,10 +122,10 @@ def test_other_files_are_refused_by_name(tmp_path: Path, name: str, why: str) ->
 def test_what_cannot_be_read_is_named_and_the_rest_is_kept(tmp_path: Path) -> None:
     bad = tmp_path / "vllm-0.27.0-cp38-abi3-manylinux_2_28_x86_64.whl"
     bad.write_bytes(b"no archive")
-    said: list[str] = []
-    faults = read_wheels([bad, wheel(tmp_path)], tmp_path / "wheels.json", said.append)
+    printed: list[str] = []
+    faults = read_wheels([bad, wheel(tmp_path)], tmp_path / "wheels.json", printed.append)
     assert len(faults) == 1 and faults[0].startswith(f"{bad.name}: cannot be read")
-    assert said == [f"{NAME}: 4 fatbins, glibc None"]
+    assert printed == [f"{NAME}: 4 fatbins, glibc None"]
     assert set(load_wheels(tmp_path / "wheels.json").known) == {("vllm", "0.26.0", "x86_64")}
 
 

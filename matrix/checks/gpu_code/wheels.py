@@ -123,7 +123,7 @@ def _row(row: object, where: str) -> ReadWheel:
         if row["glibc"] is not None:
             parse_version(row["glibc"])
     except (InvalidVersion, TypeError) as error:
-        raise WheelsError(f"{where}: is of no version ({error}); {_FIX}") from None
+        raise WheelsError(f"{where}: version or glibc is not a version ({error}); {_FIX}") from None
     texts: dict[str, Any] = {name: row[name] for name in (*_TEXTS, "glibc")}
     return ReadWheel(**texts, code=_code(row["code"], where))
 
