@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from matrix._util.versions import VersionRange
 from matrix.catalog.cells import Cell
-from matrix.catalog.release import Torch
+from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.vllm_build.compiler import Nvcc
 from matrix.record.jit_modules import load_jit_modules
@@ -310,7 +310,8 @@ def test_the_wheels_of_every_pair_that_runs_fit_a_machine_of_today(
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.39"))
     known = load_releases()
-    for release in (*known.torch, *known.vllm):
+    releases: list[Torch | Vllm] = [*known.torch, *known.vllm]
+    for release in releases:
         check = host.wheels_check(release, "release")
         assert check is None or check.state is CheckState.OK
 
