@@ -62,7 +62,10 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
         (
             "version `GLIBC_2.34' not found (required by /x/vllm/_C.abi3.so)",
             "the system has an older library than GLIBC_2.34, which _C.abi3.so was built against",
-            "vLLM 0.20.0 to 0.20.2 need that version or a newer one",
+            (
+                "vLLM 0.20.0 to 0.20.2 need that version or a newer one; no torch from 2.9.0 to"
+                " 2.15.0 needs it; vLLM 0.33.0 with torch 2.14.0 needs glibc 2.28"
+            ),
         ),
         (
             "version `libcudart.so.12' not found (required by x.so)",
@@ -73,7 +76,7 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
             "The NVIDIA driver on your system is too old (found version 12080).",
             (
                 "the driver runs programs of CUDA up to 12.8, and what is installed is of CUDA 13,"
-                " which takes driver 580 or newer"
+                " which takes driver 580.65.06 or newer"
             ),
             f"{NEW_TORCH} and vLLM 0.20.0 to 0.33.0 are built for that CUDA or newer",
         ),
@@ -83,10 +86,7 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
                 "the GPU is sm_121a, and the ptxas that compiles for it does not know it: CUDA"
                 " knows it since 12.9"
             ),
-            (
-                f"{NEW_TORCH} and vLLM 0.20.0 to 0.33.0 are built with a CUDA that knows it; for"
-                " which GPUs of those is not known here"
-            ),
+            f"{NEW_TORCH} and vLLM 0.20.0 to 0.33.0 are built with a CUDA that knows it",
         ),
         (
             "no kernel image is available for execution on the device",
