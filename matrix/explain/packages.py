@@ -45,7 +45,8 @@ def conflict_answer(fault: Fault, choice: Choice) -> FaultAnswer:
         needs = tuple(f"{demand.name}{demand.range}" for demand in fault.demands)
         who, _, version = fault.demands[0].who.partition(" ")
         given = (f"{who}=={version}", *needs)
-        remedies = (Remedy(code=RemedyCode.INSTALL, requirements=given), *choice.install(newest))
+        asked_for = (Remedy(code=RemedyCode.INSTALL, requirements=given),)
+        remedies = (*(asked_for if all(map(_is_release, given)) else ()), *choice.install(newest))
     torch = None
     if name == "torch" and others:
         torch = KnownReleases(
@@ -60,6 +61,17 @@ def conflict_answer(fault: Fault, choice: Choice) -> FaultAnswer:
         operands={"name": name, "range": others[0]} if others else {},
         remedies=tuple(dict.fromkeys(remedies)),
     )
+
+
+def _is_release(requirement: str) -> bool:
+    """Tell whether a requirement from a text names releases of a package and nothing else.
+
+    A command that a person copies gets no option and no address from a text.
+    """
+    try:
+        return Requirement(requirement).url is None
+    except InvalidRequirement:
+        return False
 
 
 def _no_such_version(fault: Fault, choice: Choice) -> FaultAnswer:
