@@ -1,7 +1,8 @@
 """Read a text of any size as a stream, and keep the excerpts that may show a known fault.
 
 Pure. A search for fixed bytes decides what is looked at: a log of 100 MB takes a second or two, and
-what is kept has a limit (`MOST_EXCERPTS`, `BEFORE`, `AFTER`), whatever the text holds.
+what is kept has a limit (`MOST_EXCERPTS`, `BEFORE`, `AFTER`), whatever the text holds. A terminal's
+escapes are left out.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ _TRACEBACK = b"Traceback (most recent call last)"
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 # What no text has; a terminal's own marks are escapes, tabs, line ends, bells and backspaces.
 _BINARY = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
+# What a terminal acts on and does not show: colours, and links with their address.
+_ESCAPE = re.compile(
+    rb"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b\][^\x07\x1b\n]{0,2048}(?:\x07|\x1b\\)"
+)
+_BEGUN = re.compile(rb"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}|\][^\x07\x1b\n]{0,2048}\x1b?)?\Z")
+_LONGEST_ESCAPE = 2100
 _Key = TypeVar("_Key")
 
 
@@ -86,7 +93,7 @@ def scan(chunks: Iterable[bytes], marks: Iterable[tuple[bytes, Reader[_Key]]]) -
     every = tuple(marks)
     kept: _Kept[_Key] = _Kept()
     data, start, offset, size, odd, looked = b"", 0, 0, 0, 0, 0
-    for chunk, last in _with_last(_utf8(chunks)):
+    for chunk, last in _with_last(_without_escapes(_utf8(chunks))):
         size += len(chunk)
         if len(kept.head) < HEAD:
             part = chunk[: HEAD - len(kept.head)]
@@ -181,6 +188,18 @@ def _with_last(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
         yield before, False
         before = chunk
     yield before, True
+
+
+def _without_escapes(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the chunks without a terminal's escapes, which may stand within what is looked for."""
+    begun = b""
+    for chunk in chunks:
+        data = begun + chunk
+        found = _BEGUN.search(data, max(0, len(data) - _LONGEST_ESCAPE))
+        end = found.start() if found else len(data)
+        begun = data[end:]
+        yield _ESCAPE.sub(b"", data[:end])
+    yield begun
 
 
 def _utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -83,6 +83,30 @@ def test_mixed_encodings_lose_no_error() -> None:
     assert not read(text).binary
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"ImportError: \x1b[1;31mlibcudart.so.12\x1b[0m: cannot open shared object file\n",
+        b"libcudart.so.12: cannot \x1b[01;31m\x1b[Kopen shared\x1b[m\x1b[K object file\n",
+        b"\x1b]8;;https://a.example\x1b\\libcudart.so.12\x1b]8;;\x07: cannot open shared object\n",
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+def test_colours_and_links_within_an_error_hide_nothing(text: bytes, size: int) -> None:
+    found = faults_in(chunks(size, text + NOISE + b"ValueError: another\n"))
+    assert [(fault.kind, fault.subject) for fault in found.faults] == [
+        (FaultKind.MISSING_LIBRARY, "libcudart.so.12"),
+        (FaultKind.UNKNOWN, None),
+    ]
+
+
+@pytest.mark.parametrize("begun", [b"\x1b", b"\x1b[31", b"\x1b]0;title", b"\x1b]" + b"x" * 5000])
+def test_an_escape_without_an_end_takes_no_error_with_it(begun: bytes) -> None:
+    for size in (1, 7, 1 << 20):
+        found = faults_in(chunks(size, begun + b"\n" + KERNEL + begun))
+        assert found.faults[0].kind is FaultKind.NO_KERNEL
+
+
 def test_bytes_that_are_no_text_are_known_as_such() -> None:
     noise = random.Random(1).randbytes(100_000)
     assert read(noise).binary
