@@ -18,6 +18,7 @@ _MANGLED = re.compile(r"(?<![\w$])_Z[A-Za-z0-9_$.]{3,2000}")
 _NAME = re.compile(r"(?:aoti_torch|torch|c10|at|caffe2|cuda|cu|nccl|Py|_Py|__)\w{3,200}")
 _LIBRARY = re.compile(r"lib[\w+-]{1,80}\.so(?:\.\d+){0,4}")
 _GLIBC = re.compile(r"(?:GLIBC|GLIBCXX|CXXABI)_\d[\d.]{0,20}")
+_ARCHITECTURE = re.compile(r"sm_\d{2,3}[af]?")
 _ERROR = re.compile(
     r"(?:[\w.]{1,200}(?:Error|Exception|Failure)|[\w.]{1,200}Failed)\b(?:: .*| @ .*)?"
 )
@@ -109,7 +110,7 @@ def _same(known: Fault, fault: Fault) -> bool:
 
 
 def _named(text: str) -> list[Fault]:
-    """Return what a text only names: symbols, a library, a version of glibc."""
+    """Return what a text only names: symbols, a library, a version of glibc, a GPU's number."""
     words = text.split()
     symbols = list(dict.fromkeys(_MANGLED.findall(text)))
     if not symbols and len(words) == 1 and _NAME.fullmatch(words[0]):
@@ -125,6 +126,9 @@ def _named(text: str) -> list[Fault]:
                 kind = FaultKind.MISSING_LIBRARY
             elif _GLIBC.fullmatch(bare):
                 kind = FaultKind.OLD_LIBRARY
+            elif _ARCHITECTURE.fullmatch(bare):
+                faults.append(Fault(kind=FaultKind.NO_KERNEL, signature=bare, has=bare))
+                continue
             else:
                 continue
             faults.append(Fault(kind=kind, signature=_shown(bare), subject=bare))

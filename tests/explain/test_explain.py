@@ -229,6 +229,30 @@ def test_a_driver_without_a_version_is_held_against_the_torch_of_the_text() -> N
     assert newest.operands == {"driver": "580.65.06", "cuda": "13"}
 
 
+def test_the_number_of_a_gpu_alone_is_explained() -> None:
+    asked = "no kernel image is available for execution on the device"
+    assert "explain its sm_ number" in lines(asked)["to do"]
+    named = only("sm_61\n")
+    assert (named.fault.kind, named.fault.has) == (FaultKind.NO_KERNEL, "sm_61")
+    assert lines("sm_61")["means"].endswith("CUDA knows it since 11.0 and up to before 13.0")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--index-url=https://a.example/ 1 needs torch==2.10.0, and torch 2.11.0 is installed",
+        "foo 1@https://a.example/x.whl requires torch==2.10.0, but you have torch 2.11.0",
+        "foo 1 needs --pre==1, and --pre 2 is installed",
+        "foo 1 needs torch>=2;@https://a.example/x.whl, and torch 2.11.0 is installed",
+        "foo 1.0\x07 requires torch==2.10.0, but you have torch 2.11.0 which is incompatible.",
+    ],
+)
+def test_a_command_takes_no_option_and_no_address_from_a_text(text: str) -> None:
+    answer = only(text)
+    assert answer.fault.kind is FaultKind.CONFLICT
+    assert set(commands(answer)) <= {NEWEST, CUDA_12}
+
+
 def test_a_gpu_that_no_cuda_here_knows_is_named() -> None:
     text = "x with CUDA capability sm_199 is not compatible with the current PyTorch installation."
     assert "nothing here knows that GPU" in lines(text)["means"]
