@@ -118,7 +118,8 @@ def _inputs(words: Sequence[str], wheels: list[Path]) -> Iterator[_Input]:
                 yield _Input(word, _chunks(path))
         else:
             texts.append(word)
-    if len(words) == 1 and texts and _is_path(texts[0]):
+    # An error's text without quotes has other words too.
+    if texts and all(map(_is_path, texts)):
         raise MatrixError(f"{texts[0]}: no such file; {_USE}")
     if texts:
         yield _Input("the text", iter([" ".join(texts).encode("utf-8", "surrogateescape")]))

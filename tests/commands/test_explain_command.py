@@ -51,6 +51,14 @@ def test_files_and_texts_are_each_answered(tmp_path: Path) -> None:
     assert "\n\nsignature" in found.stdout
 
 
+def test_a_file_that_is_not_there_is_no_text_also_beside_others(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text(ERROR, encoding="utf-8")
+    for words in (("a.log", "b.log"), ("b.log", "a.log"), ("b.log", "./c")):
+        found = matrix(tmp_path, "explain", *words)
+        assert (found.returncode, found.stdout) == (2, "")
+        assert found.stderr.startswith("matrix: b.log: no such file; ")
+
+
 def test_what_is_not_known_is_status_1(tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     found = matrix(tmp_path, "explain", UNKNOWN)
