@@ -88,11 +88,14 @@ _OWN_NAMES = re.compile(
     r"(?i)(?:py)?(?:torch|torchvision|torchaudio|vllm|triton|nvidia|flashinfer)(?:[-_].*)?"
 )
 _PACKAGE = re.compile(r"(?:site|dist)-packages/(?P<package>[A-Za-z0-9_]{1,80})/")
+_ROW = r"(?m:^(?:[\w.-]{{1,60}} {{1,60}}\| )?{} {{2,}})"
+"""A row of `pip list`, also as Docker Compose prints it, behind the name of a service."""
 _NAMED_TORCH = re.compile(
-    r"(?:PyTorch version *: *|\btorch==|(?m:^torch {2,}))(?P<version>\d+\.\d+\.\d+)"
+    rf"(?:PyTorch version *: *|\btorch==|{_ROW.format('torch')})(?P<version>\d+\.\d+\.\d+)"
 )
 _NAMED_VLLM = re.compile(
-    r"(?:vLLM Version *: *|LLM engine \(v|vLLM API server version |\bvllm==|(?m:^vllm {2,})"
+    r"(?:vLLM Version *: *|LLM engine \(v|vLLM API server version |\bvllm=="
+    rf"|{_ROW.format('vllm')}"
     r"|▀ {2}version )(?P<version>\d+\.\d+\.\d+)"
 )
 
