@@ -147,10 +147,20 @@ def _assembler_answer(
 def old_library_answer(fault: Fault, choice: Choice, evidence: Evidence) -> FaultAnswer:
     """Return which releases need a version of glibc or libstdc++, and the newest that needs less.
 
-    Of glibc the wheels that were read say it, of libstdc++ the tables of symbols.
+    Of glibc the wheels that were read say it, of libstdc++ the tables of symbols. A library of
+    CUDA names its symbols' version by its own name: another one of that name is loaded first.
     """
     uses = evidence.asking_for(fault.subject or "")
     operands = {"file": fault.file} if fault.file else {}
+    if fault.subject is not None and fault.subject.startswith("lib"):
+        return FaultAnswer(
+            fault=fault,
+            meaning=Meaning.CUDA,
+            vllm=uses.releases,
+            files=uses.files,
+            operands=operands,
+            remedies=(Remedy(code=RemedyCode.LOADED_FIRST, what=fault.subject),),
+        )
     newer = Remedy(code=RemedyCode.NEWER_SYSTEM, what=fault.subject)
     torch, vllm = None, uses.releases
     glibc = _GLIBC.fullmatch(fault.subject or "")

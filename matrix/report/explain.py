@@ -192,9 +192,13 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
     Meaning.DRIVER: lambda _, name, __: (
         f"{name} is the NVIDIA driver's: it is not there, is too old, or is not in the container"
     ),
-    Meaning.CUDA: lambda answer, name, _: (
-        f"{name} is of {answer.operands.get('library', 'a library of CUDA')}, and another one than"
-        " torch brings is loaded first"
+    Meaning.CUDA: lambda answer, name, file: (
+        (
+            f"{file} needs {name} as torch brings it"
+            if answer.fault.kind is FaultKind.OLD_LIBRARY
+            else f"{name} is of {answer.operands.get('library', 'a library of CUDA')}"
+        )
+        + ", and another one than torch brings is loaded first"
     ),
     Meaning.OTHER_CUDA: _of_library,
     Meaning.NOT_BROUGHT: lambda _, name, __: (
@@ -245,7 +249,8 @@ def _releases(answer: FaultAnswer) -> str:
 def _of_old_library(answer: FaultAnswer) -> str | None:
     if answer.vllm is None:
         return None
-    parts = [f"{_who('vLLM', answer.vllm, 'needs', 'need')} that version or a newer one"]
+    what = "it" if answer.meaning is Meaning.CUDA else "that version or a newer one"
+    parts = [f"{_who('vLLM', answer.vllm, 'needs', 'need')} {what}"]
     if answer.torch is not None:
         parts.append(f"{_who('torch', answer.torch, 'needs', 'need')} it")
     if glibc := answer.operands.get("glibc"):

@@ -221,6 +221,21 @@ def test_the_versions_of_a_text_decide_what_to_install() -> None:
     ]
 
 
+def test_the_versions_in_a_log_of_compose_are_read() -> None:
+    text = "torch      2.10.0\nvllm   0.18.1\nloading\n" + NO_LIBRARY.format("libcudart.so.12")
+    log = "".join(f"vllm-1  | {line}\n" for line in text.splitlines())
+    assert read(log).versions == read(text).versions
+    assert commands(only(log))[0] == "uv pip install vllm==0.18.1 torch==2.10.0"
+    assert read("torch-1  | 2.10.0\nvllm  | 0.18.1\n").versions == read("").versions
+
+
+def test_another_library_of_cuda_is_loaded_first() -> None:
+    text = "/x/libcusparse.so.12: version `libnvJitLink.so.12' not found (required by /x/y.so)"
+    answer = only(text)
+    assert (answer.meaning, commands(answer)) == (Meaning.CUDA, [])
+    assert lines(text)["to do"].startswith("unset LD_LIBRARY_PATH")
+
+
 def test_a_driver_without_a_version_is_held_against_the_torch_of_the_text() -> None:
     text = "torch==2.8.0\nCUDA driver version is insufficient for CUDA runtime version"
     answer = only(text)

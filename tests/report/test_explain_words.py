@@ -69,8 +69,11 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
         ),
         (
             "version `libcudart.so.12' not found (required by x.so)",
-            "the system has an older library than libcudart.so.12, which x.so was built against",
-            "vLLM 0.14.0 to 0.19.1 need that version or a newer one",
+            (
+                "x.so needs libcudart.so.12 as torch brings it, and another one than torch brings"
+                " is loaded first"
+            ),
+            "vLLM 0.14.0 to 0.19.1 need it",
         ),
         (
             "The NVIDIA driver on your system is too old (found version 12080).",
