@@ -36,7 +36,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "words",
         metavar="TEXT",
         nargs="*",
-        help="an error's text, a symbol, a library; or files: logs, wheels, libraries",
+        help="an error's text, a symbol, a library, a GPU as sm_90; or files: logs, wheels,"
+        " libraries",
     )
     explain.add_argument(
         "--wheel",
