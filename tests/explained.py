@@ -12,8 +12,8 @@ from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.linkage.link import Tables, load_tables
 from matrix.explain.answer import Explainer
-from matrix.explain.choice import Choice
-from matrix.explain.evidence import Evidence
+from matrix.explain.choice import InstallChoice
+from matrix.explain.evidence import SymbolEvidence
 from matrix.explain.faults import faults_in
 from matrix.explain.model import FaultAnswer, FaultKind, TextFaults
 from matrix.report.explain import command, five
@@ -22,12 +22,12 @@ NEWEST = {Project.TORCH: Version("2.15.0"), Project.VLLM: Version("0.33.0")}
 
 
 @cache
-def choice() -> Choice:
+def choice() -> InstallChoice:
     known = load_releases()
     for project, newest in NEWEST.items():
         versions = [Version(version) for version in known.versions(project)]
         known = known.only(project, [version for version in versions if version <= newest])
-    return Choice.of(known)
+    return InstallChoice.of(known)
 
 
 def tables() -> Tables:
@@ -44,8 +44,8 @@ def _until(versions: Iterable[str], newest: Version) -> tuple[str, ...]:
 
 
 @cache
-def evidence() -> Evidence:
-    return Evidence(tables=tables())
+def evidence() -> SymbolEvidence:
+    return SymbolEvidence(tables=tables())
 
 
 def read(text: str | bytes) -> TextFaults:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from matrix.catalog.cells import CellError
 from matrix.catalog.releases_file import load_releases
-from matrix.explain.choice import Choice
-from matrix.explain.evidence import Evidence
+from matrix.explain.choice import InstallChoice
+from matrix.explain.evidence import SymbolEvidence
 from matrix.explain.model import (
     Fault,
     FaultAnswer,
     FaultKind,
+    FaultRemedy,
     Meaning,
-    Remedy,
     RemedyCode,
     TextFaults,
     TextVersions,
@@ -42,8 +42,8 @@ class Explainer:
     are those of a third package.
     """
 
-    evidence: Evidence = field(default_factory=Evidence)
-    choice: Choice = field(default_factory=lambda: Choice.of(load_releases()))
+    evidence: SymbolEvidence = field(default_factory=SymbolEvidence)
+    choice: InstallChoice = field(default_factory=lambda: InstallChoice.of(load_releases()))
     waivers: Waivers = field(default_factory=load_waivers)
     places: Sequence[RecordSource] | None = None
     wheels: tuple[ThirdWheel, ...] = ()
@@ -139,7 +139,7 @@ def _settled(answer: FaultAnswer, waivers: Waivers) -> FaultAnswer:
     links |= dict.fromkeys(links_of(answer.fault.signature, waivers))
     remedies = answer.remedies
     if records and (answer.fault.kind in (FaultKind.RECOMPILES, FaultKind.UNKNOWN)):
-        remedies = (*remedies, Remedy(code=RemedyCode.SHOW, what=records[0].path))
+        remedies = (*remedies, FaultRemedy(code=RemedyCode.SHOW, what=records[0].path))
     meaning = answer.meaning
     if meaning is Meaning.UNKNOWN and (records or links):
         meaning = Meaning.RECORDED

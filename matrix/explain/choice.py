@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matrix._util.versions import parse_version
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
 from matrix.catalog.releases import Releases
-from matrix.explain.model import KnownReleases, PinnedPair, Remedy, RemedyCode, TextVersions
+from matrix.explain.model import FaultRemedy, KnownReleases, PinnedPair, RemedyCode, TextVersions
 
 _BUILDS = {
     "flash_attn": "flash-attn",
@@ -19,7 +19,7 @@ _BUILDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class InstallChoice:
     """The releases to choose from, without those that were withdrawn.
 
     `vllms` are those of vLLM, oldest first, `torches` those of torch by version, oldest first.
@@ -30,7 +30,7 @@ class Choice:
     torches: Mapping[str, Torch]
 
     @classmethod
-    def of(cls, releases: Releases) -> Choice:
+    def of(cls, releases: Releases) -> InstallChoice:
         """Return those of these releases that an installer takes."""
         return cls(
             releases=releases,
@@ -63,15 +63,17 @@ class Choice:
             asked=tuple(row.version for row in self.vllms),
         )
 
-    def install(self, row: Vllm | None) -> tuple[Remedy, ...]:
+    def install(self, row: Vllm | None) -> tuple[FaultRemedy, ...]:
         """Return the remedy to install a vLLM with its pin; none for no vLLM."""
         if row is None:
             return ()
         more = self.releases.constraints(row.version)
         requirements = (f"vllm=={row.version}", f"torch=={row.torch}", *more)
-        return (Remedy(code=RemedyCode.INSTALL, requirements=requirements),)
+        return (FaultRemedy(code=RemedyCode.INSTALL, requirements=requirements),)
 
-    def installs(self, fits: Callable[[Vllm], bool], versions: TextVersions) -> tuple[Remedy, ...]:
+    def installs(
+        self, fits: Callable[[Vllm], bool], versions: TextVersions
+    ) -> tuple[FaultRemedy, ...]:
         """Return what to install: what keeps the vLLM or the torch of the text, and the newest."""
         rows = [
             self.newest(lambda row: fits(row) and row.version == versions.vllm),

@@ -36,7 +36,7 @@ class Uses:
 
 
 @dataclass(kw_only=True)
-class Evidence:
+class SymbolEvidence:
     """What the tables say. `faults` gets a line for each table that turns out to be damaged."""
 
     tables: Tables = field(default_factory=lambda: load_tables())  # noqa: PLW0108 - looked up then

@@ -9,14 +9,14 @@ from matrix._util.versions import parse_version
 from matrix.advice.fits import MachineTables
 from matrix.advice.wish import MACHINES, Wish
 from matrix.catalog.hardware import GpuKind, HardwareTable, capability_of, driver_of
-from matrix.explain.choice import Choice, major_of
-from matrix.explain.evidence import Evidence, without
+from matrix.explain.choice import InstallChoice, major_of
+from matrix.explain.evidence import SymbolEvidence, without
 from matrix.explain.model import (
     Fault,
     FaultAnswer,
+    FaultRemedy,
     KnownReleases,
     Meaning,
-    Remedy,
     RemedyCode,
     TextVersions,
 )
@@ -32,7 +32,7 @@ from matrix.explain.wheels import (
 _GLIBC = re.compile(r"GLIBC_(?P<version>2\.\d{1,3})")
 
 
-def driver_answer(fault: Fault, versions: TextVersions, choice: Choice) -> FaultAnswer:
+def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
     """Return which releases a driver is too old for, which it runs, and the driver to have.
 
     Programs of one major release of CUDA share the oldest driver that runs them.
@@ -71,7 +71,7 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: Choice) -> Fault
             )
             if value
         },
-        remedies=(*_install(older, choice), Remedy(code=RemedyCode.NEWER_DRIVER, what=driver)),
+        remedies=(*_install(older, choice), FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=driver)),
     )
 
 
@@ -81,18 +81,18 @@ def _driver_of_cuda(cuda: str, hardware: HardwareTable) -> str | None:
     return known.own if known is not None else hardware.least_driver(cuda)
 
 
-def _install(found: FittingPair | None, choice: Choice) -> tuple[Remedy, ...]:
+def _install(found: FittingPair | None, choice: InstallChoice) -> tuple[FaultRemedy, ...]:
     return choice.install(None if found is None else found.vllm)
 
 
-def kernel_answer(fault: Fault, choice: Choice) -> FaultAnswer:
+def kernel_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     """Return which releases have code for a GPU, and what to install for it.
 
     For a ptxas that does not know it: which are of a CUDA that does.
     """
     architecture = fault.has
     if architecture is None:
-        asking = (Remedy(code=RemedyCode.NAME_GPU), *choice.install(choice.newest()))
+        asking = (FaultRemedy(code=RemedyCode.NAME_GPU), *choice.install(choice.newest()))
         return FaultAnswer(fault=fault, meaning=Meaning.UNNAMED_GPU, remedies=asking)
     tables, capability = load_tables(), capability_of(architecture)
     operands = {"architecture": architecture}
@@ -121,7 +121,7 @@ def kernel_answer(fault: Fault, choice: Choice) -> FaultAnswer:
 
 
 def _assembler_answer(
-    fault: Fault, choice: Choice, operands: Mapping[str, str], tables: MachineTables
+    fault: Fault, choice: InstallChoice, operands: Mapping[str, str], tables: MachineTables
 ) -> FaultAnswer:
     """Return which releases are of a CUDA whose ptxas knows a GPU."""
     capability = capability_of(operands["architecture"])
@@ -144,7 +144,9 @@ def _assembler_answer(
     )
 
 
-def old_library_answer(fault: Fault, choice: Choice, evidence: Evidence) -> FaultAnswer:
+def old_library_answer(
+    fault: Fault, choice: InstallChoice, evidence: SymbolEvidence
+) -> FaultAnswer:
     """Return which releases need a version of glibc or libstdc++, and the newest that needs less.
 
     Of glibc the wheels that were read say it, of libstdc++ the tables of symbols. A library of
@@ -159,9 +161,9 @@ def old_library_answer(fault: Fault, choice: Choice, evidence: Evidence) -> Faul
             vllm=uses.releases,
             files=uses.files,
             operands=operands,
-            remedies=(Remedy(code=RemedyCode.LOADED_FIRST, what=fault.subject),),
+            remedies=(FaultRemedy(code=RemedyCode.LOADED_FIRST, what=fault.subject),),
         )
-    newer = Remedy(code=RemedyCode.NEWER_SYSTEM, what=fault.subject)
+    newer = FaultRemedy(code=RemedyCode.NEWER_SYSTEM, what=fault.subject)
     torch, vllm = None, uses.releases
     glibc = _GLIBC.fullmatch(fault.subject or "")
     if glibc is None:

@@ -184,7 +184,7 @@ class ShownBy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remedy:
+class FaultRemedy:
     """One thing to do about a fault.
 
     `requirements` are what to install, remove or rebuild; `what` is an operand.
@@ -218,7 +218,7 @@ class FaultAnswer:
     records: tuple[ShownBy, ...] | None = None
     looked: int = 0
     links: tuple[str, ...] = ()
-    remedies: tuple[Remedy, ...] = ()
+    remedies: tuple[FaultRemedy, ...] = ()
     code: tuple[ProcessorCode, ...] = ()
     nearest: str | None = None
     third: tuple[str, ...] = ()

@@ -12,13 +12,13 @@ from packaging.version import InvalidVersion, Version
 
 from matrix.catalog.release import COMPANIONS, Vllm
 from matrix.catalog.requirements import known_requirements
-from matrix.explain.choice import Choice
+from matrix.explain.choice import InstallChoice
 from matrix.explain.model import (
     Fault,
     FaultAnswer,
+    FaultRemedy,
     KnownReleases,
     Meaning,
-    Remedy,
     RemedyCode,
     TextVersions,
 )
@@ -27,7 +27,7 @@ _PROJECTS = ("torch", *COMPANIONS)
 _VLLM = re.compile(r"vllm (?P<version>\S+)")
 
 
-def conflict_answer(fault: Fault, choice: Choice) -> FaultAnswer:
+def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     """Return which vLLM goes with what excludes its pin, and what to install."""
     name = fault.subject or ""
     if fault.wants is not None and not fault.demands:
@@ -45,7 +45,7 @@ def conflict_answer(fault: Fault, choice: Choice) -> FaultAnswer:
         needs = tuple(f"{demand.name}{demand.range}" for demand in fault.demands)
         who, _, version = fault.demands[0].who.partition(" ")
         given = (f"{who}=={version}", *needs)
-        asked_for = (Remedy(code=RemedyCode.INSTALL, requirements=given),)
+        asked_for = (FaultRemedy(code=RemedyCode.INSTALL, requirements=given),)
         remedies = (*(asked_for if all(map(_is_release, given)) else ()), *choice.install(newest))
     torch = None
     if name == "torch" and others:
@@ -74,7 +74,7 @@ def _is_release(requirement: str) -> bool:
         return False
 
 
-def _no_such_version(fault: Fault, choice: Choice) -> FaultAnswer:
+def _no_such_version(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     """Return what is known of a version that an index does not have."""
     name, wanted = fault.subject or "", fault.wants or ""
     plain = wanted.partition("+")[0]
@@ -140,7 +140,7 @@ def _within(version: str, wanted: str) -> bool:
         return False
 
 
-def vision_answer(fault: Fault, versions: TextVersions, choice: Choice) -> FaultAnswer:
+def vision_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
     """Return the torchvision that goes with the torch of a text, else with the newest pin."""
     newest = choice.newest()
     torch = choice.torches.get(versions.torch or "") or choice.torches.get(
@@ -157,13 +157,13 @@ def vision_answer(fault: Fault, versions: TextVersions, choice: Choice) -> Fault
         torch=KnownReleases(holds=(torch.version,) if torch else (), asked=known),
         vllm=choice.pinning([torch.version]) if torch else None,
         operands=operands,
-        remedies=(Remedy(code=RemedyCode.INSTALL, requirements=requirements),)
+        remedies=(FaultRemedy(code=RemedyCode.INSTALL, requirements=requirements),)
         if requirements
         else (),
     )
 
 
-def flashinfer_answer(fault: Fault, choice: Choice) -> FaultAnswer:
+def flashinfer_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     """Return which vLLM pins the FlashInfer of a text, and what makes its packages alike."""
     wants = _release(fault.wants)
     package = fault.subject or ""
@@ -175,12 +175,12 @@ def flashinfer_answer(fault: Fault, choice: Choice) -> FaultAnswer:
     # vLLM 0.26 and newer require no cubins; for those an old one that was left is too much.
     both = any(_pins(package, version) == wants for version in holds)
     if wants is None:
-        remedies: tuple[Remedy, ...] = ()
+        remedies: tuple[FaultRemedy, ...] = ()
     elif both:
         named = (f"flashinfer-python=={wants}", f"{package}=={wants}")
-        remedies = (Remedy(code=RemedyCode.INSTALL, requirements=named),)
+        remedies = (FaultRemedy(code=RemedyCode.INSTALL, requirements=named),)
     else:
-        remedies = (Remedy(code=RemedyCode.REMOVE, requirements=(package,)),)
+        remedies = (FaultRemedy(code=RemedyCode.REMOVE, requirements=(package,)),)
     other = _release(fault.has)
     operands = {"package": package, "has": fault.has or "", "wants": fault.wants or ""}
     with_other = [

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from matrix.checks.linkage.link import feature_of
-from matrix.explain.choice import Choice, package_of
-from matrix.explain.evidence import Evidence, Uses, stem_of, without
+from matrix.explain.choice import InstallChoice, package_of
+from matrix.explain.evidence import SymbolEvidence, Uses, stem_of, without
 from matrix.explain.model import (
     Fault,
     FaultAnswer,
+    FaultRemedy,
     KnownReleases,
     Meaning,
-    Remedy,
     RemedyCode,
     TextVersions,
 )
@@ -35,7 +35,7 @@ _OF_TORCH = (
 
 
 def symbol_answer(
-    fault: Fault, versions: TextVersions, choice: Choice, evidence: Evidence
+    fault: Fault, versions: TextVersions, choice: InstallChoice, evidence: SymbolEvidence
 ) -> FaultAnswer:
     """Return which torch exports a symbol, which vLLM needs it, and what to install."""
     symbol = fault.subject or ""
@@ -66,7 +66,9 @@ def symbol_answer(
     )
 
 
-def _meaning(symbol: str, exporting: KnownReleases, uses: Uses, evidence: Evidence) -> Meaning:
+def _meaning(
+    symbol: str, exporting: KnownReleases, uses: Uses, evidence: SymbolEvidence
+) -> Meaning:
     # Torch's libraries hold some of the C++ runtime's, too.
     if (owner := whose(symbol)) is not None:
         return owner
@@ -85,16 +87,16 @@ def _symbol_remedies(
     fault: Fault,
     meaning: Meaning,
     known: tuple[KnownReleases, Uses],
-    data: tuple[TextVersions, Choice, Evidence],
-) -> tuple[Remedy, ...]:
+    data: tuple[TextVersions, InstallChoice, SymbolEvidence],
+) -> tuple[FaultRemedy, ...]:
     (exporting, uses), (versions, choice, evidence) = known, data
     third = _third(fault, evidence)
     build = package_of(fault.file, fault.package) if third else None
-    rebuild = (Remedy(code=RemedyCode.REBUILD, requirements=(build,)),) if build else ()
+    rebuild = (FaultRemedy(code=RemedyCode.REBUILD, requirements=(build,)),) if build else ()
     if meaning is Meaning.DRIVER:
-        return (Remedy(code=RemedyCode.NEWER_DRIVER),)
+        return (FaultRemedy(code=RemedyCode.NEWER_DRIVER),)
     if meaning is Meaning.CUDA:
-        return (Remedy(code=RemedyCode.LOADED_FIRST, what=library_of(fault.subject or "")),)
+        return (FaultRemedy(code=RemedyCode.LOADED_FIRST, what=library_of(fault.subject or "")),)
     if meaning in (Meaning.OTHER_TORCH, Meaning.THIRD):
         exported, needed = set(exporting.holds), set(uses.releases.holds)
         if third or not needed:
@@ -111,7 +113,7 @@ def _symbol_remedies(
     return ()
 
 
-def _third(fault: Fault, evidence: Evidence) -> bool:
+def _third(fault: Fault, evidence: SymbolEvidence) -> bool:
     """Tell whether the file that needs a symbol is neither vLLM's nor torch's."""
     if fault.package is not None:
         return fault.package not in ("vllm", "torch")
@@ -121,7 +123,7 @@ def _third(fault: Fault, evidence: Evidence) -> bool:
 
 
 def library_answer(
-    fault: Fault, versions: TextVersions, choice: Choice, evidence: Evidence
+    fault: Fault, versions: TextVersions, choice: InstallChoice, evidence: SymbolEvidence
 ) -> FaultAnswer:
     """Return which torch brings a library, which vLLM needs it, and what to install."""
     library = fault.subject or ""
@@ -130,10 +132,10 @@ def library_answer(
     operands: dict[str, str] = {}
     cudas = {row.cuda for version, row in choice.torches.items() if version in brought and row.cuda}
     others = without(bringing, bringing.holds)
-    remedies: tuple[Remedy, ...] = ()
+    remedies: tuple[FaultRemedy, ...] = ()
     if library.startswith("libcuda.so"):
         meaning = Meaning.DRIVER
-        remedies = (Remedy(code=RemedyCode.NEWER_DRIVER),)
+        remedies = (FaultRemedy(code=RemedyCode.NEWER_DRIVER),)
     elif library.partition(".so")[0] in _OF_TORCH:
         meaning = Meaning.NO_CUDA_TORCH
         remedies = choice.installs(lambda _: True, versions)
@@ -164,8 +166,8 @@ def library_answer(
 
 
 def _installs_library(
-    library: str, versions: TextVersions, choice: Choice, known: tuple[KnownReleases, Uses]
-) -> tuple[Remedy, ...]:
+    library: str, versions: TextVersions, choice: InstallChoice, known: tuple[KnownReleases, Uses]
+) -> tuple[FaultRemedy, ...]:
     """Return a pair of which both have the library and, of CUDA's runtime, one without it."""
     brought, needed = set(known[0].holds), set(known[1].releases.holds)
     read = set(known[1].releases.asked)
@@ -176,7 +178,7 @@ def _installs_library(
     return tuple(dict.fromkeys((*both[:1], *choice.install(neither))))
 
 
-def _libraries(evidence: Evidence) -> set[str]:
+def _libraries(evidence: SymbolEvidence) -> set[str]:
     return {
         name
         for table in evidence.torches()

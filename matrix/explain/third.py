@@ -11,15 +11,15 @@ from pathlib import Path
 from matrix.checks.linkage.elf import read_extensions
 from matrix.checks.linkage.link import link
 from matrix.checks.linkage.tables import VllmSymbols
-from matrix.explain.choice import Choice, package_of
-from matrix.explain.evidence import Evidence
+from matrix.explain.choice import InstallChoice, package_of
+from matrix.explain.evidence import SymbolEvidence
 from matrix.explain.model import (
     Fault,
     FaultAnswer,
     FaultKind,
+    FaultRemedy,
     KnownReleases,
     Meaning,
-    Remedy,
     RemedyCode,
     TextVersions,
 )
@@ -50,7 +50,7 @@ def read_third(path: Path) -> ThirdWheel:
     return ThirdWheel(file=path.name, package=stem, symbols=symbols)
 
 
-def wheel_answer(wheel: ThirdWheel, choice: Choice, evidence: Evidence) -> FaultAnswer:
+def wheel_answer(wheel: ThirdWheel, choice: InstallChoice, evidence: SymbolEvidence) -> FaultAnswer:
     """Return which torch has all that a wheel needs, what another one lacks, what to install."""
     tags = [file.python for file in wheel.symbols.extensions if file.python]
     python = f"3.{tags[0].strip('t')[3:]}" if tags else _PYTHON
@@ -74,7 +74,7 @@ def wheel_answer(wheel: ThirdWheel, choice: Choice, evidence: Evidence) -> Fault
     fits = set(holds)
     remedies = choice.installs(lambda row: row.torch in fits, TextVersions())
     if not remedies and (package := package_of(None, wheel.package)):
-        remedies = (Remedy(code=RemedyCode.REBUILD, requirements=(package,)),)
+        remedies = (FaultRemedy(code=RemedyCode.REBUILD, requirements=(package,)),)
     return FaultAnswer(
         fault=Fault(kind=FaultKind.WHEEL, signature=wheel.file, subject=wheel.file),
         meaning=Meaning.LINKS_WITH,

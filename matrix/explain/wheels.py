@@ -17,7 +17,7 @@ from matrix.catalog.hardware_file import load_hardware
 from matrix.catalog.release import Torch, Vllm
 from matrix.checks.gpu_code.fits import CodeFit
 from matrix.checks.gpu_code.wheels import load_wheels
-from matrix.explain.choice import Choice
+from matrix.explain.choice import InstallChoice
 from matrix.explain.model import KnownReleases, ProcessorCode
 
 
@@ -46,7 +46,7 @@ def load_tables() -> MachineTables:
 
 
 def newest_fitting(
-    wish: Wish, choice: Choice, tables: MachineTables, is_known: Callable[[WheelNeeds], bool]
+    wish: Wish, choice: InstallChoice, tables: MachineTables, is_known: Callable[[WheelNeeds], bool]
 ) -> FittingPair | None:
     """Return the newest vLLM with its pin that fits; of both must be known what a wish asks.
 
@@ -71,7 +71,7 @@ def has_code(needs: WheelNeeds) -> bool:
 
 
 def code_by_processor(
-    capability: Capability, choice: Choice, tables: MachineTables
+    capability: Capability, choice: InstallChoice, tables: MachineTables
 ) -> tuple[ProcessorCode, ...]:
     """Return which wheels have code for a GPU, by the processor that they are for."""
     found = []
@@ -93,7 +93,7 @@ def code_by_processor(
 
 
 def needing_glibc(
-    version: str, choice: Choice, tables: MachineTables
+    version: str, choice: InstallChoice, tables: MachineTables
 ) -> tuple[KnownReleases, KnownReleases]:
     """Return the torch and the vLLM whose libraries, for x86_64, need this glibc or a newer one."""
     wanted = parse_version(version)
@@ -108,7 +108,7 @@ def needing_glibc(
     return _known(torch, needs), _known(vllm, needs)
 
 
-def _both(choice: Choice) -> tuple[Sequence[Torch], Sequence[Vllm]]:
+def _both(choice: InstallChoice) -> tuple[Sequence[Torch], Sequence[Vllm]]:
     return tuple(choice.torches.values()), choice.vllms
 
 

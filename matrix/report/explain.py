@@ -9,10 +9,10 @@ from matrix._util.text import clean, clip, listed, plural, spans
 from matrix.explain.model import (
     FaultAnswer,
     FaultKind,
+    FaultRemedy,
     KnownReleases,
     Meaning,
     ProcessorCode,
-    Remedy,
     RemedyCode,
     ShownBy,
     TextFaults,
@@ -452,7 +452,7 @@ def _to_do(answer: FaultAnswer) -> str:
     return "; or ".join(words) if words else "nothing is known that helps"
 
 
-def _remedy(remedy: Remedy, answer: FaultAnswer) -> str:
+def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> str:
     what = remedy.what
     match remedy.code:
         case RemedyCode.NEWER_DRIVER:
@@ -469,7 +469,7 @@ def _remedy(remedy: Remedy, answer: FaultAnswer) -> str:
     return command(remedy) or ""
 
 
-def command(remedy: Remedy) -> str | None:
+def command(remedy: FaultRemedy) -> str | None:
     """Return the command of a remedy; None where it is none."""
     named = " ".join(shlex.quote(requirement) for requirement in remedy.requirements)
     match remedy.code:
