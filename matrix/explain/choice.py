@@ -10,11 +10,20 @@ from matrix.catalog.release import COMPANIONS, Torch, Vllm
 from matrix.catalog.releases import Releases
 from matrix.explain.model import FaultRemedy, KnownReleases, PinnedPair, RemedyCode, TextVersions
 
+# The packages that are built against torch, by their folders and extensions. A folder that a text
+# names may be called as somebody else's project is, so no other name becomes a command.
 _BUILDS = {
+    "causal_conv1d": "causal-conv1d",
+    "causal_conv1d_cuda": "causal-conv1d",
+    "deepspeed": "deepspeed",
     "flash_attn": "flash-attn",
     "flash_attn_2_cuda": "flash-attn",
     "flash_attn_3": "flash-attn",
+    "lmcache": "lmcache",
+    "mamba_ssm": "mamba-ssm",
+    "selective_scan_cuda": "mamba-ssm",
     "torchac_cuda": "lmcache",
+    "xformers": "xformers",
 }
 
 
@@ -97,9 +106,10 @@ def major_of(cuda: str | None) -> int | None:
     return parse_version(cuda).major if cuda else None
 
 
-def package_of(file: str | None, package: str | None) -> str | None:
-    """Return the package to build again whose file this is; None where that is not known."""
-    if package in (None, "torch", "vllm", "nvidia"):
-        stem = (file or "").partition(".")[0]
-        return _BUILDS.get(stem)
-    return _BUILDS.get(package, package.replace("_", "-"))
+def package_of(file: str | None, folder: str | None) -> str | None:
+    """Return the package to build again, by an extension's file and the folder that has it.
+
+    None where that is not known.
+    """
+    stem = (file or "").partition(".")[0]
+    return _BUILDS.get(folder or "", _BUILDS.get(stem))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from matrix.checks.linkage.elf import read_extensions
 from matrix.checks.linkage.link import link
 from matrix.checks.linkage.tables import VllmSymbols
@@ -73,8 +75,8 @@ def wheel_answer(wheel: ThirdWheel, choice: InstallChoice, evidence: SymbolEvide
         operands |= {"lacking": version, "symbol": readable(symbol) or symbol}
     fits = set(holds)
     remedies = choice.installs(lambda row: row.torch in fits, TextVersions())
-    if not remedies and (package := package_of(None, wheel.package)):
-        remedies = (FaultRemedy(code=RemedyCode.REBUILD, requirements=(package,)),)
+    if not remedies and (project := _project(wheel)):
+        remedies = (FaultRemedy(code=RemedyCode.REBUILD, requirements=(project,)),)
     return FaultAnswer(
         fault=Fault(kind=FaultKind.WHEEL, signature=wheel.file, subject=wheel.file),
         meaning=Meaning.LINKS_WITH,
@@ -83,3 +85,10 @@ def wheel_answer(wheel: ThirdWheel, choice: InstallChoice, evidence: SymbolEvide
         operands=operands,
         remedies=remedies,
     )
+
+
+def _project(wheel: ThirdWheel) -> str | None:
+    """Return the package to build again: by a wheel's name, or by a library that is known."""
+    if wheel.file.endswith(".whl"):
+        return canonicalize_name(wheel.package)
+    return package_of(wheel.file, None)

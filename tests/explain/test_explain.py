@@ -268,6 +268,14 @@ def test_a_command_takes_no_option_and_no_address_from_a_text(text: str) -> None
     assert set(commands(answer)) <= {NEWEST, CUDA_12}
 
 
+@pytest.mark.parametrize(("folder", "builds"), [("flash_attn", True), ("other_name", False)])
+def test_only_a_package_that_is_known_is_built_again(folder: str, builds: bool) -> None:
+    """A folder of a text may be called as somebody else's project is."""
+    symbol = "_ZN3c1013MessageLoggerC1EPKciib"
+    text = f"ImportError: /venv/site-packages/{folder}/x.so: undefined symbol: {symbol}"
+    assert any("--no-binary" in command for command in commands(only(text))) is builds
+
+
 def test_a_gpu_that_no_cuda_here_knows_is_named() -> None:
     text = "x with CUDA capability sm_199 is not compatible with the current PyTorch installation."
     assert "nothing here knows that GPU" in lines(text)["means"]
