@@ -43,6 +43,7 @@ from matrix.report import page
 from matrix.report.model import Report
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import load_expectations
+from matrix.verdict.answer import answers
 from matrix.verdict.grid import environments, runs, survey
 from matrix.verdict.table import Table, tabulate
 
@@ -179,7 +180,9 @@ def page_of(
 def surveyed(table: Table, releases: Releases) -> Report:
     """Return the table with its grid."""
     seen = runs(((entry.record, entry.verdict) for entry in table.entries), releases)
-    return Report(table=table, grid=survey(releases, seen=seen))
+    grid = survey(releases, seen=seen)
+    first = answers(grid, table.entries, releases)
+    return Report(table=table, grid=grid, answers=first)
 
 
 def blamed(report: Report, releases: Releases) -> Report:

@@ -7,10 +7,13 @@ from typing import Any
 from matrix.attribution.attribute import attribute
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import Case, Platform, Record
+from matrix.record.startup_tests import load_startup_tests
 from matrix.report.model import Report
 from matrix.rules.expectations import Expectations
 from matrix.rules.notes import Note
+from matrix.verdict.answer import answers
 from matrix.verdict.grid import runs, survey
+from matrix.verdict.stale import stale_of
 from matrix.verdict.table import tabulate
 
 RELEASES = load_releases()
@@ -48,4 +51,11 @@ def whole_report(
     judged = [(entry.record, entry.verdict) for entry in table.entries]
     grid = survey(RELEASES, seen=runs(judged, RELEASES))
     blamed = attribute(judged, RELEASES, grid)
-    return Report(table=table, grid=grid, attributions=blamed, notes=notes)
+    return Report(
+        table=table,
+        grid=grid,
+        attributions=blamed,
+        notes=notes,
+        answers=answers(grid, table.entries, RELEASES),
+        stale=stale_of(table.entries, load_startup_tests()),
+    )

@@ -145,25 +145,31 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.attribution.runs_index import judge_records
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
+    from matrix.record.startup_tests import load_startup_tests
     from matrix.report import agreement, badges, csv_table, markdown, page, table_json
     from matrix.report.model import report_of
     from matrix.rules.expectations_file import load_expectations
     from matrix.rules.notes import load_notes
     from matrix.rules.platform_differences import load_explanations
+    from matrix.verdict.answer import answers
     from matrix.verdict.grid import environments
+    from matrix.verdict.stale import stale_of
 
     _check_out(options.out)
     expectations, releases = load_expectations(options.expectations), load_releases()
     table, found, status = context.read_all(options, releases, expectations, repeats=_REPEATS)
-    answers = load_answers(releases)
-    grid = context.grid_of(table.verdicts, releases, answers)
+    checked = load_answers(releases)
+    grid = context.grid_of(table.verdicts, releases, checked)
+    predictions = context.predictions_of(table, releases, checked)
     judged = judge_records(found.records, found.runs, table.verdicts, expectations)
     report = replace(
         report_of(table, expectations, load_explanations()),
         grid=grid,
-        predictions=context.predictions_of(table, releases, answers),
+        predictions=predictions,
         attributions=attribute(judged, releases, grid, late=context.late_now()),
         notes=load_notes(),
+        answers=answers(grid, table.entries, releases, predictions),
+        stale=stale_of(table.entries, load_startup_tests()),
     )
     named = environments(releases)
     made = badges.render(table, grid)

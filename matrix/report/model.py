@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from matrix.attribution.model import Attribution
 from matrix.rules.expectations import Expectations, Rule
 from matrix.rules.notes import Note
 from matrix.rules.platform_differences import Explanations
 from matrix.verdict.agreement import NOTHING, Agreement, agree
+from matrix.verdict.answer import Answer
 from matrix.verdict.grid import Grid
+from matrix.verdict.plan_reasons import StaleReason
 from matrix.verdict.predictions import NO_PREDICTIONS, Predictions
 from matrix.verdict.table import Table
 
@@ -23,7 +26,8 @@ class Report:
     far each pair of releases gets, with the entries as its records (None leaves it out);
     `predictions` are what the CPU predicts of pairs without an answer on CUDA;
     `attributions` say who changed what fails or drifts; `notes` are what people found out about
-    pairs.
+    pairs; `answers` say of each vLLM, newest first, what to know first; `stale` says by cell and
+    platform why a record does not stand for its cell as it would run now.
     """
 
     table: Table
@@ -33,6 +37,8 @@ class Report:
     predictions: Predictions = NO_PREDICTIONS
     attributions: tuple[Attribution, ...] = ()
     notes: tuple[Note, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    stale: Mapping[tuple[str, str], StaleReason] = field(default_factory=dict)
 
 
 def report_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -11,10 +11,12 @@ from matrix.record.model import Record
 from matrix.record.startup_tests import StartupTests
 from matrix.record.stock import not_stock
 from matrix.verdict import plan_reasons as reasons
+from matrix.verdict.grid import ran_cell
 from matrix.verdict.judge import blames_pair, has_no_answer
 from matrix.verdict.plan_reasons import KeyPart
 from matrix.verdict.run_key import OF_THE_ENVIRONMENT, RunKey, compare, part_of
 from matrix.verdict.stock import departures_of, hindrance
+from matrix.verdict.table import Entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,23 @@ def stale_reason(
     Neither the machine nor an environment here is looked at.
     """
     return staleness(record, RunKey(cell=cell), tests).reason
+
+
+def stale_of(
+    entries: Iterable[Entry], tests: StartupTests
+) -> Mapping[tuple[str, str], reasons.StaleReason]:
+    """Return which entries are stale by the startup tests, by cell and platform, and why.
+
+    Those whose run came to its end and could come out otherwise with the startup tests as they are
+    now. What a run lacks or what it ran with has marks of its own.
+    """
+    found = {}
+    for entry in entries:
+        key = RunKey(cell=ran_cell(entry.record))
+        for difference in compare(entry.record, key, tests).differences:
+            if part_of(difference) is KeyPart.TESTS:
+                found[entry.record.cell, str(entry.record.platform)] = difference
+    return found
 
 
 def staleness(record: Record | None, now: RunKey, tests: StartupTests) -> Staleness:

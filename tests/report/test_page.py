@@ -182,8 +182,8 @@ def test_each_square_stands_in_the_page_as_in_the_grid() -> None:
     assert grid is not None
     wanted = [
         grid.squares[Platform.CPU, torch.version, vllm.version].shown
-        for vllm in grid.rows
-        for torch in grid.columns
+        for vllm in grid.rows[::-1]
+        for torch in grid.columns[::-1]
     ]
     read = Read(PAGE)
     assert [message for _, message in read.squares] == [page.mark(item) for item in wanted]
@@ -243,8 +243,8 @@ def test_every_climb_of_every_square_is_in_the_data() -> None:
     for platform in grid.platforms:
         squares = decoded(data["grid"][platform])
         places = iter(squares)
-        for vllm in grid.rows:
-            for torch in grid.columns:
+        for vllm in grid.rows[::-1]:
+            for torch in grid.columns[::-1]:
                 square = grid.squares[platform, torch.version, vllm.version]
                 shown, *climbs = decoded(data["squares"][next(places)])
                 assert square.cells[shown] == square.shown
@@ -432,7 +432,9 @@ def test_only_a_pair_that_its_name_means_is_named() -> None:
     grid, data = REPORT.grid, content(PAGE)
     assert grid is not None
     named = iter(data["named"])
-    output = {(t.version, v.version): next(named) for v in grid.rows for t in grid.columns}
+    output = {
+        (t.version, v.version): next(named) for v in grid.rows[::-1] for t in grid.columns[::-1]
+    }
     assert output["2.10.0", "0.19.1"] == "1"
     # py311-torch29-vllm016 is torch 2.9.1, which that vLLM pins.
     assert (output["2.9.0", "0.16.0"], output["2.9.1", "0.16.0"]) == ("0", "1")

@@ -44,8 +44,8 @@ def test_the_grid_is_the_table_s(
     grid = report.grid
     assert grid is not None
     marks, styles = [], []
-    for vllm in grid.rows:
-        for torch in grid.columns:
+    for vllm in grid.rows[::-1]:
+        for torch in grid.columns[::-1]:
             square = grid.squares[platform, torch.version, vllm.version]
             progress = square.shown
             if python:
@@ -59,7 +59,7 @@ def test_the_grid_is_the_table_s(
     verdicts = ["incompatible", "drift", "untested", "compatible"]
     assert [(verdicts[int(item[1])], " r" in item, item.endswith(" p")) for item in seen] == styles
     heads = page.locator("#grid thead th[scope=col]").all_text_contents()
-    assert heads[1:] == [torch.version for torch in grid.columns]
+    assert heads[1:] == [torch.version for torch in grid.columns[::-1]]
 
 
 def test_what_stands_in_the_page_is_what_the_script_paints(browser: Any, file: Path) -> None:

@@ -19,12 +19,12 @@ pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwrig
     ("wanted", "found"),
     [
         ("2.10.*", ["2.10.0"]),
-        ("~=2.10", ["2.10.0", "2.11.0", "2.12.1", "2.13.0", "2.14.0", "2.14.1", "2.15.0"]),
+        ("~=2.10", ["2.15.0", "2.14.1", "2.14.0", "2.13.0", "2.12.1", "2.11.0", "2.10.0"]),
         ("~=2.12.1", ["2.12.1"]),
         ("~=2.12.2", []),
-        ("!=2.10.*, <2.12, >=2.9.1", ["2.9.1", "2.11.0"]),
+        ("!=2.10.*, <2.12, >=2.9.1", ["2.11.0", "2.9.1"]),
         ("==2.10.*", ["2.10.0"]),
-        (">= 2.14", ["2.14.0", "2.14.1", "2.15.0"]),
+        (">= 2.14", ["2.15.0", "2.14.1", "2.14.0"]),
     ],
 )
 def test_version_filters_are_read_as_specifiers(opened: Any, wanted: str, found: list[str]) -> None:
@@ -82,8 +82,8 @@ def test_filters_narrow_the_grid_and_stay_in_the_url(opened: Any, report: Report
     page.fill("[name=vllm]", "0.19, 0.20")
     page.select_option("[name=pin]", "on")
     assert [item.split(":")[0] for item in shown(page)] == [
-        "torch 2.10.0, vLLM 0.19.1",
         "torch 2.11.0, vLLM 0.20.2",
+        "torch 2.10.0, vLLM 0.19.1",
     ]
     kept = page.url.partition("#")[2]
     again = opened("#" + kept)
@@ -91,8 +91,9 @@ def test_filters_narrow_the_grid_and_stay_in_the_url(opened: Any, report: Report
     assert again.input_value("[name=torch]") == ">=2.10, <2.12"
     page.click("button[type=reset]")
     page.fill("[name=q]", "window.evil")
-    assert len(shown(page)) == 3
+    assert len(shown(page)) > 3  # the note of many pairs has these words
     page.select_option("[name=ran]", "yes")
+    assert len(shown(page)) == 3
     page.fill("[name=q]", "moe")
     assert len(shown(page)) == 3
     page.fill("[name=q]", "there is no such text")
@@ -115,7 +116,8 @@ def test_clear_takes_the_open_cell_along(opened: Any) -> None:
     page.click("button[type=reset]")
     page.locator("#detail .top", has_text="cuda, Python 3.11").wait_for()
     assert page.is_checked("[name=platform][value=cuda]")
-    assert "platform" not in page.url
+    # A link to a cell names its platform: the page may open on another one some day.
+    assert page.url.endswith("#platform=cuda&at=2.10.0%2C0.19.1")
 
 
 def test_the_filter_s_python_takes_the_place_of_one_chosen_in_the_cell(opened: Any) -> None:
@@ -191,13 +193,13 @@ def test_the_keyboard_moves_opens_and_comes_back(opened: Any) -> None:
     page.focus(PIN)
     assert page.locator('#grid button[tabindex="0"]').count() == 1
     for key, wanted in [
-        ("ArrowRight", "torch 2.11.0, vLLM 0.19.1"),
-        ("ArrowDown", "torch 2.11.0, vLLM 0.20.2"),
-        ("ArrowLeft", "torch 2.10.0, vLLM 0.20.2"),
-        ("ArrowUp", "torch 2.10.0, vLLM 0.19.1"),
-        ("Home", f"torch {RELEASES.torch[0].version}, vLLM 0.19.1"),
-        ("End", f"torch {RELEASES.torch[-1].version}, vLLM 0.19.1"),
-        ("Control+Home", f"torch {RELEASES.torch[0].version}, vLLM "),
+        ("ArrowLeft", "torch 2.11.0, vLLM 0.19.1"),
+        ("ArrowUp", "torch 2.11.0, vLLM 0.20.2"),
+        ("ArrowRight", "torch 2.10.0, vLLM 0.20.2"),
+        ("ArrowDown", "torch 2.10.0, vLLM 0.19.1"),
+        ("Home", f"torch {RELEASES.torch[-1].version}, vLLM 0.19.1"),
+        ("End", f"torch {RELEASES.torch[0].version}, vLLM 0.19.1"),
+        ("Control+Home", f"torch {RELEASES.torch[-1].version}, vLLM "),
     ]:
         page.keyboard.press(key)
         assert focused(page).startswith(wanted), key
@@ -213,5 +215,5 @@ def test_the_keyboard_moves_opens_and_comes_back(opened: Any) -> None:
     # The keys pass over what a filter hides.
     page.select_option("[name=ran]", "yes")
     page.focus(PIN)
-    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
     assert focused(page).startswith("torch 2.11.0, vLLM 0.20.2")

@@ -20,8 +20,16 @@ from matrix.errors import MatrixError
 from matrix.record.model import Platform, Rung
 from matrix.report import prediction
 from matrix.report.model import Report
-from matrix.report.page.data import SHOWN_RUNGS, SecondsOverTime, first_platform, pack
+from matrix.report.page.data import (
+    SHOWN_RUNGS,
+    SecondsOverTime,
+    first_platform,
+    pack,
+    shown_columns,
+    shown_rows,
+)
 from matrix.report.page.encoding import embedded
+from matrix.report.page.head import NEWEST, answer_lines
 from matrix.verdict.grid import Grid
 from matrix.verdict.ladder import Progress
 from matrix.verdict.predictions import Predictions
@@ -50,6 +58,8 @@ def render(
     """
     table, grid, script, style = report.table, report.grid, _source("page.js"), _source("page.css")
     platforms = grid.platforms if grid is not None else ()
+    rows = {release.version for release in grid.rows} if grid is not None else set()
+    answers = answer_lines(report, rows, _style)
     return template("page.html.j2").render(
         style=_safe(style),
         style_hash=_hash(style),
@@ -57,6 +67,8 @@ def render(
         script_hash=_hash(script),
         data=_safe(embedded(pack(report, environments, history))),
         newest=table.newest,
+        answers=answers[:NEWEST],
+        older=answers[NEWEST:],
         entries=len(table.entries),
         totals=[_total(table, platform) for platform in table.platforms],
         signs=SIGNS,
@@ -145,8 +157,10 @@ def _style(progress: Progress) -> str:
 
 
 def _columns(grid: Grid | None) -> list[dict[str, object]]:
-    columns = grid.columns if grid is not None else ()
-    return [{"version": torch.version, "yanked": torch.yanked is not None} for torch in columns]
+    return [
+        {"version": torch.version, "yanked": torch.yanked is not None}
+        for torch in (shown_columns(grid) if grid is not None else ())
+    ]
 
 
 def _rows(
@@ -156,8 +170,9 @@ def _rows(
     if grid is None or not grid.platforms:
         return []
     rows: list[dict[str, object]] = []
-    for vllm in grid.rows:
-        squares = [grid.squares[platform, torch.version, vllm.version] for torch in grid.columns]
+    for vllm in shown_rows(grid):
+        across = shown_columns(grid)
+        squares = [grid.squares[platform, torch.version, vllm.version] for torch in across]
         cells = [
             {
                 "mark": mark(square.shown, predicted=predictions.at(square) is not None),

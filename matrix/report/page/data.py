@@ -12,6 +12,7 @@ from matrix._util.text import clean, clip
 from matrix.attribution.model import Attribution
 from matrix.attribution.symptoms import SymptomKind
 from matrix.catalog.cells import Cell
+from matrix.catalog.release import Torch, Vllm
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case, Platform, Rung, StartKind
 from matrix.report import marks, prediction, stock
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
@@ -92,6 +93,16 @@ def first_platform(table: Table) -> Platform:
     return next(iter(table.platforms), PLATFORMS[0])
 
 
+def shown_rows(grid: Grid) -> tuple[Vllm, ...]:
+    """Return the vLLM releases of the page's rows, newest first."""
+    return grid.rows[::-1]
+
+
+def shown_columns(grid: Grid) -> tuple[Torch, ...]:
+    """Return the torch releases of the page's columns, newest first."""
+    return grid.columns[::-1]
+
+
 class _Packing:
     """One packing: the pools that it fills."""
 
@@ -130,8 +141,8 @@ class _Packing:
             places = {
                 (platform, torch.version, vllm.version): (row, column)
                 for platform in grid.platforms
-                for row, vllm in enumerate(grid.rows)
-                for column, torch in enumerate(grid.columns)
+                for row, vllm in enumerate(shown_rows(grid))
+                for column, torch in enumerate(shown_columns(grid))
             }
         attributed: dict[tuple[Cell, str], list[Attribution]] = {}
         for attribution in report.attributions:
@@ -164,10 +175,11 @@ class _Packing:
         }
 
     def _grid(self, grid: Grid) -> dict[str, object]:
-        pairs = [(torch.version, vllm.version) for vllm in grid.rows for torch in grid.columns]
+        rows, columns = shown_rows(grid), shown_columns(grid)
+        pairs = [(torch.version, vllm.version) for vllm in rows for torch in columns]
         return {
-            "torch": [[torch.version, self._yanked(torch.yanked)] for torch in grid.columns],
-            "vllm": [[vllm.version, vllm.torch, self._yanked(vllm.yanked)] for vllm in grid.rows],
+            "torch": [[torch.version, self._yanked(torch.yanked)] for torch in columns],
+            "vllm": [[vllm.version, vllm.torch, self._yanked(vllm.yanked)] for vllm in rows],
             "pythons": grid.pythons,
             "apart": {
                 "torch": [torch.version for torch in grid.torch if torch not in grid.columns],

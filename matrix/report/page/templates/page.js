@@ -56,7 +56,12 @@ function start() {
     return made;
   };
   // Links to issues on GitHub, and to nothing else, can be followed; all else is text.
-  const linked = (words) => words.split(/(https:\/\/github\.com\/[\w.-]+\/[\w.-]+\/(?:issues|pull)\/\d+)/).map((part, at) => (at % 2 ? el("a", { href: part, rel: "noreferrer" }, part) : part));
+  const LINK = /(https:\/\/github\.com\/[\w.-]+\/[\w.-]+\/(?:issues|pull)\/\d+|(?<![\w/#])(?:vllm|pytorch|flashinfer|triton)#\d+\b)/;
+  const address = (said) => {
+    const [name, number] = said.split("#");
+    return number ? "https:/" + "/github.com/" + { vllm: "vllm-project/vllm", pytorch: "pytorch/pytorch", flashinfer: "flashinfer-ai/flashinfer", triton: "triton-lang/triton" }[name] + "/issues/" + number : said;
+  };
+  const linked = (words) => words.split(LINK).map((part, at) => (at % 2 ? el("a", { href: address(part), rel: "noreferrer" }, part) : part));
   const seconds = (tenths) => (tenths < 0 || tenths === undefined ? "-" : (tenths / 10).toFixed(1));
 
   // Entries: the records, by the place of their cell.
@@ -120,7 +125,7 @@ function start() {
     const parts = [nameOf(entry), text(entry[E.reason]), text(entry[E.stock]), fileOf(entry)];
     if (entry[E.facts]) for (const pair of unpacked("facts", entry[E.facts])) parts.push(text(D.pairs[pair][1]));
     for (const { what } of casesOf(entry)) {
-      parts.push(text(what[W.name]), text(what[W.reason]), text(what[W.signature]));
+      parts.push(text(what[W.name]), text(what[W.reason]), text(what[W.signature]), what[W.trace] ? traceText(unpacked("traces", what[W.trace]).slice(1)) : "");
     }
     return parts.join("\n");
   }
@@ -132,6 +137,7 @@ function start() {
       const parts = ["torch " + D.torch[column][0], "vllm " + D.vllm[row][0], "python " + D.pythons[python], words(climb)];
       for (const step of decoded(climb[C.steps])) parts.push(text(D.steps[step][1]));
       for (const said of climb[C.contradictions]) parts.push(text(said));
+      for (const [its, ...place] of D.notes) if (D.platforms[its] === platform && place[0] === row && place[1] === column) parts.push(text(place[2]));
       const at = placed.get(key);
       if (at !== undefined) parts.push(entryText(at));
       found = parts.join("\n").toLowerCase();
@@ -172,6 +178,30 @@ function start() {
     return { fits, unknown };
   }
 
+  // What is searched: versions of either axis, and words. "0.19", "vllm==0.19.1" and "2.10.0+cu128" are
+  // versions; a build, as +cu128, is that of a run. What the page has no row of is looked for by its minor.
+  const VERSION = /^(?:(torch|vllm)(?:==|@|-|=)?)?v?(\d+(?:\.\d+)+)(?:\.\*)?(\+[\w.]+)?$/;
+  function understood(q) {
+    const conditions = [], words = [], notes = [];
+    for (const token of q.toLowerCase().split(/[\s,]+/).filter((one) => one && !["x", "×", "with", "and"].includes(one))) {
+      const [, named, release, build] = VERSION.exec(token) || [];
+      const found = {};
+      for (const [axis, of] of release ? [["torch", D.torch], ["vllm", D.vllm]] : []) {
+        if (named && named !== axis) continue;
+        const fits = (wanted) => of.flatMap((one, at) => (accepts(wanted).fits(one[0]) ? [at] : []));
+        found[axis] = fits(release);
+        if (found[axis].length || !D.apart[axis].some(accepts(release).fits)) continue;
+        found[axis] = fits(numbers(release).slice(0, 2).join("."));
+        if (found[axis].length) notes.push((axis === "torch" ? "torch " : "vLLM ") + release + " has no place of its own here; shown is " + found[axis].map((at) => of[at][0]).join(", ") + ".");
+      }
+      const torch = found.torch || [], vllm = found.vllm || [];
+      if (torch.length + vllm.length === 0) words.push(token);
+      else conditions.push({ torch: new Set(torch), vllm: new Set(vllm), build: build && release + build });
+    }
+    return { conditions, words, notes };
+  }
+  const within = (conditions, row, column) => conditions.every(({ torch, vllm }) => torch.has(column) || vllm.has(row));
+
   const bodyRows = grid ? [...grid.tBodies[0].rows] : [];
   const headCells = grid ? [...grid.tHead.rows[0].cells].slice(1) : [];
   const buttons = bodyRows.map((row) => [...row.cells].slice(1).map((cell) => cell.firstChild));
@@ -179,17 +209,28 @@ function start() {
 
   function apply() {
     const torch = accepts(state.torch), vllm = accepts(state.vllm), verdicts = new Set(state.verdict);
-    const q = state.q.toLowerCase().split(/\s+/).filter(Boolean);
+    const { conditions, words: q, notes } = understood(state.q), builds = conditions.flatMap(({ build }) => build || []);
     const columnOk = D.torch.map((release) => torch.fits(release[0])), rowOk = D.vllm.map((release) => vllm.fits(release[0]));
     const columnSeen = new Array(columns).fill(false), rowSeen = new Array(rows).fill(false);
-    const seen = [], narrowed = Boolean(verdicts.size || q.length || state.pin || state.ran);
+    const seen = [], narrowed = Boolean(verdicts.size || state.q.trim() || state.pin || state.ran), near = [];
     for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
-      const found = rowOk[row] && columnOk[column] ? square(row, column) : null;
+      const found = rowOk[row] && columnOk[column] && within(conditions, row, column) ? square(row, column) : null;
       if (!found) continue;
       const python = pythonOf(found), climb = climbOf(found, python), bits = climb[C.bits];
-      const fits = !(verdicts.size && !verdicts.has(D.verdicts[climb[C.verdict]])) && !(state.pin && (state.pin === "off") !== Boolean(bits & 1)) && !(state.ran && !(bits & 2)) && q.every((word) => has(haystack(state.platform, row, column, python), word));
-      if (fits) { seen.push(row * columns + column); rowSeen[row] = columnSeen[column] = true; }
+      const fits = !(verdicts.size && !verdicts.has(D.verdicts[climb[C.verdict]])) && !(state.pin && (state.pin === "off") !== Boolean(bits & 1)) && !(state.ran && !(bits & 2));
+      if (!fits) continue;
+      const wanted = [...builds, ...q], held = wanted.length ? haystack(state.platform, row, column, python) : "";
+      const hits = wanted.reduce((count, word) => count + has(held, word), 0);
+      if (hits === wanted.length) seen.push(row * columns + column);
+      else if (hits > 0) near.push([hits, row * columns + column]);
     }
+    // A message of which not every word is here: what has most of them, and half at least; a build that no run had.
+    if (!seen.length && near.length && (builds.length || q.length > 2)) {
+      const most = Math.max(...near.map(([hits]) => hits));
+      if (!builds.length && most * 2 >= q.length) { seen.push(...near.filter(([hits]) => hits === most).map(([, at]) => at)); notes.push("Not every word fits; these have the most of them, " + most + " of " + q.length + "."); }
+    }
+    if (!seen.length && builds.length && !q.length) notes.push("No run here has " + builds.join(", ") + ".");
+    for (const at of seen) { rowSeen[Math.floor(at / columns)] = columnSeen[at % columns] = true; }
     const show = new Set(seen);
     shownCells = bodyRows.map(() => []);
     headCells.forEach((cell, column) => { cell.hidden = !columnSeen[column]; });
@@ -205,6 +246,7 @@ function start() {
       }
     });
     if (!show.has(current[0] * columns + current[1]) && seen.length) setCurrent(Math.floor(seen[0] / columns), seen[0] % columns);
+    answer(show, narrowed || state.torch || state.vllm, q, notes);
     const narrow = narrowed || state.torch || state.vllm ? " of " + rows * columns : "";
     const asked = [["torch", "torch", torch], ["vllm", "vLLM", vllm]];
     const apart = asked.flatMap(([key, name, { fits }]) => (state[key] && !D[key].some((release) => fits(release[0])) ? D.apart[key].filter(fits).map((version) => name + " " + version) : []));
@@ -215,6 +257,69 @@ function start() {
       return unknown.length;
     }).map(([, name, { unknown }]) => ". " + name + ": " + unknown.join(", ") + " is not understood; write 2.10, 2.12 or >=2.11, <2.13");
     status.textContent = rows ? seen.length + narrow + " pairs of releases on " + state.platform + (state.python ? ", Python " + state.python : "") + (seen.length ? "" : nothing) + faults.join("") : "";
+  }
+
+  // The answers at the top follow what is shown, and what else fits a search is named below them.
+  const lines = [...document.querySelectorAll(".answers li")].map((line) => {
+    const [torch, vllm] = line.dataset.at.split(",");
+    return { line, at: D.vllm.findIndex((release) => release[0] === vllm) * columns + D.torch.findIndex((release) => release[0] === torch) };
+  });
+  const older = $("older");
+  let openedOlder = false;
+  function answer(show, narrow, q, notes) {
+    const answered = new Set();
+    for (const { line, at } of lines) {
+      line.hidden = narrow && !show.has(at);
+      if (!line.hidden) answered.add(at);
+    }
+    if (older) {
+      const inside = [...older.querySelectorAll("li")].some((line) => !line.hidden);
+      older.hidden = !inside;
+      if (narrow && inside !== openedOlder) older.open = openedOlder = inside;
+      if (!narrow && openedOlder) older.open = openedOlder = false;
+    }
+    const list = $("found");
+    if (!list) return;
+    $("hint").textContent = (state.q.trim() ? (show.size ? "" : "Nothing fits. ") + notes.join(" ") : "");
+    const ran = (at) => (placed.has(placeKey(D.platforms.indexOf(state.platform), Math.floor(at / columns), at % columns, pythonOf(square(Math.floor(at / columns), at % columns)))) ? 0 : 1);
+    const others = state.q.trim() ? [...show].filter((at) => q.length || !answered.has(at)).map((at) => [ran(at), at]).sort((one, other) => one[0] - other[0] || one[1] - other[1]) : [];
+    const shown = others.slice(0, 6).map(([, at]) => foundItem(Math.floor(at / columns), at % columns, q));
+    if (others.length > shown.length) shown.push(el("li", {}, others.length - shown.length + " more in the grid below"));
+    list.replaceChildren(...shown);
+    list.hidden = !shown.length;
+  }
+  function foundItem(row, column, q) {
+    const found = square(row, column), python = pythonOf(found), climb = climbOf(found, python);
+    const at = placed.get(placeKey(D.platforms.indexOf(state.platform), row, column, python)), entry = at === undefined ? null : D.entries[at];
+    const fits = (said) => q.length && q.some((word) => said.toLowerCase().includes(word));
+    const why = [...(entry ? casesOf(entry).map(({ what }) => [text(what[W.reason]), text(what[W.signature])].find((said) => fits(said))).filter(Boolean).slice(0, 1) : []), (entry && text(entry[E.reason])) || reasonOf(climb), ...notesOf(row, column).filter(fits)];
+    const button = el("button", { class: "plain", type: "button", on: () => open(row, column, python) }, "torch " + D.torch[column][0] + " × vLLM " + D.vllm[row][0]);
+    return el("li", {}, chip(climb[C.verdict], mark(climb), climb[C.bits] & 2), " ", button, " ", ...linked(words(climb) + [...new Set(why.filter((said, at) => said && !why.some((other, place) => place !== at && other.length > said.length && other.includes(said))))].slice(0, 2).map((said) => "; " + said).join("")));
+  }
+  const notesOf = (row, column) => D.notes.filter(([platform, ...place]) => D.platforms[platform] === state.platform && place[0] === row && place[1] === column).map((note) => text(note[3]));
+  async function copy(button, said) {
+    try { await navigator.clipboard.writeText(said); }
+    catch {
+      const range = document.createRange();
+      range.selectNodeContents(button.parentNode.querySelector("code, pre"));
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      document.execCommand("copy");
+    }
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  }
+  function dressLines() {
+    for (const { line } of lines) {
+      const code = line.querySelector("code"), button = el("button", { class: "copy", type: "button", "aria-label": "Copy the command that installs " + line.firstChild.textContent }, "Copy");
+      button.addEventListener("click", () => copy(button, code.textContent));
+      code.after(button);
+    }
+    for (const time of document.querySelectorAll("time")) { const said = age(time.dateTime); if (said) time.append(" (" + said + ")"); }
+  }
+  function age(date) {
+    const days = Math.floor((Date.now() - Date.parse(date)) / 86400000);
+    return !(days >= 0) ? "" : days === 0 ? "today" : days === 1 ? "1 day ago" : days < 60 ? days + " days ago" : days < 730 ? Math.floor(days / 30.4) + " months ago" : Math.floor(days / 365) + " years ago";
   }
 
   function paint() {
@@ -255,7 +360,7 @@ function start() {
   let leaving = false;
   function save(how = "replaceState") {
     const kept = new URLSearchParams();
-    for (const key of FIELDS) if (state[key] && !(key === "platform" && state[key] === first)) kept.set(key, state[key]);
+    for (const key of FIELDS) if (state[key] && (key !== "platform" || state.at || state[key] !== first)) kept.set(key, state[key]);
     if (state.verdict.length) kept.set("verdict", state.verdict.join(","));
     if (state.at) kept.set("at", state.at);
     const hash = "#" + kept.toString();
@@ -541,6 +646,15 @@ function start() {
     if (anew) state.at = state.at.split(",").slice(0, 2).join(",");
     openFromUrl(false);
   }
+  for (const { line, at } of lines) line.querySelector("a[href^='#']").addEventListener("click", (event) => {
+    // A plain click keeps the search; the link itself leads to the pair on the platform of the answer.
+    if (event.ctrlKey || event.metaKey || event.shiftKey || at < 0) return;
+    event.preventDefault();
+    const platform = new URLSearchParams(event.target.hash.slice(1)).get("platform");
+    if (state.platform !== platform) { form.elements.platform.value = platform; read(); refresh(false); }
+    open(Math.floor(at / columns), at % columns);
+    opener = event.target;
+  });
   const controls = form.parentNode;
   if (matchMedia("(max-width: 40rem)").matches && location.hash.length < 2) controls.open = false;
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -549,6 +663,7 @@ function start() {
     refresh(!["platform", "python"].includes(event.target.name));
     if (["platform", "python"].includes(event.target.name)) refill(event.target.name === "python");
   });
+  if (!form.contains(form.elements.q)) form.elements.q.addEventListener("input", () => { read(); refresh(true); });
   form.addEventListener("reset", () => setTimeout(() => { read(); refresh(false); refill(true); }));
   if (grid) {
     grid.addEventListener("click", (event) => {
@@ -588,6 +703,7 @@ function start() {
   theme.addEventListener("change", () => { dress(theme.value); try { localStorage.setItem("matrix-theme", theme.value); } catch { /* the same */ } });
 
   load();
+  dressLines();
   if (grid) { paint(); setCurrent(0, 0); }
   apply();
   if (state.at && grid) openFromUrl(false);

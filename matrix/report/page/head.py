@@ -1,0 +1,62 @@
+"""The head of the page: the answer for each vLLM that has a row, as its template takes it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from matrix.report.answers import words
+from matrix.report.model import Report
+from matrix.report.page.links import Part, linked
+from matrix.verdict.answer import Answer
+from matrix.verdict.ladder import Progress
+
+NEWEST = 8
+"""How many answers the page shows at first; the older ones open below them."""
+
+
+class Line(NamedTuple):
+    """One answer as the template takes it: `at` is its pair, `link` what opens it."""
+
+    at: str
+    link: str
+    vllm: str
+    torch: str
+    pin: str
+    label: str
+    style: str
+    said: list[Part]
+    where: str
+    started: str
+    others: str
+    command: str
+
+
+def answer_lines(
+    report: Report,
+    rows: Collection[str],
+    style: Callable[[Progress], str],
+) -> list[Line]:
+    """Return the answers for the vLLM releases that have a row, newest first."""
+    return [_line(answer, style) for answer in report.answers if answer.vllm.version in rows]
+
+
+def _line(answer: Answer, style: Callable[[Progress], str]) -> Line:
+    said = words(answer)
+    at = f"{answer.torch},{answer.vllm.version}"
+    where = " · ".join(filter(None, [said.where, said.packages]))
+    return Line(
+        at=at,
+        link="#" + urlencode({"platform": answer.progress.platform, "at": at}, safe=","),
+        vllm=answer.vllm.version,
+        torch=answer.torch,
+        pin=f"pins {answer.vllm.torch}" if answer.off_pin else "its pin",
+        label=said.label,
+        style=style(answer.progress).replace(" p", ""),
+        said=list(linked(said.warm)),
+        where=where,
+        started=said.started,
+        others=said.others,
+        command=said.command,
+    )

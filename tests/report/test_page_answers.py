@@ -1,0 +1,94 @@
+"""The head of the page in a real Chromium: answers, search, the command to copy. `tox -e page`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pages import RELEASES
+
+pytest_plugins = ["opened_page"]
+
+pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwright")
+
+LINES = ".answers li"
+
+
+def lines(page: Any) -> list[str]:
+    """The answers that can be seen, a line each."""
+    found = page.locator(f"{LINES}:visible").all_inner_texts()
+    return [" ".join(line.split()) for line in found]
+
+
+def test_the_page_answers_newest_first(opened: Any) -> None:
+    page = opened()
+    newest = [release.version for release in reversed(RELEASES.vllm)]
+    shown = lines(page)
+    assert len(shown) == 8 and shown[0].startswith(f"vLLM {newest[0]} ")
+    assert "older releases of vLLM" in page.inner_text("#older summary")
+
+
+def test_an_answer_says_which_torch_where_it_ran_and_what_to_run(opened: Any) -> None:
+    page = opened("#q=0.19")
+    (line,) = lines(page)
+    assert line.startswith("vLLM 0.19.1 torch 2.10.0 its pin ✓ starts warm starts warm: 1 case,")
+    assert "none compiles again" in line and "2026-11-22 (" in line
+    assert "uv pip install vllm==0.19.1" in line
+    assert page.locator("#older").get_attribute("open") is not None
+    page.click(f"{LINES}:visible a")
+    assert "torch 2.10.0 × vLLM 0.19.1" in page.inner_text("#detail")
+    assert page.url.endswith("#platform=cuda&q=0.19&at=2.10.0%2C0.19.1")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("0.19.1", ["0.19.1"]),
+        ("vllm==0.19.1", ["0.19.1"]),
+        ("v0.19 torch 2.10", ["0.19.1"]),
+        ("0.19.0", ["0.19.1"]),
+        ("torch==2.10.0 0.19", ["0.19.1"]),
+        ("0.19 2.13", []),
+    ],
+)
+def test_a_version_is_looked_for_on_its_axis(opened: Any, wanted: str, found: list[str]) -> None:
+    page = opened()
+    page.fill("[name=q]", wanted)
+    assert [line.split()[1] for line in lines(page)] == found
+    if wanted == "0.19.0":
+        assert "vLLM 0.19.0 has no place of its own here; shown is 0.19.1." in page.inner_text(
+            "#hint"
+        )
+    if not found:
+        assert "torch 2.13.0 × vLLM 0.19.1" in page.inner_text("#found")
+
+
+def test_a_build_is_that_of_a_run(opened: Any) -> None:
+    page = opened("#q=2.10.0%2Bcu126")
+    assert lines(page) == []
+    assert page.inner_text("#hint") == "Nothing fits. No run here has 2.10.0+cu126."
+
+
+def test_the_words_of_an_error_lead_to_its_pairs(opened: Any) -> None:
+    page = opened()
+    page.select_option("[name=ran]", "yes")
+    page.fill("[name=q]", "document.title window.evil b 7 and-a-word-of-mine")
+    assert "Not every word fits; these have the most of them, 4 of 5." in page.inner_text("#hint")
+    found = page.locator("#found li").first
+    assert "torch 2.12.1 × vLLM 0.20.2" in found.inner_text()
+    found.locator("button").click()
+    assert "torch 2.12.1 × vLLM 0.20.2" in page.inner_text("#detail h2")
+    page.click("button[type=reset]", force=True)
+    page.wait_for_function("document.getElementById('found').hidden")
+    assert len(lines(page)) == 8
+
+
+def test_the_command_is_copied(browser: Any, opened: Any) -> None:
+    page = opened(permissions=["clipboard-read", "clipboard-write"])
+    line = page.locator(LINES).first
+    button = line.locator("button")
+    assert button.get_attribute("aria-label").startswith("Copy the command that installs vLLM ")
+    button.click()
+    page.locator(LINES).first.get_by_text("Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == line.locator("code").inner_text()
