@@ -58,6 +58,12 @@ class Answers:
         )
         self._candidates = {build.key: build for build in releases.candidates.of(Project.VLLM)}
 
+    @property
+    def asked(self) -> tuple[str, str] | None:
+        """The first and the last day on which a resolver was asked; None where none was."""
+        days = sorted({row.asked for row in self._resolutions.rows})
+        return (days[0].isoformat(), days[-1].isoformat()) if days else None
+
     def resolves(self, cell: Cell, platform: Platform) -> Answer | None:
         """Tell whether a resolver finds a full set of packages for the cell.
 

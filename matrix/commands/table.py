@@ -170,6 +170,7 @@ def _table(options: argparse.Namespace) -> int:
         notes=load_notes(),
         answers=answers(grid, table.entries, releases, predictions),
         stale=stale_of(table.entries, load_startup_tests()),
+        asked=checked.asked,
     )
     named = environments(releases)
     made = badges.render(table, grid)

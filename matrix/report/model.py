@@ -27,7 +27,8 @@ class Report:
     `predictions` are what the CPU predicts of pairs without an answer on CUDA;
     `attributions` say who changed what fails or drifts; `notes` are what people found out about
     pairs; `answers` say of each vLLM, newest first, what to know first; `stale` says by cell and
-    platform why a record does not stand for its cell as it would run now.
+    platform why a record does not stand for its cell as it would run now; `asked` has the first
+    and the last day on which a resolver was asked.
     """
 
     table: Table
@@ -39,6 +40,7 @@ class Report:
     notes: tuple[Note, ...] = ()
     answers: tuple[Answer, ...] = ()
     stale: Mapping[tuple[str, str], StaleReason] = field(default_factory=dict)
+    asked: tuple[str, str] | None = None
 
 
 def report_of(

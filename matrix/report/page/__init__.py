@@ -18,7 +18,6 @@ from typing import Protocol
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 from matrix.record.model import Platform, Rung
-from matrix.report import prediction
 from matrix.report.model import Report
 from matrix.report.page.data import (
     SHOWN_RUNGS,
@@ -29,19 +28,16 @@ from matrix.report.page.data import (
     shown_rows,
 )
 from matrix.report.page.encoding import embedded
+from matrix.report.page.extras import Extras, extras_of
 from matrix.report.page.head import NEWEST, answer_lines
+from matrix.report.page.legend import legend
+from matrix.report.page.squares import LETTERS, SIGNS, mark, sign, style
 from matrix.verdict.grid import Grid
-from matrix.verdict.ladder import Progress
 from matrix.verdict.predictions import Predictions
-from matrix.verdict.states import VERDICTS, Verdict
+from matrix.verdict.states import VERDICTS
 from matrix.verdict.table import Table
 
 PAGE_FILE = "index.html"
-LETTERS = ("D", "R", "L", "I", "C", "W", "E", "B")
-"""The letter of each rung of `SHOWN_RUNGS`."""
-SIGNS = ("×", "≠", "·", "✓")
-"""The sign of each verdict, worst first, for readers who do not see colours."""
-
 _LEGEND: Mapping[str, str] = {Rung.BUILDS: "builds (a vLLM from its sources)"}
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -56,23 +52,23 @@ def render(
     `history` has the seconds of a start over time, which are drawn where there are two or more.
     Raises MatrixError where Jinja2 is not installed.
     """
-    table, grid, script, style = report.table, report.grid, _source("page.js"), _source("page.css")
+    table, grid, script, css = report.table, report.grid, _script(), _source("page.css")
     platforms = grid.platforms if grid is not None else ()
     rows = {release.version for release in grid.rows} if grid is not None else set()
-    answers = answer_lines(report, rows, _style)
+    answers, extras = answer_lines(report, rows, style), extras_of(report, environments or {})
     return template("page.html.j2").render(
-        style=_safe(style),
-        style_hash=_hash(style),
+        style=_safe(css),
+        style_hash=_hash(css),
         script=_safe(script),
         script_hash=_hash(script),
-        data=_safe(embedded(pack(report, environments, history))),
+        data=_safe(embedded(pack(report, environments, history, extras))),
         newest=table.newest,
         answers=answers[:NEWEST],
         older=answers[NEWEST:],
         entries=len(table.entries),
         totals=[_total(table, platform) for platform in table.platforms],
         signs=SIGNS,
-        ran_signs=[_sign(verdict, ran=True) for verdict in VERDICTS],
+        ran_signs=[sign(verdict, ran=True) for verdict in VERDICTS],
         verdicts=VERDICTS,
         rungs=[(LETTERS[SHOWN_RUNGS.index(rung)], _LEGEND.get(rung, rung)) for rung in Rung],
         platforms=platforms,
@@ -80,8 +76,9 @@ def render(
         pythons=grid.pythons if grid is not None else (),
         columns=_columns(grid),
         releases=(len(grid.torch), len(grid.vllm)) if grid is not None else (0, 0),
-        rows=_rows(grid, first_platform(table), report.predictions),
-        predicted=prediction.legend(report.predictions.accuracy),
+        rows=_rows(grid, first_platform(table), report.predictions, extras),
+        legend=legend(report, extras),
+        asked=report.asked,
     )
 
 
@@ -118,44 +115,6 @@ def _environment() -> _Environment:
     return environment
 
 
-def mark(progress: Progress, *, predicted: bool = False) -> str:
-    """Return what a square shows: the sign of its verdict and the letter of the rung that decides.
-
-    That is the rung where it fails, else the highest that it reached, with a question mark where
-    the state of a rung below is unknown; no letter where nothing is known. An asterisk says that it
-    ran with packages that are not as the vLLM requires. What is provisional has a sign of its own,
-    and so has what is predicted, after what is measured.
-    """
-    rung = progress.fails or progress.reached
-    sign = _sign(progress.verdict, ran=progress.ran is not None)
-    if progress.fails is None and progress.provisional is not None:
-        sign = "≈"
-    letter = LETTERS[SHOWN_RUNGS.index(rung)] if rung else ""
-    doubt = "?" if progress.fails is None and progress.skipped else ""
-    apart = ("*" if progress.not_stock else "") + _extra(progress)
-    return sign + letter + doubt + apart + ("◌" if predicted else "")
-
-
-def _extra(progress: Progress) -> str:
-    """Return the signs of a run with cases that recompile warm, and of a partial one."""
-    ran = progress.ran
-    if ran is None:
-        return ""
-    return ("↻" if ran.recompiling else "") + ("◔" if ran.part else "")
-
-
-def _sign(verdict: Verdict, *, ran: bool) -> str:
-    """Return the sign of a verdict; an untested cell that ran has one of its own."""
-    return "?" if ran and verdict == Verdict.UNTESTED else SIGNS[VERDICTS.index(verdict)]
-
-
-def _style(progress: Progress) -> str:
-    """Return the classes of a square: its verdict, whether it ran, whether it is the pin."""
-    ran, pin = " r" if progress.ran is not None else "", "" if progress.off_pin else " p"
-    apart = " n" if progress.not_stock or _extra(progress) else ""
-    return f"s{VERDICTS.index(progress.verdict)}{ran}{pin}{apart}"
-
-
 def _columns(grid: Grid | None) -> list[dict[str, object]]:
     return [
         {"version": torch.version, "yanked": torch.yanked is not None}
@@ -164,7 +123,7 @@ def _columns(grid: Grid | None) -> list[dict[str, object]]:
 
 
 def _rows(
-    grid: Grid | None, platform: Platform, predictions: Predictions
+    grid: Grid | None, platform: Platform, predictions: Predictions, extras: Extras
 ) -> list[dict[str, object]]:
     """Return the squares of the platform shown first, which can be read without the script."""
     if grid is None or not grid.platforms:
@@ -176,7 +135,8 @@ def _rows(
         cells = [
             {
                 "mark": mark(square.shown, predicted=predictions.at(square) is not None),
-                "style": _style(square.shown),
+                "style": style(square.shown),
+                "corner": extras.of(square.shown),
             }
             for square in squares
         ]
@@ -191,6 +151,11 @@ def _total(table: Table, platform: Platform) -> dict[str, object]:
     cells = f"{len(found)} cell{'' if len(found) == 1 else 's'}"
     counts = [(verdict, found.count(verdict)) for verdict in VERDICTS]
     return {"platform": platform, "cells": cells, "counts": counts}
+
+
+def _script() -> str:
+    """Return the script of the page: `page.js`, which starts it, comes last."""
+    return '"use strict";\n' + "\n".join(map(_source, ("trends.js", "side_by_side.js", "page.js")))
 
 
 def _source(name: str) -> str:

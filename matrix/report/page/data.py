@@ -19,6 +19,7 @@ from matrix.report.attribution.sentences import counter_words, missing_runs, sen
 from matrix.report.model import Report
 from matrix.report.origin import vllm_made
 from matrix.report.page.encoding import ALPHABET, Pool, coded, split_numbers
+from matrix.report.page.extras import Extras, extras_of
 from matrix.report.reasons import contradiction_words, event_words, reason_words, recompiles_words
 from matrix.report.timings import import_seconds
 from matrix.rules.expectations import Expected
@@ -78,13 +79,15 @@ def pack(
     report: Report,
     environments: Mapping[str, Cell] | None = None,
     history: SecondsOverTime | None = None,
+    extras: Extras | None = None,
 ) -> dict[str, object]:
     """Return the table as plain lists for the page.
 
     The `environments` are the cells that a name stands for. They also give the place in the grid of
     a record without versions.
     """
-    packing = _Packing(environments or {}, history or {}, report.predictions)
+    extras = extras or extras_of(report, environments or {})
+    packing = _Packing(environments or {}, history or {}, report.predictions, extras)
     return packing.report(report)
 
 
@@ -107,10 +110,14 @@ class _Packing:
     """One packing: the pools that it fills."""
 
     def __init__(
-        self, environments: Mapping[str, Cell], history: SecondsOverTime, predictions: Predictions
+        self,
+        environments: Mapping[str, Cell],
+        history: SecondsOverTime,
+        predictions: Predictions,
+        extras: Extras,
     ) -> None:
         self._environments, self._history = environments, history
-        self._predictions = predictions
+        self._predictions, self._extras = predictions, extras
         self._named_pairs = {(cell.torch, cell.vllm) for cell in environments.values()}
         self._texts, self._lines = Pool(), Pool()
         self._steps, self._climbs, self._squares = Pool(), Pool(), Pool()
@@ -225,7 +232,9 @@ class _Packing:
             + 16 * (progress.provisional is not None)
             + 32 * bool(progress.ran and progress.ran.recompiling)
             + 64 * bool(progress.ran and progress.ran.part)
-            + 128 * (predicted is not None),
+            + 128 * (predicted is not None)
+            + 256 * self._extras.is_stale(progress)
+            + 512 * bool(progress.ran and any(progress.ran.issues)),
             coded(self._step(step) for step in progress.steps),
             tuple(
                 self._text(contradiction_words(contradiction))
@@ -285,6 +294,7 @@ class _Packing:
             if cell is None
             else self._attributed(entry, attributed.get((cell, record.platform), ())),
             self._text(_stock(entry)),
+            0 if cell is None else self._text(self._extras.stale.get((cell, record.platform))),
         ]
 
     def _case(self, case: Case, verdict: CaseVerdict) -> str:

@@ -1,4 +1,3 @@
-"use strict";
 function start() {
   // Whatever the data says goes into the page by textContent alone: it is text, never markup.
   const D = JSON.parse(document.getElementById("data").textContent);
@@ -36,8 +35,8 @@ function start() {
   const text = (at) => (at ? D.texts[at] : "");
   const rung = (at) => (at ? D.rungs[at - 1] : "");
   const form = $("filters"), grid = $("grid"), panel = $("detail"), status = $("status");
-  const state = { platform: D.first, python: "", verdict: [], torch: "", vllm: "", pin: "", ran: "", q: "", at: "" };
-  const FIELDS = ["platform", "python", "torch", "vllm", "pin", "ran", "q"];
+  const state = { platform: D.first, python: "", verdict: [], torch: "", vllm: "", pin: "", ran: "", q: "", at: "", plot: "", runs: "" };
+  const FIELDS = ["platform", "python", "torch", "vllm", "pin", "ran", "q", "plot", "runs"];
   const first = state.platform;
 
   function el(name, attributes, ...children) {
@@ -65,7 +64,7 @@ function start() {
   const seconds = (tenths) => (tenths < 0 || tenths === undefined ? "-" : (tenths / 10).toFixed(1));
 
   // Entries: the records, by the place of their cell.
-  const E = { cell: 0, platform: 1, row: 2, column: 3, python: 4, verdict: 5, rung: 6, reason: 7, off: 8, part: 9, file: 10, started: 11, flags: 12, imports: 13, seconds: 14, facts: 15, cases: 16, past: 17, blame: 18, stock: 19 };
+  const E = { cell: 0, platform: 1, row: 2, column: 3, python: 4, verdict: 5, rung: 6, reason: 7, off: 8, part: 9, file: 10, started: 11, flags: 12, imports: 13, seconds: 14, facts: 15, cases: 16, past: 17, blame: 18, stock: 19, stale: 20 };
   const W = { name: 0, outcome: 1, verdict: 2, rung: 3, reason: 4, signature: 5, model: 6, flags: 7, trace: 8, starts: 9, rules: 11 };
   // The cases of an entry: what each showed, and the seconds of its starts by part.
   const casesOf = (entry) => {
@@ -137,7 +136,7 @@ function start() {
       const parts = ["torch " + D.torch[column][0], "vllm " + D.vllm[row][0], "python " + D.pythons[python], words(climb)];
       for (const step of decoded(climb[C.steps])) parts.push(text(D.steps[step][1]));
       for (const said of climb[C.contradictions]) parts.push(text(said));
-      for (const [its, ...place] of D.notes) if (D.platforms[its] === platform && place[0] === row && place[1] === column) parts.push(text(place[2]));
+      parts.push(...notesOf(row, column, platform));
       const at = placed.get(key);
       if (at !== undefined) parts.push(entryText(at));
       found = parts.join("\n").toLowerCase();
@@ -205,7 +204,7 @@ function start() {
   const bodyRows = grid ? [...grid.tBodies[0].rows] : [];
   const headCells = grid ? [...grid.tHead.rows[0].cells].slice(1) : [];
   const buttons = bodyRows.map((row) => [...row.cells].slice(1).map((cell) => cell.firstChild));
-  let current = [0, 0], shownCells = [];
+  let current = [0, 0], shownCells = [], missing = "";
 
   function apply() {
     const torch = accepts(state.torch), vllm = accepts(state.vllm), verdicts = new Set(state.verdict);
@@ -256,7 +255,7 @@ function start() {
       if (unknown.length) field.setAttribute("aria-invalid", "true"); else field.removeAttribute("aria-invalid");
       return unknown.length;
     }).map(([, name, { unknown }]) => ". " + name + ": " + unknown.join(", ") + " is not understood; write 2.10, 2.12 or >=2.11, <2.13");
-    status.textContent = rows ? seen.length + narrow + " pairs of releases on " + state.platform + (state.python ? ", Python " + state.python : "") + (seen.length ? "" : nothing) + faults.join("") : "";
+    status.textContent = rows ? seen.length + narrow + " pairs of releases on " + state.platform + (state.python ? ", Python " + state.python : "") + (seen.length ? "" : nothing) + faults.join("") + missing : "";
   }
 
   // The answers at the top follow what is shown, and what else fits a search is named below them.
@@ -296,7 +295,32 @@ function start() {
     const button = el("button", { class: "plain", type: "button", on: () => open(row, column, python) }, "torch " + D.torch[column][0] + " × vLLM " + D.vllm[row][0]);
     return el("li", {}, chip(climb[C.verdict], mark(climb), climb[C.bits] & 2), " ", button, " ", ...linked(words(climb) + [...new Set(why.filter((said, at) => said && !why.some((other, place) => place !== at && other.length > said.length && other.includes(said))))].slice(0, 2).map((said) => "; " + said).join("")));
   }
-  const notesOf = (row, column) => D.notes.filter(([platform, ...place]) => D.platforms[platform] === state.platform && place[0] === row && place[1] === column).map((note) => text(note[3]));
+  // The marks in the corner of a square, and their words.
+  function extras(row, column, climb) {
+    const notes = notesOf(row, column), found = [];
+    if (notes.length) found.push(["†", "a note"]);
+    if (climb[C.bits] & 512 || notes.some((note) => LINK.test(note))) found.push(["#", "an issue upstream"]);
+    if (climb[C.bits] & 256) found.push(["◷", "stale"]);
+    return [found.map(([sign]) => sign).join(""), found.map(([, said]) => ", " + said).join("")];
+  }
+  const noted = new Map();
+  for (const [platform, row, column, said] of D.notes) {
+    const key = placeKey(platform, row, column, 0);
+    noted.set(key, [...(noted.get(key) || []), text(said)]);
+  }
+  const notesOf = (row, column, platform = state.platform) => noted.get(placeKey(D.platforms.indexOf(platform), row, column, 0)) || [];
+  const factOf = (entry, key) => { const found = entry[E.facts] ? unpacked("facts", entry[E.facts]).map((pair) => D.pairs[pair]).find(([name]) => text(name) === key) : 0; return found ? text(found[1]) : ""; };
+  // A part of a fact that has several: "capability 9.0, driver 580.159.04, name NVIDIA H200".
+  const partOf = (entry, key, part) => (factOf(entry, key).split(", ").find((said) => said.startsWith(part + " ")) || "").slice(part.length + 1);
+  const gpuOf = (entry) => partOf(entry, "GPU", "name");
+  const dated = (date) => date.slice(0, 10) + (age(date) ? " (" + age(date) + ")" : "");
+  // What a pointer on a square shows: its words, why, on what it ran and when, and its notes.
+  function hover(row, column) {
+    const found = square(row, column), python = pythonOf(found), climb = climbOf(found, python);
+    const at = placed.get(placeKey(D.platforms.indexOf(state.platform), row, column, python)), entry = at === undefined ? null : D.entries[at];
+    const ran = entry ? "Ran " + dated(entry[E.started]) + (gpuOf(entry) ? " on " + gpuOf(entry) : "") : "";
+    return [buttons[row][column].getAttribute("aria-label"), (entry && text(entry[E.reason])) || reasonOf(climb), ran, entry && entry[E.stock] ? text(entry[E.stock]) : "", entry && entry[E.stale] ? "Stale: " + text(entry[E.stale]) : "", ...notesOf(row, column).map((note) => "To know: " + note)].filter(Boolean).join("\n");
+  }
   async function copy(button, said) {
     try { await navigator.clipboard.writeText(said); }
     catch {
@@ -329,7 +353,9 @@ function start() {
       const python = pythonOf(found), climb = climbOf(found, python), said = mark(climb), looks = style(climb);
       if (button.textContent !== said) button.textContent = said;
       if (button.className !== looks) button.className = looks;
-      button.setAttribute("aria-label", "torch " + D.torch[column][0] + ", vLLM " + D.vllm[row][0] + ": " + words(climb) + (climb[C.bits] & 1 ? "" : ", the pin"));
+      const [corner, apart] = extras(row, column, climb);
+      if (corner !== (button.dataset.m || "")) { if (corner) button.dataset.m = corner; else delete button.dataset.m; }
+      button.setAttribute("aria-label", "torch " + D.torch[column][0] + ", vLLM " + D.vllm[row][0] + ": " + words(climb) + (climb[C.bits] & 1 ? "" : ", the pin") + apart);
     }
   }
 
@@ -461,7 +487,7 @@ function start() {
   const asked = (verdict) => "Who changed: ";
   const blame = (entry, at, level, verdict) => entry[E.blame].filter((answer) => answer[0] === at).flatMap((answer) => {
     const [said, what, ...runs] = traceText(decoded(answer[2])).split("\n");
-    return [el(level, {}, asked(verdict) + text(answer[1])), el("p", {}, said), what ? el("p", {}, "What: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, run))) : null];
+    return [el(level, {}, asked(verdict) + text(answer[1])), el("p", {}, ...linked(said)), what ? el("p", {}, "What: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, ...linked(run)))) : null];
   });
   function caseDetail(entry, one, at) {
     const what = one.what, starts = startsOf(one), parts = [];
@@ -494,6 +520,7 @@ function start() {
   }
   function recordParts(at) {
     const entry = D.entries[at], parts = entry[E.stock] ? [el("p", { class: "stock" }, text(entry[E.stock]))] : [], blamed = new Map();
+    if (entry[E.stale]) parts.push(el("p", { class: "stock" }, el("b", {}, "Stale: "), text(entry[E.stale])));
     parts.push(...blame(entry, -1, "h3", entry[E.verdict]));
     for (const [place, answer] of entry[E.blame]) if (place >= 0) blamed.set(answer, (blamed.get(answer) || new Set()).add(place));
     const causes = [...blamed].map(([answer, places]) => text(answer) + " in " + places.size + (places.size === 1 ? " case" : " cases"));
@@ -501,9 +528,16 @@ function start() {
     parts.push(el("h3", {}, "Cases" + (entry[E.part] ? ": " + text(entry[E.part]) : "")));
     parts.push(...(entry[E.cases] ? casesOf(entry).map((one, place) => caseDetail(entry, one, place)) : [el("p", {}, "No case was run.")]));
     parts.push(el("h3", {}, "Provenance"));
+    if ($("compare")) parts.push(el("button", { class: "copy", type: "button", on: () => {
+      state.runs = D.platforms[entry[E.platform]] + "/" + nameOf(entry) + "," + (state.runs.split(",")[1] || "");
+      close();
+      if ($("compare").open) drawer("compare"); else $("compare").open = true;
+      $("compare").scrollIntoView();
+      $("compare").querySelector("select[name=other]").focus();
+    } }, "Compare with another run"));
     const list = entry[E.facts] ? facts(entry[E.facts]) : el("dl");
     list.append(el("dt", {}, "record"), el("dd", {}, el("code", {}, fileOf(entry))));
-    list.append(el("dt", {}, "started"), el("dd", {}, entry[E.started] + (entry[E.seconds] >= 0 ? ", ran " + seconds(entry[E.seconds]) + " s" : "")));
+    list.append(el("dt", {}, "started"), el("dd", {}, entry[E.started] + (age(entry[E.started]) ? " (" + age(entry[E.started]) + ")" : "") + (entry[E.seconds] >= 0 ? ", ran " + seconds(entry[E.seconds]) + " s" : "")));
     if (entry[E.imports] >= 0) list.append(el("dt", {}, "import"), el("dd", {}, seconds(entry[E.imports]) + " s, once for all starts"));
     parts.push(list);
     if (entry[E.flags]) parts.push(el("details", {}, el("summary", {}, "Effective flags"), facts(entry[E.flags])));
@@ -525,7 +559,7 @@ function start() {
       const step = steps[at];
       const [how, reason, byRecord] = D.steps[step];
       const said = D.states[how] + (byRecord ? ", a record says so" : "") + (reason ? ": " + text(reason) : "");
-      list.append(el("li", {}, el("span", { class: "chip " + STATE_STYLES[how] + (byRecord ? " r" : ""), "aria-hidden": "true" }, STATE_SIGNS[how]), el("span", {}, LETTERS[at] + " " + D.rungs[at]), el("span", {}, said)));
+      list.append(el("li", {}, el("span", { class: "chip " + STATE_STYLES[how] + (byRecord ? " r" : ""), "aria-hidden": "true" }, STATE_SIGNS[how]), el("span", {}, LETTERS[at] + " " + D.rungs[at]), el("span", {}, ...linked(said))));
     });
     return list;
   }
@@ -536,11 +570,11 @@ function start() {
     python = python === undefined || python < 0 ? pythonOf(found) : python;
     const climb = climbOf(found, python), torch = D.torch[column], vllm = D.vllm[row];
     const parts = [], at = placed.get(placeKey(D.platforms.indexOf(state.platform), row, column, python));
-    parts.push(el("p", {}, chip(climb[C.verdict], mark(climb), climb[C.bits] & 2), " ", el("b", {}, words(climb))));
+    parts.push(el("p", {}, chip(climb[C.verdict], mark(climb), climb[C.bits] & 2), " ", el("b", {}, ...linked(words(climb)))));
     const entry = at === undefined ? null : D.entries[at];
     const why = (entry && text(entry[E.reason])) || reasonOf(climb);
-    if (why) parts.push(el("p", { class: climb[C.verdict] === INCOMPATIBLE ? "said" : "" }, why));
-    for (const [platform, ...place] of D.notes) if (D.platforms[platform] === state.platform && place[0] === row && place[1] === column) parts.push(el("p", { class: "note" }, el("b", {}, "To know: "), text(place[2])));
+    if (why) parts.push(el("p", { class: climb[C.verdict] === INCOMPATIBLE ? "said" : "" }, ...linked(why)));
+    for (const note of notesOf(row, column)) parts.push(el("p", { class: "note" }, el("b", {}, "To know: "), ...linked(note)));
     const list = el("div", { class: "pythons", role: "group", "aria-label": "Python" });
     D.pythons.forEach((name, place) => {
       const of = climbOf(found, place);
@@ -554,13 +588,13 @@ function start() {
     if (entry || named) parts.push(command(entry ? nameOf(entry) : cellName(row, column, python), state.platform));
     else parts.push(el("p", {}, "No environment stands for these patch releases: " + cellName(row, column, python) + " installs others of the same minor releases."));
     parts.push(el("h3", {}, "How far it gets"), climbList(climb));
-    if (climb[C.contradictions].length) parts.push(el("h3", {}, "Contradictions"), el("p", {}, "A run showed something else than the first rungs say; the run decides."), el("ul", {}, ...climb[C.contradictions].map((contradiction) => el("li", {}, text(contradiction)))));
+    if (climb[C.contradictions].length) parts.push(el("h3", {}, "Contradictions"), el("p", {}, "A run showed something else than the first rungs say; the run decides."), el("ul", {}, ...climb[C.contradictions].map((contradiction) => el("li", {}, ...linked(text(contradiction))))));
     if (climb[C.bits] & 128) parts.push(el("h3", {}, "Predicted, not measured"), el("p", {}, text(climb[C.prediction])));
     const others = Object.keys(D.grid).filter((platform) => platform !== state.platform).map((platform) => {
       // The same Python, which the verdicts are held against, and those that ran there.
       const on = square(row, column, platform), there = D.pythons.map((_, place) => climbOf(on, place));
       return there.map((its, place) => (place === python || its[C.bits] & 2 ? place : -1)).filter((place) => place >= 0).sort((one, other) => (other === python) - (one === python)).map((place) =>
-        el("p", {}, "On " + platform + ", Python " + D.pythons[place] + ": ", chip(there[place][C.verdict], mark(there[place]), there[place][C.bits] & 2), " " + words(there[place])));
+        el("p", {}, "On " + platform + ", Python " + D.pythons[place] + ": ", chip(there[place][C.verdict], mark(there[place]), there[place][C.bits] & 2), " ", ...linked(words(there[place]))));
     });
     parts.push(...others.flat(), ...(entry ? recordParts(at) : [el("p", {}, "No record: this cell never ran on " + state.platform + ".")]));
     return ["torch " + torch[0] + " × vLLM " + vllm[0], state.platform + ", Python " + D.pythons[python], parts];
@@ -568,7 +602,7 @@ function start() {
   function entryDetail(at) {
     const entry = D.entries[at], verdict = D.verdicts[entry[E.verdict]];
     const parts = [el("p", {}, chip(entry[E.verdict], ranSign(entry[E.verdict]), true), " ", el("b", {}, verdict + (entry[E.rung] ? ", " + rung(entry[E.rung]) : "")))];
-    if (entry[E.reason]) parts.push(el("p", {}, text(entry[E.reason])));
+    if (entry[E.reason]) parts.push(el("p", {}, ...linked(text(entry[E.reason]))));
     parts.push(el("h3", {}, "Repeat it"), command(nameOf(entry), D.platforms[entry[E.platform]]), ...recordParts(at));
     return [nameOf(entry), D.platforms[entry[E.platform]], parts];
   }
@@ -602,7 +636,7 @@ function start() {
     if (entry[E.row] >= 0) {
       if (state.platform !== D.platforms[entry[E.platform]]) { state.platform = D.platforms[entry[E.platform]]; form.elements.platform.value = state.platform; paint(); apply(); }
       open(entry[E.row], entry[E.column], entry[E.python]);
-    } else { const was = fill(entryDetail(at)); expanded(0, 0, false); state.at = ""; save(was ? "pushState" : "replaceState"); $("detail-title").focus(); }
+    } else { const was = fill(entryDetail(at)); expanded(0, 0, false); state.platform = D.platforms[entry[E.platform]]; form.elements.platform.value = state.platform; state.at = nameOf(entry); save(was ? "pushState" : "replaceState"); $("detail-title").focus(); }
     opener = button;
   }
   function close() {
@@ -620,8 +654,13 @@ function start() {
   function openFromUrl(focus) {
     const [torch, vllm, python] = state.at.split(",");
     const row = D.vllm.findIndex((release) => release[0] === vllm), column = D.torch.findIndex((release) => release[0] === torch);
-    if (row >= 0 && column >= 0) open(row, column, D.pythons.indexOf(python), focus, false);
-    else state.at = "";
+    const entry = D.entries.findIndex((one) => D.platforms[one[E.platform]] === state.platform && nameOf(one) === state.at);
+    missing = "";
+    if (row >= 0 && column >= 0 && square(row, column)) {
+      open(row, column, D.pythons.indexOf(python), focus, false);
+      buttons[row][column].scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else if (entry >= 0) openEntry(entry, null);
+    else { missing = ". The link names " + state.at.slice(0, 80) + ", which this page does not have"; state.at = ""; apply(); }
   }
 
   function listRecords() {
@@ -633,6 +672,29 @@ function start() {
     });
     $("list").querySelector(".wrap").replaceChildren(table("What ran", ["cell", "platform", "verdict", "rung", "pin", "packages", "reason", "cases", "day"], body, 7).firstChild);
   }
+
+  // What trends and comparisons need of every run, made when someone asks for them.
+  function entries() {
+    return D.entries.map((entry, at) => {
+      const fact = (key) => factOf(entry, key);
+      return {
+        at, name: nameOf(entry), platform: D.platforms[entry[E.platform]], row: entry[E.row], column: entry[E.column],
+        vllm: fact("vLLM"), torch: fact("torch"), python: fact("Python"), off: entry[E.off], day: entry[E.started].slice(0, 10),
+        verdict: D.verdicts[entry[E.verdict]], gpu: gpuOf(entry), driver: partOf(entry, "GPU", "driver"), tests: partOf(entry, "tests", "version"), fact,
+        cases: new Map((entry[E.cases] ? casesOf(entry) : []).map((one) => [text(one.what[W.name]), startsOf(one).map(({ ran, seconds: took, counters }) => ({ ran, seconds: new Map([...took].map(([part, tenths]) => [part, tenths / 10])), counters: new Map([...counters].map(([name, count]) => [text(name), count])) }))])),
+      };
+    });
+  }
+  const tools = { D, el, svg, table, state, save, entries, open: (at) => openEntry(at, document.activeElement) };
+  const drawers = new Map([["trends", trends], ["compare", sideBySide]]), drawn = {};
+  function drawer(name) {
+    if (!(name in drawn)) drawn[name] = drawers.get(name)(tools);
+    if (drawn[name]) drawn[name]();
+  }
+  for (const [name, key] of [["trends", "plot"], ["compare", "runs"]]) if ($(name)) $(name).addEventListener("toggle", () => {
+    if ($(name).open) drawer(name); else state[key] = "";
+    save();
+  });
 
   // Wiring.
   function refresh(painted) {
@@ -669,6 +731,10 @@ function start() {
     grid.addEventListener("click", (event) => {
       const cell = event.target.closest("td");
       if (cell) open(cell.parentNode.rowIndex - 1, cell.cellIndex - 1);
+    });
+    grid.addEventListener("mouseover", (event) => {
+      const cell = event.target.closest("td");
+      if (cell) cell.firstChild.title = hover(cell.parentNode.rowIndex - 1, cell.cellIndex - 1);
     });
     grid.addEventListener("focusin", (event) => {
       const cell = event.target.closest("td");
@@ -707,6 +773,7 @@ function start() {
   if (grid) { paint(); setCurrent(0, 0); }
   apply();
   if (state.at && grid) openFromUrl(false);
+  for (const [name, key] of [["trends", "plot"], ["compare", "runs"]]) if (state[key] && $(name)) $(name).open = true;
   document.documentElement.dataset.ready = "yes";
 }
 // The grid stands in the page: it is painted first, unless the link asks for something else.
