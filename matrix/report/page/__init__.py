@@ -159,7 +159,9 @@ def _script() -> str:
 
 
 def _source(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8").strip()
+    """Return a script or a style without its indents and comments, which a page need not have."""
+    lines = map(str.strip, (_TEMPLATES / name).read_text(encoding="utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 def _hash(text: str) -> str:

@@ -5,8 +5,10 @@ Pure. The page's script reads it back.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from collections.abc import Iterable
 
 ALPHABET = "".join(chr(code) for code in range(33, 127) if chr(code) not in "\"&'<>\\")
@@ -15,20 +17,31 @@ ALPHABET = "".join(chr(code) for code in range(33, 127) if chr(code) not in "\"&
 _ONE, _TWO = 60, 27
 """How many of the alphabet are a number by themselves, and how many begin one of two characters."""
 
+_LEVEL = 9
+"""How hard zlib tries."""
+
 _NUMBER = re.compile(r"(?<!\w)(0|[1-9][0-9]{0,8})(?!\w)", re.ASCII)
 
 
 def embedded(content: object) -> str:
-    r"""Return JSON that may stand inside a script element: nothing in it ends or starts one.
+    """Return JSON as letters that may stand inside a script element: deflated, in base 64.
 
-    >>> embedded("</script>&")
-    '"\\u003c/script\\u003e\\u0026"'
+    A page of thousands of results is so less than half as long. The same content gives the same
+    letters with the same zlib.
     """
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     # A lone surrogate, which JSON may hold, is not valid UTF-8; `clean` leaves none of them.
-    for mark in "<>&\u2028\u2029":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
-    return text
+    return base64.b64encode(zlib.compress(text.encode(), _LEVEL)).decode()
+
+
+def unembedded(text: str) -> object:
+    """Return what `embedded` was given, as the page's script does.
+
+    >>> unembedded(embedded({"a": ["</script>"]}))
+    {'a': ['</script>']}
+    """
+    content: object = json.loads(zlib.decompress(base64.b64decode(text)))
+    return content
 
 
 def coded(numbers: Iterable[int]) -> str:

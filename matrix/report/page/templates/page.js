@@ -1,6 +1,10 @@
-function start() {
+// The data stands in the page deflated, in base 64; nothing is asked of the network.
+async function data() {
+  const bytes = Uint8Array.from(atob(document.getElementById("data").textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).json();
+}
+function start(D) {
   // Whatever the data says goes into the page by textContent alone: it is text, never markup.
-  const D = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const LETTERS = ["D", "R", "L", "I", "C", "W", "E", "B"], BUILDS = 7;
   const SIGNS = ["×", "≠", "·", "✓", "–"];
@@ -117,32 +121,37 @@ function start() {
   }
   const reasonOf = (climb) => (climb[C.fails] ? text(D.steps[decoded(climb[C.steps])[climb[C.fails] - 1]][1]) : "");
 
-  // What a person may search, made once and only when someone does.
-  const searched = new Map();
+  // What a person may search, made once: what many runs share, such as a case's message, is put together once too.
+  const memo = (make) => { const known = new Map(); return (key) => { if (!known.has(key)) known.set(key, make(key)); return known.get(key); }; };
+  const lower = (parts) => parts.join("\n").toLowerCase();
+  const factsText = memo((at) => lower(unpacked("facts", at).map((pair) => text(D.pairs[pair][1]))));
+  const whatText = memo((what) => lower([text(what[W.name]), text(what[W.reason]), text(what[W.signature]), what[W.trace] ? traceText(unpacked("traces", what[W.trace]).slice(1)) : ""]));
+  const climbText = memo((climb) => lower([words(climb), ...decoded(climb[C.steps]).map((step) => text(D.steps[step][1])), ...climb[C.contradictions].map(text)]));
   function entryText(at) {
-    const entry = D.entries[at];
-    const parts = [nameOf(entry), text(entry[E.reason]), text(entry[E.stock]), fileOf(entry)];
-    if (entry[E.facts]) for (const pair of unpacked("facts", entry[E.facts])) parts.push(text(D.pairs[pair][1]));
-    for (const { what } of casesOf(entry)) {
-      parts.push(text(what[W.name]), text(what[W.reason]), text(what[W.signature]), what[W.trace] ? traceText(unpacked("traces", what[W.trace]).slice(1)) : "");
-    }
+    const entry = D.entries[at], parts = [lower([nameOf(entry), text(entry[E.reason]), text(entry[E.stock]), fileOf(entry)])];
+    if (entry[E.facts]) parts.push(factsText(entry[E.facts]));
+    for (const what of new Set(casesOf(entry).map((one) => one.what))) parts.push(whatText(what));
     return parts.join("\n");
   }
+  const searched = new Map();
   function haystack(platform, row, column, python) {
     const key = placeKey(D.platforms.indexOf(platform), row, column, python);
     let found = searched.get(key);
     if (found === undefined) {
-      const climb = climbOf(square(row, column, platform), python);
-      const parts = ["torch " + D.torch[column][0], "vllm " + D.vllm[row][0], "python " + D.pythons[python], words(climb)];
-      for (const step of decoded(climb[C.steps])) parts.push(text(D.steps[step][1]));
-      for (const said of climb[C.contradictions]) parts.push(text(said));
-      parts.push(...notesOf(row, column, platform));
       const at = placed.get(key);
-      if (at !== undefined) parts.push(entryText(at));
-      found = parts.join("\n").toLowerCase();
+      found = lower(["torch " + D.torch[column][0], "vllm " + D.vllm[row][0], "python " + D.pythons[python], ...notesOf(row, column, platform)]) + "\n" + climbText(climbOf(square(row, column, platform), python)) + (at === undefined ? "" : "\n" + entryText(at));
       searched.set(key, found);
     }
     return found;
+  }
+  // Nobody waits for that at the first letter: it is made while nothing else happens.
+  function prepare(at = 0) {
+    const until = performance.now() + 8;
+    for (; at < rows * columns && performance.now() < until; at++) {
+      const row = Math.floor(at / columns), column = at % columns, found = square(row, column);
+      if (found) haystack(state.platform, row, column, pythonOf(found));
+    }
+    if (at < rows * columns) setTimeout(prepare, 0, at);
   }
 
   // A verdict is looked for as a word: "compatible" is not in "incompatible".
@@ -775,7 +784,8 @@ function start() {
   if (state.at && grid) openFromUrl(false);
   for (const [name, key] of [["trends", "plot"], ["compare", "runs"]]) if (state[key] && $(name)) $(name).open = true;
   document.documentElement.dataset.ready = "yes";
+  if (grid) setTimeout(prepare);
 }
 // The grid stands in the page: it is painted first, unless the link asks for something else.
-if (location.hash.length > 1) start();
-else requestAnimationFrame(() => setTimeout(start));
+if (location.hash.length > 1) data().then(start);
+else requestAnimationFrame(() => setTimeout(() => data().then(start)));
