@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,8 +42,8 @@ def _add_table(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="DIR",
         type=Path,
         default=Path("docs"),
-        help="where to write index.html, compatibility.md, .json and .csv, agreement.md and badges"
-        " (default: docs)",
+        help="where to write index.html, compatibility.md, .json and .csv, agreement.md,"
+        " changes.atom, badges and api (default: docs)",
     )
     arguments.finish(table, _table)
 
@@ -146,12 +146,13 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.record.startup_tests import load_startup_tests
-    from matrix.report import agreement, badges, csv_table, markdown, page, table_json
+    from matrix.report import agreement, api, badges, csv_table, feed, markdown, page, table_json
     from matrix.report.model import report_of
     from matrix.rules.expectations_file import load_expectations
     from matrix.rules.notes import load_notes
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.answer import answers
+    from matrix.verdict.changes import changes
     from matrix.verdict.grid import environments
     from matrix.verdict.stale import stale_of
 
@@ -161,12 +162,13 @@ def _table(options: argparse.Namespace) -> int:
     checked = load_answers(releases)
     grid = context.grid_of(table.verdicts, releases, checked)
     predictions = context.predictions_of(table, releases, checked)
+    late = context.late_now()
     judged = judge_records(found.records, found.runs, table.verdicts, expectations)
     report = replace(
         report_of(table, expectations, load_explanations()),
         grid=grid,
         predictions=predictions,
-        attributions=attribute(judged, releases, grid, late=context.late_now()),
+        attributions=attribute(judged, releases, grid, late=late),
         notes=load_notes(),
         answers=answers(grid, table.entries, releases, predictions),
         stale=stale_of(table.entries, load_startup_tests()),
@@ -180,16 +182,38 @@ def _table(options: argparse.Namespace) -> int:
         (csv_table.CSV_FILE, csv_table.render(report, named)),
         (agreement.AGREEMENT_FILE, agreement.page(report.agreement)),
         (page.PAGE_FILE, page.render(report, named, found.times.series)),
+        (feed.FEED_FILE, feed.render(changes(((run.record, run.verdict) for run in judged), late))),
         *made.items(),
     ):
         write_text(options.out / name, text)
         print(options.out / name)
+    _write_api(options.out, api.render(report))
     # The pair of a badge may have only a record that cannot be read just now.
     for path in sorted((options.out / badges.FOLDER).glob("*.svg")) if not found.errors else ():
         if f"{badges.FOLDER}/{path.name}" not in made and _is_badge(path):
             path.unlink()
             print(f"{path}: deleted, no record is of that pair any more")
     return status
+
+
+def _write_api(out: Path, files: Mapping[str, str]) -> None:
+    """Write the small file of each release, and delete those of releases that went."""
+    from matrix._util.files import read_text, write_text
+    from matrix.report import api
+
+    for name, text in files.items():
+        write_text(out / name, text)
+    if files:
+        print(f"{out / api.FOLDER}: {len(files)} files, one a release")
+    for path in sorted((out / api.FOLDER).glob("*/*.json")) if files else ():
+        name = path.relative_to(out).as_posix()
+        try:
+            gone = name not in files and not path.is_symlink() and api.is_own(name, read_text(path))
+        except (OSError, UnicodeDecodeError):
+            continue
+        if gone:
+            path.unlink()
+            print(f"{path}: deleted, the release is not known any more")
 
 
 def _check_out(folder: Path) -> None:

@@ -35,6 +35,7 @@ WRITTEN = [
     "compatibility.csv",
     "agreement.md",
     "index.html",
+    "changes.atom",
     "badges/torch210-vllm019.svg",
 ]
 SCHEMA = json.loads((ROOT / "matrix" / "data" / "table.schema.json").read_text(encoding="utf-8"))
@@ -90,7 +91,10 @@ def outputs(here: Path, folder: str = "docs") -> list[str]:
 def test_it_makes_both_tables_of_the_default_folders(here: Path) -> None:
     ended = aggregate(here)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines() == [f"docs/{name}" for name in WRITTEN]
+    *written, api = ended.stdout.splitlines()
+    assert written == [f"docs/{name}" for name in WRITTEN]
+    of_releases = sorted((here / "docs" / "api").glob("*/*.json"))
+    assert api == f"docs/api: {len(of_releases)} files, one a release"
     output, content, *_ = outputs(here)
     assert "`a_case_without_rules`" in output and "| 61.2 | 20.1 |" in output
     table = json.loads(content)
@@ -100,7 +104,25 @@ def test_it_makes_both_tables_of_the_default_folders(here: Path) -> None:
         ("cpu", "2026-11-22T19:00:00Z"),
     ]
     files = (item for item in (here / "docs").rglob("*") if item.is_file())
-    assert {str(item.relative_to(here / "docs")) for item in files} == set(WRITTEN)
+    names = {str(item.relative_to(here / "docs")) for item in files}
+    assert {name for name in names if not name.startswith("api/")} == set(WRITTEN)
+
+
+@pytest.mark.usefixtures("known_grid")
+def test_the_file_of_a_release_that_went_is_deleted_and_no_other(here: Path) -> None:
+    assert aggregate(here).returncode == 0
+    folder = here / "docs" / "api" / "vllm"
+    known = (folder / "0.19.1.json").read_text(encoding="utf-8")
+    (folder / "0.0.1.json").write_text(known.replace("0.19.1", "0.0.1"), encoding="utf-8")
+    (folder / "mine.json").write_text("{}", encoding="utf-8")
+    (folder / "bytes.json").write_bytes(b"\xff")
+    ended = aggregate(here)
+    assert (
+        ended.stdout.splitlines()[-1]
+        == "docs/api/vllm/0.0.1.json: deleted, the release is not known any more"
+    )
+    assert {"mine.json", "bytes.json", "0.19.1.json"} <= {item.name for item in folder.iterdir()}
+    assert not (folder / "0.0.1.json").exists()
 
 
 def test_the_same_records_give_the_same_bytes(here: Path) -> None:
@@ -233,7 +255,7 @@ def test_hostile_text_is_shown_as_text(here: Path) -> None:
     write(make(hour=20, reason=message), here / "results" / "cpu" / f"{CELL}.json")
     ended = aggregate(here)
     assert (ended.returncode, ended.stderr) == (0, "")
-    output, _, _, _, page, _ = outputs(here)
+    output, _, _, _, page, *_ = outputs(here)
     assert "<script>alert" not in page
     data = unembedded(page.partition('id="data">')[2].partition("</script>")[0])
     assert "<script>alert('x')" in json.dumps(data)
