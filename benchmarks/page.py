@@ -43,7 +43,7 @@ from matrix.report import page
 from matrix.report.model import Report
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import load_expectations
-from matrix.verdict.answer import answers
+from matrix.verdict.answer import answers, overriding
 from matrix.verdict.grid import environments, runs, survey
 from matrix.verdict.table import Table, tabulate
 
@@ -182,7 +182,7 @@ def surveyed(table: Table, releases: Releases) -> Report:
     seen = runs(((entry.record, entry.verdict) for entry in table.entries), releases)
     grid = survey(releases, seen=seen)
     first = answers(grid, table.entries, releases)
-    return Report(table=table, grid=grid, answers=first)
+    return Report(table=table, grid=grid, answers=first, overriding=overriding(grid, releases))
 
 
 def blamed(report: Report, releases: Releases) -> Report:

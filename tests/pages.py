@@ -11,7 +11,7 @@ from matrix.record.startup_tests import load_startup_tests
 from matrix.report.model import Report
 from matrix.rules.expectations import Expectations
 from matrix.rules.notes import Note
-from matrix.verdict.answer import answers
+from matrix.verdict.answer import answers, overriding
 from matrix.verdict.grid import runs, survey
 from matrix.verdict.stale import stale_of
 from matrix.verdict.table import tabulate
@@ -58,4 +58,5 @@ def whole_report(
         notes=notes,
         answers=answers(grid, table.entries, RELEASES),
         stale=stale_of(table.entries, load_startup_tests()),
+        overriding=overriding(grid, RELEASES),
     )

@@ -151,7 +151,7 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.rules.expectations_file import load_expectations
     from matrix.rules.notes import load_notes
     from matrix.rules.platform_differences import load_explanations
-    from matrix.verdict.answer import answers
+    from matrix.verdict.answer import answers, overriding
     from matrix.verdict.changes import changes
     from matrix.verdict.grid import environments
     from matrix.verdict.stale import stale_of
@@ -172,6 +172,7 @@ def _table(options: argparse.Namespace) -> int:
         notes=load_notes(),
         answers=answers(grid, table.entries, releases, predictions),
         stale=stale_of(table.entries, load_startup_tests()),
+        overriding=overriding(grid, releases),
         asked=checked.asked,
     )
     named = environments(releases)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matrix._util.text import clean, clip, listed, plural
@@ -17,6 +17,8 @@ from matrix.verdict.table import Entry
 _NAMES, _CASE, _REASON = 3, 60, 200
 OVERRIDES = "overrides.txt"
 """The file of the command's overrides."""
+WRITE = r"%s\n"
+"""How `printf` writes a line of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +145,18 @@ def command(found: Installation) -> str:
     >>> command(Installation(requirements=("vllm==0.32.0", "cuda-python>=13")))
     "uv pip install vllm==0.32.0 'cuda-python>=13'"
     """
-    install = shlex.join(["uv", "pip", "install", *found.requirements])
-    if not found.overrides:
-        return install
-    lines = shlex.join(["printf", r"%s\n", *found.overrides])
-    return f"{lines} > {OVERRIDES} && {install} --override {OVERRIDES}"
+    install = install_words(found.requirements, found.overrides)
+    return " ".join(filter(None, [override_words(found.overrides), install]))
+
+
+def override_words(overrides: Sequence[str]) -> str:
+    """Return what writes the overrides of an off-pin pair before it is installed; "" for none."""
+    if not overrides:
+        return ""
+    return f"{shlex.join(['printf', WRITE, *overrides])} > {OVERRIDES} &&"
+
+
+def install_words(requirements: Sequence[str], overrides: Sequence[str] = ()) -> str:
+    """Return what installs these requirements, by a file of overrides where there are some."""
+    install = shlex.join(["uv", "pip", "install", *requirements])
+    return f"{install} --override {OVERRIDES}" if overrides else install

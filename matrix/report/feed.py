@@ -42,7 +42,8 @@ def render(changes: Iterable[Change]) -> str:
     for change in shown:
         _entry(feed, change)
     ET.indent(feed)
-    return ET.tostring(feed, encoding="utf-8", xml_declaration=True).decode() + "\n"
+    made: bytes = ET.tostring(feed, encoding="utf-8", xml_declaration=True)
+    return made.decode() + "\n"
 
 
 def _entry(feed: ET.Element, change: Change) -> None:

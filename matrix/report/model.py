@@ -28,7 +28,8 @@ class Report:
     `attributions` say who changed what fails or drifts; `notes` are what people found out about
     pairs; `answers` say of each vLLM, newest first, what to know first; `stale` says by cell and
     platform why a record does not stand for its cell as it would run now; `asked` has the first
-    and the last day on which a resolver was asked.
+    and the last day on which a resolver was asked; `overriding` has by torch what overrides the
+    pins of a vLLM that gets it instead.
     """
 
     table: Table
@@ -41,6 +42,7 @@ class Report:
     answers: tuple[Answer, ...] = ()
     stale: Mapping[tuple[str, str], StaleReason] = field(default_factory=dict)
     asked: tuple[str, str] | None = None
+    overriding: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def report_of(

@@ -136,6 +136,17 @@ def _elsewhere(square: Square, ran: _Ran) -> Entry | None:
     return min(found, key=lambda run: run[:2])[2] if found else None
 
 
+def overriding(grid: Grid, releases: Releases) -> Mapping[str, tuple[str, ...]]:
+    """Return what overrides the pins of a vLLM where it gets this torch instead, by torch."""
+    found = {}
+    for torch in grid.torch:
+        others = [vllm for vllm in grid.vllm if vllm.torch != torch.version]
+        if others and grid.pythons:
+            cell = Cell(grid.pythons[0], torch.version, others[-1].version)
+            found[torch.version] = installation(cell, releases).overrides
+    return found
+
+
 def installation(cell: Cell, releases: Releases) -> Installation:
     """Return what installs the pair of a cell, with what the data asks for beyond its pins."""
     own = (f"vllm=={cell.vllm}", *releases.constraints(cell.vllm))

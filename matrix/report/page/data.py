@@ -15,6 +15,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.release import Torch, Vllm
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case, Platform, Rung, StartKind
 from matrix.report import marks, prediction, stock
+from matrix.report.answers import OVERRIDES, install_words, override_words
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
 from matrix.report.origin import vllm_made
@@ -144,7 +145,7 @@ class _Packing:
             "apart": {"torch": [], "vllm": []},
         }
         if grid is not None:
-            content |= self._grid(grid)
+            content |= self._grid(grid) | self._commands(report, grid)
             places = {
                 (platform, torch.version, vllm.version): (row, column)
                 for platform in grid.platforms
@@ -199,6 +200,20 @@ class _Packing:
                 for platform in grid.platforms
             },
             "named": "".join(str(int(pair in self._named_pairs)) for pair in pairs),
+        }
+
+    def _commands(self, report: Report, grid: Grid) -> dict[str, object]:
+        """Return what installs each vLLM, on its pin and off it, and what overrides to each torch.
+
+        Off the pin the command of a pair is that of its torch before that of its vLLM.
+        """
+        known = {answer.vllm.version: answer.installation.requirements for answer in report.answers}
+        overriding = [report.overriding.get(torch.version, ()) for torch in shown_columns(grid)]
+        installs = [known.get(vllm.version, ()) for vllm in shown_rows(grid)]
+        return {
+            "overrides": [self._text(override_words(lines)) for lines in overriding],
+            "installs": [self._text(install_words(lines)) if lines else 0 for lines in installs],
+            "overridden": install_words((), (OVERRIDES,)).removeprefix(install_words(())),
         }
 
     def _yanked(self, reason: str | None) -> int:

@@ -552,7 +552,16 @@ function start(D) {
     if (entry[E.flags]) parts.push(el("details", {}, el("summary", {}, "Effective flags"), facts(entry[E.flags])));
     return parts;
   }
-  const command = (cell, platform) => el("pre", { class: "command", tabindex: "0", role: "region", "aria-label": "Command" }, "tox -e " + cell + " -- --platform " + platform);
+  function copied(said, what) {
+    const button = el("button", { class: "copy", type: "button", "aria-label": "Copy " + what }, "Copy");
+    button.addEventListener("click", () => copy(button, said));
+    return el("div", { class: "cmd" }, el("pre", { class: "command", tabindex: "0", role: "region", "aria-label": what }, said), button);
+  }
+  const command = (cell, platform) => copied("tox -e " + cell + " -- --platform " + platform, "the command that runs it");
+  function installed(row, column, off) {
+    if (!D.installs || !D.installs[row] || (off && !D.overrides[column])) return [];
+    return [el("h3", {}, "Install it"), copied((off ? text(D.overrides[column]) + " " : "") + text(D.installs[row]) + (off ? D.overridden : ""), "the command that installs it")];
+  }
   const nameOf = (entry) => text(entry[E.cell]) || cellName(entry[E.row], entry[E.column], entry[E.python]);
   const fileOf = (entry) => text(entry[E.file]) || nameOf(entry) + ".json";
   function cellName(row, column, python) {
@@ -592,6 +601,7 @@ function start(D) {
     parts.push(list);
     parts.push(el("p", {}, climb[C.bits] & 1 ? "Off-pin: vLLM " + vllm[0] + " pins torch " + vllm[1] + "; an override installs " + torch[0] + "." : "On-pin: vLLM " + vllm[0] + " pins this torch."));
     for (const [what, release, reason] of [["torch", torch[0], torch[1]], ["vLLM", vllm[0], vllm[2]]]) if (reason) parts.push(el("p", {}, what + " " + release + " was withdrawn from the index: " + text(reason)));
+    parts.push(...installed(row, column, climb[C.bits] & 1));
     const named = D.named[row * columns + column] === "1";
     parts.push(el("h3", {}, entry ? "Repeat it" : "Run it"));
     if (entry || named) parts.push(command(entry ? nameOf(entry) : cellName(row, column, python), state.platform));
