@@ -37,6 +37,8 @@ from matrix.verdict.predictions import Predictions
 from matrix.verdict.states import VERDICTS
 from matrix.verdict.table import Table
 
+__all__ = ["LETTERS", "PAGE_FILE", "SIGNS", "Template", "mark", "render", "template"]
+
 PAGE_FILE = "index.html"
 _LEGEND: Mapping[str, str] = {Rung.BUILDS: "builds (a vLLM from its sources)"}
 _TEMPLATES = Path(__file__).parent / "templates"
