@@ -24,8 +24,8 @@ from matrix.record.model import (
     StartKind,
 )
 from matrix.record.writer import to_json, write
-from matrix.report.page.encoding import unembedded
 from matrix.verdict.grid import Grid
+from page_text import data_of
 
 ROOT = Path(__file__).parents[2]
 CELL = "py311-torch210-vllm019"
@@ -257,8 +257,7 @@ def test_hostile_text_is_shown_as_text(here: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     output, _, _, _, page, *_ = outputs(here)
     assert "<script>alert" not in page
-    data = unembedded(page.partition('id="data">')[2].partition("</script>")[0])
-    assert "<script>alert('x')" in json.dumps(data)
+    assert "<script>alert('x')" in json.dumps(data_of(page))
     assert "&lt;script&gt;alert('x')&lt;/script&gt; &#124; &#96;x&#96; \\# heading" in output
 
 

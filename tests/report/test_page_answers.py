@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,3 +103,13 @@ def test_each_pair_has_the_command_that_installs_it(opened: Any) -> None:
     page = opened("#at=2.11.0,0.20.2")
     said = page.inner_text("#detail pre[aria-label='the command that installs it']")
     assert said == "uv pip install vllm==0.20.2"
+
+
+def test_a_browser_that_cannot_read_the_data_says_so(browser: Any, file: Path) -> None:
+    context = browser.new_context()
+    context.add_init_script("delete window.DecompressionStream")
+    page = context.new_page()
+    page.goto(file.as_uri())
+    page.locator("#status", has_text="This browser cannot read the details").wait_for()
+    assert page.locator(f"{LINES}:visible").count() == 8
+    context.close()

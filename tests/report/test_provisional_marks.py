@@ -29,6 +29,7 @@ from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.grid import environments, runs, survey
 from matrix.verdict.judge import judge
 from matrix.verdict.table import tabulate
+from page_text import readable
 from table_schema import validate
 
 PLACE = Platform.CUDA, "2.11.0", "0.20.2"
@@ -158,7 +159,7 @@ def test_the_page_has_a_sign_of_it() -> None:
     found = reported(SAME)
     assert found.grid is not None
     assert page.mark(found.grid.squares[PLACE].shown) == "≈W"
-    text = page.render(found)
+    text = readable(page.render(found))
     assert ">≈W<" in text and SAME_WORDS in text
     assert "starts warm, provisional [1] *" in grid_text.lines(found.grid, [Platform.CUDA])
     assert "**❔ provisional \\[" in grid.section(found.grid)

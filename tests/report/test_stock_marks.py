@@ -17,6 +17,7 @@ from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.grid import environments, runs, survey
 from matrix.verdict.judge import judge
 from matrix.verdict.table import tabulate
+from page_text import readable
 from table_schema import validate
 
 NUMPY = Departure(
@@ -152,7 +153,7 @@ def test_the_page_marks_the_square_and_the_record() -> None:
     assert found.grid is not None
     square = found.grid.squares[Platform.CUDA, "2.11.0", "0.20.2"]
     assert page.mark(square.shown) == "✓E*"
-    text = page.render(found)
+    text = readable(page.render(found))
     assert 'class="s3 r p n"' in text and "not stock: without ray, with numpy 1.26.4" in text
     assert "as expected, not stock *" in grid_text.lines(found.grid, [Platform.CUDA])
     plain = as_expected(told(()))

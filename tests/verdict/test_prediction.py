@@ -39,6 +39,7 @@ from matrix.verdict.predictions import Predictions, predict_pairs
 from matrix.verdict.share import Share
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Table, tabulate
+from page_text import readable
 from plans import RELEASES
 from rules import ANY_CASE, HIT, MISS, SAVED
 from table_schema import validate
@@ -281,7 +282,7 @@ def test_every_form_of_the_table_shows_it_apart() -> None:
     assert report.grid is not None
     square = report.grid.squares[Platform.CUDA, TORCH, VLLM]
     assert page.mark(square.shown, predicted=True) == "·L◌"
-    text = page.render(replace(report, table=Table(entries=())))
+    text = readable(page.render(replace(report, table=Table(entries=()))))
     assert text.count(">·L◌</button>") == 1
     assert '"predicted as expected","as expected; by py311-torch210-vllm019 on cpu' in text
     wrong = report_of([ran("cpu", case()), ran("cuda", case(saved=1))])

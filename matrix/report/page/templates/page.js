@@ -797,5 +797,6 @@ function start(D) {
   if (grid) setTimeout(prepare);
 }
 // The grid stands in the page: it is painted first, unless the link asks for something else.
-if (location.hash.length > 1) data().then(start);
-else requestAnimationFrame(() => setTimeout(() => data().then(start)));
+const begin = () => data().then(start, (error) => { document.getElementById("status").textContent = "This browser cannot read the details: " + error.message + ". Answers and grid are as they stand here; compatibility.md has all of it."; });
+if (location.hash.length > 1) begin();
+else requestAnimationFrame(() => setTimeout(begin));
