@@ -25,13 +25,15 @@ WRITE = r"%s\n"
 class AnswerWords:
     """An answer in words: a `label`, and in `warm` whether it starts warm and what recompiles.
 
-    `where` is the GPU, or what was asked instead of one; `packages` whether they were stock,
-    `started` when the run began ("" without one).
+    `where` is the GPU, or what was asked instead of one, `build` the torch that ran, with its
+    CUDA, and the Python; `packages` whether they were stock, `started` when the run began. Each is
+    "" without a run.
     """
 
     label: str
     warm: str
     where: str
+    build: str
     started: str
     packages: str
     others: str
@@ -45,6 +47,7 @@ def words(answer: Answer) -> AnswerWords:
         label=label(answer),
         warm=warm_words(answer),
         where=where_words(entry) if entry is not None else "",
+        build=_build(entry) if entry is not None else "",
         started=entry.record.started if entry is not None else "",
         packages="" if entry is None else stock_words(entry),
         others=_others(answer),
@@ -129,6 +132,13 @@ def where_words(entry: Entry) -> str:
     gpu = entry.record.provenance.get("gpu")
     name = gpu.get("name") if isinstance(gpu, Mapping) else None
     return clip(clean(str(name)), _CASE) if name else str(entry.record.platform)
+
+
+def _build(entry: Entry) -> str:
+    """Return the torch that ran and the Python: `torch 2.10.0+cu128, Python 3.12`."""
+    torch = entry.record.version("torch")
+    named = f"torch {clip(clean(torch), _CASE)}, " if torch else ""
+    return f"{named}Python {entry.factors.python}"
 
 
 def stock_words(entry: Entry) -> str:

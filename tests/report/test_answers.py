@@ -64,6 +64,7 @@ def test_the_pin_stands_where_it_ran_as_expected() -> None:
     assert (answer.torch, answer.others, answer.off_pin) == ("2.11.0", ("2.12.1",), False)
     assert (said.label, said.warm) == ("✓ starts warm", "starts warm: 1 case, none compiles again")
     assert (said.where, said.started) == ("NVIDIA H200", "2026-11-22T18:00:00Z")
+    assert said.build == "torch 2.11.0, Python 3.11"
     assert said.others == "as expected too with torch 2.12.1"
     assert said.command == "uv pip install vllm==0.20.2"
 

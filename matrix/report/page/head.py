@@ -45,7 +45,7 @@ def answer_lines(
 def _line(answer: Answer, style: Callable[[Progress], str]) -> Line:
     said = words(answer)
     at = f"{answer.torch},{answer.vllm.version}"
-    where = " · ".join(filter(None, [said.where, said.packages]))
+    where = " · ".join(filter(None, [said.where, said.build, said.packages]))
     return Line(
         at=at,
         link="#" + urlencode({"platform": answer.progress.platform, "at": at}, safe=","),
