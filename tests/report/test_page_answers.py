@@ -113,3 +113,8 @@ def test_a_browser_that_cannot_read_the_data_says_so(browser: Any, file: Path) -
     page.locator("#status", has_text="This browser cannot read the details").wait_for()
     assert page.locator(f"{LINES}:visible").count() == 8
     context.close()
+
+
+def test_a_search_names_the_other_platform_where_it_fits_there(opened: Any) -> None:
+    page = opened("#q=2.10.0 0.19 other")
+    assert page.inner_text("#hint") == "Nothing fits. On cpu 1 pair fits; choose it below."

@@ -238,6 +238,14 @@ function start(D) {
       if (!builds.length && most * 2 >= q.length) { seen.push(...near.filter(([hits]) => hits === most).map(([, at]) => at)); notes.push("Not every word fits; these have the most of them, " + most + " of " + q.length + "."); }
     }
     if (!seen.length && builds.length && !q.length) notes.push("No run here has " + builds.join(", ") + ".");
+    if (!seen.length && state.q.trim()) for (const platform of Object.keys(D.grid).filter((other) => other !== state.platform)) {
+      let there = 0;
+      for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
+        const found = rowOk[row] && columnOk[column] && within(conditions, row, column) && square(row, column, platform);
+        if (found) { const held = haystack(platform, row, column, pythonOf(found)); there += [...builds, ...q].every((word) => has(held, word)); }
+      }
+      if (there) notes.push("On " + platform + " " + there + (there === 1 ? " pair fits" : " pairs fit") + "; choose it below.");
+    }
     for (const at of seen) { rowSeen[Math.floor(at / columns)] = columnSeen[at % columns] = true; }
     const show = new Set(seen);
     shownCells = bodyRows.map(() => []);
