@@ -41,6 +41,10 @@ __all__ = ["LETTERS", "PAGE_FILE", "SIGNS", "Template", "mark", "render", "templ
 
 PAGE_FILE = "index.html"
 _LEGEND: Mapping[str, str] = {Rung.BUILDS: "builds (a vLLM from its sources)"}
+_SCRIPTS = (
+    *("elements.js", "versions.js", "search.js", "trends.js", "side_by_side.js"),
+    "page.js",
+)
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -157,7 +161,7 @@ def _total(table: Table, platform: Platform) -> dict[str, object]:
 
 def _script() -> str:
     """Return the script of the page: `page.js`, which starts it, comes last."""
-    return '"use strict";\n' + "\n".join(map(_source, ("trends.js", "side_by_side.js", "page.js")))
+    return '"use strict";\n' + "\n".join(map(_source, _SCRIPTS))
 
 
 def _source(name: str) -> str:

@@ -43,28 +43,6 @@ function start(D) {
   const FIELDS = ["platform", "python", "torch", "vllm", "pin", "ran", "q", "plot", "runs"];
   const first = state.platform;
 
-  function el(name, attributes, ...children) {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes || {})) {
-      if (key === "class") made.className = value;
-      else if (key === "on") made.addEventListener("click", value);
-      else made.setAttribute(key, value);
-    }
-    made.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
-    return made;
-  }
-  const svg = (name, attributes) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    return made;
-  };
-  // Links to issues on GitHub, and to nothing else, can be followed; all else is text.
-  const LINK = /(https:\/\/github\.com\/[\w.-]+\/[\w.-]+\/(?:issues|pull)\/\d+|(?<![\w/#])(?:vllm|pytorch|flashinfer|triton)#\d+\b)/;
-  const address = (said) => {
-    const [name, number] = said.split("#");
-    return number ? "https:/" + "/github.com/" + { vllm: "vllm-project/vllm", pytorch: "pytorch/pytorch", flashinfer: "flashinfer-ai/flashinfer", triton: "triton-lang/triton" }[name] + "/issues/" + number : said;
-  };
-  const linked = (words) => words.split(LINK).map((part, at) => (at % 2 ? el("a", { href: address(part), rel: "noreferrer" }, part) : part));
   const seconds = (tenths) => (tenths < 0 || tenths === undefined ? "-" : (tenths / 10).toFixed(1));
 
   // Entries: the records, by the place of their cell.
@@ -121,94 +99,10 @@ function start(D) {
   }
   const reasonOf = (climb) => (climb[C.fails] ? text(D.steps[decoded(climb[C.steps])[climb[C.fails] - 1]][1]) : "");
 
-  // What a person may search, made once: what many runs share, such as a case's message, is put together once too.
-  const memo = (make) => { const known = new Map(); return (key) => { if (!known.has(key)) known.set(key, make(key)); return known.get(key); }; };
-  const lower = (parts) => parts.join("\n").toLowerCase();
-  const factsText = memo((at) => lower(unpacked("facts", at).map((pair) => text(D.pairs[pair][1]))));
-  const whatText = memo((what) => lower([text(what[W.name]), text(what[W.reason]), text(what[W.signature]), what[W.trace] ? traceText(unpacked("traces", what[W.trace]).slice(1)) : ""]));
-  const climbText = memo((climb) => lower([words(climb), ...decoded(climb[C.steps]).map((step) => text(D.steps[step][1])), ...climb[C.contradictions].map(text)]));
-  function entryText(at) {
-    const entry = D.entries[at], parts = [lower([nameOf(entry), text(entry[E.reason]), text(entry[E.stock]), fileOf(entry)])];
-    if (entry[E.facts]) parts.push(factsText(entry[E.facts]));
-    for (const what of new Set(casesOf(entry).map((one) => one.what))) parts.push(whatText(what));
-    return parts.join("\n");
-  }
-  const searched = new Map();
-  function haystack(platform, row, column, python) {
-    const key = placeKey(D.platforms.indexOf(platform), row, column, python);
-    let found = searched.get(key);
-    if (found === undefined) {
-      const at = placed.get(key);
-      found = lower(["torch " + D.torch[column][0], "vllm " + D.vllm[row][0], "python " + D.pythons[python], ...notesOf(row, column, platform)]) + "\n" + climbText(climbOf(square(row, column, platform), python)) + (at === undefined ? "" : "\n" + entryText(at));
-      searched.set(key, found);
-    }
-    return found;
-  }
-  // Nobody waits for that at the first letter: it is made while nothing else happens.
-  function prepare(at = 0) {
-    const until = performance.now() + 8;
-    for (; at < rows * columns && performance.now() < until; at++) {
-      const row = Math.floor(at / columns), column = at % columns, found = square(row, column);
-      if (found) haystack(state.platform, row, column, pythonOf(found));
-    }
-    if (at < rows * columns) setTimeout(prepare, 0, at);
-  }
-
-  // A verdict is looked for as a word: "compatible" is not in "incompatible".
-  const has = (said, word) => (D.verdicts.includes(word) ? new RegExp("\\b" + word).test(said) : said.includes(word));
-
-  // Versions: "2.10, 2.12" are prefixes of which one must fit; ">=2.10, <2.13" must all hold, and
-  // "~=2.10.1" is ">=2.10.1" and the prefix 2.10. What is none of these is named.
-  const numbers = (version) => version.split(/[^0-9]+/).filter(Boolean).map(Number);
-  function compare(one, other, length) {
-    for (let i = 0; i < length; i++) if ((one[i] || 0) !== (other[i] || 0)) return (one[i] || 0) - (other[i] || 0);
-    return 0;
-  }
-  function accepts(wanted) {
-    const prefixes = [], bounds = [], unknown = [];
-    for (const token of wanted.replace(/([<>=!~]=?)\s+/g, "$1").split(/[,\s]+/).filter(Boolean)) {
-      const [, sign, release, star] = /^(>=|<=|==|!=|~=|>|<)?v?(\d+(?:\.\d+)*)(\.\*)?$/.exec(token) || [];
-      const one = release && numbers(release);
-      if (!one || (star && sign && sign !== "==" && sign !== "!=") || (sign === "~=" && one.length < 2)) unknown.push(token);
-      else if (!sign || sign === "==") prefixes.push(one);
-      else if (sign === "~=") bounds.push([">=", one], ["in", one.slice(0, -1)]);
-      else bounds.push([sign, one]);
-    }
-    const fits = (version) => {
-      const its = numbers(version);
-      const in_ = (one) => one.length <= its.length && compare(its, one, one.length) === 0;
-      if (prefixes.length && !prefixes.some(in_)) return false;
-      return bounds.every(([sign, one]) => {
-        const order = compare(its, one, Math.max(its.length, one.length));
-        return sign === ">=" ? order >= 0 : sign === "<=" ? order <= 0 : sign === ">" ? order > 0 : sign === "<" ? order < 0 : in_(one) === (sign === "in");
-      });
-    };
-    return { fits, unknown };
-  }
-
-  // What is searched: versions of either axis, and words. "0.19", "vllm==0.19.1" and "2.10.0+cu128" are
-  // versions; a build, as +cu128, is that of a run. What the page has no row of is looked for by its minor.
-  const VERSION = /^(?:(torch|vllm)(?:==|@|-|=)?)?v?(\d+(?:\.\d+)+)(?:\.\*)?(\+[\w.]+)?$/;
-  function understood(q) {
-    const conditions = [], words = [], notes = [];
-    for (const token of q.toLowerCase().split(/[\s,]+/).filter((one) => one && !["x", "×", "with", "and"].includes(one))) {
-      const [, named, release, build] = VERSION.exec(token) || [];
-      const found = {};
-      for (const [axis, of] of release ? [["torch", D.torch], ["vllm", D.vllm]] : []) {
-        if (named && named !== axis) continue;
-        const fits = (wanted) => of.flatMap((one, at) => (accepts(wanted).fits(one[0]) ? [at] : []));
-        found[axis] = fits(release);
-        if (found[axis].length || !D.apart[axis].some(accepts(release).fits)) continue;
-        found[axis] = fits(numbers(release).slice(0, 2).join("."));
-        if (found[axis].length) notes.push((axis === "torch" ? "torch " : "vLLM ") + release + " has no place of its own here; shown is " + found[axis].map((at) => of[at][0]).join(", ") + ".");
-      }
-      const torch = found.torch || [], vllm = found.vllm || [];
-      if (torch.length + vllm.length === 0) words.push(token);
-      else conditions.push({ torch: new Set(torch), vllm: new Set(vllm), build: build && release + build });
-    }
-    return { conditions, words, notes };
-  }
-  const within = (conditions, row, column) => conditions.every(({ torch, vllm }) => torch.has(column) || vllm.has(row));
+  const { haystack, has, prepare } = searching({
+    D, E, W, C, state, rows, columns, text, unpacked, decoded, square, pythonOf, climbOf, placed, placeKey, casesOf, words, traceText,
+    nameOf: (entry) => nameOf(entry), fileOf: (entry) => fileOf(entry), notesOf: (...place) => notesOf(...place),
+  });
 
   const bodyRows = grid ? [...grid.tBodies[0].rows] : [];
   const headCells = grid ? [...grid.tHead.rows[0].cells].slice(1) : [];
@@ -217,7 +111,7 @@ function start(D) {
 
   function apply() {
     const torch = accepts(state.torch), vllm = accepts(state.vllm), verdicts = new Set(state.verdict);
-    const { conditions, words: q, notes } = understood(state.q), builds = conditions.flatMap(({ build }) => build || []);
+    const { conditions, words: q, notes } = understood(state.q, D), builds = conditions.flatMap(({ build }) => build || []);
     const columnOk = D.torch.map((release) => torch.fits(release[0])), rowOk = D.vllm.map((release) => vllm.fits(release[0]));
     const columnSeen = new Array(columns).fill(false), rowSeen = new Array(rows).fill(false);
     const seen = [], narrowed = Boolean(verdicts.size || state.q.trim() || state.pin || state.ran), near = [];
@@ -338,18 +232,6 @@ function start(D) {
     const ran = entry ? "Ran " + dated(entry[E.started]) + (gpuOf(entry) ? " on " + gpuOf(entry) : "") : "";
     return [buttons[row][column].getAttribute("aria-label"), (entry && text(entry[E.reason])) || reasonOf(climb), ran, entry && entry[E.stock] ? text(entry[E.stock]) : "", entry && entry[E.stale] ? "Stale: " + text(entry[E.stale]) : "", ...notesOf(row, column).map((note) => "To know: " + note)].filter(Boolean).join("\n");
   }
-  async function copy(button, said) {
-    try { await navigator.clipboard.writeText(said); }
-    catch {
-      const range = document.createRange();
-      range.selectNodeContents(button.parentNode.querySelector("code, pre"));
-      getSelection().removeAllRanges();
-      getSelection().addRange(range);
-      document.execCommand("copy");
-    }
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = "Copy"; }, 1500);
-  }
   function dressLines() {
     for (const { line } of lines) {
       const code = line.querySelector("code"), button = el("button", { class: "copy", type: "button", "aria-label": "Copy the command that installs " + line.firstChild.textContent }, "Copy");
@@ -358,11 +240,6 @@ function start(D) {
     }
     for (const time of document.querySelectorAll("time")) { const said = age(time.dateTime); if (said) time.append(" (" + said + ")"); }
   }
-  function age(date) {
-    const days = Math.floor((Date.now() - Date.parse(date)) / 86400000);
-    return !(days >= 0) ? "" : days === 0 ? "today" : days === 1 ? "1 day ago" : days < 60 ? days + " days ago" : days < 730 ? Math.floor(days / 30.4) + " months ago" : Math.floor(days / 365) + " years ago";
-  }
-
   function paint() {
     for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
       const found = square(row, column), button = buttons[row][column];
@@ -446,18 +323,6 @@ function start(D) {
     const last = xy[xy.length - 1];
     drawn.append(title, svg("polyline", { points: xy.map((pair) => pair.map((n) => n.toFixed(1)).join(",")).join(" ") }), svg("circle", { cx: last[0].toFixed(1), cy: last[1].toFixed(1), r: 2.2 }));
     return drawn;
-  }
-  // A name may go on in a new line after its dots and underscores.
-  const wrappable = (name) => name.split(/(?<=[._])/).flatMap((part) => [part, el("wbr")]);
-  function table(caption, head, body, right) {
-    const line = (name, scope, cells) => el("tr", {}, ...cells.map((cell, at) => {
-      const kind = at === 0 || name === "th" ? "th" : "td";
-      const made = el(kind, kind === "th" ? { scope: name === "th" ? "col" : scope } : {}, ...(at === 0 && typeof cell === "string" ? wrappable(cell) : [cell && cell.nodeType ? cell : String(cell === undefined ? "" : cell.said !== undefined ? cell.said : cell)]));
-      if (at >= right) made.classList.add("n");
-      if (cell && cell.differs) made.classList.add("diff");
-      return made;
-    }));
-    return el("div", { class: "scroll", role: "group", tabindex: "0", "aria-label": caption }, el("table", { class: "rows", "aria-label": caption }, el("thead", {}, line("th", "col", head)), el("tbody", {}, ...body.map((cells) => line("td", "row", cells)))));
   }
   function startsOf(one) {
     const what = one.what;
@@ -712,7 +577,7 @@ function start(D) {
       };
     });
   }
-  const tools = { D, el, svg, table, state, save, entries, open: (at) => openEntry(at, document.activeElement) };
+  const tools = { D, state, save, entries, open: (at) => openEntry(at, document.activeElement) };
   const drawers = new Map([["trends", trends], ["compare", sideBySide]]), drawn = {};
   function drawer(name) {
     if (!(name in drawn)) drawn[name] = drawers.get(name)(tools);

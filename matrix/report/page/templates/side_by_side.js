@@ -1,6 +1,6 @@
 // Two runs side by side: what they are, and what their cases counted and took.
 function sideBySide(page) {
-  const { D, el, entries, table, state, save, open } = page;
+  const { D, entries, state, save, open } = page;
   const box = document.getElementById("compare");
   if (!box) return null;
   const wanted = box.querySelector("form"), into = box.querySelector("div");

@@ -1,6 +1,6 @@
 // A case across releases: seconds or a counter of its cold and warm starts, drawn and as a table.
 function trends(page) {
-  const { D, el, svg, entries, table, state, save, open } = page;
+  const { D, entries, state, save, open } = page;
   const box = document.getElementById("trends");
   if (!box) return null;
   const wanted = box.querySelector("form"), into = box.querySelector("div");
