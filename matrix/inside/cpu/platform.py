@@ -79,6 +79,10 @@ class CompilingCpuPlatform(Platform):
         return True
 
     @classmethod
+    def check_runner_kv_caches_multi_layer(cls) -> None:
+        """Accept a layer with two caches, as CUDA does: vLLM 0.28 and newer ask it."""
+
+    @classmethod
     def opaque_attention_op(cls) -> bool:
         """Return True, as CUDA does: attention is an operator that the graph is split on."""
         return True
