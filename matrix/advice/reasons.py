@@ -28,6 +28,7 @@ class MisfitCode(StrEnum):
     FAILS = "fails at a rung"
     NOT_LINKED = "is not known to link"
     MODEL_FAILS = "the model fails"
+    PREDICTED_TO_FAIL = "is predicted to fail"
     LITTLE_EVIDENCE = "too little is known"
 
 

@@ -209,6 +209,10 @@ def _on_python(pair: Pair, python: str, wish: Wish, known: AdviceFacts) -> Choic
     if pair.off_pin and links is not StepState.PASSED:
         return Reason(code=MisfitCode.NOT_LINKED, project="torch", version=pair.torch.version)
     evidence = evidence_for(progress, wish, known.runs, known.tables.hardware)
+    if (predicted := evidence.predicted) is not None and (
+        predicted.verdict is Verdict.INCOMPATIBLE
+    ):
+        return Reason(code=MisfitCode.PREDICTED_TO_FAIL, rung=predicted.fails, cell=predicted.cpu)
     if not is_enough(evidence.kind, wish.evidence):
         return Reason(code=MisfitCode.LITTLE_EVIDENCE, wanted=wish.evidence, given=evidence.kind)
     capability = None if wish.gpu is None else wish.gpu.capability

@@ -235,3 +235,48 @@ def test_a_yanked_release_is_not_taken() -> None:
     gone = advised.vllm("0.21.0", "2.11.0", yanked="broken")
     found = recommend(Wish(), known(vllms=(*advised.VLLM, gone)))
     assert reasons(found) == {"0.21.0": MisfitCode.YANKED}
+
+
+def test_a_pair_that_the_cpu_predicts_to_fail_is_not_taken() -> None:
+    fails = make("2.11.0", passed(), failed("big"), vllm="0.20.0", python="3.12")
+    for wish in ({}, {"evidence": EvidenceKind.PREDICTED}, {"model": "big"}):
+        found = ask(fails, **wish)
+        assert reasons(found)["0.20.0"] is MisfitCode.PREDICTED_TO_FAIL
+    text = lines(ask(fails))
+    assert (
+        "vLLM 0.20.0: is predicted to fail at `starts cold`, as py312-torch211-vllm020 did on the"
+        " CPU" in text
+    )
+    # A run on a GPU disproves it, and so does one on another Python.
+    ran = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.13")
+    assert chosen(ask(fails, ran)) == ("0.20.0", "2.11.0", "3.13")
+    other = make("2.11.0", passed(), vllm="0.20.0", python="3.11")
+    assert chosen(ask(fails, other)) == ("0.20.0", "2.11.0", "3.11")
+
+
+def warm(found: Recommendation) -> str:
+    (line,) = [line for line in lines(found).splitlines() if line.startswith("warm start")]
+    return line.removeprefix("warm start").strip()
+
+
+@pytest.mark.parametrize(
+    ("ran", "nothing", "loads"),
+    [
+        (
+            on_gpu,
+            "none of 1 case compiles again",
+            "cold 60.0 s, warm 10.0 s, loads all it needs warm",
+        ),
+        (make, "predicted: nothing compiles again", "predicted: loads all it needs"),
+    ],
+)
+def test_only_of_cases_as_expected_is_known_what_compiles_again(
+    ran: Any, nothing: str, loads: str
+) -> None:
+    drifted = passed("big", num_compiled_artifacts_loaded=1)
+    both = ran("2.11.0", passed(), drifted, vllm="0.20.0", python="3.12")
+    assert warm(ask(both)) == f"{nothing}; not known of 1 other case"
+    assert warm(ask(both, model="moe")) == f"moe: {loads}"
+    assert warm(ask(both, model="big")).endswith("not known")
+    alone = ran("2.11.0", drifted, vllm="0.20.0", python="3.12")
+    assert warm(ask(alone)) == "not known"

@@ -82,11 +82,7 @@ def _warm(choice: Choice, model: str | None) -> list[str]:
             return [words.warm_words(measured.cases)]
         return [f"{model}: {words.start_words(case) if case else words.UNKNOWN}"]
     if predicted is not None:
-        again = [case for case in predicted.recompiling if model in (None, case)]
-        if model is not None and model not in predicted.cases:
-            return [f"{model}: {words.UNKNOWN}"]
-        compiles = ", ".join(again) or ("nothing" if model is None else f"{model}: nothing")
-        return [f"predicted: {compiles} compiles again"]
+        return [words.predicted_warm(predicted, model)]
     return [words.UNKNOWN]
 
 

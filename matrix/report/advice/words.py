@@ -13,6 +13,7 @@ from matrix.advice.wish import EvidenceKind
 from matrix.checks.gpu_code.fits import CodeFit
 from matrix.report import marks, prediction
 from matrix.report.reasons import NO_ISSUE, reason_words
+from matrix.verdict.prediction import Prediction
 from matrix.verdict.recompiles import Recompiles
 from matrix.verdict.states import Verdict
 
@@ -56,6 +57,9 @@ def why(reason: Reason) -> str:
         because = clip(clean(reason_words(reason.because)), _LONGEST)
         python = "" if where or reason.given is None else f" on Python {reason.given}"
         return f"fails at `{reason.rung}`{python}{where}: {because}".rstrip(": ")
+    if reason.code is MisfitCode.PREDICTED_TO_FAIL:
+        rung = f" at `{reason.rung}`" if reason.rung else ""
+        return f"is predicted to fail{rung}, as {clean(reason.cell or '')} did on the CPU"
     return _FORMS[reason.code].format(
         its="its wheel" if reason.project == "vllm" else "its torch",
         cuda=reason.cuda,
@@ -135,15 +139,40 @@ def _measured(found: MeasuredRun) -> str:
 
 
 def warm_words(cases: Iterable[CaseStarts]) -> str:
-    """Return how many of some cases load all on their warm start, and which compile again."""
+    """Return how many of some cases load all on their warm start, and which compile again.
+
+    Of a case that is not as expected this is not known.
+    """
     every = list(cases)
-    again = [case for case in every if case.recompiles is not None]
-    if not every:
+    judged = [case for case in every if case.verdict is Verdict.COMPATIBLE]
+    if not judged:
         return UNKNOWN
-    if not again:
-        return f"none of {plural(len(every), 'case')} compiles again"
-    issues = tuple(case.recompiles.issues for case in again if case.recompiles is not None)
-    return f"of {plural(len(every), 'case')} {marks.recompile_for(issues)}"
+    issues = tuple(case.recompiles.issues for case in judged if case.recompiles is not None)
+    counted = plural(len(judged), "case")
+    known = f"of {counted} {marks.recompile_for(issues)}"
+    if not issues:
+        known = f"none of {counted} compiles again"
+    rest = len(every) - len(judged)
+    return f"{known}; {UNKNOWN} of {plural(rest, 'other case')}" if rest else known
+
+
+def predicted_warm(found: Prediction, model: str | None) -> str:
+    """Return which cases are predicted to compile again warm: the model, else all of them.
+
+    Of a case that is not predicted as expected this is not known.
+    """
+    good = [
+        case for case, forecast in found.cases.items() if forecast.verdict is Verdict.COMPATIBLE
+    ]
+    if model is not None:
+        again = "compiles again" if model in found.recompiling else "loads all it needs"
+        return f"{clean(model)}: {f'predicted: {again}' if model in good else UNKNOWN}"
+    if not good:
+        return UNKNOWN
+    again = ", ".join(map(clean, found.recompiling)) or "nothing"
+    rest = len(found.cases) + len(found.unanswered) - len(good)
+    others = f"; {UNKNOWN} of {plural(rest, 'other case')}" if rest else ""
+    return f"predicted: {again} compiles again{others}"
 
 
 def start_words(case: CaseStarts) -> str:
@@ -151,8 +180,10 @@ def start_words(case: CaseStarts) -> str:
     times = f"cold {seconds(case.cold)} s, warm {seconds(case.warm)} s"
     if case.verdict is Verdict.INCOMPATIBLE:
         return f"fails; {times}"
-    drifts = ", drifts" if case.verdict is Verdict.DRIFT else ""
-    return f"{times}{drifts}, {again_words(case.recompiles)}"
+    if case.verdict is not Verdict.COMPATIBLE:
+        how = "drifts" if case.verdict is Verdict.DRIFT else "not judged"
+        return f"{times}, {how}; what compiles again is {UNKNOWN}"
+    return f"{times}, {again_words(case.recompiles)}"
 
 
 def again_words(found: Recompiles | None) -> str:
