@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from matrix.advice.wish import EvidenceKind, Wish
+from matrix.advice.kinds import EvidenceKind
+from matrix.advice.wish import Wish
 from matrix.catalog.cells import Cell
 from matrix.catalog.hardware import HardwareTable, capability_of
 from matrix.record.model import Platform, Record, Rung, StartKind
@@ -39,9 +40,10 @@ class CaseStarts:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredRun:
-    """What a run of a pair on a GPU shows."""
+    """What a run of a pair on a GPU shows; `part` is how many of the cases a partial one has."""
 
     cell: str
+    python: str | None
     record: str
     day: str
     gpu: str | None
@@ -142,7 +144,8 @@ def evidence_for(
 ) -> Evidence:
     """Return the best that is known of a cell on CUDA for a machine.
 
-    `progress` has the answers of the checks. A run on another Python speaks of the pair too.
+    `progress` has the answers of the checks. A run on another Python speaks of the pair too. Where
+    a model was asked for, only a run that has an answer of it counts.
     """
     cell = progress.cell
     passed, unknown = (
@@ -157,11 +160,14 @@ def evidence_for(
             partial(_is_of_kind, kind, wish, hardware),
             (kind, wish.gpu, wish.machine),
         )
-        telling = [(place, entry) for place, entry in ran if _tells(entry)]
+        telling = [(place, entry) for place, entry in ran if _tells(entry, wish.model)]
         if telling:
             entry = min(telling, key=lambda found: (found[0].python != cell.python, found[0]))[1]
             return Evidence(kind=kind, measured=_measured(entry), passed=passed, unknown=unknown)
-    predicted = predict(progress, runs.on(Platform.CPU, cell.torch, cell.vllm))
+    on_cpu = runs.on(Platform.CPU, cell.torch, cell.vllm)
+    predicted = predict(
+        progress, [(place, entry) for place, entry in on_cpu if _speaks_of(entry, wish.model)]
+    )
     kind = EvidenceKind.STATIC if predicted is None else EvidenceKind.PREDICTED
     return Evidence(kind=kind, predicted=predicted, passed=passed, unknown=unknown)
 
@@ -192,9 +198,27 @@ def measured_of(entries: Sequence[tuple[Cell, Entry]]) -> MeasuredRun | None:
     return _measured(max(telling, key=lambda entry: entry.record.started)) if telling else None
 
 
-def _tells(entry: Entry) -> bool:
-    """Tell whether a run has a verdict, or at least started warm, though no rule judges that."""
+def _tells(entry: Entry, model: str | None = None) -> bool:
+    """Tell whether a run has a verdict, or at least started warm, though no rule judges that.
+
+    With a model: whether that holds of the case of this name.
+    """
+    if model is not None:
+        return any(case.case == model and _is_told(case) for case in entry.verdict.cases)
     return entry.verdict.verdict in ANSWERS or Rung.STARTS_WARM in entry.ran.passed
+
+
+def _speaks_of(entry: Entry, model: str | None) -> bool:
+    """Tell whether a run has a verdict on a model, or failed as a whole; of none any run has."""
+    return (
+        model is None
+        or entry.verdict.verdict is Verdict.INCOMPATIBLE
+        or any(case.case == model and case.verdict in ANSWERS for case in entry.verdict.cases)
+    )
+
+
+def _is_told(case: CaseVerdict) -> bool:
+    return case.verdict in ANSWERS or case.rung == Rung.STARTS_WARM
 
 
 def _is_of_kind(kind: EvidenceKind, wish: Wish, hardware: HardwareTable, record: Record) -> bool:
@@ -223,18 +247,16 @@ def _gpu_of(record: Record) -> Mapping[str, object]:
 def _measured(entry: Entry) -> MeasuredRun:
     gpu = _gpu_of(entry.record)
     name, driver = gpu.get("name"), gpu.get("driver")
+    cell = ran_cell(entry.record)
     return MeasuredRun(
         cell=entry.record.cell,
+        python=None if cell is None else cell.python,
         record=entry.file,
         day=entry.date,
         gpu=str(name) if name is not None else None,
         driver=str(driver) if driver is not None else None,
         verdict=entry.verdict.verdict,
-        cases=tuple(
-            _starts(case)
-            for case in entry.verdict.cases
-            if case.verdict in ANSWERS or case.rung == Rung.STARTS_WARM
-        ),
+        cases=tuple(_starts(case) for case in entry.verdict.cases if _is_told(case)),
         part=entry.part,
         is_stock=not entry.verdict.not_stock,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from matrix.advice.fits import WheelNeeds
+from matrix.advice.kinds import MACHINES
 from matrix.advice.pairs import Pair
-from matrix.advice.wish import MACHINES
 from matrix.catalog.cells import Cell
 from matrix.catalog.hardware import flavour_name
 from matrix.catalog.releases import Releases

@@ -16,9 +16,10 @@ from matrix.advice.evidence import (
 )
 from matrix.advice.fits import MachineTables, WheelNeeds, misfit, needs_of
 from matrix.advice.install import Install, install_of
+from matrix.advice.kinds import MACHINES, EvidenceKind, is_enough
 from matrix.advice.pairs import Pair, pairs
 from matrix.advice.reasons import MisfitCode, Reason
-from matrix.advice.wish import MACHINES, EvidenceKind, Wish, is_enough
+from matrix.advice.wish import Wish
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.declared import Declarations

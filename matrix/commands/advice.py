@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from matrix._util.console import print_status
 from matrix._util.gc import gc_paused
+from matrix.advice.kinds import MACHINES, EvidenceKind
 from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
@@ -42,9 +43,9 @@ def _add_recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     machine.add_argument("--python", metavar="VERSION", type=arguments.python, help="as 3.12")
     machine.add_argument(
         "--machine",
-        choices=("x86_64", "aarch64"),
-        default="x86_64",
-        help="the processor (default: x86_64)",
+        choices=MACHINES,
+        default=MACHINES[0],
+        help=f"the processor (default: {MACHINES[0]})",
     )
     machine.add_argument("--glibc", metavar="VERSION", help="glibc, as 2.31 (ldd --version)")
     pair = recommend.add_argument_group("the pair")
@@ -55,8 +56,8 @@ def _add_recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     pair.add_argument("--model", metavar="MODEL", help="a model of the startup tests, as glm_4.5")
     pair.add_argument(
         "--evidence",
-        choices=("measured", "alike", "elsewhere", "predicted", "static"),
-        default="static",
+        choices=tuple(map(str, EvidenceKind)),
+        default=str(EvidenceKind.STATIC),
         help="the least that must be known: measured on this kind of GPU, on one alike (of its"
         " compute capability), elsewhere, predicted by the CPU, or checks alone (default: static)",
     )
@@ -170,7 +171,7 @@ def _known(options: argparse.Namespace) -> tuple[AdviceFacts, int, list[str]]:
 
 def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
     """Return what the options ask for. Raises MatrixError, which names the option and the fix."""
-    from matrix.advice.wish import EvidenceKind, Wish
+    from matrix.advice.wish import Wish
     from matrix.catalog.hardware import driver_of
 
     if options.python is not None and options.python not in known.releases.pythons:
@@ -196,7 +197,7 @@ def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
         model=_read("--model", options.model, lambda text: _model(text, known)),
         torch=asked.get("torch"),
         vllm=asked.get("vllm"),
-        evidence=EvidenceKind[options.evidence.upper()],
+        evidence=EvidenceKind(options.evidence),
     )
 
 

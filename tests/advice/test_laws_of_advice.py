@@ -14,8 +14,9 @@ from packaging.specifiers import SpecifierSet
 from matrix._util.versions import parse_version
 from matrix.advice.evidence import PairRuns
 from matrix.advice.fits import MachineTables
+from matrix.advice.kinds import EvidenceKind, is_enough
 from matrix.advice.recommend import AdviceFacts, Choice, declarations, recommend
-from matrix.advice.wish import EvidenceKind, Wish, is_enough
+from matrix.advice.wish import Wish
 from matrix.catalog.hardware import HardwareTable, driver_of
 from matrix.catalog.hardware_file import load_hardware
 from matrix.catalog.releases_file import load_releases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ from packaging.specifiers import SpecifierSet
 import advised
 from advised import known, on_gpu
 from made import NO, YES, failed, make, passed
+from matrix.advice.kinds import EvidenceKind
 from matrix.advice.reasons import MisfitCode
 from matrix.advice.recommend import Choice, Recommendation, recommend
-from matrix.advice.wish import EvidenceKind, Wish
+from matrix.advice.wish import Wish
 from matrix.catalog.hardware import driver_of
-from matrix.report.advice.recommend import lines
+from matrix.report.advice.recommend import content, lines
 
 GPU = advised.HARDWARE.gpu
 
@@ -280,3 +282,58 @@ def test_only_of_cases_as_expected_is_known_what_compiles_again(
     assert warm(ask(both, model="big")).endswith("not known")
     alone = ran("2.11.0", drifted, vllm="0.20.0", python="3.12")
     assert warm(ask(alone)) == "not known"
+
+
+def evidence_line(found: Recommendation) -> str:
+    (line,) = [line for line in lines(found).splitlines() if line.startswith("evidence")]
+    return line.removeprefix("evidence").strip()
+
+
+def test_with_a_model_a_run_counts_only_where_it_has_an_answer_of_it() -> None:
+    without = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.12")
+    other = on_gpu("2.10.0", passed("big"), vllm="0.18.0", python="3.12")
+    wish = {"model": "big", "evidence": EvidenceKind.MEASURED}
+    found = ask(without, other, **wish)
+    assert chosen(found) == ("0.18.0", "2.10.0", "3.12")
+    assert reasons(found)["0.20.0"] is MisfitCode.LITTLE_EVIDENCE
+    assert "and --evidence measured was asked for" in lines(found)
+    assert kind(ask(without, model="big")) is EvidenceKind.STATIC
+    cpu = make("2.11.0", passed(), vllm="0.20.0", python="3.12")
+    assert kind(ask(cpu, model="moe")) is EvidenceKind.PREDICTED
+    assert kind(ask(cpu, model="big")) is EvidenceKind.STATIC
+
+
+def test_a_run_on_another_python_is_named() -> None:
+    ran = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.12")
+    assert "on Python 3.12" in evidence_line(ask(ran, python="3.13"))
+    assert "on Python" not in evidence_line(ask(ran, python="3.12"))
+
+
+def test_a_partial_run_is_marked() -> None:
+    ran = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.12", deselected=8)
+    assert evidence_line(ask(ran)).endswith(
+        "2026-11-22, 1 of 9 cases: 1 case as expected (py312-torch211-vllm020.json)"
+    )
+    found = json.loads(content(ask(ran)))["choice"]["evidence"]["measured"]
+    assert found["partial"] == {"held": 1, "total": 9}
+
+
+def test_evidence_of_this_kind_of_gpu_is_called_so() -> None:
+    ran = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.12")
+    assert evidence_line(ask(ran)).startswith("measured: NVIDIA H200")
+    assert evidence_line(ask(ran, gpu=GPU("h200"))).startswith(
+        "measured on this kind of GPU: NVIDIA H200"
+    )
+
+
+def test_what_a_record_says_does_not_reach_the_terminal_raw() -> None:
+    evil = "580\x1b[31m\n::error::x"
+    gpu = {**advised.H200, "name": f"H{evil}", "driver": evil}
+    case = f"big{evil}"
+    ran = on_gpu("2.11.0", passed(case), vllm="0.20.0", python="3.12", provenance={"gpu": gpu})
+    cpu = make("2.11.0", passed(case), vllm="0.20.0", python="3.12")
+    for record in (ran, cpu):
+        for model in (None, case):
+            text = lines(ask(record, model=model))
+            assert "\x1b" not in text
+            assert not any(line.startswith("::") for line in text.splitlines())

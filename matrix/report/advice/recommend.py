@@ -12,6 +12,7 @@ from matrix.advice.fits import WheelNeeds
 from matrix.advice.install import Install
 from matrix.advice.reasons import MisfitCode
 from matrix.advice.recommend import Choice, Elsewhere, Recommendation
+from matrix.advice.wish import Wish
 from matrix.report.advice import words
 from matrix.report.coded import coded, operand
 from matrix.report.prediction import EXPLAINED
@@ -53,8 +54,8 @@ def _nothing(found: Recommendation) -> list[str]:
 def _choice(choice: Choice, found: Recommendation) -> list[str]:
     vllm, torch = choice.pair.vllm, choice.pair.torch
     off = f", off-pin: this vLLM pins torch {vllm.torch}" if choice.pair.off_pin else ""
-    rows = [["evidence", words.evidence_words(choice.evidence)]]
-    rows += [["warm start", text] for text in _warm(choice, found.wish.model)]
+    evidence = words.evidence_words(choice.evidence, choice.python, found.wish)
+    rows = [["evidence", evidence], ["warm start", _warm(choice, found.wish.model)]]
     rows += [
         [f"{words.NAMES[needs.project]} {needs.version}", words.wheel_words(needs)]
         for needs in choice.needs
@@ -62,7 +63,7 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
     if found.measured is not None:
         other = found.measured
         text = f"vLLM {other.pair.vllm.version} with torch {other.pair.torch.version}"
-        least = other.evidence.kind.name.lower()
+        least = other.evidence.kind
         rows.append(["measured", f"{text} is the newest that ran on a GPU (--evidence {least})"])
     return [
         f"vLLM {vllm.version} with torch {torch.version} on Python {choice.python}{off}",
@@ -73,17 +74,17 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
     ]
 
 
-def _warm(choice: Choice, model: str | None) -> list[str]:
+def _warm(choice: Choice, model: str | None) -> str:
     """Return how the pair starts warm: the model that was asked for, else all cases."""
     measured, predicted = choice.evidence.measured, choice.evidence.predicted
     if measured is not None:
         case = None if model is None else measured.of_case(model)
         if model is None:
-            return [words.warm_words(measured.cases)]
-        return [f"{model}: {words.start_words(case) if case else words.UNKNOWN}"]
+            return words.warm_words(measured.cases)
+        return f"{words.case_words(model)}: {words.start_words(case) if case else words.UNKNOWN}"
     if predicted is not None:
-        return [words.predicted_warm(predicted, model)]
-    return [words.UNKNOWN]
+        return words.predicted_warm(predicted, model)
+    return words.UNKNOWN
 
 
 def commands(install: Install) -> list[str]:
@@ -132,13 +133,13 @@ def content(found: Recommendation) -> str:
         "model": wish.model,
         "torch": None if wish.torch is None else str(wish.torch),
         "vllm": None if wish.vllm is None else str(wish.vllm),
-        "evidence": wish.evidence.name.lower(),
+        "evidence": wish.evidence,
     }
     values = {
         "schema": 1,
         "asked": asked,
-        "choice": _choice_values(found.choice),
-        "measured": _choice_values(found.measured),
+        "choice": _choice_values(found.choice, wish),
+        "measured": _choice_values(found.measured, wish),
         "not_newer": [
             {
                 "vllm": excluded.pair.vllm.version,
@@ -153,7 +154,7 @@ def content(found: Recommendation) -> str:
     return json.dumps(values, indent=1) + "\n"
 
 
-def _choice_values(choice: Choice | None) -> dict[str, object] | None:
+def _choice_values(choice: Choice | None, wish: Wish) -> dict[str, object] | None:
     if choice is None:
         return None
     return {
@@ -161,7 +162,10 @@ def _choice_values(choice: Choice | None) -> dict[str, object] | None:
         "torch": choice.pair.torch.version,
         "python": choice.python,
         "off_pin": choice.pair.off_pin,
-        "evidence": _evidence_values(choice.evidence),
+        "evidence": {
+            **_evidence_values(choice.evidence),
+            "text": words.evidence_words(choice.evidence, choice.python, wish),
+        },
         "wheels": [wheel_values(needs) for needs in choice.needs],
         "install": operand(choice.install),
         "commands": commands(choice.install),
@@ -171,8 +175,7 @@ def _choice_values(choice: Choice | None) -> dict[str, object] | None:
 def _evidence_values(evidence: Evidence) -> dict[str, object]:
     predicted = evidence.predicted
     return {
-        "kind": evidence.kind.name.lower(),
-        "text": words.evidence_words(evidence),
+        "kind": evidence.kind,
         "measured": measured_values(evidence.measured),
         "predicted": None
         if predicted is None
@@ -181,6 +184,8 @@ def _evidence_values(evidence: Evidence) -> dict[str, object]:
             "record": predicted.record,
             "verdict": predicted.verdict,
             "recompiles": list(predicted.recompiling),
+            "partial": operand(predicted.part),
+            "stock": not predicted.not_stock,
             "means": EXPLAINED,
         },
         "passed": list(evidence.passed),
@@ -194,12 +199,14 @@ def measured_values(measured: MeasuredRun | None) -> dict[str, object] | None:
         return None
     return {
         "cell": measured.cell,
+        "python": measured.python,
         "record": measured.record,
         "day": measured.day,
         "gpu": measured.gpu,
         "driver": measured.driver,
         "verdict": measured.verdict,
         "stock": measured.is_stock,
+        "partial": operand(measured.part),
         "cases": [
             {
                 "case": case.case,

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from matrix._util.text import clean, clip, listed, plural, seconds, spans
 from matrix.advice.evidence import CaseStarts, Evidence, MeasuredRun
 from matrix.advice.fits import WheelNeeds
+from matrix.advice.kinds import EvidenceKind
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.recommend import Excluded
-from matrix.advice.wish import EvidenceKind
+from matrix.advice.wish import Wish
 from matrix.checks.gpu_code.fits import CodeFit
-from matrix.report import marks, prediction
+from matrix.report import marks, prediction, stock
 from matrix.report.reasons import NO_ISSUE, reason_words
 from matrix.verdict.prediction import Prediction
 from matrix.verdict.recompiles import Recompiles
@@ -25,6 +26,7 @@ UNKNOWN = "not known"
 
 NAMES: Mapping[str, str] = {"vllm": "vLLM", "torch": "torch"}
 _LONGEST = 200
+_CASE = 60
 _FORMS: Mapping[MisfitCode, str] = {
     MisfitCode.YANKED: "{its} was withdrawn: {wanted}",
     MisfitCode.PINS_TORCH: "pins torch {wanted}",
@@ -40,10 +42,10 @@ _FORMS: Mapping[MisfitCode, str] = {
     MisfitCode.MODEL_FAILS: "{wanted} fails in {cell}",
 }
 _KINDS: Mapping[EvidenceKind, str] = {
-    EvidenceKind.MEASURED: "measured",
+    EvidenceKind.MEASURED: "measured on this kind of GPU",
     EvidenceKind.ALIKE: "measured on another GPU of the same compute capability",
     EvidenceKind.ELSEWHERE: "measured on another GPU or processor",
-    EvidenceKind.PREDICTED: "predicted",
+    EvidenceKind.PREDICTED: "predicted by a run on the CPU",
     EvidenceKind.STATIC: "by checks alone",
 }
 
@@ -51,9 +53,10 @@ _KINDS: Mapping[EvidenceKind, str] = {
 def why(reason: Reason) -> str:
     """Return why a pair does not fit, as what follows the name of its vLLM."""
     if reason.code is MisfitCode.LITTLE_EVIDENCE:
-        return f"known {kind_words(reason.given)}, and {kind_words(reason.wanted)} was asked for"
+        asked = f"--evidence {reason.wanted} was asked for"
+        return f"known {_KINDS[EvidenceKind(reason.given)]}, and {asked}"
     if reason.code is MisfitCode.FAILS:
-        where = f" in {reason.cell}" if reason.cell else ""
+        where = f" in {clean(reason.cell)}" if reason.cell else ""
         because = clip(clean(reason_words(reason.because)), _LONGEST)
         python = "" if where or reason.given is None else f" on Python {reason.given}"
         return f"fails at `{reason.rung}`{python}{where}: {because}".rstrip(": ")
@@ -67,13 +70,8 @@ def why(reason: Reason) -> str:
         given=reason.given,
         archs=listed(reason.archs),
         version=reason.version,
-        cell=reason.cell,
+        cell=clean(reason.cell or ""),
     )
-
-
-def kind_words(kind: str | None) -> str:
-    """Return a kind of evidence in words."""
-    return _KINDS[EvidenceKind(kind)] if kind is not None else UNKNOWN
 
 
 def groups(newer: Sequence[Excluded]) -> list[tuple[str, Excluded]]:
@@ -106,19 +104,21 @@ def largest(newer: Sequence[Excluded]) -> Excluded:
     return max(counted.values(), key=len)[0]
 
 
-def evidence_words(evidence: Evidence) -> str:
-    """Return on what an advice rests, in one line."""
+def evidence_words(evidence: Evidence, python: str, wish: Wish) -> str:
+    """Return on what an advice for a Python rests, in one line."""
     if evidence.measured is not None:
-        return f"{_KINDS[evidence.kind]}: {_measured(evidence.measured)}"
+        is_any = evidence.kind is EvidenceKind.MEASURED and wish.gpu is None
+        how = "measured" if is_any else _KINDS[evidence.kind]
+        return f"{how}: {_measured(evidence.measured, python)}"
     if evidence.predicted is not None:
-        return f"predicted: {prediction.sentence(evidence.predicted)}"
+        return clean(f"predicted: {prediction.sentence(evidence.predicted)}")
     passed = f"passed: {listed(evidence.passed)}" if evidence.passed else "none passed"
     asked = [rung for rung in evidence.unknown if rung in ("declared", "resolves", "links")]
     unasked = f"; not asked: {listed(asked)}" if asked else ""
     return f"{_KINDS[evidence.kind]}, no run speaks of it; {passed}{unasked}"
 
 
-def _measured(found: MeasuredRun) -> str:
+def _measured(found: MeasuredRun, python: str) -> str:
     counts = dict.fromkeys(Verdict, 0)
     for case in found.cases:
         counts[case.verdict] += 1
@@ -132,10 +132,17 @@ def _measured(found: MeasuredRun) -> str:
         )
         if counts[verdict]
     ]
-    where = found.gpu or "a GPU without a name"
     driver = f", driver {found.driver}" if found.driver else ""
-    stock = "" if found.is_stock else ", not stock"
-    return f"{clean(where)}{driver}, {found.day}: {listed(counted)}{stock} ({found.record})"
+    other = f", on Python {found.python}" if found.python != python else ""
+    text = f"{run_words(found, driver + other)}: {listed(counted)} ({found.record})"
+    return clean(text)
+
+
+def run_words(found: MeasuredRun, more: str = "") -> str:
+    """Return on which GPU and which day a run was, and how it is not a whole or a stock one."""
+    marked = (marks.part(found.part), "" if found.is_stock else stock.NOT_STOCK)
+    which = "".join(f", {mark}" for mark in marked if mark)
+    return clean(f"{found.gpu or 'a GPU without a name'}{more}, {found.day}{which}")
 
 
 def warm_words(cases: Iterable[CaseStarts]) -> str:
@@ -156,6 +163,11 @@ def warm_words(cases: Iterable[CaseStarts]) -> str:
     return f"{known}; {UNKNOWN} of {plural(rest, 'other case')}" if rest else known
 
 
+def case_words(name: str) -> str:
+    """Return the name of a case, which a record may make as long as it likes."""
+    return clip(clean(name), _CASE)
+
+
 def predicted_warm(found: Prediction, model: str | None) -> str:
     """Return which cases are predicted to compile again warm: the model, else all of them.
 
@@ -166,10 +178,10 @@ def predicted_warm(found: Prediction, model: str | None) -> str:
     ]
     if model is not None:
         again = "compiles again" if model in found.recompiling else "loads all it needs"
-        return f"{clean(model)}: {f'predicted: {again}' if model in good else UNKNOWN}"
+        return f"{case_words(model)}: {f'predicted: {again}' if model in good else UNKNOWN}"
     if not good:
         return UNKNOWN
-    again = ", ".join(map(clean, found.recompiling)) or "nothing"
+    again = ", ".join(map(case_words, found.recompiling)) or "nothing"
     rest = len(found.cases) + len(found.unanswered) - len(good)
     others = f"; {UNKNOWN} of {plural(rest, 'other case')}" if rest else ""
     return f"predicted: {again} compiles again{others}"

@@ -1,0 +1,36 @@
+"""What a person may name of an advice: the processors, and the kinds of evidence.
+
+The parser of the command takes its choices from here, so this imports nothing that takes time.
+"""
+
+from matrix._util.enums import StrEnum
+
+MACHINES = ("x86_64", "aarch64")
+"""The processors for which there are wheels of vLLM with GPU code."""
+
+
+class EvidenceKind(StrEnum):
+    """On what an advice about a pair rests, the best first.
+
+    `MEASURED`: it ran on this kind of GPU, or on any where none was asked for. `ALIKE`: it ran on
+    another GPU of the same compute capability. `ELSEWHERE`: it ran on a GPU of another one, or on
+    another processor. `PREDICTED`: it ran on the CPU. `STATIC`: no run speaks of it, only checks.
+    """
+
+    MEASURED = "measured"
+    ALIKE = "alike"
+    ELSEWHERE = "elsewhere"
+    PREDICTED = "predicted"
+    STATIC = "static"
+
+
+_ORDER = tuple(EvidenceKind)
+
+
+def is_enough(kind: EvidenceKind, least: EvidenceKind) -> bool:
+    """Tell whether evidence is at least as good as what is asked for.
+
+    >>> is_enough(EvidenceKind.ALIKE, EvidenceKind.PREDICTED)
+    True
+    """
+    return _ORDER.index(kind) <= _ORDER.index(least)
