@@ -84,21 +84,17 @@ class ReleasePackages:
         }
         return {**ran, **self.required, **self.resolved}
 
+    @property
+    def ran(self) -> bool:
+        """Whether a run shows them all; else only its requirements and what was resolved are."""
+        return bool(self.installed)
+
 
 def left_behind(
     old: ReleasePackages, new: ReleasePackages, cuda: str | None
 ) -> tuple[LeftBehind, ...]:
     """Return what stays of the old packages; `cuda` is the one of the new torch."""
     before, after = old.every, new.every
-    gone = {name: version for name, version in before.items() if name not in after}
-    # Of a release that no run speaks of, only the requirements and a few resolved packages are
-    # known: that a library is not among them says nothing, unless it is of another CUDA.
-    if not new.installed:
-        gone = {
-            name: version
-            for name, version in gone.items()
-            if name in old.required or _is_of_other_cuda(name, cuda)
-        }
     found = [
         LeftBehind(
             name=name,
@@ -106,8 +102,13 @@ def left_behind(
             version=version,
             shares=_namesake(name, after),
         )
-        for name, version in sorted(gone.items())
+        for name, version in sorted(before.items())
+        if name not in after and name not in new.installed
     ]
+    # Of a release that no run speaks of, only the requirements and a few resolved packages are
+    # known: that a package is not among them says nothing, unless the new one refuses it.
+    if not new.ran:
+        found = [package for package in found if package.kind is not LeftKind.UNUSED]
     if before.get(_FLASHINFER) != after.get(_FLASHINFER) and before.get(_FLASHINFER):
         found += [
             LeftBehind(name=name, kind=LeftKind.BY_HAND, version=before[_FLASHINFER])

@@ -10,10 +10,10 @@ from matrix._util.versions import distance, parse_version, specifier_text
 from matrix.advice.evidence import MeasuredRun, measured_of
 from matrix.advice.fits import WheelNeeds, needs_of
 from matrix.advice.install import Install, install_of
+from matrix.advice.kinds import MACHINES
 from matrix.advice.left_behind import LeftBehind, ReleasePackages, left_behind
 from matrix.advice.pairs import Pair
 from matrix.advice.recommend import AdviceFacts
-from matrix.advice.wish import MACHINES
 from matrix.catalog.cells import Cell
 from matrix.catalog.hardware import newest_cuda
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
@@ -56,19 +56,40 @@ class Change:
         return self.old != self.new or self.old is None
 
 
+class KnownPackages(StrEnum):
+    """How many packages of a release are known.
+
+    `ALL`: those that a run had. `SOME`: what it requires, and what a resolver chose of that.
+    `REQUIRED`: what it requires, since neither was asked.
+    """
+
+    ALL = "all"
+    SOME = "some"
+    REQUIRED = "required"
+
+
 @dataclass(frozen=True, kw_only=True)
 class UpgradeSide:
     """One of the two releases, with the torch that it pins.
 
+    `cell` is the pair on the Python of the packages, and `fits_python` whether its vLLM is for it.
     `needs` are those of both wheels. `measured` is the newest run of the pair on a GPU, `notes`
-    what a person found out about it.
+    what a person found out about it. `packages` is how many of its packages are known.
     """
+
+    cell: Cell
 
     vllm: Vllm
     torch: Torch
     needs: tuple[WheelNeeds, WheelNeeds]
     measured: MeasuredRun | None
     notes: tuple[Note, ...]
+    packages: KnownPackages
+
+    @property
+    def fits_python(self) -> bool:
+        """Whether the Python of the packages is one of the vLLM's."""
+        return self.vllm.python.contains(self.cell.python)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +117,9 @@ class Upgrade:
         return parse_version(self.new.vllm.version) < parse_version(self.old.vllm.version)
 
     @property
-    def pythons_lost(self) -> bool:
-        """Whether the Python of the packages is not one of the new release's."""
-        return not self.new.vllm.python.contains(self.python)
+    def is_in_place(self) -> bool:
+        """Whether both releases are for the Python of the packages, so that it may stay."""
+        return self.old.fits_python and self.new.fits_python
 
 
 def upgrade(
@@ -111,8 +132,9 @@ def upgrade(
     notes: tuple[Note, ...],
 ) -> Upgrade:
     """Return what changes between two known releases of vLLM, each with its pin."""
-    sides = _side(old, known, notes), _side(new, known, notes)
-    before, after = (_packages(side, python, known, requirements) for side in sides)
+    cells = [_cell(version, python, known.releases) for version in (old, new)]
+    before, after = (_packages(cell, known, requirements) for cell in cells)
+    sides = _side(cells[0], before, known, notes), _side(cells[1], after, known, notes)
     return Upgrade(
         old=sides[0],
         new=sides[1],
@@ -131,11 +153,21 @@ def _install(new: UpgradeSide, python: str, releases: Releases) -> Install:
     return install_of(pair, nearest, releases, new.needs[1])
 
 
-def _side(version: str, known: AdviceFacts, notes: tuple[Note, ...]) -> UpgradeSide:
-    vllm = next(row for row in known.releases.vllm if row.version == version)
-    torch = next(row for row in known.releases.torch if row.version == vllm.torch)
+def _cell(version: str, python: str, releases: Releases) -> Cell:
+    vllm = next(row for row in releases.vllm if row.version == version)
+    return Cell(python, vllm.torch, version)
+
+
+def _side(
+    cell: Cell, packages: ReleasePackages, known: AdviceFacts, notes: tuple[Note, ...]
+) -> UpgradeSide:
+    vllm = next(row for row in known.releases.vllm if row.version == cell.vllm)
+    torch = next(row for row in known.releases.torch if row.version == cell.torch)
     machine = MACHINES[0]
+    some = KnownPackages.SOME if packages.resolved else KnownPackages.REQUIRED
     return UpgradeSide(
+        cell=cell,
+        packages=KnownPackages.ALL if packages.ran else some,
         vllm=vllm,
         torch=torch,
         needs=(needs_of(vllm, known.tables, machine), needs_of(torch, known.tables, machine)),
@@ -172,24 +204,21 @@ def _values(side: UpgradeSide) -> Mapping[What, str | None]:
     }
 
 
-def _packages(
-    side: UpgradeSide, python: str, known: AdviceFacts, requirements: Requirements
-) -> ReleasePackages:
-    cell = Cell(python, side.torch.version, side.vllm.version)
+def _packages(cell: Cell, known: AdviceFacts, requirements: Requirements) -> ReleasePackages:
     resolution = known.answers.packages(cell, off_pin=False)
     return ReleasePackages(
-        requirements=requirements.get(side.vllm.version, ()),
-        python=python,
+        requirements=requirements.get(cell.vllm, ()),
+        python=cell.python,
         machine=MACHINES[0],
         resolved={} if resolution is None else resolution.packages,
-        installed=_installed(side, known),
+        installed=_installed(cell, known),
     )
 
 
-def _installed(side: UpgradeSide, known: AdviceFacts) -> Mapping[str, str]:
+def _installed(cell: Cell, known: AdviceFacts) -> Mapping[str, str]:
     """Return the packages of a run of the pair whose environment was stock; none without one."""
     for platform in (Platform.CUDA, Platform.CPU):
-        ran = known.runs.on(platform, side.torch.version, side.vllm.version, _is_stock, "stock")
+        ran = known.runs.on(platform, cell.torch, cell.vllm, _is_stock, "stock")
         if ran:
             return max(
                 (entry.record for _, entry in ran), key=lambda record: record.started

@@ -86,12 +86,50 @@ def test_what_an_upgrade_in_place_leaves_behind() -> None:
     assert left == {
         "flashinfer-cubin": (LeftKind.OTHER_VERSION, "0.6.6"),
         "flashinfer-jit-cache": (LeftKind.BY_HAND, "0.6.6"),
-        "gguf": (LeftKind.UNUSED, None),
         "nvidia-nccl-cu12": (LeftKind.OTHER_CUDA, "2.27.5"),
     }
     shares = {package.name: package.shares for package in ask().left if package.shares}
     assert shares == {"nvidia-nccl-cu12": "nvidia-nccl-cu13"}
-    assert "old-only" in {package.name for package in ask(python="3.10").left}
+    assert "scipy" not in left  # what requires it now is not known
+
+
+def ran_with(torch: str, vllm: str, **packages: str) -> Any:
+    """A run on a GPU in an environment with these packages."""
+    named = {name.replace("_", "-"): version for name, version in packages.items()}
+    return on_gpu(torch, passed(), vllm=vllm, python="3.12", packages={"torch": torch, **named})
+
+
+def test_what_a_run_of_the_new_release_had_is_not_left_behind() -> None:
+    def left(*records: Any, python: str = "3.12") -> dict[str, LeftKind]:
+        return {package.name: package.kind for package in ask(*records, python=python).left}
+
+    new = ran_with("2.11.0", "0.20.0", numpy="2.2.6")
+    assert left(new)["gguf"] is LeftKind.UNUSED
+    assert left(new, python="3.10")["old-only"] is LeftKind.UNUSED
+    # What it requires only by another package is there as well.
+    assert "gguf" not in left(ran_with("2.11.0", "0.20.0", gguf="0.17.0"))
+    assert "gguf" not in left()
+
+
+def known_packages(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("packages of vLLM")]
+
+
+def test_packages_that_no_run_shows_are_named() -> None:
+    some = (
+        "packages of vLLM {}: not known beyond what it requires itself and a few that were resolved"
+        " (no run); a run of the pair shows all"
+    )
+    assert known_packages(lines(ask())) == [some.format("0.19.0"), some.format("0.20.0")]
+    runs = ran_with("2.10.0", "0.19.0"), ran_with("2.11.0", "0.20.0")
+    assert known_packages(lines(ask(runs[0]))) == [some.format("0.20.0")]
+    assert known_packages(lines(ask(*runs))) == []
+    assert known_packages(lines(ask(runs[1], old="0.18.0"))) == [
+        (
+            "packages of vLLM 0.18.0: not known beyond what it requires itself (no run, no"
+            " resolution); a run of the pair shows all"
+        )
+    ]
 
 
 def packages(*requirements: str, **installed: str) -> ReleasePackages:
@@ -139,5 +177,6 @@ def test_the_text() -> None:
 def test_without_runs_and_on_a_python_that_goes_the_text_says_so() -> None:
     text = lines(ask(python="3.10"))
     assert "vLLM 0.20.0 is not for Python 3.10" in text
+    assert "in place, in the" not in text and "uv pip uninstall" not in text
     assert "    uv venv --python 3.11" in text.splitlines()
     assert text.count("no run on a GPU is known") == 2

@@ -172,6 +172,20 @@ def test_upgrade_says_what_changes_and_what_stays_behind(here: Path) -> None:
     assert {"torch", "driver", "gpu_code"} <= {row["what"] for row in found["changes"]}
 
 
+def test_a_downgrade_leaves_nothing_that_the_new_release_has(here: Path) -> None:
+    ended = matrix(here, "upgrade", "--from", "0.26", "--to", "0.19", "--json", str(RESULTS))
+    left = {row["package"] for row in json.loads(ended.stdout)["left_behind"]}
+    assert "nvidia-nccl-cu13" in left
+    assert not left & {"apache-tvm-ffi", "jsonschema", "safetensors", "starlette"}
+
+
+def test_what_upgrade_does_not_know_of_an_old_release_it_says(here: Path) -> None:
+    ended = matrix(here, "upgrade", "--from", "0.9", "--to", "0.33", "--python", "3.14")
+    assert "packages of vLLM 0.9.2: not known beyond what it requires itself" in ended.stdout
+    assert "vLLM 0.9.2 is not for Python 3.14" in ended.stdout
+    assert "uninstall" not in ended.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [

@@ -8,7 +8,7 @@ import shlex
 from matrix._util.text import aligned, clean, seconds
 from matrix.advice.evidence import CaseStarts, MeasuredRun
 from matrix.advice.left_behind import LeftBehind, LeftKind
-from matrix.advice.upgrade import Change, Upgrade, UpgradeSide, What
+from matrix.advice.upgrade import Change, KnownPackages, Upgrade, UpgradeSide, What
 from matrix.report import marks, notes
 from matrix.report.advice import words
 from matrix.report.advice.recommend import commands, measured_values
@@ -42,8 +42,11 @@ def _changes(found: Upgrade) -> list[str]:
     text = aligned(rows)
     if same:
         text.append(f"the same: {', '.join(same)}")
-    if found.pythons_lost:
-        text.append(f"vLLM {found.new.vllm.version} is not for Python {found.python}")
+    text += [
+        f"vLLM {side.vllm.version} is not for Python {found.python}"
+        for side in (found.old, found.new)
+        if not side.fits_python
+    ]
     return text
 
 
@@ -55,10 +58,12 @@ def _value(change: Change, value: str | None) -> str:
 
 def _left(found: Upgrade) -> list[str]:
     """Return what an upgrade in place leaves behind, and what to remove before it."""
+    known = [_known(side) for side in (found.old, found.new) if side.packages != KnownPackages.ALL]
     if not found.left:
         return [
             "No package is known that an upgrade in place leaves behind. A new environment:",
             *(f"    {line}" for line in commands(found.install)),
+            *known,
         ]
     kinds = {kind: [package for package in found.left if package.kind is kind] for kind in LeftKind}
     why = {
@@ -77,11 +82,22 @@ def _left(found: Upgrade) -> list[str]:
         text.append(
             f"  in one folder, so that removing the old one later takes files of the new: {pairs}"
         )
+    text += known
     text += ["", "Make a new environment:", *(f"    {line}" for line in commands(found.install))]
-    text.append("or, before the upgrade in place:")
+    if not found.is_in_place:
+        return text
+    text.append("or, before the upgrade in place, in the environment of it:")
     removed = [package.name for package in found.left if package.kind is not LeftKind.UNUSED]
     names = " ".join(map(shlex.quote, removed or [package.name for package in found.left]))
     return [*text, f"    uv pip uninstall {names}"]
+
+
+def _known(side: UpgradeSide) -> str:
+    """Return which packages of a release are not known, and what shows them."""
+    text = f"packages of vLLM {side.vllm.version}: {words.UNKNOWN} beyond what it requires itself"
+    if side.packages == KnownPackages.SOME:
+        return f"{text} and a few that were resolved (no run); a run of the pair shows all"
+    return f"{text} (no run, no resolution); a run of the pair shows all"
 
 
 def _package(package: LeftBehind) -> str:
@@ -96,7 +112,7 @@ def _starts(old: UpgradeSide, new: UpgradeSide) -> list[str]:
         return ["starts:", *heads]
     names = sorted({case.case for side in sides if side for case in side.cases})
     rows = [["", f"vLLM {old.vllm.version}", f"vLLM {new.vllm.version}"]]
-    rows += [[name, _start(sides[0], name), _start(sides[1], name)] for name in names]
+    rows += [[words.case_words(name), *(_start(side, name) for side in sides)] for name in names]
     return ["starts, cold and warm in seconds:", *heads, *aligned(rows)]
 
 
@@ -105,7 +121,7 @@ def _ran(side: UpgradeSide) -> str:
     found = side.measured
     if found is None:
         return f"  {name}: no run on a GPU is known"
-    return f"  {name}: {clean(found.gpu or 'a GPU without a name')}, {found.day} ({found.record})"
+    return f"  {name}: {words.run_words(found)} ({clean(found.record)})"
 
 
 def _start(measured: MeasuredRun | None, name: str) -> str:
@@ -165,7 +181,6 @@ def content(found: Upgrade) -> str:
         ],
         "install": operand(found.install),
         "commands": commands(found.install),
-        "caches_stay_usable": False,
     }
     return json.dumps(values, indent=1) + "\n"
 
@@ -174,6 +189,8 @@ def _side(side: UpgradeSide) -> dict[str, object]:
     return {
         "vllm": side.vllm.version,
         "torch": side.torch.version,
+        "fits_python": side.fits_python,
+        "packages_known": side.packages,
         "measured": measured_values(side.measured),
         "notes": notes.content(side.notes),
     }
