@@ -14,12 +14,13 @@ from matrix.catalog.releases import Releases
 
 @dataclass(frozen=True, kw_only=True)
 class Install:
-    """What `uv pip install` gets.
+    """What `uv pip install` gets, for an environment of its own, with a name for its folder.
 
     `overrides` take the place of what vLLM pins. `backend` is uv's name of torch's flavour, where
     the package index may have another than the one that vLLM's wheel is built for.
     """
 
+    environment: str
     python: str
     requirements: tuple[str, ...]
     overrides: tuple[str, ...] = ()
@@ -29,7 +30,9 @@ class Install:
 def install_of(pair: Pair, python: str, releases: Releases, torch: WheelNeeds) -> Install:
     """Return what to install for a pair; `torch` is what is known of torch's wheel on the index."""
     cell = Cell(python, pair.torch.version, pair.vllm.version)
+    of_torch = f"-torch-{pair.torch.version}" if pair.off_pin else ""
     return Install(
+        environment=f"vllm-{pair.vllm.version}{of_torch}",
         python=python,
         requirements=(f"vllm=={pair.vllm.version}", *releases.constraints(pair.vllm.version)),
         overrides=releases.overrides(cell),

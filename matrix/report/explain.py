@@ -17,6 +17,7 @@ from matrix.explain.model import (
     ShownBy,
     TextFaults,
 )
+from matrix.report.uv_commands import pip_install, pip_uninstall
 
 _FILES = 4  # files of vLLM that are named
 _RECORDS = 2  # records that are named; JSON has them all
@@ -474,14 +475,12 @@ def command(remedy: FaultRemedy) -> str | None:
     named = " ".join(shlex.quote(requirement) for requirement in remedy.requirements)
     match remedy.code:
         case RemedyCode.INSTALL:
-            return f"uv pip install {named}"
+            return pip_install(remedy.requirements)
         case RemedyCode.REMOVE:
-            return f"uv pip uninstall {named}"
+            return pip_uninstall(remedy.requirements)
         case RemedyCode.REBUILD:
-            return (
-                f"uv pip install --no-build-isolation --no-binary {named}"
-                f" --reinstall-package {named} {named}"
-            )
+            apart = f"--no-build-isolation --no-binary {named} --reinstall-package {named}"
+            return pip_install(remedy.requirements, apart)
         case RemedyCode.NAME_GPU:
             return "nvidia-smi --query-gpu=compute_cap --format=csv"
         case RemedyCode.SHOW:

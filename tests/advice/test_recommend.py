@@ -98,6 +98,15 @@ def test_a_torch_that_links_off_the_pin_is_taken_and_marked() -> None:
     assert (
         choice.install.backend == "cu130"
     )  # the vLLM is for CUDA 13, the torch's index wheel is not
+    folder = "vllm-0.20.0-torch-2.10.0"
+    written = "torch==2.10.0 torchvision==0.25.0 torchaudio==2.10.0"
+    options = f"--torch-backend=cu130 --overrides {folder}/overrides.txt"
+    for line in (
+        f"    uv venv {folder} --python 3.12",
+        f"    printf '%s\\n' {written} > {folder}/overrides.txt",
+        f"    uv pip install --python {folder} vllm==0.20.0 {options}",
+    ):
+        assert line in lines(found).splitlines()
 
 
 def test_a_check_that_says_no_excludes_a_pair_until_a_run_disproves_it() -> None:
@@ -222,7 +231,10 @@ def test_a_torch_without_cuda_is_named_so() -> None:
     wish = Wish(machine="aarch64", gpu=GPU("gb10"))
     text = lines(recommend(wish, known(wheels=(*advised.WHEELS, torch))))
     assert "GPU code none: the index's wheel is without CUDA" in text
-    assert "    uv pip install vllm==0.20.0 --torch-backend=cu130" in text.splitlines()
+    assert (
+        "    uv pip install --python vllm-0.20.0 vllm==0.20.0 --torch-backend=cu130"
+        in text.splitlines()
+    )
 
 
 def test_wheels_of_other_indexes_are_named_and_never_recommended() -> None:

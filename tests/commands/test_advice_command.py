@@ -31,7 +31,7 @@ def test_a_driver_of_cuda_12_gets_the_last_release_for_it_and_the_reason(here: P
     text = ended.stdout.splitlines()
     assert ended.returncode == 0
     assert text[0] == "vLLM 0.19.1 with torch 2.10.0 on Python 3.12"
-    assert "    uv pip install vllm==0.19.1" in text
+    assert "    uv pip install --python vllm-0.19.1 vllm==0.19.1" in text
     assert text[text.index("why not newer:") + 1] == (
         "  vLLM 0.20.0 to 0.33.0: its wheel, for CUDA 13.0, needs driver 580.65.06 or newer,"
         " not 570"
@@ -54,7 +54,7 @@ def test_json_says_the_same_to_programs(here: Path) -> None:
     assert (found["choice"]["vllm"], found["choice"]["torch"]) == ("0.19.1", "2.10.0")
     assert found["choice"]["evidence"]["kind"] == "measured"
     assert found["choice"]["evidence"]["measured"]["gpu"] == "NVIDIA H200"
-    assert found["choice"]["commands"][-1] == "uv pip install vllm==0.19.1"
+    assert found["choice"]["commands"][-1] == "uv pip install --python vllm-0.19.1 vllm==0.19.1"
     first = found["not_newer"][0]
     assert (first["vllm"], first["code"]) == ("0.33.0", "needs a newer driver")
     assert first["operands"]["wanted"] == "580.65.06"
@@ -168,7 +168,10 @@ def test_upgrade_says_what_changes_and_what_stays_behind(here: Path) -> None:
         matrix(here, "upgrade", "--from", "0.26.0", "--to", "0.32.0", "--json").stdout
     )
     assert found["to"]["notes"][0]["id"] == "cuda-python beside cuda-bindings"
-    assert found["commands"][-1] == "uv pip install vllm==0.32.0 'cuda-python>=13'"
+    assert found["commands"] == [
+        "uv venv vllm-0.32.0 --python 3.12",
+        "uv pip install --python vllm-0.32.0 vllm==0.32.0 'cuda-python>=13'",
+    ]
     assert {"torch", "driver", "gpu_code"} <= {row["what"] for row in found["changes"]}
 
 

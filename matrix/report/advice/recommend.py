@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import shlex
 
 from matrix._util.text import aligned
 from matrix._util.versions import parse_version
 from matrix.advice.evidence import Evidence, MeasuredRun
 from matrix.advice.fits import WheelNeeds
-from matrix.advice.install import Install
 from matrix.advice.reasons import MisfitCode
 from matrix.advice.recommend import Choice, Elsewhere, Recommendation
 from matrix.advice.wish import Wish
 from matrix.report.advice import words
 from matrix.report.coded import coded, operand
 from matrix.report.prediction import EXPLAINED
+from matrix.report.uv_commands import new_environment
 
 
 def lines(found: Recommendation) -> str:
@@ -70,7 +69,7 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
         "",
         *aligned(rows),
         "",
-        *(f"    {line}" for line in commands(choice.install)),
+        *(f"    {line}" for line in new_environment(choice.install)),
     ]
 
 
@@ -85,18 +84,6 @@ def _warm(choice: Choice, model: str | None) -> str:
     if predicted is not None:
         return words.predicted_warm(predicted, model)
     return words.UNKNOWN
-
-
-def commands(install: Install) -> list[str]:
-    """Return the commands that make an environment with the pair."""
-    found = [f"uv venv --python {install.python}"]
-    options = [] if install.backend is None else [f"--torch-backend={install.backend}"]
-    if install.overrides:
-        quoted = " ".join(map(shlex.quote, install.overrides))
-        found.append(f"printf '%s\\n' {quoted} > overrides.txt")
-        options.append("--overrides overrides.txt")
-    requirements = " ".join(map(shlex.quote, install.requirements))
-    return [*found, " ".join(("uv pip install", requirements, *options))]
 
 
 def _why_not(found: Recommendation) -> list[str]:
@@ -168,7 +155,7 @@ def _choice_values(choice: Choice | None, wish: Wish) -> dict[str, object] | Non
         },
         "wheels": [wheel_values(needs) for needs in choice.needs],
         "install": operand(choice.install),
-        "commands": commands(choice.install),
+        "commands": new_environment(choice.install),
     }
 
 

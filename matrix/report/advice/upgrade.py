@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 
 from matrix._util.text import aligned, clean, seconds
 from matrix.advice.evidence import CaseStarts, MeasuredRun
@@ -11,9 +10,10 @@ from matrix.advice.left_behind import LeftBehind, LeftKind
 from matrix.advice.upgrade import Change, KnownPackages, Upgrade, UpgradeSide, What
 from matrix.report import marks, notes
 from matrix.report.advice import words
-from matrix.report.advice.recommend import commands, measured_values
+from matrix.report.advice.recommend import measured_values
 from matrix.report.coded import operand
 from matrix.report.reasons import NO_ISSUE
+from matrix.report.uv_commands import new_environment, pip_uninstall
 from matrix.verdict.states import Verdict
 
 _UNREAD = {What.GLIBC, What.GPU_CODE, What.GPU_CODE_OF_TORCH}
@@ -59,12 +59,10 @@ def _value(change: Change, value: str | None) -> str:
 def _left(found: Upgrade) -> list[str]:
     """Return what an upgrade in place leaves behind, and what to remove before it."""
     known = [_known(side) for side in (found.old, found.new) if side.packages != KnownPackages.ALL]
+    made = [f"    {line}" for line in new_environment(found.install)]
     if not found.left:
-        return [
-            "No package is known that an upgrade in place leaves behind. A new environment:",
-            *(f"    {line}" for line in commands(found.install)),
-            *known,
-        ]
+        none = "No package is known that an upgrade in place leaves behind. A new environment:"
+        return [none, *made, *known]
     kinds = {kind: [package for package in found.left if package.kind is kind] for kind in LeftKind}
     why = {
         LeftKind.OTHER_CUDA: f"of another CUDA than torch {found.new.torch.version}",
@@ -83,13 +81,17 @@ def _left(found: Upgrade) -> list[str]:
             f"  in one folder, so that removing the old one later takes files of the new: {pairs}"
         )
     text += known
-    text += ["", "Make a new environment:", *(f"    {line}" for line in commands(found.install))]
+    text += [
+        "",
+        "Make a new environment:",
+        *(f"    {line}" for line in new_environment(found.install)),
+    ]
     if not found.is_in_place:
         return text
     text.append("or, before the upgrade in place, in the environment of it:")
     removed = [package.name for package in found.left if package.kind is not LeftKind.UNUSED]
-    names = " ".join(map(shlex.quote, removed or [package.name for package in found.left]))
-    return [*text, f"    uv pip uninstall {names}"]
+    names = removed or [package.name for package in found.left]
+    return [*text, f"    {pip_uninstall(names)}"]
 
 
 def _known(side: UpgradeSide) -> str:
@@ -180,7 +182,7 @@ def content(found: Upgrade) -> str:
             for package in found.left
         ],
         "install": operand(found.install),
-        "commands": commands(found.install),
+        "commands": new_environment(found.install),
     }
     return json.dumps(values, indent=1) + "\n"
 
