@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from packaging.specifiers import SpecifierSet
 
+from matrix._util.nearest import suggested
 from matrix._util.versions import parse_version
 from matrix.errors import MatrixError
 
@@ -22,7 +23,7 @@ _MAKERS = re.compile(r"\b(nvidia|geforce|tesla|quadro|gpu)\b")
 # What follows the name of a GPU where a driver reports it: its memory, its form, its power.
 _FORM = re.compile(
     r" (sxm\d?|pcie|nvl|hbm\d\w*|\d+gb|\d+ ?gib|laptop|super|oem|workstation|server|edition|"
-    r"max-q|superchip|generation)\b.*"
+    r"max q|superchip|generation)\b.*"
 )
 
 
@@ -119,20 +120,24 @@ class HardwareTable:
 
         Raises HardwareError, which says what to write.
         """
-        if capability := capability_of(text):
+        capability = capability_of(text)
+        if capability is not None and (not text.strip().isdigit() or self.exists(capability)):
             return GpuKind(capability=capability)
         name = plain_name(text)
         found = self.gpus.get(name)
         if found is None and (short := f"rtx {name}") in self.gpus:
             name, found = short, self.gpus[short]
         if found is None:
-            near = [known for known in self.gpus if _are_near(name, known)]
-            hint = f" (did you mean {' or '.join(near[:3])}?)" if near else ""
-            raise HardwareError(
-                f"{text!r}: is not a known GPU{hint}; write its compute capability, as sm_90 or"
-                " 9.0 (nvidia-smi --query-gpu=compute_cap --format=csv)"
+            message = (
+                f"{text!r}: is not a known GPU; write its compute capability, as sm_90 or 9.0"
+                " (nvidia-smi --query-gpu=compute_cap --format=csv)"
             )
+            raise HardwareError(suggested(message, name, self.gpus))
         return GpuKind(capability=found, name=name)
+
+    def exists(self, capability: Capability) -> bool:
+        """Tell whether a known GPU or CUDA is of a compute capability."""
+        return capability in self.gpus.values() or self.known_since(capability) is not None
 
     def capability_of(self, name: str) -> Capability | None:
         """Return the compute capability of a GPU by the name that a driver reports."""
@@ -203,11 +208,6 @@ def plain_name(text: str) -> str:
     words = _MAKERS.sub(" ", re.sub(r"[-_\s]+", " ", text.lower()))
     words = re.sub(r"\brtx(?=[0-9])", "rtx ", words)
     return _FORM.sub("", " ".join(words.split()))
-
-
-def _are_near(name: str, known: str) -> bool:
-    """Tell whether one of two names is a part of the other that says something."""
-    return f" {known} " in f" {name} " or (len(name) > 2 and name in known)
 
 
 def driver_of(text: str) -> Driver:

@@ -235,6 +235,8 @@ def _glibc(text: str) -> str:
 
 def _model(text: str, known: AdviceFacts) -> str:
     """Return the case of the startup tests that a person means by the name of a model."""
+    from matrix._util.nearest import suggested
+
     cases = known.runs.cases
     plain = re.sub(r"[-_\s]+", "_", text.strip().lower())
     for case in cases:
@@ -243,7 +245,8 @@ def _model(text: str, known: AdviceFacts) -> str:
     models = [case[len("model_startup[") : -1] for case in cases if case.startswith("model_")]
     if not cases:
         raise MatrixError(f"{text!r}: no record is here that has a model; name a folder of records")
-    raise MatrixError(f"{text!r}: no record has it; the models are {', '.join(models)}")
+    message = f"{text!r}: no record has it; the models are {', '.join(models)}"
+    raise MatrixError(suggested(message, plain, models))
 
 
 def _release(text: str, option: str, known: AdviceFacts) -> str:

@@ -35,6 +35,9 @@ HARDWARE = load_hardware()
         ("SM_90a", (9, 0)),
         ("12.1", (12, 1)),
         ("80", (8, 0)),
+        ("sm_60", (6, 0)),
+        ("sm_130", (13, 0)),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", (12, 0)),
     ],
 )
 def test_a_gpu_is_known_by_its_name_and_by_its_capability(
@@ -49,9 +52,26 @@ def test_any_other_text_says_what_to_write(text: str) -> None:
         HARDWARE.gpu(text)
 
 
-def test_a_name_that_is_nearly_right_is_named() -> None:
-    with pytest.raises(HardwareError, match="did you mean rtx 4090"):
-        HARDWARE.gpu("rtx 4090 d")
+@pytest.mark.parametrize("text", ["12", "900", "130", "99"])
+def test_a_bare_number_is_a_capability_only_if_it_exists(text: str) -> None:
+    with pytest.raises(HardwareError, match="is not a known GPU; write its compute capability"):
+        HARDWARE.gpu(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("rtx 4090 d", "rtx 4090"),
+        ("h100x", "h100"),
+        ("h-100", "h100"),
+        ("hh100", "h100"),
+        ("3090ti", "rtx 3090 ti"),
+        ("L40-S", "l40s"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_named(text: str, name: str) -> None:
+    with pytest.raises(HardwareError, match=f"did you mean '{name}'"):
+        HARDWARE.gpu(text)
 
 
 @pytest.mark.parametrize("text", ["", "58", "x", "580.", "580.1.2.3", "٥٨٠", "580-server"])

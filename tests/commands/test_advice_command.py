@@ -48,6 +48,20 @@ def test_the_model_that_was_asked_for_says_how_it_starts(here: Path) -> None:
         assert line.split()[2] == "model_startup[kimi_k2.5]:"
 
 
+def test_a_model_that_is_nearly_right_is_named(here: Path) -> None:
+    ended = matrix(here, "recommend", "--model", "kimi_k2")
+    assert ended.stderr.rstrip().endswith("; did you mean 'kimi_k2.5'?")
+
+
+def test_code_that_nobody_read_is_named_in_the_first_line(here: Path) -> None:
+    for gpu in ("sm_130", "sm_60"):
+        first = matrix(here, "recommend", "--gpu", gpu, *KNOWN).stdout.splitlines()[0]
+        assert first.endswith(
+            "; whether the wheel of vLLM and of torch have code for this GPU: not read"
+        )
+    assert "not read" not in matrix(here, "recommend", "--gpu", "h100").stdout.splitlines()[0]
+
+
 def test_json_says_the_same_to_programs(here: Path) -> None:
     ended = matrix(here, "recommend", "--driver", "570", "--gpu", "h200", "--json", *KNOWN)
     found = json.loads(ended.stdout)
@@ -109,6 +123,8 @@ def test_what_contradicts_itself_fits_nothing_and_says_why(
     [
         (("--driver", "new"), "matrix: --driver 'new': is not a version of a driver; write it as"),
         (("--gpu", "mi300x"), "matrix: --gpu 'mi300x': is not a known GPU; write its compute"),
+        (("--gpu", "12"), "matrix: --gpu '12': is not a known GPU; write its compute"),
+        (("--gpu", "900"), "matrix: --gpu '900': is not a known GPU; write its compute"),
         (("--glibc", "3"), "matrix: --glibc '3': is not a version of glibc; write it as 2.31"),
         (("--cuda", "x"), "matrix: --cuda 'x': is not a CUDA; write it as 12.9, 12 or '<13'"),
         (("--cuda", ""), "matrix: --cuda '': is not a CUDA; write it as 12.9, 12 or '<13'"),

@@ -64,13 +64,23 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
         text = f"vLLM {other.pair.vllm.version} with torch {other.pair.torch.version}"
         least = other.evidence.kind
         rows.append(["measured", f"{text} is the newest that ran on a GPU (--evidence {least})"])
+    pair = f"vLLM {vllm.version} with torch {torch.version} on Python {choice.python}"
     return [
-        f"vLLM {vllm.version} with torch {torch.version} on Python {choice.python}{off}",
+        f"{pair}{off}{_unread_code(choice, found.wish)}",
         "",
         *aligned(rows),
         "",
         *(f"    {line}" for line in new_environment(choice.install)),
     ]
+
+
+def _unread_code(choice: Choice, wish: Wish) -> str:
+    """Return that nobody knows whether the wheels have code for the GPU; "" where it is known."""
+    names = [words.NAMES[needs.project] for needs in choice.needs if needs.code is None]
+    if wish.gpu is None or not names:
+        return ""
+    have = "has" if len(names) == 1 else "have"
+    return f"; whether the wheel of {' and of '.join(names)} {have} code for this GPU: not read"
 
 
 def _warm(choice: Choice, model: str | None) -> str:
