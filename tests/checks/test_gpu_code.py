@@ -18,7 +18,7 @@ from matrix.catalog.published_file import PublishedFile
 from matrix.checks.gpu_code.fill import lacking
 from matrix.checks.gpu_code.fits import CodeFit, code_for, fit_of
 from matrix.checks.gpu_code.images import fatbins
-from matrix.checks.gpu_code.read import WheelReadError, read_tree, read_wheel, read_wheels
+from matrix.checks.gpu_code.read import WheelReadError, read_wheel, read_wheels
 from matrix.checks.gpu_code.wheels import (
     ReadWheel,
     ReadWheels,
@@ -82,18 +82,14 @@ def test_an_image_is_for_one_chip_for_a_family_or_for_all_that_follow() -> None:
     assert [image.name for image in images] == ["sm_90a", "sm_100f", "compute_80"]
 
 
-def test_a_wheel_and_the_tree_that_it_unpacks_to_are_read_alike(tmp_path: Path) -> None:
-    path = wheel(tmp_path)
-    found = read_wheel(path)
+def test_the_code_of_a_wheel_is_read(tmp_path: Path) -> None:
+    found = read_wheel(wheel(tmp_path))
     assert (found.project, found.version, found.machine) == ("vllm", "0.26.0", "x86_64")
     assert found.record == hashlib.sha256(b"vllm/__init__.py,,\n").hexdigest()
     assert found.code["vllm/_C.abi3.so"] == {
         frozenset({"sm_80", "sm_90", "sm_90a"}): 2,
         frozenset({"sm_100f", "compute_80"}): 1,
     }
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(tmp_path / "tree")
-    assert read_tree(tmp_path / "tree", NAME) == found
 
 
 def test_the_newest_glibc_that_a_library_needs_is_read(tmp_path: Path) -> None:
@@ -185,6 +181,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     [
         ("sm_90", (9, 0), CodeFit.OWN),
         ("sm_80", (8, 9), CodeFit.NEAR),
+        ("sm_80", (8, 7), CodeFit.NONE),
+        ("sm_80 compute_80", (8, 7), CodeFit.PTX),
+        ("sm_87", (8, 7), CodeFit.OWN),
+        ("sm_87", (8, 9), CodeFit.NONE),
+        ("sm_72", (7, 5), CodeFit.NONE),
+        ("sm_70", (7, 2), CodeFit.NONE),
         ("sm_89", (8, 6), CodeFit.NONE),
         ("sm_120", (12, 1), CodeFit.NEAR),
         ("sm_120a", (12, 1), CodeFit.NONE),
@@ -218,12 +220,29 @@ def test_most_of_the_main_library_decides(tmp_path: Path) -> None:
     found = read_wheel(wheel(tmp_path))
     h100 = code_for(found, Capability(9, 0))
     assert h100 is not None
-    assert (h100.fit, h100.runs, h100.fatbins, h100.without) == (CodeFit.OWN, 3, 3, ())
+    assert (h100.fit, h100.without) == (CodeFit.OWN, ())
     # One fatbin of three has PTX for this one: that is a kernel, not the library.
     b200 = code_for(found, Capability(10, 0))
     assert b200 is not None
-    assert (b200.fit, b200.runs, b200.without) == (CodeFit.NONE, 1, ("FlashMLA",))
+    assert (b200.fit, b200.without) == (CodeFit.NONE, ("FlashMLA",))
     assert b200.archs == ("sm_80", "sm_90", "sm_90a")
+
+
+def test_a_flash_attention_that_a_chip_cannot_run_is_named(tmp_path: Path) -> None:
+    folder = "vllm/vllm_flash_attn"
+    more = {
+        f"{folder}/_vllm_fa2_C.abi3.so": library(fatbin((CUBIN, 80, ""), (PTX, 80, ""))),
+        f"{folder}/_vllm_fa3_C.abi3.so": library(fatbin((CUBIN, 90, "a"))),
+    }
+    found = read_wheel(wheel(tmp_path, more=more))
+
+    def without(*chip: int) -> tuple[str, ...] | None:
+        code = code_for(found, Capability(*chip))
+        return code and code.without
+
+    assert without(9, 0) == ()
+    assert without(8, 0) == ("FlashAttention 3", "FlashMLA")
+    assert without(7, 5) == ("FlashAttention 2", "FlashAttention 3", "FlashMLA")
 
 
 def published(version: str, tag: str, project: str = "vllm") -> PublishedFile:

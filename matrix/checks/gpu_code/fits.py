@@ -1,7 +1,9 @@
 """Whether a wheel has code that a chip of some compute capability can run. Pure.
 
 Machine code runs on chips of its own major capability that are not older than it; that of `sm_90a`
-on this chip alone, that of `sm_100f` on the chips of its family. PTX is compiled by the driver for
+on this chip alone, that of `sm_100f` on the chips of its family. That of a Tegra chip runs on this
+chip alone, which runs no machine code of another (NVIDIA's CUDA programming guide, "Binary
+compatibility"). PTX is compiled by the driver for
 the chip or a newer one. What decides is the library with the kernels that all models use: of it the
 fatbins of the kind that most of its sources were compiled to, since kernels for one chip alone say
 nothing of the others.
@@ -20,6 +22,10 @@ from matrix.checks.gpu_code.wheels import Groups, ReadWheel
 from matrix.checks.linkage.link import feature_of
 
 _NAME = re.compile(r"(?P<kind>sm|compute)_(?P<arch>[0-9]{2,3})(?P<only>[af]?)")
+_TEGRA = (53, 62, 72, 87)
+"""The chips of Jetson boards that share their major capability with those of graphics cards."""
+
+_FLASH_ATTENTION = re.compile(r"/_vllm_fa(?P<version>[0-9]+)_C\.")
 _MAIN = {
     "torch": re.compile(r"(^|/)libtorch_cuda\.so$"),
     "vllm": re.compile(r"(^|/)vllm/_C(_stable_libtorch)?\."),
@@ -47,14 +53,11 @@ class WheelCode:
     """What of a wheel a chip can run.
 
     `fit` is that of what decides. `archs` are the architectures that this was compiled for.
-    `runs` of `fatbins` in that library have something for the chip. `without` are the features,
-    such as FlashMLA, of whose code nothing is for it.
+    `without` are the features, such as FlashMLA, of whose code nothing is for it.
     """
 
     fit: CodeFit
     archs: tuple[str, ...]
-    runs: int
-    fatbins: int
     without: tuple[str, ...] = ()
 
 
@@ -70,8 +73,6 @@ def code_for(wheel: ReadWheel, capability: Capability) -> WheelCode | None:
     return WheelCode(
         fit=fit_of(deciding, capability),
         archs=archs_of(deciding),
-        runs=_running(main, capability),
-        fatbins=sum(main.values()),
         without=_without(wheel, capability),
     )
 
@@ -107,20 +108,30 @@ def _fit(name: str, capability: Capability) -> CodeFit:
         return CodeFit.NONE
     if found["kind"] == "compute":
         return CodeFit.PTX
+    if arch in _TEGRA or chip in _TEGRA:
+        return CodeFit.NONE
     return CodeFit.NEAR if same_major else CodeFit.NONE
 
 
-def _running(groups: Groups, capability: Capability) -> int:
-    return sum(
-        count for names, count in groups.items() if fit_of(names, capability) is not CodeFit.NONE
-    )
+def _runs(groups: Groups, capability: Capability) -> bool:
+    return any(fit_of(names, capability) is not CodeFit.NONE for names in groups)
 
 
 def _without(wheel: ReadWheel, capability: Capability) -> tuple[str, ...]:
     """Return the features of whose code a chip can run nothing."""
     runs: dict[str, bool] = {}
     for path, groups in wheel.code.items():
-        feature = feature_of(path) if wheel.project == "vllm" else None
+        feature = _feature_of(path) if wheel.project == "vllm" else None
         if feature is not None:
-            runs[feature] = runs.get(feature, False) or bool(_running(groups, capability))
+            runs[feature] = runs.get(feature, False) or _runs(groups, capability)
     return tuple(feature for feature, is_any in sorted(runs.items()) if not is_any)
+
+
+def _feature_of(path: str) -> str | None:
+    """Return what a library serves; None for the core. Each FlashAttention is for chips of its own.
+
+    >>> _feature_of("vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so")
+    'FlashAttention 3'
+    """
+    found = _FLASH_ATTENTION.search(path)
+    return f"FlashAttention {found['version']}" if found else feature_of(path)

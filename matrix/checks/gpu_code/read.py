@@ -1,4 +1,4 @@
-"""Read what a wheel of torch or vLLM needs of a machine: a file, or the tree that it unpacks to.
+"""Read what a wheel of torch or vLLM needs of a machine.
 
 pyelftools reads which glibc a library needs; without it nothing is read. One library of a wheel
 lies unpacked on the disk at a time (1 GB for the largest).
@@ -22,7 +22,7 @@ from typing import IO
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from matrix._util.archives import BAD_ARCHIVE
-from matrix._util.files import read_bytes, write_text
+from matrix._util.files import write_text
 from matrix.catalog.platform_tags import machine_of
 from matrix.checks.gpu_code.images import fatbins
 from matrix.checks.gpu_code.wheels import Groups, ReadWheel, load_wheels, to_json
@@ -76,24 +76,6 @@ def read_wheel(path: Path) -> ReadWheel:
         raise WheelReadError(
             f"{path.name}: cannot be read ({error}); fetch the wheel again"
         ) from error
-
-
-def read_tree(folder: Path, file: str) -> ReadWheel:
-    """Read the tree that a wheel of this file name unpacks to, with its RECORD as it was published.
-
-    Raises WheelReadError where it has none.
-    """
-    records = list(folder.glob(f"{file.partition('-')[0]}-*.dist-info/RECORD"))
-    if len(records) != 1:
-        raise WheelReadError(f"{folder.name}: has no RECORD of {file}; name another folder")
-    libraries = (path for path in folder.rglob("*") if path.is_file())
-    names = (path.relative_to(folder).as_posix() for path in libraries)
-    return _read(
-        file,
-        read_bytes(records[0]),
-        filter(_is_library, names),
-        lambda name: (folder / name).open("rb"),
-    )
 
 
 def _read(file: str, record: bytes, libraries: Iterable[str], opened: _Opened) -> ReadWheel:
