@@ -18,6 +18,8 @@ from matrix.catalog.release import Torch, Vllm
 from matrix.checks.gpu_code.fits import CodeFit, WheelCode, code_for
 from matrix.checks.gpu_code.wheels import ReadWheels
 
+_OF_CUDA = (MisfitCode.OTHER_CUDA, MisfitCode.OLD_DRIVER, MisfitCode.OLD_DRIVER_FOR_PTX)
+
 
 @dataclass(frozen=True, kw_only=True)
 class WheelNeeds:
@@ -76,6 +78,11 @@ def needs_of(
 def misfit(pair: Pair, wish: Wish, tables: MachineTables) -> Reason | None:
     """Return the first thing about its wheels for which a pair does not fit; None where it does."""
     return next(_misfits(pair, wish, tables), None)
+
+
+def fits_but_for_cuda(pair: Pair, wish: Wish, tables: MachineTables) -> bool:
+    """Tell whether only the CUDA of its wheels, and what that asks of a driver, excludes a pair."""
+    return all(reason.code in _OF_CUDA for reason in _misfits(pair, wish, tables))
 
 
 def _misfits(pair: Pair, wish: Wish, tables: MachineTables) -> Iterator[Reason]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from matrix._util.versions import distance, parse_version
@@ -14,7 +14,7 @@ from matrix.advice.evidence import (
     failed_everywhere,
     failing_case,
 )
-from matrix.advice.fits import MachineTables, WheelNeeds, misfit, needs_of
+from matrix.advice.fits import MachineTables, WheelNeeds, fits_but_for_cuda, misfit, needs_of
 from matrix.advice.install import Install, install_of
 from matrix.advice.kinds import MACHINES, EvidenceKind, is_enough
 from matrix.advice.pairs import Pair, pairs
@@ -262,13 +262,20 @@ def _pythons(pair: Pair, wish: Wish, known: AdviceFacts) -> list[str]:
 
 
 def _elsewhere(newer: Iterable[Excluded], wish: Wish, known: AdviceFacts) -> Iterator[Elsewhere]:
-    """Yield wheels on other indexes of releases that fail only for the CUDA of their wheel."""
+    """Yield wheels on other indexes of releases that fail only for the CUDA of their wheel.
+
+    These releases are tried once more, by their checks and runs too, as if nothing was asked of it.
+    """
     hardware = known.tables.hardware
+    free = replace(wish, cuda=None, driver=None)
     for excluded in newer:
-        if excluded.reason.code not in (MisfitCode.OLD_DRIVER, MisfitCode.OTHER_CUDA):
+        pair, version = excluded.pair, excluded.pair.vllm.version
+        others = hardware.others("vllm", version)
+        if not others or not fits_but_for_cuda(pair, wish, known.tables):
             continue
-        version = excluded.pair.vllm.version
-        for cuda, flavour in hardware.others("vllm", version):
+        if not isinstance(_try(pair, free, known), Choice):
+            continue
+        for cuda, flavour in others:
             needs = hardware.needs(cuda)
             too_old = wish.driver is not None and needs and wish.driver.is_older(needs.least)
             if not too_old and (wish.cuda is None or wish.cuda.contains(cuda)):

@@ -245,6 +245,19 @@ def test_wheels_of_other_indexes_are_named_and_never_recommended() -> None:
     assert ask(driver=driver_of("520")).elsewhere == ()
 
 
+def test_wheels_of_other_indexes_fit_all_else_that_was_asked() -> None:
+    def offered(*records: Any, **wish: Any) -> bool:
+        return bool(ask(*records, driver=driver_of("570"), **wish).elsewhere)
+
+    assert offered() and offered(glibc="2.28") and offered(python="3.12")
+    assert not offered(glibc="2.17")
+    assert not offered(torch=SpecifierSet("==2.10.0"))
+    assert not offered(python="3.10")
+    assert not offered(gpu=GPU("v100"))
+    assert not offered(evidence=EvidenceKind.MEASURED)
+    assert not offered(on_gpu("2.11.0", failed(), vllm="0.20.0", python="3.12"))
+
+
 def test_a_yanked_release_is_not_taken() -> None:
     gone = advised.vllm("0.21.0", "2.11.0", yanked="broken")
     found = recommend(Wish(), known(vllms=(*advised.VLLM, gone)))
