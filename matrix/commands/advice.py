@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix._util.gc import gc_paused
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from matrix.advice.recommend import AdviceFacts
     from matrix.advice.wish import Wish
-
-_Value = TypeVar("_Value")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -114,6 +111,7 @@ def _upgrade(options: argparse.Namespace) -> int:
     from matrix.rules.notes import load_notes
 
     known, status, _ = _known(options)
+    _python_must_be_known(options.python, known)
     old, new = (
         _release(text, option, known)
         for text, option in ((options.from_, "--from"), (options.to_, "--to"))
@@ -174,9 +172,7 @@ def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
     from matrix.advice.wish import Wish
     from matrix.catalog.hardware import driver_of
 
-    if options.python is not None and options.python not in known.releases.pythons:
-        pythons = ", ".join(known.releases.pythons)
-        raise MatrixError(f"--python {options.python}: is not known; the known are {pythons}")
+    _python_must_be_known(options.python, known)
     asked = context.specifiers(options, ("torch", "vllm"), known.releases)
     for key, rows in (("torch", known.releases.torch), ("vllm", known.releases.vllm)):
         wanted = asked.get(key)
@@ -188,27 +184,24 @@ def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
                 " reads new ones"
             )
     return Wish(
-        driver=_read("--driver", options.driver, driver_of),
-        gpu=_read("--gpu", options.gpu, known.tables.hardware.gpu),
+        driver=arguments.read_of(options, "driver", driver_of),
+        gpu=arguments.read_of(options, "gpu", known.tables.hardware.gpu),
         python=options.python,
-        cuda=_read("--cuda", options.cuda, _cuda),
+        cuda=arguments.read_of(options, "cuda", _cuda),
         machine=options.machine,
-        glibc=_read("--glibc", options.glibc, _glibc),
-        model=_read("--model", options.model, lambda text: _model(text, known)),
+        glibc=arguments.read_of(options, "glibc", _glibc),
+        model=arguments.read_of(options, "model", lambda text: _model(text, known)),
         torch=asked.get("torch"),
         vllm=asked.get("vllm"),
         evidence=EvidenceKind(options.evidence),
     )
 
 
-def _read(option: str, text: str | None, read: Callable[[str], _Value]) -> _Value | None:
-    """Return what an option says; None without it. Raises MatrixError, which names the option."""
-    if text is None:
-        return None
-    try:
-        return read(text)
-    except MatrixError as error:
-        raise MatrixError(f"{option} {error}") from None
+def _python_must_be_known(python: str | None, known: AdviceFacts) -> None:
+    """Raise MatrixError for a Python that no release is known for."""
+    if python is not None and python not in known.releases.pythons:
+        pythons = ", ".join(known.releases.pythons)
+        raise MatrixError(f"--python {python}: is not known; the known are {pythons}")
 
 
 def _cuda(text: str) -> SpecifierSet:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from matrix._util.console import LEAST_WIDTH, print_status
 from matrix._util.paths import CHECKOUT
 from matrix.errors import MatrixError
 
+_Value = TypeVar("_Value")
 _ROOT = CHECKOUT
 DEFAULT_FOLDERS = ("results", "records")
 """The folders that are read where none is named, as far as they exist."""
@@ -179,6 +181,17 @@ def given_of(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
         for name in names
         if getattr(options, name) != options.parser.get_default(name)
     ]
+
+
+def read_of(options: argparse.Namespace, name: str, read: Callable[[str], _Value]) -> _Value | None:
+    """Return what an option says; None without it. Raises MatrixError, which names the option."""
+    text = getattr(options, name)
+    if text is None:
+        return None
+    try:
+        return read(text)
+    except MatrixError as error:
+        raise MatrixError(f"--{name} {error}") from None
 
 
 def repeated(options: argparse.Namespace, names: Iterable[str]) -> list[str]:

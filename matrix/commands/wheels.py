@@ -86,12 +86,7 @@ def _show(options: argparse.Namespace, path: Path) -> int:
     releases, hardware = load_releases(), load_hardware()
     asked = context.specifiers(options, ("torch", "vllm"), releases)
     tables = MachineTables(hardware=hardware, wheels=load_wheels(path))
-    gpu = None
-    if options.gpu is not None:
-        try:
-            gpu = hardware.gpu(options.gpu)
-        except MatrixError as error:
-            raise MatrixError(f"--gpu {error}") from None
+    gpu = arguments.read_of(options, "gpu", hardware.gpu)
     capability = None if gpu is None else gpu.capability
     rows = [
         needs_of(release, tables, options.machine or MACHINES[0], capability)

@@ -211,6 +211,14 @@ def test_what_upgrade_does_not_know_of_an_old_release_it_says(here: Path) -> Non
         (("--from", "0.19", "--to", "0.19.1"), "matrix: --to '0.19.1': is the release of --from"),
         (("--from", "9", "--to", "0.19"), "matrix: --from '9': vLLM 9 is not known here; the near"),
         (("--from", "x", "--to", "0.19"), "matrix: --from 'x': is not a release; write it as 0.26"),
+        (
+            ("--from", "0.19", "--to", "0.26", "--python", "3.9"),
+            "matrix: --python 3.9: is not known; the known are 3.10, 3.11",
+        ),
+        (
+            ("--from", "0.19", "--to", "0.26", "--python", "3.99"),
+            "matrix: --python 3.99: is not known; the known are 3.10, 3.11",
+        ),
     ],
 )
 def test_releases_that_cannot_be_compared(here: Path, options: tuple[str, ...], line: str) -> None:
