@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from matrix._util.versions import parse_version, specifier_text
+from matrix.advice.kinds import MACHINES
 from matrix.advice.pairs import Pair
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.wish import Wish
@@ -25,7 +26,8 @@ _OF_CUDA = (MisfitCode.OTHER_CUDA, MisfitCode.OLD_DRIVER, MisfitCode.OLD_DRIVER_
 class WheelNeeds:
     """What one wheel of a pair needs of a machine; None is what nobody knows.
 
-    `driver` are the drivers that its CUDA needs. `wheel_glibc` is that of its tag, which installers
+    `cuda` was read in wheels for x86_64, and holds for those for another processor that were read
+    and have GPU code. `driver` are the drivers that its CUDA needs. `wheel_glibc` is that of its tag, which installers
     ask for, and `glibc` the newest that its libraries need. `archs` are those of its code, and
     `code` what of it the GPU that was asked for can run. `is_read`: its files were read.
     `is_for_cpu`: it is a torch without any code for GPUs, as those for some processors are.
@@ -42,6 +44,11 @@ class WheelNeeds:
     code: WheelCode | None
     is_read: bool
     is_for_cpu: bool = False
+
+    @property
+    def is_cuda_unread(self) -> bool:
+        """Whether its CUDA is not known because nobody read the wheel for its processor."""
+        return not self.is_read and self.machine != MACHINES[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +67,21 @@ def needs_of(
     read = tables.wheels.of(project, release.version, machine)
     # Any capability tells the architectures: they are those of what decides.
     code = code_for(read, capability or Capability(0, 0)) if read is not None else None
+    is_for_cpu = project == "torch" and read is not None and not read.code
+    is_told = (read is not None or machine == MACHINES[0]) and not is_for_cpu
+    cuda = release.cuda if is_told else None
     return WheelNeeds(
         project=project,
         version=release.version,
         machine=machine,
-        cuda=release.cuda,
-        driver=tables.hardware.needs(release.cuda) if release.cuda else None,
+        cuda=cuda,
+        driver=tables.hardware.needs(cuda) if cuda else None,
         wheel_glibc=wheel_glibc(release.wheels, machine),
         glibc=read.glibc if read is not None else None,
         archs=code.archs if code is not None else (),
         code=code if capability is not None else None,
         is_read=read is not None,
-        is_for_cpu=project == "torch" and read is not None and not read.code,
+        is_for_cpu=is_for_cpu,
     )
 
 
@@ -98,24 +108,21 @@ def _misfits(pair: Pair, wish: Wish, tables: MachineTables) -> Iterator[Reason]:
         yield Reason(
             code=MisfitCode.PINS_TORCH, version=pair.vllm.version, wanted=pair.torch.version
         )
-    cuda = pair.vllm.cuda
-    if wish.cuda is not None and cuda is not None and not wish.cuda.contains(cuda):
-        asked = specifier_text(wish.cuda)
-        yield Reason(
-            code=MisfitCode.OTHER_CUDA,
-            project="vllm",
-            version=pair.vllm.version,
-            cuda=cuda,
-            given=asked,
-        )
     capability = None if wish.gpu is None else wish.gpu.capability
     for release in (pair.vllm, pair.torch):
         needs = needs_of(release, tables, wish.machine, capability)
+        if release is pair.vllm:
+            yield from _of_cuda(needs, wish)
         yield from _of_driver(needs, wish)
         yield from _of_gpu(needs, wish)
         if release.wheels and not any(is_for_linux(tag, wish.machine) for tag in release.wheels):
             yield _reason(MisfitCode.NO_WHEEL, needs, given=wish.machine)
         yield from _of_glibc(needs, wish)
+
+
+def _of_cuda(needs: WheelNeeds, wish: Wish) -> Iterator[Reason]:
+    if wish.cuda is not None and needs.cuda is not None and not wish.cuda.contains(needs.cuda):
+        yield _reason(MisfitCode.OTHER_CUDA, needs, given=specifier_text(wish.cuda))
 
 
 def _of_driver(needs: WheelNeeds, wish: Wish) -> Iterator[Reason]:

@@ -15,7 +15,6 @@ from matrix.advice.left_behind import LeftBehind, ReleasePackages, left_behind
 from matrix.advice.pairs import Pair
 from matrix.advice.recommend import AdviceFacts
 from matrix.catalog.cells import Cell
-from matrix.catalog.hardware import newest_cuda
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
 from matrix.catalog.releases import Releases
 from matrix.catalog.requirements import Requirements
@@ -94,14 +93,16 @@ class UpgradeSide:
 
 @dataclass(frozen=True, kw_only=True)
 class Upgrade:
-    """What changes; `every` has also what stays as it is. `python` is that of the packages.
+    """What changes; `every` has also what stays as it is.
 
+    `python` is that of the packages, and `machine` the processor of the wheels.
     `install` is what to install of the new release, and `left` what stays of the old one in place.
     """
 
     old: UpgradeSide
     new: UpgradeSide
     python: str
+    machine: str
     every: tuple[Change, ...]
     install: Install
     left: tuple[LeftBehind, ...]
@@ -139,6 +140,7 @@ def upgrade(
         old=sides[0],
         new=sides[1],
         python=python,
+        machine=MACHINES[0],
         every=tuple(_changes(*sides)) + tuple(_of_packages(before, after)),
         install=_install(sides[1], python, known.releases),
         left=left_behind(before, after, sides[1].torch.cuda),
@@ -186,7 +188,7 @@ def _changes(old: UpgradeSide, new: UpgradeSide) -> Iterator[Change]:
 
 def _values(side: UpgradeSide) -> Mapping[What, str | None]:
     vllm, torch = side.needs
-    newest = newest_cuda([vllm.cuda, torch.cuda])
+    newest = _newest(vllm.cuda, torch.cuda)
     drivers = [needs.driver for needs in side.needs if needs.cuda == newest]
     driver = drivers[0] if drivers else None
     companions = {What(name): getattr(side.vllm, name) or "any" for name in COMPANIONS}
@@ -198,10 +200,15 @@ def _values(side: UpgradeSide) -> Mapping[What, str | None]:
         What.DRIVER: None if driver is None else driver.least,
         What.PYTHON: specifier_text(side.vllm.python),
         What.GLIBC_OF_WHEEL: vllm.wheel_glibc,
-        What.GLIBC: newest_cuda([vllm.glibc, torch.glibc]) if vllm.glibc and torch.glibc else None,
+        What.GLIBC: _newest(vllm.glibc, torch.glibc) if vllm.glibc and torch.glibc else None,
         What.GPU_CODE: " ".join(vllm.archs) if vllm.is_read else None,
         What.GPU_CODE_OF_TORCH: " ".join(torch.archs) if torch.is_read else None,
     }
+
+
+def _newest(*versions: str | None) -> str | None:
+    """Return the newest of some versions; None where none is known."""
+    return max(filter(None, versions), key=parse_version, default=None)
 
 
 def _packages(cell: Cell, known: AdviceFacts, requirements: Requirements) -> ReleasePackages:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -223,12 +223,6 @@ def driver_of(text: str) -> Driver:
 def flavour_name(cuda: str) -> str:
     """Return the name of wheels for a CUDA: `cu129` of 12.9."""
     return f"cu{cuda.replace('.', '')}"
-
-
-def newest_cuda(versions: Iterable[str | None]) -> str | None:
-    """Return the newest of some CUDA versions; None where none is known."""
-    known = [version for version in versions if version is not None]
-    return max(known, key=parse_version, default=None)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

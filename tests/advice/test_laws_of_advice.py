@@ -79,10 +79,11 @@ def satisfies(choice: Choice, wish: Wish) -> bool:
         glibcs = [text for text in (needs.glibc, needs.wheel_glibc) if text]
         if wish.glibc and any(parse_version(text) > parse_version(wish.glibc) for text in glibcs):
             return False
+    cuda = choice.needs[0].cuda
     return (
         all(row.python is None or row.python.contains(choice.python) for row in (vllm, torch))
         and wish.python in (None, choice.python)
-        and (wish.cuda is None or vllm.cuda is None or wish.cuda.contains(vllm.cuda))
+        and (wish.cuda is None or cuda is None or wish.cuda.contains(cuda))
         and any(tag.endswith(wish.machine) for tag in vllm.wheels)
         and (wish.vllm is None or wish.vllm.contains(vllm.version))
         and (wish.torch is None or wish.torch.contains(torch.version))

@@ -19,6 +19,7 @@ from matrix.catalog.hardware import driver_of
 from matrix.report.advice.recommend import content, lines
 
 GPU = advised.HARDWARE.gpu
+NO_WHEEL = MisfitCode.NO_WHEEL
 
 
 def chosen(found: Recommendation) -> tuple[str, str, str] | None:
@@ -54,11 +55,7 @@ def test_without_a_wish_the_newest_pair_fits() -> None:
         ({"gpu": GPU("gb10")}, "0.19.0", {"0.20.0": MisfitCode.NO_GPU_CODE}),
         ({"python": "3.10"}, "0.19.0", {"0.20.0": MisfitCode.FAILS}),
         ({"cuda": SpecifierSet("==12.*")}, "0.19.0", {"0.20.0": MisfitCode.OTHER_CUDA}),
-        (
-            {"machine": "aarch64", "driver": driver_of("575")},
-            "0.18.0",
-            {"0.20.0": MisfitCode.OLD_DRIVER, "0.19.0": MisfitCode.NO_WHEEL},
-        ),
+        ({"machine": "aarch64", "vllm": SpecifierSet("==0.19.0")}, None, {"0.19.0": NO_WHEEL}),
         (
             {"glibc": "2.29", "driver": driver_of("570")},
             None,
@@ -235,6 +232,21 @@ def test_a_torch_without_cuda_is_named_so() -> None:
         "    uv pip install --python vllm-0.20.0 vllm==0.20.0 --torch-backend=cu130"
         in text.splitlines()
     )
+
+
+def test_on_aarch64_the_cuda_is_that_of_wheels_that_were_read_there() -> None:
+    read = advised.wheel("vllm", "0.20.0", advised.archs("sm_90"), machine="aarch64")
+    wish = Wish(machine="aarch64", driver=driver_of("575"), cuda=SpecifierSet("==12.*"))
+    found = recommend(wish, known(wheels=(*advised.WHEELS, read)))
+    assert reasons(found) == {"0.20.0": MisfitCode.OTHER_CUDA, "0.19.0": NO_WHEEL}
+    # Nobody read the wheels of 0.18.0 and its torch for it.
+    text = lines(found)
+    assert text.count("CUDA not read, driver not read, glibc 2.28 or newer, GPU code not read") == 2
+    values = json.loads(content(found))["choice"]["wheels"]
+    assert [(row["cuda"], row["driver"]) for row in values] == [(None, None)] * 2
+    bare = advised.wheel("torch", "2.10.0", None, machine="aarch64")
+    text = lines(recommend(wish, known(wheels=(read, bare))))
+    assert "without CUDA, glibc 2.28 or newer, GPU code none: the index's wheel is" in text
 
 
 def test_wheels_of_other_indexes_are_named_and_never_recommended() -> None:

@@ -163,7 +163,7 @@ def test_the_text() -> None:
     old = on_gpu("2.10.0", passed(cold=60.0, warm=10.0), vllm="0.19.0", python="3.12")
     text = [" ".join(line.split()) for line in lines(ask(old)).splitlines()]
     for line in (
-        "upgrade of vLLM 0.19.0 to 0.20.0",
+        "upgrade of vLLM 0.19.0 to 0.20.0, wheels for x86_64, Python 3.12",
         "GPU code of vLLM not read sm_80 sm_90",
         "flashinfer-cubin 0.6.6: of another version than flashinfer-python, which refuses it",
         "uv pip uninstall flashinfer-cubin nvidia-nccl-cu12 flashinfer-jit-cache",

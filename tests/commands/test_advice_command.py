@@ -171,7 +171,7 @@ def test_upgrade_says_what_changes_and_what_stays_behind(here: Path) -> None:
     assert ended.returncode == 0
     text = [" ".join(line.split()) for line in ended.stdout.splitlines()]
     for line in (
-        "upgrade of vLLM 0.19.1 to 0.26.0",
+        "upgrade of vLLM 0.19.1 to 0.26.0, wheels for x86_64, Python 3.12",
         "torch 2.10.0 2.11.0",
         "CUDA of vLLM's wheel 12.9 13.0",
         "least driver 525.60.13 580.65.06",

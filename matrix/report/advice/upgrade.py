@@ -27,7 +27,8 @@ def lines(found: Upgrade) -> str:
     """Return what changes as text."""
     old, new = found.old.vllm.version, found.new.vllm.version
     what = "downgrade" if found.is_downgrade else "upgrade"
-    text = [f"{what} of vLLM {old} to {new}", "", *_changes(found), "", *_left(found)]
+    head = f"{what} of vLLM {old} to {new}, wheels for {found.machine}, Python {found.python}"
+    text = [head, "", *_changes(found), "", *_left(found)]
     text += ["", *_starts(found.old, found.new), "", _CACHES]
     return "\n".join([*text, *_notes(found)]) + "\n"
 
@@ -161,6 +162,7 @@ def content(found: Upgrade) -> str:
         "from": _side(found.old),
         "to": _side(found.new),
         "python": found.python,
+        "machine": found.machine,
         "is_downgrade": found.is_downgrade,
         "changes": [
             {

@@ -20,14 +20,19 @@ def lines(rows: Sequence[WheelNeeds]) -> str:
 def _row(needs: WheelNeeds) -> list[str]:
     return [
         f"{words.NAMES[needs.project]} {needs.version}",
-        needs.cuda or words.UNKNOWN,
-        f">={needs.driver.least}" if needs.driver else words.UNKNOWN,
+        words.cuda_words(needs),
+        f">={needs.driver.least}" if needs.driver else _without_driver(needs),
         f">={needs.wheel_glibc}" if needs.wheel_glibc else words.UNKNOWN,
         (needs.glibc or "none") if needs.is_read else words.NOT_READ,
         words.code_words(needs)
         if needs.code or needs.is_for_cpu
         else " ".join(needs.archs) or words.NOT_READ,
     ]
+
+
+def _without_driver(needs: WheelNeeds) -> str:
+    """Return why no driver is named: the wheel needs none, or its CUDA has none that is known."""
+    return words.UNKNOWN if needs.cuda else words.cuda_words(needs)
 
 
 def content(rows: Sequence[WheelNeeds]) -> str:

@@ -207,10 +207,20 @@ def again_words(found: Recompiles | None) -> str:
 
 def wheel_words(needs: WheelNeeds) -> str:
     """Return what a wheel needs of a machine, and what of it the GPU can run."""
-    cuda = f"CUDA {needs.cuda}" if needs.cuda else f"CUDA {UNKNOWN}"
-    driver = f"driver {needs.driver.least} or newer" if needs.driver else f"driver {UNKNOWN}"
     glibc = f"glibc {needs.wheel_glibc} or newer" if needs.wheel_glibc else f"glibc {UNKNOWN}"
-    return f"{cuda}, {driver}, {glibc}, GPU code {code_words(needs)}"
+    if needs.is_for_cpu:
+        return f"without CUDA, {glibc}, GPU code {code_words(needs)}"
+    driver = f"driver {needs.driver.least} or newer" if needs.driver else f"driver {UNKNOWN}"
+    if needs.is_cuda_unread:
+        driver = f"driver {NOT_READ}"
+    return f"CUDA {cuda_words(needs)}, {driver}, {glibc}, GPU code {code_words(needs)}"
+
+
+def cuda_words(needs: WheelNeeds) -> str:
+    """Return the CUDA of a wheel, or why none is named."""
+    if needs.is_for_cpu:
+        return "none"
+    return needs.cuda or (NOT_READ if needs.is_cuda_unread else UNKNOWN)
 
 
 def code_words(needs: WheelNeeds) -> str:
