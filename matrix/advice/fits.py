@@ -27,10 +27,10 @@ class WheelNeeds:
     """What one wheel of a pair needs of a machine; None is what nobody knows.
 
     `cuda` was read in wheels for x86_64, and holds for those for another processor that were read
-    and have GPU code. `driver` are the drivers that its CUDA needs. `wheel_glibc` is that of its tag, which installers
-    ask for, and `glibc` the newest that its libraries need. `archs` are those of its code, and
-    `code` what of it the GPU that was asked for can run. `is_read`: its files were read.
-    `is_for_cpu`: it is a torch without any code for GPUs, as those for some processors are.
+    and have GPU code. `driver` are the drivers that its CUDA needs. `wheel_glibc` is that of its
+    tag, which installers ask for, and `glibc` the newest that its libraries need. `archs` are those
+    of its code, and `code` what of it the GPU that was asked for can run. `is_read`: its files were
+    read. `is_for_cpu`: it is a torch without any code for GPUs, as those for some processors are.
     """
 
     project: str

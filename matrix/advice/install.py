@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from matrix._util.versions import parse_version
 from matrix.advice.fits import WheelNeeds
 from matrix.advice.kinds import MACHINES
 from matrix.advice.pairs import Pair
 from matrix.catalog.cells import Cell
-from matrix.catalog.hardware import flavour_name
+from matrix.catalog.hardware import HardwareTable, flavour_name
 from matrix.catalog.releases import Releases
 
 
@@ -27,7 +28,9 @@ class Install:
     backend: str | None = None
 
 
-def install_of(pair: Pair, python: str, releases: Releases, torch: WheelNeeds) -> Install:
+def install_of(
+    pair: Pair, python: str, releases: Releases, torch: WheelNeeds, hardware: HardwareTable
+) -> Install:
     """Return what to install for a pair; `torch` is what is known of torch's wheel on the index."""
     cell = Cell(python, pair.torch.version, pair.vllm.version)
     of_torch = f"-torch-{pair.torch.version}" if pair.off_pin else ""
@@ -36,12 +39,14 @@ def install_of(pair: Pair, python: str, releases: Releases, torch: WheelNeeds) -
         python=python,
         requirements=(f"vllm=={pair.vllm.version}", *releases.constraints(pair.vllm.version)),
         overrides=releases.overrides(cell),
-        backend=_backend(pair, torch),
+        backend=_backend(pair, torch, hardware),
     )
 
 
-def _backend(pair: Pair, torch: WheelNeeds) -> str | None:
-    """Return the flavour to name; None where the index's own wheel is of vLLM's CUDA.
+def _backend(pair: Pair, torch: WheelNeeds, hardware: HardwareTable) -> str | None:
+    """Return the flavour to name, of those that the table has of this torch.
+
+    None where the index's own wheel is of vLLM's CUDA, or where the table has none that is.
 
     What the data has of CUDA was read in wheels for x86_64: for another processor it is named,
     unless that wheel was read too, and has code for GPUs.
@@ -49,7 +54,14 @@ def _backend(pair: Pair, torch: WheelNeeds) -> str | None:
     own, cuda = pair.torch.cuda, pair.vllm.cuda
     if own is None or cuda is None:
         return None
-    if own.partition(".")[0] != cuda.partition(".")[0]:
-        return flavour_name(cuda)
+    major = cuda.partition(".")[0]
     is_sure = torch.is_read or torch.machine == MACHINES[0]
-    return None if is_sure and not torch.is_for_cpu else flavour_name(own)
+    if own.partition(".")[0] == major and is_sure and not torch.is_for_cpu:
+        return None
+    flavours = [found for found, _ in hardware.others("torch", pair.torch.version)]
+    # That of torch's own CUDA first, then vLLM's, then the newest of the same major release.
+    fits = [found for found in flavours if found.partition(".")[0] == major]
+    best = max(
+        fits, key=lambda found: (found == own, found == cuda, parse_version(found)), default=None
+    )
+    return None if best is None else flavour_name(best)

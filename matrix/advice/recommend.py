@@ -226,7 +226,7 @@ def _on_python(pair: Pair, python: str, wish: Wish, known: AdviceFacts) -> Choic
         python=python,
         evidence=evidence,
         needs=(vllm, torch),
-        install=install_of(pair, python, known.releases, torch),
+        install=install_of(pair, python, known.releases, torch, known.tables.hardware),
     )
 
 

@@ -142,17 +142,17 @@ def upgrade(
         python=python,
         machine=MACHINES[0],
         every=tuple(_changes(*sides)) + tuple(_of_packages(before, after)),
-        install=_install(sides[1], python, known.releases),
+        install=_install(sides[1], python, known),
         left=left_behind(before, after, sides[1].torch.cuda),
     )
 
 
-def _install(new: UpgradeSide, python: str, releases: Releases) -> Install:
+def _install(new: UpgradeSide, python: str, known: AdviceFacts) -> Install:
     """Return what to install of the new release, on the nearest Python that it has."""
-    fits = [known for known in releases.pythons if new.vllm.python.contains(known)]
-    nearest = min(fits, key=lambda known: distance(known, python), default=python)
+    fits = [found for found in known.releases.pythons if new.vllm.python.contains(found)]
+    nearest = min(fits, key=lambda found: distance(found, python), default=python)
     pair = Pair(torch=new.torch, vllm=new.vllm)
-    return install_of(pair, nearest, releases, new.needs[1])
+    return install_of(pair, nearest, known.releases, new.needs[1], known.tables.hardware)
 
 
 def _cell(version: str, python: str, releases: Releases) -> Cell:

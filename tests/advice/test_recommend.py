@@ -212,26 +212,32 @@ def test_ptx_takes_the_driver_of_its_own_cuda() -> None:
 def test_on_aarch64_torch_gets_a_backend_unless_its_wheel_there_has_gpu_code() -> None:
     def backend(*more: Any) -> str | None:
         wheels = (*advised.WHEELS, *more)
-        choice = recommend(Wish(machine="aarch64"), known(wheels=wheels)).choice
+        wish = Wish(machine="aarch64", vllm=SpecifierSet("==0.18.0"))
+        choice = recommend(wish, known(wheels=wheels)).choice
         assert choice is not None
         return choice.install.backend
 
     arm = {"machine": "aarch64"}
-    assert backend() == "cu130"
-    assert backend(advised.wheel("torch", "2.11.0", advised.archs("sm_90"), **arm)) is None
-    assert backend(advised.wheel("torch", "2.11.0", None, **arm)) == "cu130"
+    assert backend() == "cu128"
+    assert backend(advised.wheel("torch", "2.10.0", advised.archs("sm_90"), **arm)) is None
+    assert backend(advised.wheel("torch", "2.10.0", None, **arm)) == "cu128"
     assert ask().choice is not None and ask().choice.install.backend is None  # type: ignore[union-attr]
 
 
+def test_a_flavour_that_the_table_does_not_have_is_not_named() -> None:
+    choice = recommend(Wish(machine="aarch64"), known()).choice
+    assert choice is not None and choice.pair.torch.version == "2.11.0"
+    assert advised.HARDWARE.others("torch", "2.11.0") == ()
+    assert choice.install.backend is None
+
+
 def test_a_torch_without_cuda_is_named_so() -> None:
-    torch = advised.wheel("torch", "2.11.0", None, machine="aarch64")
-    wish = Wish(machine="aarch64", gpu=GPU("gb10"))
+    torch = advised.wheel("torch", "2.10.0", None, machine="aarch64")
+    wish = Wish(machine="aarch64", gpu=GPU("gb10"), vllm=SpecifierSet("==0.18.0"))
     text = lines(recommend(wish, known(wheels=(*advised.WHEELS, torch))))
     assert "GPU code none: the index's wheel is without CUDA" in text
-    assert (
-        "    uv pip install --python vllm-0.20.0 vllm==0.20.0 --torch-backend=cu130"
-        in text.splitlines()
-    )
+    command = "uv pip install --python vllm-0.18.0 vllm==0.18.0 --torch-backend=cu128"
+    assert f"    {command}" in text.splitlines()
 
 
 def test_on_aarch64_the_cuda_is_that_of_wheels_that_were_read_there() -> None:
