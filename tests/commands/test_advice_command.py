@@ -118,6 +118,13 @@ def test_what_contradicts_itself_fits_nothing_and_says_why(
     assert ended.stdout.splitlines()[0] == line
 
 
+def test_no_reason_is_printed_twice(here: Path) -> None:
+    printed = matrix(here, "recommend", "--cuda", "11").stdout.splitlines()
+    assert printed[0].startswith("no pair fits: vLLM ") and len(printed) > 1
+    causes = [line.removeprefix("no pair fits:").partition(": ")[2] for line in printed]
+    assert len(causes) == len(set(causes))
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from matrix._util.text import aligned
 from matrix._util.versions import parse_version
 from matrix.advice.evidence import Evidence, MeasuredRun
 from matrix.advice.fits import WheelNeeds
 from matrix.advice.reasons import MisfitCode
-from matrix.advice.recommend import Choice, Elsewhere, Recommendation
+from matrix.advice.recommend import Choice, Elsewhere, Excluded, Recommendation
 from matrix.advice.wish import Wish
 from matrix.report.advice import words
 from matrix.report.coded import coded, operand
@@ -26,28 +27,29 @@ def lines(found: Recommendation) -> str:
     return "\n".join([*text, *_elsewhere(found.elsewhere)]) + "\n"
 
 
-def nothing_fits(found: Recommendation) -> str:
-    """Return why no pair fits, in one line: for the cause that excludes most releases."""
+def _nothing(found: Recommendation) -> list[str]:
+    """Return why no pair fits: first the cause that excludes most releases, then the others."""
     if not found.newer:
-        return "no pair fits: no known vLLM is in that range; `matrix refresh` reads new ones"
+        return ["no pair fits: no known vLLM is in that range; `matrix refresh` reads new ones"]
     grouped = words.groups(found.newer)
     reasons = [excluded.reason for _, excluded in grouped]
     if len(grouped) > 1 and all(reason.code is MisfitCode.OLD_DRIVER for reason in reasons):
         least = min((str(reason.wanted) for reason in reasons), key=parse_version)
         names = words.releases(found.newer, least)
-        return (
-            f"no pair fits: driver {reasons[0].given} is older than every wheel needs; the least is"
-            f" {least}, of vLLM {names}"
+        first = (
+            f"driver {reasons[0].given} is older than every wheel needs; the least is {least}, of"
+            f" vLLM {names}"
         )
-    cause = words.largest(found.newer).reason.cause
-    name, excluded = next(group for group in grouped if group[1].reason.cause == cause)
-    return f"no pair fits: vLLM {name}: {words.why(excluded.reason)}"
+    else:
+        cause = words.largest(found.newer).reason.cause
+        name, excluded = next(group for group in grouped if group[1].reason.cause == cause)
+        first = f"vLLM {name}: {words.why(excluded.reason)}"
+        grouped.remove((name, excluded))
+    return [f"no pair fits: {first}", *_reasons(grouped)]
 
 
-def _nothing(found: Recommendation) -> list[str]:
-    grouped = words.groups(found.newer)
-    rest = [f"  vLLM {names}: {words.why(excluded.reason)}" for names, excluded in grouped]
-    return [nothing_fits(found), *(rest if len(rest) > 1 else [])]
+def _reasons(grouped: Iterable[tuple[str, Excluded]]) -> list[str]:
+    return [f"  vLLM {names}: {words.why(excluded.reason)}" for names, excluded in grouped]
 
 
 def _choice(choice: Choice, found: Recommendation) -> list[str]:
@@ -100,12 +102,11 @@ def _why_not(found: Recommendation) -> list[str]:
     grouped = words.groups(found.newer)
     if not grouped:
         return []
-    rows = [f"  vLLM {names}: {words.why(excluded.reason)}" for names, excluded in grouped]
-    return ["", "why not newer:", *rows]
+    return ["", "why not newer:", *_reasons(grouped)]
 
 
 def _elsewhere(found: tuple[Elsewhere, ...]) -> list[str]:
-    """Return the newest release of each index pattern and CUDA: nobody read its wheels."""
+    """Return the newest release for each CUDA: nobody read its wheels."""
     newest: dict[str, Elsewhere] = {}
     for wheels in found:
         newest.setdefault(wheels.cuda, wheels)
