@@ -177,6 +177,6 @@ def test_the_text() -> None:
 def test_without_runs_and_on_a_python_that_goes_the_text_says_so() -> None:
     text = lines(ask(python="3.10"))
     assert "vLLM 0.20.0 is not for Python 3.10" in text
-    assert "in place, in the" not in text and "uv pip uninstall" not in text
+    assert "before the upgrade" not in text and "uv pip uninstall" not in text
     assert "    uv venv vllm-0.20.0 --python 3.11" in text.splitlines()
     assert text.count("no run on a GPU is known") == 2

@@ -89,7 +89,7 @@ def _left(found: Upgrade) -> list[str]:
     ]
     if not found.is_in_place:
         return text
-    text.append("or, before the upgrade in place, in the environment of it:")
+    text.append("or, in the old environment, before the upgrade in place:")
     removed = [package.name for package in found.left if package.kind is not LeftKind.UNUSED]
     names = removed or [package.name for package in found.left]
     return [*text, f"    {pip_uninstall(names)}"]
