@@ -204,7 +204,7 @@ def _tells(entry: Entry, model: str | None = None) -> bool:
     With a model: whether that holds of the case of this name.
     """
     if model is not None:
-        return any(case.case == model and _is_told(case) for case in entry.verdict.cases)
+        return any(case.case == model and _has_answer(case) for case in entry.verdict.cases)
     return entry.verdict.verdict in ANSWERS or Rung.STARTS_WARM in entry.ran.passed
 
 
@@ -217,7 +217,7 @@ def _speaks_of(entry: Entry, model: str | None) -> bool:
     )
 
 
-def _is_told(case: CaseVerdict) -> bool:
+def _has_answer(case: CaseVerdict) -> bool:
     return case.verdict in ANSWERS or case.rung == Rung.STARTS_WARM
 
 
@@ -256,7 +256,7 @@ def _measured(entry: Entry) -> MeasuredRun:
         gpu=str(name) if name is not None else None,
         driver=str(driver) if driver is not None else None,
         verdict=entry.verdict.verdict,
-        cases=tuple(_starts(case) for case in entry.verdict.cases if _is_told(case)),
+        cases=tuple(_starts(case) for case in entry.verdict.cases if _has_answer(case)),
         part=entry.part,
         is_stock=not entry.verdict.not_stock,
     )

@@ -68,8 +68,8 @@ def needs_of(
     # Any capability tells the architectures: they are those of what decides.
     code = code_for(read, capability or Capability(0, 0)) if read is not None else None
     is_for_cpu = project == "torch" and read is not None and not read.code
-    is_told = (read is not None or machine == MACHINES[0]) and not is_for_cpu
-    cuda = release.cuda if is_told else None
+    is_known = (read is not None or machine == MACHINES[0]) and not is_for_cpu
+    cuda = release.cuda if is_known else None
     return WheelNeeds(
         project=project,
         version=release.version,

@@ -238,7 +238,7 @@ def test_a_flash_attention_that_a_chip_cannot_run_is_named(tmp_path: Path) -> No
 
     def without(*chip: int) -> tuple[str, ...] | None:
         code = code_for(found, Capability(*chip))
-        return code and code.without
+        return None if code is None else code.without
 
     assert without(9, 0) == ()
     assert without(8, 0) == ("FlashAttention 3", "FlashMLA")
