@@ -206,7 +206,7 @@ def plain_name(text: str) -> str:
     ('h100', 'rtx 5090', 'rtx 5090')
     """
     words = _MAKERS.sub(" ", re.sub(r"[-_\s]+", " ", text.lower()))
-    words = re.sub(r"\brtx(?=[0-9])", "rtx ", words)
+    words = re.sub(r"\brtx(?=[0-9])|(?<=[0-9])(?=ti\b)", r"\g<0> ", words)
     return _FORM.sub("", " ".join(words.split()))
 
 

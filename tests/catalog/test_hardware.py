@@ -25,6 +25,8 @@ HARDWARE = load_hardware()
         ("NVIDIA GeForce RTX 4090", (8, 9)),
         ("4090", (8, 9)),
         ("rtx5090", (12, 0)),
+        ("3090ti", (8, 6)),
+        ("GeForce RTX 4070Ti", (8, 9)),
         ("NVIDIA RTX PRO 6000 Blackwell Server Edition", (12, 0)),
         ("Tesla T4", (7, 5)),
         ("Tesla V100-SXM2-16GB", (7, 0)),
@@ -65,7 +67,6 @@ def test_a_bare_number_is_a_capability_only_if_it_exists(text: str) -> None:
         ("h100x", "h100"),
         ("h-100", "h100"),
         ("hh100", "h100"),
-        ("3090ti", "rtx 3090 ti"),
         ("L40-S", "l40s"),
     ],
 )
