@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from matrix._util.versions import parse_version, specifier_text
-from matrix.advice.kinds import MACHINES
 from matrix.advice.pairs import Pair
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.wish import Wish
 from matrix.catalog.hardware import Capability, CudaRelease, HardwareTable
-from matrix.catalog.platform_tags import is_for_linux, wheel_glibc
+from matrix.catalog.platform_tags import MACHINES, is_for_linux, wheel_glibc
 from matrix.catalog.release import Torch, Vllm
 from matrix.checks.gpu_code.fits import CodeFit, WheelCode, code_for
 from matrix.checks.gpu_code.wheels import ReadWheels

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from matrix._util.versions import parse_version
 from matrix.advice.fits import WheelNeeds
-from matrix.advice.kinds import MACHINES
 from matrix.advice.pairs import Pair
 from matrix.catalog.cells import Cell
 from matrix.catalog.hardware import HardwareTable, flavour_name
+from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.releases import Releases
 
 

@@ -1,12 +1,9 @@
-"""What a person may name of an advice: the processors, and the kinds of evidence.
+"""On what an advice about a pair may rest: the kinds of evidence.
 
 The parser of the command takes its choices from here, so this imports nothing that takes time.
 """
 
 from matrix._util.enums import StrEnum
-
-MACHINES = ("x86_64", "aarch64")
-"""The processors for which there are wheels of vLLM with GPU code."""
 
 
 class EvidenceKind(StrEnum):

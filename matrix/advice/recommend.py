@@ -16,11 +16,12 @@ from matrix.advice.evidence import (
 )
 from matrix.advice.fits import MachineTables, WheelNeeds, fits_but_for_cuda, misfit, needs_of
 from matrix.advice.install import Install, install_of
-from matrix.advice.kinds import MACHINES, EvidenceKind, is_enough
+from matrix.advice.kinds import EvidenceKind, is_enough
 from matrix.advice.pairs import Pair, pairs
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.wish import Wish
 from matrix.catalog.cells import Cell
+from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.releases import Releases
 from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer

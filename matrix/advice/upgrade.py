@@ -10,11 +10,11 @@ from matrix._util.versions import distance, parse_version, specifier_text
 from matrix.advice.evidence import MeasuredRun, measured_of
 from matrix.advice.fits import WheelNeeds, needs_of
 from matrix.advice.install import Install, install_of
-from matrix.advice.kinds import MACHINES
 from matrix.advice.left_behind import LeftBehind, ReleasePackages, left_behind
 from matrix.advice.pairs import Pair
 from matrix.advice.recommend import AdviceFacts
 from matrix.catalog.cells import Cell
+from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
 from matrix.catalog.releases import Releases
 from matrix.catalog.requirements import Requirements

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 
-from matrix.advice.kinds import MACHINES, EvidenceKind
+from matrix.advice.kinds import EvidenceKind
 from matrix.catalog.hardware import Driver, GpuKind
+from matrix.catalog.platform_tags import MACHINES
 
 
 @dataclass(frozen=True, kw_only=True)

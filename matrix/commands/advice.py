@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix._util.gc import gc_paused
-from matrix.advice.kinds import MACHINES, EvidenceKind
+from matrix.advice.kinds import EvidenceKind
+from matrix.catalog.platform_tags import MACHINES
 from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from matrix._util.versions import parse_version
 from matrix.advice.fits import MachineTables
-from matrix.advice.kinds import MACHINES
 from matrix.advice.wish import Wish
 from matrix.catalog.hardware import GpuKind, HardwareTable, capability_of, driver_of
+from matrix.catalog.platform_tags import MACHINES
 from matrix.explain.choice import InstallChoice, major_of
 from matrix.explain.evidence import SymbolEvidence, without
 from matrix.explain.model import (

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from matrix._util.versions import parse_version
 from matrix.advice.fits import MachineTables, WheelNeeds, misfit, needs_of
-from matrix.advice.kinds import MACHINES
 from matrix.advice.pairs import Pair, pairs
 from matrix.advice.wish import Wish
 from matrix.catalog.hardware import Capability
 from matrix.catalog.hardware_file import load_hardware
+from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.release import Torch, Vllm
 from matrix.checks.gpu_code.fits import CodeFit
 from matrix.checks.gpu_code.wheels import load_wheels
