@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,15 +9,14 @@ from matrix._util.text import clean, clip, listed, plural
 from matrix.record.model import PLATFORMS, Outcome
 from matrix.report import marks, prediction, stock
 from matrix.report.reasons import NO_ISSUE, reason_words
-from matrix.verdict.answer import Answer, Installation
+from matrix.report.uv_commands import pip_install, write_overrides
+from matrix.verdict.answer import Installation, VllmAnswer
 from matrix.verdict.states import StepState, Verdict
 from matrix.verdict.table import Entry
 
 _NAMES, _CASE, _REASON = 3, 60, 200
 OVERRIDES = "overrides.txt"
 """The file of the command's overrides."""
-WRITE = r"%s\n"
-"""How `printf` writes a line of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,7 @@ class AnswerWords:
     command: str
 
 
-def words(answer: Answer) -> AnswerWords:
+def words(answer: VllmAnswer) -> AnswerWords:
     """Return an answer in words."""
     entry = answer.entry
     return AnswerWords(
@@ -55,7 +53,7 @@ def words(answer: Answer) -> AnswerWords:
     )
 
 
-def label(answer: Answer) -> str:
+def label(answer: VllmAnswer) -> str:
     """Return the answer in a sign and a word or two."""
     progress, entry = answer.progress, answer.entry
     if entry is None:
@@ -69,7 +67,7 @@ def label(answer: Answer) -> str:
     )
 
 
-def warm_words(answer: Answer) -> str:
+def warm_words(answer: VllmAnswer) -> str:
     """Return whether the pair starts warm, which cases compile again, or what is known instead."""
     progress, entry = answer.progress, answer.entry
     if entry is None:
@@ -103,7 +101,7 @@ def _cases(entry: Entry) -> int:
     return sum(case.outcome != Outcome.NOT_APPLICABLE for case in entry.record.cases)
 
 
-def _not_measured(answer: Answer) -> str:
+def _not_measured(answer: VllmAnswer) -> str:
     """Return what is known of a pair that did not run on the authoritative platform."""
     progress, other = answer.progress, answer.elsewhere
     if progress.fails is not None:
@@ -121,7 +119,7 @@ def _not_measured(answer: Answer) -> str:
     return f"never ran; {f'checks passed: {listed(passed)}' if passed else 'nobody asked'}"
 
 
-def _others(answer: Answer) -> str:
+def _others(answer: VllmAnswer) -> str:
     """Return with which other torch releases it ran, and how."""
     found = [("as expected too", answer.others), ("not as expected", answer.failing)]
     return "; ".join(f"{how} with torch {listed(torch)}" for how, torch in found if torch)
@@ -163,10 +161,9 @@ def override_words(overrides: Sequence[str]) -> str:
     """Return what writes the overrides of an off-pin pair before it is installed; "" for none."""
     if not overrides:
         return ""
-    return f"{shlex.join(['printf', WRITE, *overrides])} > {OVERRIDES} &&"
+    return f"{write_overrides(overrides, OVERRIDES)} &&"
 
 
 def install_words(requirements: Sequence[str], overrides: Sequence[str] = ()) -> str:
     """Return what installs these requirements, by a file of overrides where there are some."""
-    install = shlex.join(["uv", "pip", "install", *requirements])
-    return f"{install} --override {OVERRIDES}" if overrides else install
+    return pip_install(requirements, after=[f"--override {OVERRIDES}"] if overrides else [])

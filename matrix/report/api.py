@@ -16,7 +16,7 @@ from matrix.report import prediction, stock
 from matrix.report.answers import where_words, words
 from matrix.report.model import Report
 from matrix.report.reasons import reason_words
-from matrix.verdict.answer import Answer
+from matrix.verdict.answer import VllmAnswer
 from matrix.verdict.grid import Grid, Square
 from matrix.verdict.states import Verdict
 
@@ -74,7 +74,7 @@ def _lines(values: Mapping[str, object]) -> str:
 
 
 def _vllm(
-    report: Report, grid: Grid, vllm: Vllm, answers: Mapping[str, Answer]
+    report: Report, grid: Grid, vllm: Vllm, answers: Mapping[str, VllmAnswer]
 ) -> dict[str, object]:
     squares = [
         grid.squares[platform, torch.version, vllm.version]
@@ -114,8 +114,8 @@ def _yanked(reason: str | None) -> str | None:
     return None if reason is None else clip(clean(reason), _REASON)
 
 
-def _answer(answer: Answer) -> dict[str, object]:
-    entry, said, progress = answer.entry, words(answer), answer.progress
+def _answer(answer: VllmAnswer) -> dict[str, object]:
+    entry, wording, progress = answer.entry, words(answer), answer.progress
     warm = {Verdict.COMPATIBLE: True, Verdict.DRIFT: True, Verdict.INCOMPATIBLE: False}
     verdict = None if entry is None else entry.verdict
     issues = [] if verdict is None else [link for links in verdict.issues for link in links]
@@ -136,10 +136,10 @@ def _answer(answer: Answer) -> dict[str, object]:
         if verdict is None or verdict.departures is None
         else list(map(stock.described, verdict.not_stock)),
         "predicted": prediction.short(answer.prediction) or None,
-        "sentence": said.warm,
+        "sentence": wording.warm,
         "requirements": list(answer.installation.requirements),
         "overrides": list(answer.installation.overrides),
-        "command": said.command,
+        "command": wording.command,
     }
 
 

@@ -13,7 +13,7 @@ from matrix._util.text import clean, clip
 from matrix.record.model import Record
 from matrix.report import marks, stock
 from matrix.report.reasons import reason_words
-from matrix.verdict.changes import Change
+from matrix.verdict.changes import VerdictChange
 from matrix.verdict.grid import ran_cell
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.states import Verdict
@@ -28,7 +28,7 @@ _NOTHING_YET = "1970-01-01T00:00:00Z"
 _TITLE, _REASON, _NAME = 200, 500, 60
 
 
-def render(changes: Iterable[Change]) -> str:
+def render(changes: Iterable[VerdictChange]) -> str:
     """Return the newest changes as a feed. The same records give the same text."""
     found = {_id_of(change.record): change for change in reversed(list(changes))}
     shown = list(islice(reversed(found.values()), _MOST))
@@ -46,7 +46,7 @@ def render(changes: Iterable[Change]) -> str:
     return made.decode() + "\n"
 
 
-def _entry(feed: ET.Element, change: Change) -> None:
+def _entry(feed: ET.Element, change: VerdictChange) -> None:
     record, verdict = change.record, change.verdict
     entry = ET.SubElement(feed, "entry")
     _text(entry, "title", _title(change))
@@ -65,12 +65,12 @@ def _id_of(record: Record) -> str:
     return f"urn:uuid:{uuid.uuid5(_NAMESPACE, digest)}"
 
 
-def _title(change: Change) -> str:
+def _title(change: VerdictChange) -> str:
     """Return what changed: `torch 2.11.0 × vLLM 0.20.2 on cuda: drift; before: compatible`."""
     record, before = change.record, change.before
-    said = _standing(change.verdict)
+    standing = _standing(change.verdict)
     was = "" if before is None else f"; before: {_standing(before)}"
-    return clip(f"{_pair(record)} on {record.platform}: {said}{was}", _TITLE)
+    return clip(f"{_pair(record)} on {record.platform}: {standing}{was}", _TITLE)
 
 
 def _pair(record: Record) -> str:
@@ -84,8 +84,8 @@ def _standing(verdict: CellVerdict) -> str:
     apart = [marks.recompile(len(verdict.recompiling))]
     apart += [stock.NOT_STOCK if verdict.not_stock else ""]
     fails = verdict.verdict == Verdict.INCOMPATIBLE and verdict.rung
-    said = f"{verdict.verdict} ({verdict.rung})" if fails else str(verdict.verdict)
-    return ", ".join(filter(None, [said, *apart]))
+    standing = f"{verdict.verdict} ({verdict.rung})" if fails else str(verdict.verdict)
+    return ", ".join(filter(None, [standing, *apart]))
 
 
 def _summary(record: Record, verdict: CellVerdict) -> str:

@@ -10,7 +10,7 @@ from matrix.rules.expectations import Expectations, Rule
 from matrix.rules.notes import Note
 from matrix.rules.platform_differences import Explanations
 from matrix.verdict.agreement import NOTHING, Agreement, agree
-from matrix.verdict.answer import Answer
+from matrix.verdict.answer import VllmAnswer
 from matrix.verdict.grid import Grid
 from matrix.verdict.plan_reasons import StaleReason
 from matrix.verdict.predictions import NO_PREDICTIONS, Predictions
@@ -39,7 +39,7 @@ class Report:
     predictions: Predictions = NO_PREDICTIONS
     attributions: tuple[Attribution, ...] = ()
     notes: tuple[Note, ...] = ()
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[VllmAnswer, ...] = ()
     stale: Mapping[tuple[str, str], StaleReason] = field(default_factory=dict)
     asked: tuple[str, str] | None = None
     overriding: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

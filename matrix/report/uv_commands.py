@@ -20,9 +20,18 @@ def new_environment(install: Install) -> list[str]:
     options = [] if install.backend is None else [f"--torch-backend={install.backend}"]
     if install.overrides:
         file = f"{folder}/overrides.txt"
-        found.append(f"printf '%s\\n' {_quoted(install.overrides)} > {file}")
-        options.append(f"--overrides {file}")
+        found.append(write_overrides(install.overrides, file))
+        options.append(f"--override {file}")
     return [*found, pip_install(install.requirements, f"--python {folder}", options)]
+
+
+def write_overrides(overrides: Iterable[str], file: str) -> str:
+    r"""Return the command that writes a file of overrides, one on each line.
+
+    >>> print(write_overrides(["torch==2.11.0"], "overrides.txt"))
+    printf '%s\n' torch==2.11.0 > overrides.txt
+    """
+    return f"printf '%s\\n' {_quoted(overrides)} > {file}"
 
 
 def pip_install(requirements: Iterable[str], before: str = "", after: Iterable[str] = ()) -> str:

@@ -32,7 +32,7 @@ class Installation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class VllmAnswer:
     """What to know first of one vLLM: the pair that stands for it, and what is known of that.
 
     `progress` is of the authoritative platform, `entry` its record there (None: it did not run),
@@ -62,7 +62,7 @@ def answers(
     entries: Iterable[Entry],
     releases: Releases,
     predictions: Predictions = NO_PREDICTIONS,
-) -> tuple[Answer, ...]:
+) -> tuple[VllmAnswer, ...]:
     """Return the answer for each vLLM of the grid, newest first.
 
     Of a vLLM that is the pair with the pinned torch, unless that has no good run on the
@@ -89,7 +89,7 @@ def _by_cell(entries: Iterable[Entry], releases: Releases) -> _Ran:
 
 def _answer(
     grid: Grid, vllm: Vllm, ran: _Ran, releases: Releases, predictions: Predictions
-) -> Answer:
+) -> VllmAnswer:
     squares = [
         grid.squares[Platform.CUDA, torch.version, vllm.version] for torch in reversed(grid.torch)
     ]
@@ -98,7 +98,7 @@ def _answer(
     chosen = next(iter([*filter(_is_good, pinned), *good, *pinned, *squares]))
     progress = chosen.shown
     bad = (square for square in squares if _is_bad(square))
-    return Answer(
+    return VllmAnswer(
         vllm=vllm,
         torch=chosen.torch,
         progress=progress,

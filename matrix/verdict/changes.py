@@ -15,7 +15,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class VerdictChange:
     """A record of a cell with an answer, and the verdict before it where there was one."""
 
     record: Record
@@ -25,7 +25,7 @@ class Change:
 
 def changes(
     judged: Iterable[tuple[Record, CellVerdict]], late: str | None = None
-) -> tuple[Change, ...]:
+) -> tuple[VerdictChange, ...]:
     """Return what changed, newest first.
 
     A record changes something where it is the first with an answer of its releases on its platform
@@ -43,7 +43,7 @@ def changes(
         before: CellVerdict | None = None
         for record, verdict in sorted(ran, key=lambda run: (run[0].started, _shown(run[1]))):
             if before is None or _shown(before) != _shown(verdict):
-                found.append(Change(record=record, verdict=verdict, before=before))
+                found.append(VerdictChange(record=record, verdict=verdict, before=before))
             before = verdict
     return tuple(sorted(found, key=_order, reverse=True))
 
@@ -59,6 +59,6 @@ def _shown(verdict: CellVerdict) -> tuple[str, str, tuple[str, ...], bool]:
     return str(verdict.verdict), rung, again, bool(verdict.not_stock)
 
 
-def _order(change: Change) -> tuple[str, bool, str]:
+def _order(change: VerdictChange) -> tuple[str, bool, str]:
     record = change.record
     return record.started, record.platform == Platform.CUDA, record.cell

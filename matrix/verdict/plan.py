@@ -241,7 +241,9 @@ def parse_release(text: str, option: str) -> tuple[Project, str]:
     except InvalidVersion:
         parsed = None
     if equals and name not in tuple(Project):
-        unknown = f"{option} {text!r}: {name!r} is not a project; write it as torch==2.15.0"
+        unknown = (
+            f"{option} {text!r}: {name!r} is neither torch nor vllm; write it as torch==2.15.0"
+        )
         raise PlanError(suggested(unknown, name, Project))
     if not equals or parsed is None:
         raise PlanError(f"{option} {text!r}: is not a release; write it as torch==2.15.0")

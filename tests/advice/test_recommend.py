@@ -97,7 +97,7 @@ def test_a_torch_that_links_off_the_pin_is_taken_and_marked() -> None:
     )  # the vLLM is for CUDA 13, the torch's index wheel is not
     folder = "vllm-0.20.0-torch-2.10.0"
     written = "torch==2.10.0 torchvision==0.25.0 torchaudio==2.10.0"
-    options = f"--torch-backend=cu130 --overrides {folder}/overrides.txt"
+    options = f"--torch-backend=cu130 --override {folder}/overrides.txt"
     for line in (
         f"    uv venv {folder} --python 3.12",
         f"    printf '%s\\n' {written} > {folder}/overrides.txt",

@@ -10,10 +10,10 @@ import pytest
 from matrix.catalog.cells import Cell
 from matrix.record.model import Case, Record, Start, StartKind
 from matrix.report import answers as worded
-from matrix.report.page.links import Part, linked
+from matrix.report.page.links import TextPart, linked
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import parse_expectations
-from matrix.verdict.answer import Answer, answers, installation
+from matrix.verdict.answer import VllmAnswer, answers, installation
 from matrix.verdict.grid import Grid, runs, survey
 from matrix.verdict.table import tabulate
 from pages import RELEASES, make
@@ -31,7 +31,7 @@ def moe(loaded: int = 3, **more: object) -> Case:
     return Case(**{"case": "moe", "outcome": "passed", "starts": starts, **more})  # type: ignore[arg-type]
 
 
-def answered(*records: tuple[Path, Record], rules: Expectations = MOE) -> dict[str, Answer]:
+def answered(*records: tuple[Path, Record], rules: Expectations = MOE) -> dict[str, VllmAnswer]:
     table = tabulate(records, rules, releases=RELEASES)
     grid = survey(RELEASES, seen=runs(table.verdicts, RELEASES))
     return {answer.vllm.version: answer for answer in answers(grid, table.entries, RELEASES)}
@@ -49,7 +49,7 @@ def test_every_vllm_has_an_answer_newest_first() -> None:
     assert {answer.entry for answer in found.values()} == {None}
 
 
-def of(records: Iterable[tuple[Path, Record]]) -> tuple[Answer, worded.AnswerWords]:
+def of(records: Iterable[tuple[Path, Record]]) -> tuple[VllmAnswer, worded.AnswerWords]:
     answer = answered(*records)["0.20.2"]
     return answer, worded.words(answer)
 
@@ -150,8 +150,8 @@ def test_only_issues_upstream_are_links() -> None:
     text = "see vllm#38051, https://github.com/pytorch/pytorch/pull/7 and evil#1 or xvllm#2"
     links = [part for part in linked(text) if part.link]
     assert links == [
-        Part("vllm#38051", "https://github.com/vllm-project/vllm/issues/38051"),
-        Part(*["https://github.com/pytorch/pytorch/pull/7"] * 2),
+        TextPart("vllm#38051", "https://github.com/vllm-project/vllm/issues/38051"),
+        TextPart(*["https://github.com/pytorch/pytorch/pull/7"] * 2),
     ]
     assert "".join(part.text for part in linked(text)) == text
     assert list(linked("")) == []

@@ -8,15 +8,15 @@ from urllib.parse import urlencode
 
 from matrix.report.answers import words
 from matrix.report.model import Report
-from matrix.report.page.links import Part, linked
-from matrix.verdict.answer import Answer
+from matrix.report.page.links import TextPart, linked
+from matrix.verdict.answer import VllmAnswer
 from matrix.verdict.ladder import Progress
 
 NEWEST = 8
 """How many answers the page shows at first; the older ones open below them."""
 
 
-class Line(NamedTuple):
+class HeadLine(NamedTuple):
     """One answer as the template takes it: `at` is its pair, `link` what opens it."""
 
     at: str
@@ -26,7 +26,7 @@ class Line(NamedTuple):
     pin: str
     label: str
     style: str
-    said: list[Part]
+    warm: list[TextPart]
     where: str
     started: str
     others: str
@@ -37,26 +37,26 @@ def answer_lines(
     report: Report,
     rows: Collection[str],
     style: Callable[[Progress], str],
-) -> list[Line]:
+) -> list[HeadLine]:
     """Return the answers for the vLLM releases that have a row, newest first."""
     return [_line(answer, style) for answer in report.answers if answer.vllm.version in rows]
 
 
-def _line(answer: Answer, style: Callable[[Progress], str]) -> Line:
-    said = words(answer)
+def _line(answer: VllmAnswer, style: Callable[[Progress], str]) -> HeadLine:
+    wording = words(answer)
     at = f"{answer.torch},{answer.vllm.version}"
-    where = " · ".join(filter(None, [said.where, said.build, said.packages]))
-    return Line(
+    where = " · ".join(filter(None, [wording.where, wording.build, wording.packages]))
+    return HeadLine(
         at=at,
         link="#" + urlencode({"platform": answer.progress.platform, "at": at}, safe=","),
         vllm=answer.vllm.version,
         torch=answer.torch,
         pin=f"pins {answer.vllm.torch}" if answer.off_pin else "its pin",
-        label=said.label,
+        label=wording.label,
         style=style(answer.progress).replace(" p", ""),
-        said=list(linked(said.warm)),
+        warm=list(linked(wording.warm)),
         where=where,
-        started=said.started,
-        others=said.others,
-        command=said.command,
+        started=wording.started,
+        others=wording.others,
+        command=wording.command,
     )

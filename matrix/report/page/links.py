@@ -24,14 +24,14 @@ _LINK = re.compile(
 )
 
 
-class Part(NamedTuple):
+class TextPart(NamedTuple):
     """A part of a text, and where it leads; "" where it is plain."""
 
     text: str
     link: str = ""
 
 
-def linked(text: str) -> Iterator[Part]:
+def linked(text: str) -> Iterator[TextPart]:
     """Yield the text in parts: what names an issue upstream with its address, and all else.
 
     >>> [part.link for part in linked("see vllm#38051.")]
@@ -40,11 +40,11 @@ def linked(text: str) -> Iterator[Part]:
     at = 0
     for found in _LINK.finditer(text):
         if found.start() > at:
-            yield Part(text[at : found.start()])
-        yield Part(found[0], found["url"] or _address(found["name"], found["number"]))
+            yield TextPart(text[at : found.start()])
+        yield TextPart(found[0], found["url"] or _address(found["name"], found["number"]))
         at = found.end()
     if at < len(text):
-        yield Part(text[at:])
+        yield TextPart(text[at:])
 
 
 def _address(name: str, number: str) -> str:
