@@ -148,9 +148,11 @@ def test_the_published_data_cannot_ask_torch_212_of_a_vllm_of_211(
     Draft202012Validator(SCHEMA).validate(found)
     cells = {unknown["cell"]: unknown for unknown in found["unknown"]}
     ran = {path.stem for path in (ROOT / "results" / "cuda").glob("py312-torch211-vllm???.json")}
-    assert {"py312-torch211-vllm020", "py312-torch211-vllm026"} <= ran
+    assert {"py312-torch211-vllm020", "py312-torch211-vllm026", "py312-torch211-vllm028"} <= ran
     assert cells.keys() == {name.replace("torch211", "torch212") for name in ran}
-    assert {unknown["rung"] for unknown in cells.values()} == {"links"}
+    links = {name for name, unknown in cells.items() if unknown["rung"] == "links"}
+    # What links under both, off-pin, nobody ran under torch 2.12.
+    assert cells.keys() - links == {"py312-torch212-vllm028", "py312-torch212-vllm032"}
     signature = cells["py312-torch212-vllm020"]["signature"]
     assert "at::cuda::getCurrentCUDABlasHandle()" in signature
     linked = [row["releases"] for row in found["rungs"] if row["candidate"]["passed"] == "links"]
