@@ -95,8 +95,8 @@ def test_help_of_a_command_that_is_added_without_text_is_plain() -> None:
         (
             ["plan", "--new", "torhc==2.15.0"],
             (
-                "--new 'torhc==2.15.0': 'torhc' is neither torch nor vllm; write it as torch==2.15.0; did"
-                " you mean 'torch'?"
+                "--new 'torhc==2.15.0': 'torhc' is neither torch nor vllm; write it as"
+                " torch==2.15.0; did you mean 'torch'?"
             ),
         ),
         (["hlep"], "'hlep': is not a command; matrix --help has all of them"),
