@@ -30,12 +30,13 @@ def changes(
 
     A record changes something where it is the first with an answer of its releases on its platform
     and Python, or where its verdict, its rung, what recompiles or whether it is stock is another
-    than that of the one before. What started after `late` comes from the future and is left out.
+    than that of the one before. A partial record is left out, since its other cases may well have
+    made another verdict; so is what started after `late`, which comes from the future.
     """
     runs: dict[tuple[object, ...], list[tuple[Record, CellVerdict]]] = {}
     for record, verdict in judged:
         known = _TIME.fullmatch(record.started) and (late is None or record.started <= late)
-        if known and _is_answer(verdict):
+        if known and not record.deselected and _is_answer(verdict):
             key = record.cell, ran_cell(record), record.platform
             runs.setdefault(key, []).append((record, verdict))
     found = []

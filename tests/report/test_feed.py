@@ -99,6 +99,16 @@ def test_what_has_no_answer_or_comes_from_the_future_changes_nothing() -> None:
     valid(of())
 
 
+def test_a_partial_run_changes_nothing() -> None:
+    """The cases that a partial run leaves out may have made another verdict of it."""
+    whole = ran(1, moe(), moe(case="other"), selected=2)
+    part = ran(2, FAILS, selected=1, deselected=1)
+    titles = texts(of(whole), "title")
+    assert texts(of(whole, part), "title") == titles
+    assert texts(of(whole, part, ran(3, moe(), moe(case="other"))), "title") == titles
+    assert texts(of(part), "title") == []
+
+
 def test_a_feed_has_its_newest_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "_MOST", 10)
     root = of(*(ran(day, moe(loaded=3 + day % 2)) for day in range(1, 29)))
