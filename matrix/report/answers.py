@@ -11,6 +11,7 @@ from matrix.report import marks, prediction, stock
 from matrix.report.reasons import NO_ISSUE, reason_words
 from matrix.report.uv_commands import pip_install, write_overrides
 from matrix.verdict.answer import Installation, VllmAnswer
+from matrix.verdict.ladder import Progress
 from matrix.verdict.states import StepState, Verdict
 from matrix.verdict.table import Entry
 
@@ -54,24 +55,33 @@ def words(answer: VllmAnswer) -> AnswerWords:
 
 
 def label(answer: VllmAnswer) -> str:
-    """Return the answer in a sign and a word or two."""
+    """Return the answer in a sign and a word or two, with its marks: `✓ starts warm, not stock`."""
     progress, entry = answer.progress, answer.entry
     if entry is None:
         if progress.fails is not None:
             return "× fails"
         return "· never ran" if answer.prediction is None else "◌ predicted"
+    names = {Verdict.DRIFT: "≠ counts differ", Verdict.INCOMPATIBLE: "× fails"}
+    found = [names.get(progress.verdict, "? no answer")]
     if progress.verdict == Verdict.COMPATIBLE:
-        return "↻ recompiles" if entry.verdict.recompiling else "✓ starts warm"
-    return {Verdict.DRIFT: "≠ counts differ", Verdict.INCOMPATIBLE: "× fails"}.get(
-        progress.verdict, "? no answer"
-    )
+        found = ["↻ recompiles" if entry.verdict.recompiling else "✓ starts warm"]
+        found += [stock.NOT_STOCK] if entry.verdict.not_stock else []
+    return ", ".join(filter(None, [*found, marks.part(entry.part)]))
 
 
 def warm_words(answer: VllmAnswer) -> str:
-    """Return whether the pair starts warm, which cases compile again, or what is known instead."""
-    progress, entry = answer.progress, answer.entry
-    if entry is None:
+    """Return whether the pair starts warm, which cases compile again, or what is known instead.
+
+    Of a partial run also how many of the cases ran.
+    """
+    if answer.entry is None:
         return _not_measured(answer)
+    part = marks.part(answer.entry.part)
+    return f"{_measured(answer.progress, answer.entry)}{f'; only {part} ran' if part else ''}"
+
+
+def _measured(progress: Progress, entry: Entry) -> str:
+    """Return what the run of a pair shows."""
     if progress.verdict == Verdict.COMPATIBLE:
         return _recompiling(entry)
     reason = clip(clean(reason_words(entry.verdict.reason)), _REASON)
@@ -121,7 +131,11 @@ def _not_measured(answer: VllmAnswer) -> str:
 
 def _others(answer: VllmAnswer) -> str:
     """Return with which other torch releases it ran, and how."""
-    found = [("as expected too", answer.others), ("not as expected", answer.failing)]
+    found = [
+        ("as expected too", answer.others),
+        ("as expected, but in part or not stock,", answer.marked),
+        ("not as expected", answer.failing),
+    ]
     return "; ".join(f"{how} with torch {listed(torch)}" for how, torch in found if torch)
 
 

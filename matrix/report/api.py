@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping
 from matrix._util.text import clean, clip
 from matrix.catalog.release import Torch, Vllm
 from matrix.record.model import PLATFORMS, Platform, Rung
-from matrix.report import prediction, stock
+from matrix.report import marks, prediction, stock
 from matrix.report.answers import where_words, words
 from matrix.report.model import Report
 from matrix.report.reasons import reason_words
 from matrix.verdict.answer import VllmAnswer
 from matrix.verdict.grid import Grid, Square
+from matrix.verdict.ladder import Part
 from matrix.verdict.states import Verdict
 
 FOLDER = "api"
@@ -116,8 +117,7 @@ def _yanked(reason: str | None) -> str | None:
 
 def _answer(answer: VllmAnswer) -> dict[str, object]:
     entry, wording, progress = answer.entry, words(answer), answer.progress
-    warm = {Verdict.COMPATIBLE: True, Verdict.DRIFT: True, Verdict.INCOMPATIBLE: False}
-    verdict = None if entry is None else entry.verdict
+    verdict, part = (None, None) if entry is None else (entry.verdict, entry.part)
     issues = [] if verdict is None else [link for links in verdict.issues for link in links]
     return {
         "torch": answer.torch,
@@ -126,7 +126,8 @@ def _answer(answer: VllmAnswer) -> dict[str, object]:
         "python": progress.cell.python,
         "verdict": progress.verdict,
         "fails": progress.fails,
-        "starts_warm": warm.get(progress.verdict),
+        "starts_warm": _starts_warm(progress.verdict, part),
+        "part": marks.part(part) or None,
         "recompiles": [] if verdict is None else list(verdict.recompiling),
         "issues": list(dict.fromkeys(issues)),
         "measured_on": None if entry is None else where_words(entry),
@@ -141,6 +142,14 @@ def _answer(answer: VllmAnswer) -> dict[str, object]:
         "overrides": list(answer.installation.overrides),
         "command": wording.command,
     }
+
+
+def _starts_warm(verdict: Verdict, part: Part | None) -> bool | None:
+    """Return whether a pair starts warm; the other cases of a partial run may not."""
+    if verdict == Verdict.INCOMPATIBLE:
+        return False
+    ran = verdict in (Verdict.COMPATIBLE, Verdict.DRIFT)
+    return True if ran and part is None else None
 
 
 def _pairs(report: Report, squares: Iterable[Square], other: str) -> Iterable[dict[str, object]]:
@@ -164,6 +173,7 @@ def _pairs(report: Report, squares: Iterable[Square], other: str) -> Iterable[di
             "fails": shown.fails,
             "reason": reason or None,
             "ran": None if ran is None else ran.day,
+            "part": None if ran is None else marks.part(ran.part) or None,
             "recompiles": 0 if ran is None else len(ran.recompiling),
             "provisional": shown.provisional is not None,
             "not_stock": bool(shown.not_stock),

@@ -37,8 +37,9 @@ class VllmAnswer:
 
     `progress` is of the authoritative platform, `entry` its record there (None: it did not run),
     and `elsewhere` the record of the pair on another platform. `prediction` is there where nothing
-    was measured. `others` are the torch releases with which it ran as expected too, `failing` those
-    with which it ran and did not, newest first.
+    was measured. `others` are the torch releases with which it ran as expected too, `marked` those
+    with which it did so in a run that was partial or not stock, `failing` those with which it did
+    not, newest first.
     """
 
     vllm: Vllm
@@ -49,6 +50,7 @@ class VllmAnswer:
     elsewhere: Entry | None = None
     prediction: Prediction | None = None
     others: tuple[str, ...] = ()
+    marked: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
 
     @property
@@ -65,8 +67,9 @@ def answers(
 ) -> tuple[VllmAnswer, ...]:
     """Return the answer for each vLLM of the grid, newest first.
 
-    Of a vLLM that is the pair with the pinned torch, unless that has no good run on the
-    authoritative platform and another torch has one: then with the newest of these.
+    Of a vLLM that is the pair with the pinned torch, unless another torch has a better run on the
+    authoritative platform: then with the newest of these. A run as expected is better than any
+    other or none, one of all cases than a partial one, and then one that is stock.
     """
     if not grid.platforms:
         return ()
@@ -95,8 +98,9 @@ def _answer(
     ]
     good = [square for square in squares if _is_good(square)]
     pinned = [square for square in squares if not square.off_pin]
-    chosen = next(iter([*filter(_is_good, pinned), *good, *pinned, *squares]))
+    chosen = next(iter([*sorted(good, key=_preference), *pinned, *squares]))
     progress = chosen.shown
+    others = [square for square in good if square is not chosen]
     bad = (square for square in squares if _is_bad(square))
     return VllmAnswer(
         vllm=vllm,
@@ -106,7 +110,8 @@ def _answer(
         entry=ran.get((progress.cell, Platform.CUDA)),
         elsewhere=_elsewhere(chosen, ran),
         prediction=predictions.at(chosen),
-        others=tuple(square.torch for square in good if square is not chosen),
+        others=tuple(square.torch for square in others if not _is_marked(square)),
+        marked=tuple(square.torch for square in others if _is_marked(square)),
         failing=tuple(square.torch for square in bad if square is not chosen),
     )
 
@@ -115,6 +120,17 @@ def _is_good(square: Square) -> bool:
     """Tell whether a pair ran as expected on this platform."""
     shown = square.shown
     return shown.ran is not None and shown.verdict == Verdict.COMPATIBLE
+
+
+def _preference(square: Square) -> tuple[bool, bool, bool]:
+    """Return what sorts the good pairs of a vLLM: the first one stands for it."""
+    ran = square.shown.ran
+    return ran is None or ran.part is not None, bool(square.shown.not_stock), square.off_pin
+
+
+def _is_marked(square: Square) -> bool:
+    """Tell whether the run of a good pair was partial or not stock."""
+    return any(_preference(square)[:2])
 
 
 def _is_bad(square: Square) -> bool:

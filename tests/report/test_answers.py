@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from matrix.catalog.cells import Cell
-from matrix.record.model import Case, Record, Start, StartKind
+from matrix.record.model import Case, Departure, Record, Start, StartKind, Why
 from matrix.report import answers as worded
 from matrix.report.page.links import TextPart, linked
 from matrix.rules.expectations import Expectations
@@ -79,6 +80,37 @@ def test_another_torch_stands_where_the_pin_has_no_good_run() -> None:
         assert said.command.endswith(
             "> overrides.txt && uv pip install vllm==0.20.2 --override overrides.txt"
         )
+
+
+PARTIAL: dict[str, Any] = {"selected": 1, "deselected": 8}
+RAY = Departure(name="ray", required="ray>=2.48", installed=None, why=Why.MISSING)
+WITHOUT_RAY: dict[str, Any] = {"departures": (RAY,)}
+
+
+@pytest.mark.parametrize("more", [PARTIAL, WITHOUT_RAY])
+def test_a_whole_stock_run_stands_before_another_one_of_the_pin(more: dict[str, Any]) -> None:
+    pinned = make(*PINNED, moe(), platform="cuda", **more)
+    answer, wording = of([pinned, make(*NEWER, moe(), platform="cuda")])
+    assert (answer.torch, answer.others, answer.marked) == ("2.12.1", (), ("2.11.0",))
+    assert wording.label == "✓ starts warm"
+    assert wording.others == "as expected, but in part or not stock, with torch 2.11.0"
+
+
+def test_a_whole_run_stands_before_a_stock_one() -> None:
+    pinned = make(*PINNED, moe(), platform="cuda", **PARTIAL)
+    answer, _ = of([pinned, make(*NEWER, moe(), platform="cuda", **WITHOUT_RAY)])
+    assert answer.torch == "2.12.1"
+
+
+def test_an_answer_has_the_marks_of_its_run() -> None:
+    answer, wording = of([make(*PINNED, moe(), platform="cuda", **PARTIAL, **WITHOUT_RAY)])
+    assert (answer.torch, answer.off_pin) == ("2.11.0", False)
+    assert wording.label == "✓ starts warm, not stock, 1 of 9 cases"
+    assert wording.warm == "starts warm: 1 case, none compiles again; only 1 of 9 cases ran"
+    assert wording.packages == "not stock: without ray"
+    _, wording = of([make(*PINNED, moe(loaded=1), platform="cuda", **PARTIAL)])
+    assert wording.label == "≠ counts differ, 1 of 9 cases"
+    assert wording.warm.endswith("; only 1 of 9 cases ran")
 
 
 @pytest.mark.parametrize(

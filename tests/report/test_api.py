@@ -84,6 +84,22 @@ def test_a_vllm_has_its_answer_and_its_pairs() -> None:
     assert of("api/vllm/0.33.0.json")["answer"]["starts_warm"] is None
 
 
+@pytest.mark.parametrize(
+    ("case", "warm"),
+    [(moe(), None), (moe(loaded=1), None), (moe(outcome="failed", starts=(), reason="x"), False)],
+)
+def test_a_partial_run_does_not_say_that_all_starts_warm(case: Case, warm: bool | None) -> None:
+    pinned = "py311-torch210-vllm019", "2.10.0", "0.19.1"
+    record = make(*pinned, case, platform="cuda", selected=1, deselected=8)
+    files = api.render(whole_report([record], MOE))
+    content = json.loads(files["api/vllm/0.19.1.json"])
+    VALIDATOR.validate(content)
+    assert (content["answer"]["starts_warm"], content["answer"]["part"]) == (warm, "1 of 9 cases")
+    (pair,) = [pair for pair in content["pairs"] if pair["ran"]]
+    assert pair["part"] == "1 of 9 cases"
+    assert of("api/vllm/0.19.1.json")["answer"]["part"] is None
+
+
 def test_a_torch_has_its_pairs_and_who_pins_it() -> None:
     content = of("api/torch/2.12.1.json")
     assert content["pinned_by"] == [
