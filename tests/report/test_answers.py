@@ -77,9 +77,8 @@ def test_another_torch_stands_where_the_pin_has_no_good_run() -> None:
         assert (answer.torch, answer.off_pin) == ("2.12.1", True)
         assert said.others == ("not as expected with torch 2.11.0" if pinned else "")
         assert said.command.startswith(r"printf '%s\n' torch==2.12.1 torchvision==")
-        assert said.command.endswith(
-            "> overrides.txt && uv pip install vllm==0.20.2 --override overrides.txt"
-        )
+        file = "vllm-0.20.2-torch-2.12.1.overrides.txt"
+        assert said.command.endswith(f"> {file} && uv pip install vllm==0.20.2 --override {file}")
 
 
 PARTIAL: dict[str, Any] = {"selected": 1, "deselected": 8}
@@ -174,8 +173,11 @@ def test_a_grid_without_squares_has_no_answer() -> None:
 def test_a_torch_without_known_companions_overrides_itself_alone() -> None:
     found = installation(Cell("3.12", "2.3.0", "0.20.2"), RELEASES)
     assert found.overrides == ("torch==2.3.0",)
-    constrained = installation(Cell("3.12", "2.13.0", "0.32.0"), RELEASES)
-    assert worded.command(constrained) == "uv pip install vllm==0.32.0 'cuda-python>=13'"
+    cell = Cell("3.12", "2.13.0", "0.32.0")
+    assert (
+        worded.command(cell, installation(cell, RELEASES))
+        == "uv pip install vllm==0.32.0 'cuda-python>=13'"
+    )
 
 
 def test_only_issues_upstream_are_links() -> None:

@@ -99,7 +99,8 @@ def test_each_pair_has_the_command_that_installs_it(opened: Any) -> None:
     page = opened("#at=2.12.1,0.20.2")
     said = page.inner_text("#detail pre[aria-label='the command that installs it']")
     assert said.startswith(r"printf '%s\n' torch==2.12.1 torchvision==")
-    assert said.endswith("> overrides.txt && uv pip install vllm==0.20.2 --override overrides.txt")
+    file = "vllm-0.20.2-torch-2.12.1.overrides.txt"
+    assert said.endswith(f"> {file} && uv pip install vllm==0.20.2 --override {file}")
     page = opened("#at=2.11.0,0.20.2")
     said = page.inner_text("#detail pre[aria-label='the command that installs it']")
     assert said == "uv pip install vllm==0.20.2"

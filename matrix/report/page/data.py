@@ -15,7 +15,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.release import Torch, Vllm
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case, Platform, Rung, StartKind
 from matrix.report import marks, prediction, stock
-from matrix.report.answers import OVERRIDES, install_words, override_words
+from matrix.report.answers import install_words, override_words, overrides_file
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
 from matrix.report.origin import vllm_made
@@ -205,15 +205,19 @@ class _Packing:
     def _commands(self, report: Report, grid: Grid) -> dict[str, object]:
         """Return what installs each vLLM, on its pin and off it, and what overrides to each torch.
 
-        Off the pin the command of a pair is that of its torch before that of its vLLM.
+        Off the pin the command of a pair is that of its torch before that of its vLLM. The script
+        puts the name of the pair's `file` of overrides in the place of `@file`, and its releases in
+        the places in that name.
         """
+        file = "@file"
         known = {answer.vllm.version: answer.installation.requirements for answer in report.answers}
         overriding = [report.overriding.get(torch.version, ()) for torch in shown_columns(grid)]
         installs = [known.get(vllm.version, ()) for vllm in shown_rows(grid)]
         return {
-            "overrides": [self._text(override_words(lines)) for lines in overriding],
+            "overrides": [self._text(override_words(lines, file)) for lines in overriding],
             "installs": [self._text(install_words(lines)) if lines else 0 for lines in installs],
-            "overridden": install_words((), (OVERRIDES,)).removeprefix(install_words(())),
+            "overridden": install_words((), file).removeprefix(install_words(())),
+            "file": overrides_file("@vllm", "@torch"),
         }
 
     def _yanked(self, reason: str | None) -> int:

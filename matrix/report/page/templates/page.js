@@ -433,7 +433,10 @@ function start(D) {
   const command = (cell, platform) => copied("tox -e " + cell + " -- --platform " + platform, "the command that runs it");
   function installed(row, column, off) {
     if (!D.installs || !D.installs[row] || (off && !D.overrides[column])) return [];
-    return [el("h3", {}, "Install it"), copied((off ? text(D.overrides[column]) + " " : "") + text(D.installs[row]) + (off ? D.overridden : ""), "the command that installs it")];
+    if (!off) return [el("h3", {}, "Install it"), copied(text(D.installs[row]), "the command that installs it")];
+    const file = D.file.replace("@vllm", D.vllm[row][0]).replace("@torch", D.torch[column][0]);
+    const install = (text(D.overrides[column]) + " " + text(D.installs[row]) + D.overridden).split("@file").join(file);
+    return [el("h3", {}, "Install it"), copied(install, "the command that installs it")];
   }
   const nameOf = (entry) => text(entry[E.cell]) || cellName(entry[E.row], entry[E.column], entry[E.python]);
   const fileOf = (entry) => text(entry[E.file]) || nameOf(entry) + ".json";
