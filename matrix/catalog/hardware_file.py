@@ -58,7 +58,10 @@ def load_hardware(path: Path | None = None) -> HardwareTable:
     for row, where in rows["gpu"]:
         capability = capability_of(row["capability"])
         if capability is None:
-            raise HardwareError(f"{where}: capability: is none; write it as 9.0")
+            given = row["capability"]
+            raise HardwareError(
+                f"{where}: capability: {given!r} is not a compute capability; write it as 9.0"
+            )
         for name in row["names"]:
             if name in gpus or plain_name(name) != name:
                 raise HardwareError(f"{where}: names: {name!r}: is there twice, or not plain")

@@ -145,7 +145,10 @@ ROW = '[[gpu]]\ncapability = "9.0"\nnames = ["h100"]\nsource = "https://a"\n'
     [
         ("x = 1", r"x: unknown key; begin each with \[\[gpu\]\] or"),
         ("gpu = 1", "gpu: is not a list"),
-        (ROW.replace("9.0", "nine"), "capability: is none; write it as 9.0"),
+        (
+            ROW.replace("9.0", "nine"),
+            "capability: 'nine' is not a compute capability; write it as 9.0",
+        ),
         (ROW.replace("h100", "NVIDIA H100"), "is there twice, or not plain"),
         (ROW + ROW, "is there twice"),
         (ROW.replace("https://a", "a book"), "source: is not an address"),
