@@ -16,15 +16,15 @@ const svg = (name, attributes) => {
 };
 // Links to issues on GitHub, and to nothing else, can be followed; all else is text.
 const LINK = /(https:\/\/github\.com\/[\w.-]+\/[\w.-]+\/(?:issues|pull)\/\d+|(?<![\w/#])(?:vllm|pytorch|flashinfer|triton)#\d+\b)/;
-const address = (said) => {
-  const [name, number] = said.split("#");
-  return number ? "https:/" + "/github.com/" + { vllm: "vllm-project/vllm", pytorch: "pytorch/pytorch", flashinfer: "flashinfer-ai/flashinfer", triton: "triton-lang/triton" }[name] + "/issues/" + number : said;
+const address = (wording) => {
+  const [name, number] = wording.split("#");
+  return number ? "https:/" + "/github.com/" + { vllm: "vllm-project/vllm", pytorch: "pytorch/pytorch", flashinfer: "flashinfer-ai/flashinfer", triton: "triton-lang/triton" }[name] + "/issues/" + number : wording;
 };
 const linked = (words) => words.split(LINK).map((part, at) => (at % 2 ? el("a", { href: address(part), rel: "noreferrer" }, part) : part));
 const memo = (make) => { const known = new Map(); return (key) => { if (!known.has(key)) known.set(key, make(key)); return known.get(key); }; };
 const lower = (parts) => parts.join("\n").toLowerCase();
-async function copy(button, said) {
-  try { await navigator.clipboard.writeText(said); }
+async function copy(button, wording) {
+  try { await navigator.clipboard.writeText(wording); }
   catch {
     const range = document.createRange();
     range.selectNodeContents(button.parentNode.querySelector("code, pre"));
@@ -45,7 +45,7 @@ const wrappable = (name) => name.split(/(?<=[._])/).flatMap((part) => [part, el(
 function table(caption, head, body, right) {
   const line = (name, scope, cells) => el("tr", {}, ...cells.map((cell, at) => {
     const kind = at === 0 || name === "th" ? "th" : "td";
-    const made = el(kind, kind === "th" ? { scope: name === "th" ? "col" : scope } : {}, ...(at === 0 && typeof cell === "string" ? wrappable(cell) : [cell && cell.nodeType ? cell : String(cell === undefined ? "" : cell.said !== undefined ? cell.said : cell)]));
+    const made = el(kind, kind === "th" ? { scope: name === "th" ? "col" : scope } : {}, ...(at === 0 && typeof cell === "string" ? wrappable(cell) : [cell && cell.nodeType ? cell : String(cell === undefined ? "" : cell.wording !== undefined ? cell.wording : cell)]));
     if (at >= right) made.classList.add("n");
     if (cell && cell.differs) made.classList.add("diff");
     return made;

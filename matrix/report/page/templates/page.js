@@ -201,10 +201,10 @@ function start(D) {
   function foundItem(row, column, q) {
     const found = square(row, column), python = pythonOf(found), climb = climbOf(found, python);
     const at = placed.get(placeKey(D.platforms.indexOf(state.platform), row, column, python)), entry = at === undefined ? null : D.entries[at];
-    const fits = (said) => q.length && q.some((word) => said.toLowerCase().includes(word));
-    const why = [...(entry ? casesOf(entry).map(({ what }) => [text(what[W.reason]), text(what[W.signature])].find((said) => fits(said))).filter(Boolean).slice(0, 1) : []), (entry && text(entry[E.reason])) || reasonOf(climb), ...notesOf(row, column).filter(fits)];
+    const fits = (wording) => q.length && q.some((word) => wording.toLowerCase().includes(word));
+    const why = [...(entry ? casesOf(entry).map(({ what }) => [text(what[W.reason]), text(what[W.signature])].find((wording) => fits(wording))).filter(Boolean).slice(0, 1) : []), (entry && text(entry[E.reason])) || reasonOf(climb), ...notesOf(row, column).filter(fits)];
     const button = el("button", { class: "plain", type: "button", on: () => open(row, column, python) }, "torch " + D.torch[column][0] + " × vLLM " + D.vllm[row][0]);
-    return el("li", {}, chip(climb[C.verdict], mark(climb), climb[C.bits] & 2), " ", button, " ", ...linked(words(climb) + [...new Set(why.filter((said, at) => said && !why.some((other, place) => place !== at && other.length > said.length && other.includes(said))))].slice(0, 2).map((said) => "; " + said).join("")));
+    return el("li", {}, chip(climb[C.verdict], mark(climb), climb[C.bits] & 2), " ", button, " ", ...linked(words(climb) + [...new Set(why.filter((wording, at) => wording && !why.some((other, place) => place !== at && other.length > wording.length && other.includes(wording))))].slice(0, 2).map((wording) => "; " + wording).join("")));
   }
   // The marks in the corner of a square, and their words.
   function extras(row, column, climb) {
@@ -212,17 +212,17 @@ function start(D) {
     if (notes.length) found.push(["†", "a note"]);
     if (climb[C.bits] & 512 || notes.some((note) => LINK.test(note))) found.push(["#", "an issue upstream"]);
     if (climb[C.bits] & 256) found.push(["◷", "stale"]);
-    return [found.map(([sign]) => sign).join(""), found.map(([, said]) => ", " + said).join("")];
+    return [found.map(([sign]) => sign).join(""), found.map(([, wording]) => ", " + wording).join("")];
   }
   const noted = new Map();
-  for (const [platform, row, column, said] of D.notes) {
+  for (const [platform, row, column, wording] of D.notes) {
     const key = placeKey(platform, row, column, 0);
-    noted.set(key, [...(noted.get(key) || []), text(said)]);
+    noted.set(key, [...(noted.get(key) || []), text(wording)]);
   }
   const notesOf = (row, column, platform = state.platform) => noted.get(placeKey(D.platforms.indexOf(platform), row, column, 0)) || [];
   const factOf = (entry, key) => { const found = entry[E.facts] ? unpacked("facts", entry[E.facts]).map((pair) => D.pairs[pair]).find(([name]) => text(name) === key) : 0; return found ? text(found[1]) : ""; };
   // A part of a fact that has several: "capability 9.0, driver 580.159.04, name NVIDIA H200".
-  const partOf = (entry, key, part) => (factOf(entry, key).split(", ").find((said) => said.startsWith(part + " ")) || "").slice(part.length + 1);
+  const partOf = (entry, key, part) => (factOf(entry, key).split(", ").find((wording) => wording.startsWith(part + " ")) || "").slice(part.length + 1);
   const gpuOf = (entry) => partOf(entry, "GPU", "name");
   const dated = (date) => date.slice(0, 10) + (age(date) ? " (" + age(date) + ")" : "");
   // What a pointer on a square shows: its words, why, on what it ran and when, and its notes.
@@ -238,14 +238,14 @@ function start(D) {
       button.addEventListener("click", () => copy(button, code.textContent));
       code.after(button);
     }
-    for (const time of document.querySelectorAll("time")) { const said = age(time.dateTime); if (said) time.append(" (" + said + ")"); }
+    for (const time of document.querySelectorAll("time")) { const wording = age(time.dateTime); if (wording) time.append(" (" + wording + ")"); }
   }
   function paint() {
     for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
       const found = square(row, column), button = buttons[row][column];
       if (!found) continue;
-      const python = pythonOf(found), climb = climbOf(found, python), said = mark(climb), looks = style(climb);
-      if (button.textContent !== said) button.textContent = said;
+      const python = pythonOf(found), climb = climbOf(found, python), wording = mark(climb), looks = style(climb);
+      if (button.textContent !== wording) button.textContent = wording;
       if (button.className !== looks) button.className = looks;
       const [corner, apart] = extras(row, column, climb);
       if (corner !== (button.dataset.m || "")) { if (corner) button.dataset.m = corner; else delete button.dataset.m; }
@@ -307,7 +307,7 @@ function start(D) {
   }
 
   // Details.
-  const chip = (verdict, said, ran) => el("span", { class: "chip s" + verdict + (ran ? " r" : "") }, said);
+  const chip = (verdict, wording, ran) => el("span", { class: "chip s" + verdict + (ran ? " r" : "") }, wording);
   const facts = (at) => {
     const list = el("dl");
     for (const [key, value] of unpacked("facts", at).map((pair) => D.pairs[pair])) list.append(el("dt", {}, text(key)), el("dd", {}, text(value)));
@@ -316,10 +316,10 @@ function start(D) {
   function spark(points, from, to) {
     const width = 120, height = 22, low = Math.min(...points), high = Math.max(...points), span = high - low || 1;
     const xy = points.map((point, at) => [2 + (at * (width - 6)) / (points.length - 1), height - 3 - ((point - low) * (height - 6)) / span]);
-    const said = points.length + " runs from " + from + " to " + to + ": " + seconds(points[0]) + " s then, " + seconds(points[points.length - 1]) + " s now, " + seconds(low) + " to " + seconds(high) + " s";
-    const drawn = svg("svg", { class: "spark", width, height, viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": said });
+    const wording = points.length + " runs from " + from + " to " + to + ": " + seconds(points[0]) + " s then, " + seconds(points[points.length - 1]) + " s now, " + seconds(low) + " to " + seconds(high) + " s";
+    const drawn = svg("svg", { class: "spark", width, height, viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": wording });
     const title = svg("title", {});
-    title.textContent = said;
+    title.textContent = wording;
     const last = xy[xy.length - 1];
     drawn.append(title, svg("polyline", { points: xy.map((pair) => pair.map((n) => n.toFixed(1)).join(",")).join(" ") }), svg("circle", { cx: last[0].toFixed(1), cy: last[1].toFixed(1), r: 2.2 }));
     return drawn;
@@ -346,7 +346,7 @@ function start(D) {
       const wanted = start.expected.get(key), observed = start.counters.get(key);
       const differs = start.ran && wanted !== undefined && wanted !== observed;
       const shown = observed === undefined ? (start.ran ? "not counted" : "-") : observed;
-      return [wanted === undefined ? "-" : wanted, { said: differs ? "≠ " + shown : shown, differs }];
+      return [wanted === undefined ? "-" : wanted, { wording: differs ? "≠ " + shown : shown, differs }];
     })]);
     const head = ["counter", ...starts.flatMap((start) => [start.name + " expected", start.name + " observed"])];
     const parts = [];
@@ -357,9 +357,9 @@ function start(D) {
   }
   // A line with a mark for each of its numbers, and then these.
   function traceText(numbers) {
-    const said = [];
-    for (let at = 0; at < numbers.length; ) said.push(D.lines[numbers[at++]].replace(/\0/g, () => numbers[at++]));
-    return said.join("\n");
+    const wording = [];
+    for (let at = 0; at < numbers.length; ) wording.push(D.lines[numbers[at++]].replace(/\0/g, () => numbers[at++]));
+    return wording.join("\n");
   }
   const tookOf = (starts, outcome) => {
     if (!starts.some((start) => start.ran)) return outcome === "not applicable" ? "does not apply here" : "no start ran to its end";
@@ -368,13 +368,13 @@ function start(D) {
   // Who changed, and what would decide: of a case by its place, of the run as a whole at -1.
   const asked = (verdict) => "Who changed: ";
   const blame = (entry, at, level, verdict) => entry[E.blame].filter((answer) => answer[0] === at).flatMap((answer) => {
-    const [said, what, ...runs] = traceText(decoded(answer[2])).split("\n");
-    return [el(level, {}, asked(verdict) + text(answer[1])), el("p", {}, ...linked(said)), what ? el("p", {}, "What: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, ...linked(run)))) : null];
+    const [wording, what, ...runs] = traceText(decoded(answer[2])).split("\n");
+    return [el(level, {}, asked(verdict) + text(answer[1])), el("p", {}, ...linked(wording)), what ? el("p", {}, "What: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, ...linked(run)))) : null];
   });
   function caseDetail(entry, one, at) {
     const what = one.what, starts = startsOf(one), parts = [];
     const [cold, warm] = starts.map((start) => start.seconds.get("total"));
-    const reason = what[W.reason] && el("p", { class: what[W.verdict] === INCOMPATIBLE ? "said" : "" }, ...linked(text(what[W.reason])));
+    const reason = what[W.reason] && el("p", { class: what[W.verdict] === INCOMPATIBLE ? "failure" : "" }, ...linked(text(what[W.reason])));
     const verdict = D.verdicts[what[W.verdict]] + (what[W.verdict] === INCOMPATIBLE && what[W.rung] ? " at " + rung(what[W.rung]) : "");
     const outcome = text(what[W.outcome]).replace("_", " ");
     parts.push(el("p", {}, el("b", {}, verdict), (outcome === verdict ? "" : ", outcome " + outcome) + (what[W.model] ? ", model " + text(what[W.model]) : "")), reason);
@@ -425,10 +425,10 @@ function start(D) {
     if (entry[E.flags]) parts.push(el("details", {}, el("summary", {}, "Effective flags"), facts(entry[E.flags])));
     return parts;
   }
-  function copied(said, what) {
+  function copied(wording, what) {
     const button = el("button", { class: "copy", type: "button", "aria-label": "Copy " + what }, "Copy");
-    button.addEventListener("click", () => copy(button, said));
-    return el("div", { class: "cmd" }, el("pre", { class: "command", tabindex: "0", role: "region", "aria-label": what }, said), button);
+    button.addEventListener("click", () => copy(button, wording));
+    return el("div", { class: "cmd" }, el("pre", { class: "command", tabindex: "0", role: "region", "aria-label": what }, wording), button);
   }
   const command = (cell, platform) => copied("tox -e " + cell + " -- --platform " + platform, "the command that runs it");
   function installed(row, column, off) {
@@ -452,8 +452,8 @@ function start(D) {
     order.forEach((at) => {
       const step = steps[at];
       const [how, reason, byRecord] = D.steps[step];
-      const said = D.states[how] + (byRecord ? ", a record says so" : "") + (reason ? ": " + text(reason) : "");
-      list.append(el("li", {}, el("span", { class: "chip " + STATE_STYLES[how] + (byRecord ? " r" : ""), "aria-hidden": "true" }, STATE_SIGNS[how]), el("span", {}, LETTERS[at] + " " + D.rungs[at]), el("span", {}, ...linked(said))));
+      const wording = D.states[how] + (byRecord ? ", a record says so" : "") + (reason ? ": " + text(reason) : "");
+      list.append(el("li", {}, el("span", { class: "chip " + STATE_STYLES[how] + (byRecord ? " r" : ""), "aria-hidden": "true" }, STATE_SIGNS[how]), el("span", {}, LETTERS[at] + " " + D.rungs[at]), el("span", {}, ...linked(wording))));
     });
     return list;
   }
@@ -467,7 +467,7 @@ function start(D) {
     parts.push(el("p", {}, chip(climb[C.verdict], mark(climb), climb[C.bits] & 2), " ", el("b", {}, ...linked(words(climb)))));
     const entry = at === undefined ? null : D.entries[at];
     const why = (entry && text(entry[E.reason])) || reasonOf(climb);
-    if (why) parts.push(el("p", { class: climb[C.verdict] === INCOMPATIBLE ? "said" : "" }, ...linked(why)));
+    if (why) parts.push(el("p", { class: climb[C.verdict] === INCOMPATIBLE ? "failure" : "" }, ...linked(why)));
     for (const note of notesOf(row, column)) parts.push(el("p", { class: "note" }, el("b", {}, "To know: "), ...linked(note)));
     const list = el("div", { class: "pythons", role: "group", "aria-label": "Python" });
     D.pythons.forEach((name, place) => {

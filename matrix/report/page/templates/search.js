@@ -33,6 +33,6 @@ function searching(page) {
   }
 
   // A verdict is looked for as a word: "compatible" is not in "incompatible".
-  const has = (said, word) => (D.verdicts.includes(word) ? new RegExp("\\b" + word).test(said) : said.includes(word));
+  const has = (wording, word) => (D.verdicts.includes(word) ? new RegExp("\\b" + word).test(wording) : wording.includes(word));
   return { haystack, has, prepare };
 }

@@ -27,11 +27,11 @@ function sideBySide(page) {
     if (!one || !other) { into.replaceChildren(); return; }
     const all = rows(one, other), every = wanted.elements.every.checked, differing = all.filter((row) => row[4]).length;
     const kept = all.filter((row) => every || row[4] || row[1].endsWith(" seconds"));
-    const marked = ([name, what, mine, its, differs]) => [name, what, mine, { said: (differs ? "≠ " : "") + its, differs }];
+    const marked = ([name, what, mine, its, differs]) => [name, what, mine, { wording: (differs ? "≠ " : "") + its, differs }];
     const facts = [["verdict", one.verdict, other.verdict], ["day", one.day, other.day], ...FACTS.map((fact) => [fact, one.fact(fact), other.fact(fact)]), ["GPU", one.gpu, other.gpu], ["driver", one.driver, other.driver], ["startup tests", one.tests, other.tests]].filter(([, mine, its]) => mine || its);
     const link = (run) => el("button", { class: "plain", type: "button", on: () => open(run.at) }, key(run));
     into.replaceChildren(
-      table("What ran", ["of the run", link(one), link(other)], facts.map(([name, mine, its]) => [name, mine || "-", name === "day" ? its : { said: (mine === its ? "" : "≠ ") + (its || "-"), differs: mine !== its }]), 9),
+      table("What ran", ["of the run", link(one), link(other)], facts.map(([name, mine, its]) => [name, mine || "-", name === "day" ? its : { wording: (mine === its ? "" : "≠ ") + (its || "-"), differs: mine !== its }]), 9),
       el("p", { role: "status" }, differing + " of " + all.filter((row) => !row[1].endsWith(" seconds")).length + " counts differ" + (every ? "" : "; those and the seconds are shown") + "."),
       table("Counts and seconds of two runs", ["case", "what", key(one), key(other)], kept.map(marked), 2));
   }

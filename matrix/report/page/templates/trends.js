@@ -23,8 +23,8 @@ function trends(page) {
     const step = nice(Math.max(1, ...numbers)), high = Math.ceil(Math.max(1, ...numbers) / step) * step;
     const x = (release) => left + ((width - left - 16) * (releases.indexOf(release) + 0.5)) / releases.length;
     const y = (number) => top + (height - top - bottom) * (1 - number / high);
-    const said = of + " of " + state.plot.split("|")[0] + " on " + platform + " from vLLM " + releases[0] + " to " + releases[releases.length - 1] + ", from " + shown(Math.min(...numbers)) + " to " + shown(Math.max(...numbers)) + "; the numbers stand below";
-    const drawn = svg("svg", { class: "plot", width, height, viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": said });
+    const wording = of + " of " + state.plot.split("|")[0] + " on " + platform + " from vLLM " + releases[0] + " to " + releases[releases.length - 1] + ", from " + shown(Math.min(...numbers)) + " to " + shown(Math.max(...numbers)) + "; the numbers stand below";
+    const drawn = svg("svg", { class: "plot", width, height, viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": wording });
     const write = (words, attributes) => { const made = svg("text", attributes); made.textContent = words; drawn.append(made); };
     for (let at = 0; at <= high; at += step) {
       drawn.append(svg("line", { x1: left, x2: width - 8, y1: y(at), y2: y(at), class: "rule" }));
@@ -57,7 +57,7 @@ function trends(page) {
     }
     into.replaceChildren(...(parts.length ? parts : [el("p", {}, "No run has that.")]));
   }
-  const option = (said, chosen) => { const made = el("option", { value: said }, said); made.selected = said === chosen; return made; };
+  const option = (wording, chosen) => { const made = el("option", { value: wording }, wording); made.selected = wording === chosen; return made; };
   function fill() {
     if (!names.length) { into.replaceChildren(el("p", {}, "No run of a pair in the grid has a case.")); return; }
     let [name, of] = state.plot.split("|");
