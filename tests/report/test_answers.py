@@ -102,7 +102,7 @@ def test_a_whole_run_stands_before_a_stock_one() -> None:
 
 
 def test_an_answer_has_the_marks_of_its_run() -> None:
-    answer, wording = of([make(*PINNED, moe(), platform="cuda", **PARTIAL, **WITHOUT_RAY)])
+    answer, wording = of([make(*PINNED, moe(), platform="cuda", **(PARTIAL | WITHOUT_RAY))])
     assert (answer.torch, answer.off_pin) == ("2.11.0", False)
     assert wording.label == "✓ starts warm, not stock, 1 of 9 cases"
     assert wording.warm == "starts warm: 1 case, none compiles again; only 1 of 9 cases ran"
