@@ -11,6 +11,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.hardware import HardwareTable, flavour_name
 from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.releases import Releases
+from matrix.verdict.answer import installation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +33,13 @@ def install_of(
     pair: Pair, python: str, releases: Releases, torch: WheelNeeds, hardware: HardwareTable
 ) -> Install:
     """Return what to install for a pair; `torch` is what is known of torch's wheel on the index."""
-    cell = Cell(python, pair.torch.version, pair.vllm.version)
+    found = installation(Cell(python, pair.torch.version, pair.vllm.version), releases)
     of_torch = f"-torch-{pair.torch.version}" if pair.off_pin else ""
     return Install(
         environment=f"vllm-{pair.vllm.version}{of_torch}",
         python=python,
-        requirements=(f"vllm=={pair.vllm.version}", *releases.constraints(pair.vllm.version)),
-        overrides=releases.overrides(cell),
+        requirements=found.requirements,
+        overrides=found.overrides,
         backend=_backend(pair, torch, hardware),
     )
 
