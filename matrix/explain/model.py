@@ -73,6 +73,7 @@ class RemedyCode(StrEnum):
     INSTALL = "install"
     REMOVE = "remove"
     REBUILD = "rebuild"
+    REQUIREMENT = "requirement"
     NEWER_DRIVER = "newer_driver"
     NEWER_SYSTEM = "newer_system"
     NAME_GPU = "name_gpu"

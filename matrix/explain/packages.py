@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -14,6 +15,7 @@ from matrix.catalog.release import COMPANIONS, Vllm
 from matrix.catalog.requirements import known_requirements
 from matrix.explain.choice import InstallChoice
 from matrix.explain.model import (
+    Demanded,
     Fault,
     FaultAnswer,
     FaultRemedy,
@@ -25,6 +27,8 @@ from matrix.explain.model import (
 
 _PROJECTS = ("torch", *COMPANIONS)
 _VLLM = re.compile(r"vllm (?P<version>\S+)")
+# A signature has <id> for a local version with a date or a hash in it.
+_LOCAL = re.compile(r"(?:\+[A-Za-z0-9._-]+|<\w+>)+")
 
 
 def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
@@ -33,8 +37,8 @@ def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     if fault.wants is not None and not fault.demands:
         return _no_such_version(fault, choice)
     ours = next((demand for demand in fault.demands if _VLLM.match(demand.who)), None)
-    others = [demand.range for demand in fault.demands if demand is not ours]
-    others += [f"=={fault.has}"] if fault.has else []
+    others = [_public(demand.range) for demand in fault.demands if demand is not ours]
+    others += [_public(f"=={fault.has}")] if fault.has else []
     fits = _fitting(name, others[0]) if others else None
     holds = tuple(row.version for row in choice.vllms if fits and fits(row))
     asked = tuple(row.version for row in choice.vllms)
@@ -42,11 +46,7 @@ def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     own = choice.newest(lambda row: ours is not None and ours.who == f"vllm {row.version}")
     remedies = (*choice.install(newest), *choice.install(own))
     if fault.has and fault.demands:
-        needs = tuple(f"{demand.name}{demand.range}" for demand in fault.demands)
-        who, _, version = fault.demands[0].who.partition(" ")
-        given = (f"{who}=={version}", *needs)
-        asked_for = (FaultRemedy(code=RemedyCode.INSTALL, requirements=given),)
-        remedies = (*(asked_for if all(map(_is_release, given)) else ()), *choice.install(newest))
+        remedies = (_as_demanded(fault.demands[0], choice), *choice.install(newest))
     torch = None
     if name == "torch" and others:
         torch = KnownReleases(
@@ -63,15 +63,26 @@ def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     )
 
 
-def _is_release(requirement: str) -> bool:
-    """Tell whether a requirement from a text names releases of a package and nothing else.
+def _as_demanded(demand: Demanded, choice: InstallChoice) -> FaultRemedy:
+    """Return what fulfils a requirement of a text: a command, where the catalog has all of it.
 
-    A command that a person copies gets no option and no address from a text.
+    A package's name, or its version, may be of anybody's: only what is known becomes a command.
     """
-    try:
-        return Requirement(requirement).url is None
-    except InvalidRequirement:
-        return False
+    who, _, version = demand.who.partition(" ")
+    row = choice.row(version) if who == "vllm" else None
+    if row is not None and _fitting(demand.name, demand.range)(row):
+        (pinned,) = choice.install(row)
+        needed = f"{demand.name}{demand.range}"
+        if demand.name == "torch":
+            return pinned
+        return replace(pinned, requirements=tuple(dict.fromkeys((*pinned.requirements, needed))))
+    if who in COMPANIONS and demand.name == "torch":
+        for torch in reversed(list(choice.torches.values())):
+            if getattr(torch, who) == version and _within(torch.version, demand.range):
+                given = (f"{who}=={version}", f"torch=={torch.version}")
+                return FaultRemedy(code=RemedyCode.INSTALL, requirements=given)
+    needs = f"{demand.who or 'the request'} needs {demand.name}{demand.range}"
+    return FaultRemedy(code=RemedyCode.REQUIREMENT, what=needs)
 
 
 def _no_such_version(fault: Fault, choice: InstallChoice) -> FaultAnswer:
@@ -131,6 +142,15 @@ def _pinned_within(line: str, name: str, wanted: str) -> bool:
         clause.operator == "==" and _within(clause.version, wanted)
         for clause in requirement.specifier
     )
+
+
+def _public(wanted: str) -> str:
+    """Return a range without local versions, as `+cu128`, which no pin of a release has.
+
+    >>> _public("==2.11.0+cu128"), _public(">=2,!=2.10.0+cpu")
+    ('==2.11.0', '>=2,!=2.10.0')
+    """
+    return _LOCAL.sub("", wanted)
 
 
 def _within(version: str, wanted: str) -> bool:

@@ -463,6 +463,8 @@ def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> str:
         case RemedyCode.LOADED_FIRST:
             library = what or "that library"
             return f"unset LD_LIBRARY_PATH, or remove the other {library} from it"
+        case RemedyCode.REQUIREMENT:
+            return f"fulfil what the text names: {what}"
         case RemedyCode.NAME_GPU:
             return f"{command(remedy)} names the GPU: explain its sm_ number"
         case RemedyCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:

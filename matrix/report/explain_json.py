@@ -51,7 +51,7 @@ def _row(answer: FaultAnswer) -> dict[str, object]:
                 "code": remedy.code,
                 "requirements": list(remedy.requirements),
                 "command": command(remedy),
-                "what": remedy.what,
+                "what": clean(remedy.what) if remedy.what else None,
             }
             for remedy in answer.remedies
         ],

@@ -268,6 +268,52 @@ def test_a_command_takes_no_option_and_no_address_from_a_text(text: str) -> None
     assert set(commands(answer)) <= {NEWEST, CUDA_12}
 
 
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("evil-pkg 1.0 requires torch==2.10.0, but you have torch 2.11.0", None),
+        ("vllm 9.9.9 requires torch==2.10.0, but you have torch 2.11.0", None),
+        ("vllm 0.19.1 requires torch==9.9.9, but you have torch 2.11.0", None),
+        ("vllm 0.19.1 requires evil-pkg==1.0, but you have evil-pkg 2.0", None),
+        ("torchvision 9.9.9 requires torch==2.10.0, but you have torch 2.11.0", None),
+        ("vllm 0.19.1 requires torch==2.10.0, but you have torch 2.11.0", CUDA_12),
+        (
+            "torchvision 0.25.0 requires torch==2.10.0, but you have torch 2.11.0",
+            "uv pip install torchvision==0.25.0 torch==2.10.0",
+        ),
+        (
+            "vllm 0.33.0 requires flashinfer-python==0.7.2.post1, but you have"
+            " flashinfer-python 0.6.1",
+            f"{NEWEST} flashinfer-python==0.7.2.post1",
+        ),
+    ],
+)
+def test_only_releases_that_the_catalog_has_become_a_command(text: str, first: str | None) -> None:
+    """A text may name a package of anybody's."""
+    answer = only(f"{text} which is incompatible.")
+    assert not any("evil" in command or "9.9.9" in command for command in commands(answer))
+    to_do = five(answer)[-1][11:]
+    if first is None:
+        who, needs = text.partition(",")[0].split(" requires ")
+        assert to_do.startswith(f"fulfil what the text names: {who} needs {needs}")
+    else:
+        assert to_do.partition("; or ")[0] == first
+
+
+def test_a_local_version_of_a_text_is_held_against_pins_without_it() -> None:
+    text = "vllm 0.19.1 {} torch==2.10.0, {} torch 2.11.0{} {}"
+    pip = ("requires", "but you have")
+    for local in ("+cu128", "+cu130.d20261101"):
+        assert lines(text.format(*pip, local, "which is incompatible."))["releases"] == (
+            "vLLM 0.20.0 to 0.26.0 pin torch==2.11.0"
+        )
+        assert lines(text.format("needs", "and", local, "is installed"))["releases"] == (
+            "vLLM 0.20.0 to 0.26.0 pin torch==2.11.0"
+        )
+    asked = "vllm 0.26.0 needs torch==2.11.0, and torch==2.9.1+cpu was asked for"
+    assert commands(only(asked))[0] == "uv pip install vllm==0.16.0 torch==2.9.1"
+
+
 @pytest.mark.parametrize(("folder", "builds"), [("flash_attn", True), ("other_name", False)])
 def test_only_a_package_that_is_known_is_built_again(folder: str, builds: bool) -> None:
     """A folder of a text may be called as somebody else's project is."""
