@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 
-from matrix._util.text import clean, clip, listed, plural, spans
+from matrix._util.text import clean, clip, listed, plural
 from matrix.explain.model import (
     FaultAnswer,
     FaultKind,
@@ -17,32 +17,11 @@ from matrix.explain.model import (
     ShownBy,
     TextFaults,
 )
+from matrix.report.explain_means import NAME_LIMIT, means, spanned
 from matrix.report.uv_commands import pip_install, pip_uninstall
 
 _FILES = 4  # files of vLLM that are named
 _RECORDS = 2  # records that are named; JSON has them all
-_NAME = 200  # characters of a symbol's name
-
-_KINDS: Mapping[FaultKind, str] = {
-    FaultKind.UNDEFINED_SYMBOL: "an undefined symbol",
-    FaultKind.MISSING_LIBRARY: "a missing library",
-    FaultKind.OLD_LIBRARY: "a glibc or libstdc++ that is too old",
-    FaultKind.OLD_DRIVER: "a driver that is too old",
-    FaultKind.NO_KERNEL: "no code for the GPU",
-    FaultKind.CONFLICT: "requirements that exclude each other",
-    FaultKind.TORCHVISION: "a torchvision of another torch",
-    FaultKind.FLASHINFER: "packages of FlashInfer of different versions",
-    FaultKind.RECOMPILES: "a warm start that compiles again",
-    FaultKind.WHEEL: "a wheel",
-    FaultKind.UNKNOWN: "an unknown error",
-}
-_OWNERS: Mapping[Meaning, str] = {
-    Meaning.ROCM: "ROCm's build of torch has {name}, and the torch that is installed is another"
-    " build",
-    Meaning.PYTHON: "{name} is Python's: {file} was built for another Python",
-    Meaning.RUNTIME: "{name} is the C++ runtime's: {file} was built with a newer compiler than the"
-    " libstdc++ that is loaded",
-}
 
 
 def lines(answers: Sequence[FaultAnswer]) -> str:
@@ -60,7 +39,7 @@ def parts_of(answer: FaultAnswer) -> dict[str, str]:
     """Return the five parts of an answer by their names, each a line."""
     return {
         "signature": answer.fault.signature,
-        "means": _means(answer),
+        "means": means(answer),
         "releases": _releases(answer),
         "records": _records(answer),
         "to do": _to_do(answer),
@@ -70,176 +49,6 @@ def parts_of(answer: FaultAnswer) -> dict[str, str]:
 def more_words(text: TextFaults) -> str | None:
     """Return how many faults of a text are not answered; None where all are."""
     return f"{plural(text.more, 'more error')} in it, not shown" if text.more else None
-
-
-def _means(answer: FaultAnswer) -> str:
-    """Return what a fault means."""
-    fault, operands = answer.fault, answer.operands
-    # What the loader has is the mangled name; people read the other one.
-    name = clip(answer.name or fault.subject or "", _NAME)
-    file = operands.get("file") or "a file that needs it"
-    if answer.meaning in _OWNERS:
-        return _OWNERS[answer.meaning].format(name=name, file=file)
-    return _SENTENCES[answer.meaning](answer, name, file)
-
-
-def _of_unknown(answer: FaultAnswer, name: str, _: str) -> str:
-    near = ""
-    if answer.nearest and answer.fault.kind is FaultKind.UNKNOWN:
-        near = f"; the nearest kind that is: {_KINDS[FaultKind(answer.nearest)]}"
-    elif answer.nearest:
-        near = f"; the nearest name that is: {clip(answer.nearest, _NAME)}"
-    if answer.fault.kind is FaultKind.UNKNOWN:
-        return f"not known here{near}"
-    return f"nothing here knows {name}{near}"
-
-
-def _of_driver(answer: FaultAnswer, _: str, __: str) -> str:
-    has, cuda = answer.operands.get("has"), answer.operands.get("cuda")
-    driver = answer.operands.get("driver")
-    runs = f"the driver runs programs of CUDA up to {has}" if has else "the driver is too old"
-    needs = (
-        f"what is installed is of CUDA {cuda}" if cuda else "what is installed is of a newer CUDA"
-    )
-    least = f", which takes driver {driver} or newer" if driver else ""
-    return f"{runs}, and {needs}{least}"
-
-
-def _of_kernel(answer: FaultAnswer, _: str, __: str) -> str:
-    architecture, since = answer.operands["architecture"], answer.operands.get("since")
-    until = answer.operands.get("until")
-    if since is None:
-        return f"what is installed has no code for {architecture}, and nothing here knows that GPU"
-    tool = "what is installed has no code for it"
-    if answer.meaning is Meaning.OLD_ASSEMBLER:
-        tool = "the ptxas that compiles for it does not know it"
-    last = f" and up to before {until}" if until else ""
-    return f"the GPU is {architecture}, and {tool}: CUDA knows it since {since}{last}"
-
-
-def _of_pins(answer: FaultAnswer, _: str, __: str) -> str:
-    fault = answer.fault
-    wanted = [
-        f"{demand.who or 'the request'} needs {demand.name}{demand.range}"
-        for demand in fault.demands
-    ]
-    if fault.has:
-        wanted.append(f"{fault.subject} {fault.has} is installed")
-    if not wanted:
-        return "the resolver found no set of packages that fulfils all requirements"
-    return f"no version fulfils both: {listed(wanted)}"
-
-
-def _of_no_version(answer: FaultAnswer, _: str, __: str) -> str:
-    name, wanted = answer.operands["name"], answer.operands["range"]
-    if local := answer.operands.get("local"):
-        return (
-            f"the index that was asked has no {name}{wanted}: builds with +{local} are on an index"
-            " of their own, PyPI has the release without it"
-        )
-    known = answer.torch if name == "torch" else answer.vllm if name == "vllm" else None
-    there = f"; it is published: {_spanned(known)}" if known and known.holds else ""
-    return f"the index that was asked has no {name}{wanted} for this Python and platform{there}"
-
-
-def _of_companion(answer: FaultAnswer, _: str, __: str) -> str:
-    fault = answer.fault
-    if fault.has and fault.wants:
-        return f"torch is built for CUDA {fault.has}, and torchvision for CUDA {fault.wants}"
-    what = fault.subject or "its operators"
-    return f"torchvision is built for another torch than the one installed, so {what} is not there"
-
-
-def _of_torch(answer: FaultAnswer, name: str, file: str) -> str:
-    text = (
-        f"{file} was built for a torch that exports {name}, and the torch that is loaded does not"
-    )
-    if answer.torch is not None and answer.torch.holds == answer.torch.asked:
-        text += f": it is older than {answer.torch.asked[0]}, or of files of two releases"
-    return text
-
-
-def _of_library(answer: FaultAnswer, name: str, _: str) -> str:
-    cuda = answer.operands.get("cuda")
-    builds = f" for CUDA {cuda.replace(', ', ' and ')}" if cuda else ""
-    return (
-        f"a file that is loaded needs {name}: builds of torch{builds} bring it, and the one that is"
-        " installed does not"
-    )
-
-
-def _of_again(answer: FaultAnswer, _: str, __: str) -> str:
-    count = answer.operands.get("count")
-    many = f" ({plural(int(count), 'artifact')})" if count else ""
-    return f"a warm start saved compiled code again{many}: it compiled what its caches should hold"
-
-
-_Sentence = Callable[[FaultAnswer, str, str], str]
-_SENTENCES: Mapping[Meaning, _Sentence] = {
-    Meaning.OTHER_TORCH: _of_torch,
-    Meaning.THIRD: _of_torch,
-    Meaning.OLD_STRING: lambda _, name, file: (
-        f"{file} was built for a torch with C++ strings of before GCC 5, as torch up to 2.6 had"
-        f" them: {name}"
-    ),
-    Meaning.OWN: lambda _, name, file: (
-        f"{name} is a function of the package's own extension: {file} was built without the sources"
-        " that define it, for another GPU or platform"
-    ),
-    Meaning.NOWHERE: lambda answer, name, file: (
-        f"{file} needs {name} of a torch that was not read here"
-        + (f"; the nearest that is known: {clip(answer.nearest, _NAME)}" if answer.nearest else "")
-    ),
-    Meaning.DRIVER: lambda _, name, __: (
-        f"{name} is the NVIDIA driver's: it is not there, is too old, or is not in the container"
-    ),
-    Meaning.CUDA: lambda answer, name, file: (
-        (
-            f"{file} needs {name} as torch brings it"
-            if answer.fault.kind is FaultKind.OLD_LIBRARY
-            else f"{name} is of {answer.operands.get('library', 'a library of CUDA')}"
-        )
-        + ", and another one than torch brings is loaded first"
-    ),
-    Meaning.OTHER_CUDA: _of_library,
-    Meaning.NOT_BROUGHT: lambda _, name, __: (
-        f"{name} comes with the packages that torch requires, and they are not installed, or are"
-        " not found"
-    ),
-    Meaning.NO_CUDA_TORCH: lambda _, name, __: (
-        f"{name} is torch's own: the torch that is installed is built without CUDA, or none is"
-    ),
-    Meaning.OLD_SYSTEM: lambda answer, name, _: (
-        f"the system has an older library than {name}, which"
-        f" {answer.operands.get('file', 'the wheel')} was built against"
-    ),
-    Meaning.NEWER_CUDA: _of_driver,
-    Meaning.ARCHITECTURE: _of_kernel,
-    Meaning.OLD_ASSEMBLER: _of_kernel,
-    Meaning.UNNAMED_GPU: lambda *_: (
-        "what is installed has no code for the GPU, which the text does not name"
-    ),
-    Meaning.PINS: _of_pins,
-    Meaning.NO_SUCH_VERSION: _of_no_version,
-    Meaning.OTHER_COMPANION: _of_companion,
-    Meaning.VERSIONS_DIFFER: lambda answer, *_: (
-        f"FlashInfer checks that its packages are of one version: {answer.operands['package']} is"
-        f" {answer.operands['has']}, flashinfer-python {answer.operands['wants']}"
-    ),
-    Meaning.COMPILED_AGAIN: _of_again,
-    Meaning.LOADED_ALL: lambda *_: (
-        "a warm start saved nothing: it loaded all that the cold start left, as it should, and the"
-        " test expected otherwise"
-    ),
-    Meaning.NOT_LOADED: lambda *_: (
-        "a warm start could not load what a cold start had compiled, and compiled it again"
-    ),
-    Meaning.RECORDED: lambda *_: "records show it, and nothing more is known of it here",
-    Meaning.LINKS_WITH: lambda answer, *_: (
-        f"its extensions need {plural(int(answer.operands['count']), 'symbol')} of torch"
-    ),
-    Meaning.UNKNOWN: _of_unknown,
-}
 
 
 def _releases(answer: FaultAnswer) -> str:
@@ -298,7 +107,7 @@ def _of_code(code: Sequence[ProcessorCode]) -> str:
 
 def _unread(code: ProcessorCode) -> str:
     both = (("torch", code.unread_torch), ("vLLM", code.unread_vllm))
-    return listed([f"{name} {_spanned(known)}" for name, known in both if known.holds])
+    return listed([f"{name} {spanned(known)}" for name, known in both if known.holds])
 
 
 def _both_built(torch: KnownReleases, vllm: KnownReleases) -> str:
@@ -310,7 +119,7 @@ def _of_conflict(answer: FaultAnswer) -> str:
     if not name or answer.vllm is None:
         return "which releases exclude each other is not in the text"
     if name == "vllm":
-        return f"vLLM {_spanned(answer.vllm) or 'none'} is published"
+        return f"vLLM {spanned(answer.vllm) or 'none'} is published"
     return f"{_who('vLLM', answer.vllm, 'pins', 'pin')} {name}{wanted.partition('+')[0]}"
 
 
@@ -339,7 +148,7 @@ def _of_wheel(answer: FaultAnswer) -> str | None:
         return None
     lacks = ""
     if lacking := answer.operands.get("lacking"):
-        lacks = f"; torch {lacking} lacks {clip(answer.operands['symbol'], _NAME)}"
+        lacks = f"; torch {lacking} lacks {clip(answer.operands['symbol'], NAME_LIMIT)}"
     return f"{_who('torch', answer.torch, 'has', 'have')} all that it needs{lacks}"
 
 
@@ -364,7 +173,7 @@ def _pairs(answer: FaultAnswer, vllm: KnownReleases) -> str:
     for pair in answer.pairs:
         by_torch.setdefault(pair.torch, []).append(pair.vllm)
     return ", ".join(
-        f"vLLM {_spanned(KnownReleases(holds=tuple(found), asked=vllm.asked))} with torch {torch}"
+        f"vLLM {spanned(KnownReleases(holds=tuple(found), asked=vllm.asked))} with torch {torch}"
         for torch, found in by_torch.items()
     )
 
@@ -412,13 +221,7 @@ def _subject(project: str, known: KnownReleases) -> str:
         return f"no {project} from {known.asked[0]} to {known.asked[-1]}"
     if known.holds == known.asked:
         return f"every {project} from {known.asked[0]} to {known.asked[-1]}"
-    return f"{project} {_spanned(known)}"
-
-
-def _spanned(known: KnownReleases) -> str:
-    """Return the releases for which something holds, neighbours as a range."""
-    places = [place for place, version in enumerate(known.asked) if version in set(known.holds)]
-    return spans(known.asked, places)
+    return f"{project} {spanned(known)}"
 
 
 def _records(answer: FaultAnswer) -> str:

@@ -282,8 +282,10 @@ def test_a_command_takes_no_option_and_no_address_from_a_text(text: str) -> None
             "uv pip install torchvision==0.25.0 torch==2.10.0",
         ),
         (
-            "vllm 0.33.0 requires flashinfer-python==0.7.2.post1, but you have"
-            " flashinfer-python 0.6.1",
+            (
+                "vllm 0.33.0 requires flashinfer-python==0.7.2.post1, but you have"
+                " flashinfer-python 0.6.1"
+            ),
             f"{NEWEST} flashinfer-python==0.7.2.post1",
         ),
     ],
