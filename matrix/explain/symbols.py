@@ -106,7 +106,7 @@ def _symbol_remedies(
             lambda row: row.torch in exported and row.version in needed, versions
         )
     if meaning in (Meaning.OLD_STRING, Meaning.OWN, Meaning.NOWHERE):
-        if third:
+        if third or (meaning is Meaning.NOWHERE and not _is_vllms(fault, evidence)):
             return rebuild
         # A release's own wheel is built for its pin.
         return choice.installs(lambda _: True, versions)
@@ -120,6 +120,13 @@ def _third(fault: Fault, evidence: SymbolEvidence) -> bool:
     if fault.file is None:
         return False
     return stem_of(fault.file) not in evidence.files()
+
+
+def _is_vllms(fault: Fault, evidence: SymbolEvidence) -> bool:
+    """Tell whether the file that needs a symbol is known to be vLLM's own."""
+    if fault.package is not None:
+        return fault.package == "vllm"
+    return fault.file is not None and stem_of(fault.file) in evidence.files()
 
 
 def library_answer(

@@ -37,7 +37,7 @@ def means(answer: FaultAnswer) -> str:
     fault, operands = answer.fault, answer.operands
     # What the loader has is the mangled name; people read the other one.
     name = clip(answer.name or fault.subject or "", NAME_LIMIT)
-    file = operands.get("file") or "a file that needs it"
+    file = operands.get("file") or "some file"
     if answer.meaning in _OWNERS:
         return _OWNERS[answer.meaning].format(name=name, file=file)
     return _SENTENCES[answer.meaning](answer, name, file)
@@ -119,6 +119,12 @@ def _of_torch(answer: FaultAnswer, name: str, file: str) -> str:
     return text
 
 
+def _of_nowhere(answer: FaultAnswer, name: str, file: str) -> str:
+    near = clip(answer.nearest, NAME_LIMIT) if answer.nearest else ""
+    text = f"{file} needs {name}, which no torch that was read here exports"
+    return f"{text}; the nearest that is known: {near}" if near else text
+
+
 def _of_library(answer: FaultAnswer, name: str, _: str) -> str:
     cuda = answer.operands.get("cuda")
     builds = f" for CUDA {cuda.replace(', ', ' and ')}" if cuda else ""
@@ -146,14 +152,7 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         f"{name} is a function of the package's own extension: {file} was built without the sources"
         " that define it, for another GPU or platform"
     ),
-    Meaning.NOWHERE: lambda answer, name, file: (
-        f"{file} needs {name} of a torch that was not read here"
-        + (
-            f"; the nearest that is known: {clip(answer.nearest, NAME_LIMIT)}"
-            if answer.nearest
-            else ""
-        )
-    ),
+    Meaning.NOWHERE: _of_nowhere,
     Meaning.DRIVER: lambda _, name, __: (
         f"{name} is the NVIDIA driver's: it is not there, is too old, or is not in the container"
     ),

@@ -200,6 +200,25 @@ def test_a_symbol_of_a_third_package_is_built_again() -> None:
     assert "no-binary" not in commands(only("x.so: undefined symbol: _ZN3c104cuda9SetDeviceEab"))[0]
 
 
+@pytest.mark.parametrize(
+    ("file", "first"),
+    [
+        ("foo", None),
+        ("x.so", None),
+        ("/x/site-packages/torch/lib/libtorch_cpu.so", None),
+        ("/x/site-packages/vllm/_C.abi3.so", NEWEST),
+        ("_C.abi3.so", NEWEST),
+    ],
+)
+def test_a_name_that_nothing_exports_is_not_said_to_be_torchs(file: str, first: str | None) -> None:
+    text = f"{file}: undefined symbol: _ZN3c10evil"
+    assert commands(only(text))[:1] == ([first] if first else [])
+    name = file.rpartition("/")[2] if ".so" in file else "some file"
+    assert lines(text)["means"].startswith(
+        f"{name} needs _ZN3c10evil, which no torch that was read here exports"
+    )
+
+
 def test_a_mac_and_ldd_write_it_otherwise() -> None:
     mac = f"symbol not found in flat namespace '_{LOGGER}'"
     referenced = f"Symbol not found: _{LOGGER}\n  Referenced from: <AB-12> /x/vllm/_C.abi3.so"

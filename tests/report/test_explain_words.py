@@ -191,7 +191,9 @@ def test_a_name_that_nothing_can_read_stays_as_it_is() -> None:
     text = "x.so: undefined symbol: _ZN3c104cuda9SetDeviceEi"
     with mock.patch.dict(sys.modules, {"cxxfilt": None}):
         assert only(text).name is None
-        assert "needs _ZN3c104cuda9SetDeviceEi of a torch" in lines(text)["means"]
+        assert (
+            "needs _ZN3c104cuda9SetDeviceEi, which no torch" in lines(text)["means"]
+        )
     assert only("x.so: undefined symbol: _Znot_mangled").name is None
 
 
