@@ -30,6 +30,7 @@ from matrix.explain.waived import links_of
 from matrix.rules.waivers import Waivers, load_waivers
 
 if TYPE_CHECKING:
+    from matrix.explain.records import CleanCell
     from matrix.explain.third import ThirdWheel
     from matrix.store.layout import RecordSource
 
@@ -101,19 +102,28 @@ class Explainer:
             return kernel_answer(fault, self.choice)
         return old_library_answer(fault, self.choice, self.evidence)
 
-    def _with_clean(self, answer: FaultAnswer, cells: Sequence[str]) -> FaultAnswer:
-        """Return the answer with the newest pair of these cells, whose warm starts load all."""
+    def _with_clean(self, answer: FaultAnswer, cells: Sequence[CleanCell]) -> FaultAnswer:
+        """Return the answer with the newest pair of these cells, whose warm starts load all.
+
+        Only a run on CUDA supports an install: other platforms compile other code.
+        """
         if answer.meaning not in (Meaning.COMPILED_AGAIN, Meaning.NOT_LOADED):
             return answer
-        for name in cells:
+        for clean in cells:
             with contextlib.suppress(CellError):
-                cell = self.choice.releases.resolve(name)
-                pair = f"vLLM {cell.vllm} with torch {cell.torch}"
+                cell = self.choice.releases.resolve(clean.cell)
                 row = self.choice.row(cell.vllm)
+                is_pin = row is not None and row.torch == cell.torch
+                install = self.choice.install(row if is_pin and clean.is_on_cuda else None)
                 return replace(
                     answer,
-                    operands={**answer.operands, "clean": pair},
-                    remedies=(*answer.remedies, *self.choice.install(row)),
+                    operands={
+                        **answer.operands,
+                        "clean": f"vLLM {cell.vllm} with torch {cell.torch}",
+                        "clean platform": clean.platform,
+                        "clean cases": str(clean.cases),
+                    },
+                    remedies=(*answer.remedies, *install),
                 )
         return answer
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from matrix._util.files import READ_LIMIT, read_bytes
 from matrix.explain.model import Fault, FaultKind, ShownBy
 from matrix.explain.recognise import of_line
-from matrix.record.model import Record, RecordError
+from matrix.record.model import Outcome, Platform, Record, RecordError
 from matrix.record.reader import read
 from matrix.record.signature import signature, signature_of
 from matrix.store.layout import RecordSource, walk
-from matrix.verdict.recompiles import counted_again
+from matrix.verdict.recompiles import SAVED, counted_again
 
 if TYPE_CHECKING:
     from matrix.catalog.releases import Releases
@@ -33,30 +33,56 @@ _MOST_JUDGED = 3  # records whose rules are read for links
 
 
 @dataclass(frozen=True, kw_only=True)
+class CleanCell:
+    """A cell on a platform whose warm starts load all, and how many cases say so."""
+
+    cell: str
+    platform: str
+    cases: int
+
+    @property
+    def is_on_cuda(self) -> bool:
+        """Tell whether it ran on CUDA, which alone is authoritative."""
+        return self.platform == Platform.CUDA
+
+
+@dataclass(frozen=True, kw_only=True)
 class Looked:
     """The records that show each fault, by its place in the list; how many were looked through.
 
-    `clean` are the cells none of whose records compiles again when warm, the newest vLLM first; it
-    is known only where a fault is that.
+    `clean` are the cells with a whole run that passed, and no record that compiles again when warm:
+    those on CUDA before others, the newest vLLM first. It is known only where a fault is that.
     """
 
     shown: Mapping[int, tuple[ShownBy, ...]]
     count: int
-    clean: tuple[str, ...] = ()
+    clean: tuple[CleanCell, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Warm:
+    """What the warm starts of a record say: which cases compile again, how many load all.
+
+    `is_whole`: the run came to its end with every case, and all that apply passed.
+    """
+
+    shown: ShownBy
+    loading: int
+    is_whole: bool
 
 
 def look_through(
     places: Sequence[RecordSource], faults: Sequence[Fault], releases: Releases
 ) -> Looked:
     """Return which records of these folders and files show the faults, newest vLLM first."""
-    # Of a warm start that saved nothing the others tell nothing.
+    # Records of other warm starts do not explain one that saved nothing.
     again = {
         place
         for place, fault in enumerate(faults)
         if fault.kind is FaultKind.RECOMPILES and fault.has != "0"
     }
     shown: dict[int, list[ShownBy]] = {}
-    warm: dict[str, bool] = {}
+    warm: list[_Warm] = []
     count = 0
     for path in _files(places):
         try:
@@ -66,11 +92,10 @@ def look_through(
         if _RECORD not in content:
             continue
         count += 1
-        recompiling = _warm(path, content) if again else None
-        if recompiling is not None:
-            warm[recompiling.cell] = warm.get(recompiling.cell, True) and not recompiling.cases
-            for place in again if recompiling.cases else ():
-                shown.setdefault(place, []).append(recompiling)
+        if again and (started := _warm(path, content)) is not None:
+            warm.append(started)
+            for place in again if started.shown.cases else ():
+                shown.setdefault(place, []).append(started.shown)
         for place, found in _of_record(path, content, faults):
             shown.setdefault(place, []).append(found)
     for place, every in shown.items():
@@ -79,12 +104,27 @@ def look_through(
             every[:_MOST_JUDGED] = _with_issues(every[:_MOST_JUDGED])
         else:
             every[:_MOST] = _attributed(every[:_MOST], faults[place], places, releases)
-    clean = sorted((cell for cell, is_clean in warm.items() if is_clean), key=_order, reverse=True)
     return Looked(
         shown={place: tuple(every) for place, every in shown.items()},
         count=count,
-        clean=tuple(clean),
+        clean=_clean(warm),
     )
+
+
+def _clean(warm: Sequence[_Warm]) -> tuple[CleanCell, ...]:
+    """Return the cells whose warm starts load all: those on CUDA first, the newest vLLM first."""
+    again = {(run.shown.cell, run.shown.platform) for run in warm if run.shown.cases}
+    most: dict[tuple[str, str], int] = {}
+    for run in warm:
+        key = (run.shown.cell, run.shown.platform)
+        if run.is_whole and run.loading and key not in again:
+            most[key] = max(run.loading, most.get(key, 0))
+    found = [
+        CleanCell(cell=cell, platform=platform, cases=cases)
+        for (cell, platform), cases in most.items()
+    ]
+    found.sort(key=lambda clean: (clean.is_on_cuda, _order(clean.cell)), reverse=True)
+    return tuple(found)
 
 
 def _files(places: Sequence[RecordSource]) -> Iterator[Path]:
@@ -147,10 +187,11 @@ def _shows(fault: Fault, settled: str) -> bool:
     return known is not None and (known.kind, known.subject) == (fault.kind, fault.subject)
 
 
-def _warm(path: Path, content: bytes) -> ShownBy | None:
-    """Return which cases of a record compile again when warm; None where none was warm.
+def _warm(path: Path, content: bytes) -> _Warm | None:
+    """Return what the warm starts of a record say; None where none was warm.
 
-    The content is untrusted, and only its counters are read.
+    The content is untrusted. Of most records only the counters are read, of one that may show what
+    loads all the whole.
     """
     try:
         data = json.loads(content)
@@ -164,12 +205,28 @@ def _warm(path: Path, content: bytes) -> ShownBy | None:
         cases = [
             case for case, starts in ran.items() if counted_again(starts["cold"], starts["warm"])
         ]
+        # Where a cold start saved nothing, a warm one has nothing to load.
+        loading = sum(
+            any(starts["cold"].get(name, 0) > 0 for name in SAVED) for starts in ran.values()
+        )
         cell, platform = str(data["cell"]), str(data["platform"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return (
-        ShownBy(path=str(path), cell=cell, platform=platform, cases=tuple(cases)) if ran else None
-    )
+    if not ran:
+        return None
+    shown = ShownBy(path=str(path), cell=cell, platform=platform, cases=tuple(cases))
+    return _Warm(shown=shown, loading=loading, is_whole=not cases and _is_whole(path))
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a record is of a run with every case, in which all that apply passed."""
+    try:
+        record = read(path)
+    except RecordError:
+        return False
+    passed = {Outcome.PASSED, Outcome.NOT_APPLICABLE}
+    every = record.selected is None or record.selected <= len(record.cases)
+    return record.is_complete and every and all(case.outcome in passed for case in record.cases)
 
 
 def _with_issues(shown: Sequence[ShownBy]) -> list[ShownBy]:

@@ -139,8 +139,10 @@ def _of_recompiling(answer: FaultAnswer) -> str:
     if answer.meaning is Meaning.LOADED_ALL:
         return "none has to change"
     if pair := answer.operands.get("clean"):
-        return f"the newest pair of which a record loads all: {pair}"
-    return "no record loads all"
+        cases = plural(int(answer.operands["clean cases"]), "case")
+        where = f"on {answer.operands['clean platform']}, {cases}"
+        return f"the newest pair of which a whole run loads all: {pair} ({where})"
+    return "no whole run that was looked through loads all"
 
 
 def _of_wheel(answer: FaultAnswer) -> str | None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,18 @@ from commanded import make
 from explained import commands, explained, only
 from made import provenance
 from matrix.explain.model import FaultKind, Meaning
-from matrix.record.model import ErrorKind, Record, RunError, Rung, RungResult
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+)
 from matrix.record.writer import write
 from matrix.report.explain import five
 from matrix.report.explain_json import to_json
@@ -71,17 +83,65 @@ def test_a_record_without_a_failure_shows_none(tmp_path: Path) -> None:
     assert five(answer)[3].endswith("none of 3 records shows it")
 
 
+def loading(cell: str, torch: str, vllm: str, **changes: Any) -> Record:
+    """A record of a cell whose warm starts load all, on CUDA where nothing else is given."""
+    known = record(torch, vllm).provenance
+    return replace(
+        make(saved=0), cell=cell, provenance=known, **{"platform": Platform.CUDA, **changes}
+    )
+
+
 def test_a_warm_start_that_compiles_again_is_found_by_its_counters(tmp_path: Path) -> None:
-    clean = replace(make(saved=0), cell="py311-torch211-vllm020")
-    clean = replace(clean, provenance=record("2.11.0", "0.20.2").provenance)
+    clean = loading("py311-torch211-vllm020", "2.11.0", "0.20.2")
     folder = written(tmp_path, make(saved=4), clean)
     answer = only(AGAIN, [folder])
     assert answer.meaning is Meaning.COMPILED_AGAIN
     assert answer.records is not None
     assert [shown.cell for shown in answer.records] == ["py311-torch210-vllm019"]
-    assert answer.operands["clean"] == "vLLM 0.20.2 with torch 2.11.0"
+    assert five(answer)[2].endswith(
+        "a whole run loads all: vLLM 0.20.2 with torch 2.11.0 (on cuda, 1 case)"
+    )
     assert commands(answer)[0] == "uv pip install vllm==0.20.2 torch==2.11.0"
     assert only("warm_artifacts_saved: got 0", [folder]).records == ()
+
+
+def test_a_run_on_the_cpu_is_named_as_such_and_none_to_install(tmp_path: Path) -> None:
+    cpu = loading("py311-torch214-vllm033", "2.14.0", "0.33.0", platform=Platform.CPU)
+    answer = only(AGAIN, [written(tmp_path, cpu)])
+    assert five(answer)[2].endswith("vLLM 0.33.0 with torch 2.14.0 (on cpu, 1 case)")
+    assert commands(answer) == []
+    older = loading("py311-torch211-vllm020", "2.11.0", "0.20.2")
+    answer = only(AGAIN, [written(tmp_path, cpu, older)])
+    assert answer.operands["clean"] == "vLLM 0.20.2 with torch 2.11.0"
+
+
+FAILED = Case(case="model_startup[x]", outcome=Outcome.FAILED, seconds=1.0, failure="KeyError: 1")
+EMPTY = tuple(
+    Start(start=kind, seconds={}, counters={"num_compiled_artifacts_saved": 0})
+    for kind in (StartKind.COLD, StartKind.WARM)
+)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"finished": False},
+        {"deselected": 3},
+        {"selected": 9},
+        {"error": RunError(kind=ErrorKind.IMPORTS, reason="x")},
+        {"cases": (*make().cases, FAILED)},
+        {"cases": (replace(make().cases[0], starts=EMPTY),)},
+        {"cases": make(saved=4).cases},
+    ],
+)
+def test_only_a_whole_run_that_passed_says_that_a_pair_loads_all(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    run = loading("py311-torch211-vllm020", "2.11.0", "0.20.2", **changes)
+    answer = only(AGAIN, [written(tmp_path, run)])
+    assert answer.looked == 1
+    assert five(answer)[2].endswith("no whole run that was looked through loads all")
+    assert "clean" not in answer.operands
 
 
 def test_published_records_name_the_issues_of_what_compiles_again() -> None:

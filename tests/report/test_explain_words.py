@@ -156,7 +156,7 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
                 "a warm start saved compiled code again (4 artifacts): it compiled what its caches"
                 " should hold"
             ),
-            "no record loads all",
+            "no whole run that was looked through loads all",
         ),
         (
             "warm_artifacts_saved: got 0",
@@ -169,7 +169,7 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
         (
             "Compiling model again due to a load failure",
             "a warm start could not load what a cold start had compiled, and compiled it again",
-            "no record loads all",
+            "no whole run that was looked through loads all",
         ),
     ],
 )
@@ -191,9 +191,7 @@ def test_a_name_that_nothing_can_read_stays_as_it_is() -> None:
     text = "x.so: undefined symbol: _ZN3c104cuda9SetDeviceEi"
     with mock.patch.dict(sys.modules, {"cxxfilt": None}):
         assert only(text).name is None
-        assert (
-            "needs _ZN3c104cuda9SetDeviceEi, which no torch" in lines(text)["means"]
-        )
+        assert "needs _ZN3c104cuda9SetDeviceEi, which no torch" in lines(text)["means"]
     assert only("x.so: undefined symbol: _Znot_mangled").name is None
 
 
