@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from matrix._util.text import clean, clip
 from matrix.explain.model import Fault, FaultKind, TextFaults
-from matrix.explain.recognise import MARKS, of_line, versions_in
+from matrix.explain.recognise import MARKS, of_line, versions_in, weight_of_count
 from matrix.explain.scan import Excerpt, Scanned, scan
 from matrix.record.signature import SIGNATURE_LIMIT, signature
 
@@ -72,6 +72,8 @@ def _with_signature(excerpt: Excerpt[Fault]) -> Fault:
 
 def _alike(fault: Fault, other: Fault) -> bool:
     """Tell whether a signature is of this fault. It has no versions of a machine."""
+    if fault.kind is FaultKind.RECOMPILES and fault.has != other.has:
+        return False
     return (fault.kind, fault.subject) == (other.kind, other.subject)
 
 
@@ -84,6 +86,10 @@ def _merged(faults: Iterable[Fault]) -> list[Fault]:
             found.append(fault)
             continue
         known = found[place]
+        if known.kind is FaultKind.RECOMPILES:
+            # Counters of different starts: a load failure outranks them, and a higher one a lower.
+            found[place] = max(known, fault, key=_weight)
+            continue
         found[place] = replace(
             known,
             subject=known.subject or fault.subject,
@@ -94,6 +100,11 @@ def _merged(faults: Iterable[Fault]) -> list[Fault]:
             demands=known.demands or fault.demands,
         )
     return found
+
+
+def _weight(fault: Fault) -> tuple[bool, int]:
+    """Return how much a fault says of a warm start that compiles again."""
+    return fault.subject == "load failure", weight_of_count(fault.has)
 
 
 def _same(known: Fault, fault: Fault) -> bool:

@@ -485,6 +485,49 @@ def test_an_unknown_symbol_and_library_say_the_nearest_name() -> None:
     assert means == "nothing here knows libcudartt.so.13; the nearest name that is: libcudart.so.13"
 
 
+COUNTER = "num_compiled_artifacts_saved"
+ASSERTED = f"AssertionError: {COUNTER} not as expected, before it is"
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning", "has"),
+    [
+        (f"{COUNTER}: 0\nlater warm: {COUNTER}: 7", Meaning.COMPILED_AGAIN, "7"),
+        (f"warm: {COUNTER}: 0\nlater warm: {COUNTER}: 7", Meaning.COMPILED_AGAIN, "7"),
+        (f"warm: {COUNTER}: 7\nlater warm: {COUNTER}: 0", Meaning.COMPILED_AGAIN, "7"),
+        (f"cold {COUNTER} 9\nwarm {COUNTER} 0", Meaning.LOADED_ALL, "0"),
+        (f"cold {COUNTER} 9, warm {COUNTER} 0", Meaning.LOADED_ALL, "0"),
+        (
+            f"warm {COUNTER} 7\nCompiling model again due to a load failure, reason: x",
+            Meaning.NOT_LOADED,
+            None,
+        ),
+        (
+            f"Compiling model again due to a load failure, reason: x\nwarm {COUNTER} 7",
+            Meaning.NOT_LOADED,
+            None,
+        ),
+        (f"{ASSERTED} 5, after it is 2", Meaning.COMPILED_AGAIN, None),
+        (f"{ASSERTED} 5, after it is 2\n{ASSERTED} 0, after it is 3", Meaning.COMPILED_AGAIN, "3"),
+    ],
+)
+def test_what_says_most_of_a_warm_start_counts(
+    text: str, meaning: Meaning, has: str | None
+) -> None:
+    answer = only(text)
+    assert (answer.meaning, answer.fault.has) == (meaning, has)
+    assert ("artifacts)" in lines(text)["means"]) is (
+        meaning is Meaning.COMPILED_AGAIN and bool(has)
+    )
+    assert "-3" not in lines(text)["means"]
+
+
+@pytest.mark.parametrize("text", [f"{COUNTER}: 0", f"{COUNTER}: 4", f"cold {COUNTER} 4"])
+def test_a_counter_of_no_warm_start_says_nothing_of_one(text: str) -> None:
+    answer = only(text)
+    assert (answer.meaning, answer.nearest) == (Meaning.UNKNOWN, FaultKind.RECOMPILES)
+
+
 def test_an_empty_text_has_no_fault() -> None:
     for text in ("", " \n\t\n"):
         assert read(text).faults == ()

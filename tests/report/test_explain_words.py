@@ -151,7 +151,7 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
             "vLLM 0.26.0 alone pins flashinfer-python==0.6.14, vLLM 0.25.0 to 0.25.1 pin 0.6.13",
         ),
         (
-            "num_compiled_artifacts_saved 4",
+            "warm  num_compiled_artifacts_saved 4",
             (
                 "a warm start saved compiled code again (4 artifacts): it compiled what its caches"
                 " should hold"
