@@ -168,13 +168,16 @@ def old_library_answer(
     torch, vllm = None, uses.releases
     glibc = _GLIBC.fullmatch(fault.subject or "")
     if glibc is None:
-        less = set(without(vllm, vllm.holds))
+        less = set(without(vllm, vllm.holds)) if vllm.holds else set()
         remedies = choice.install(choice.newest(lambda row: row.version in less))
     else:
         tables, wanted = load_tables(), glibc["version"]
         torch, vllm = needing_glibc(wanted, choice, tables)
-        wish = Wish(glibc=_older(wanted))
-        found = newest_fitting(wish, choice, tables, lambda wheel: wheel.is_read)
+        found = None
+        # Where no wheel that was read needs that version, none of them is what fails.
+        if torch.holds or vllm.holds:
+            wish = Wish(glibc=_older(wanted))
+            found = newest_fitting(wish, choice, tables, lambda wheel: wheel.is_read)
         remedies = _install(found, choice)
         if found is not None and found.glibc is not None:
             pinned = {"vllm": found.vllm.version, "torch": found.vllm.torch}

@@ -417,6 +417,16 @@ def test_the_wheels_that_were_read_say_which_glibc_they_need() -> None:
     assert other == "no vLLM from 0.14.0 to 0.33.0 needs that version or a newer one"
 
 
+@pytest.mark.parametrize("version", ["GLIBC_2.99", "GLIBCXX_3.4.99"])
+def test_what_nothing_needs_is_no_reason_to_install(version: str) -> None:
+    for text in (version, f"version `{version}' not found (required by /x/y.so)"):
+        assert commands(only(text)) == []
+        found = lines(text)
+        assert found["to do"] == f"take a system, or a container, that has {version}"
+        assert "no vLLM from 0.14.0 to 0.33.0 needs that version" in found["releases"]
+        assert "with torch" not in found["releases"]
+
+
 @pytest.mark.parametrize(
     ("found", "first"), [("11060", None), ("12010", CUDA_12), ("12060", CUDA_12), ("13000", NEWEST)]
 )
