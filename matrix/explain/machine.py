@@ -51,11 +51,10 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
         if (major_of(row.cuda) or 0) > (most or 0)
     )
     vllms = tuple(row.version for row in choice.vllms if (major_of(row.cuda) or 0) > (most or 0))
-    there = _driver_of_cuda(fault.has or f"{most}.0", hardware)
-    older = None
-    if there is not None:
-        wish = Wish(driver=driver_of(there))
-        older = newest_fitting(wish, choice, tables, lambda wheel: wheel.driver is not None)
+    named = torch.cuda if torch is not None else None
+    if fault.has and (not too_new or (named and (major_of(named) or 0) <= (most or 0))):
+        return _minor_answer(fault, fault.has, named, choice, tables)
+    older = _fitting_driver(fault.has or f"{most}.0", choice, tables)
     wanted = next((row.cuda for row in choice.torches.values() if row.version in too_new), needs)
     driver = hardware.least_driver(wanted) if wanted else None
     return FaultAnswer(
@@ -74,6 +73,59 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
         },
         remedies=(*_install(older, choice), FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=driver)),
     )
+
+
+def _minor_answer(
+    fault: Fault, has: str, named: str | None, choice: InstallChoice, tables: MachineTables
+) -> FaultAnswer:
+    """Return what is of a newer minor release than the CUDA of a driver.
+
+    For a text whose torch, or every release, is of the major that the driver runs. `named` is the CUDA of the torch that the text names.
+    """
+    known = [row.cuda for row in choice.torches.values() if row.cuda]
+    newer = max((cuda for cuda in known if _is_newer(cuda, has)), key=parse_version, default=None)
+    if named is not None:
+        newer = named if _is_newer(named, has) else None
+    release = tables.hardware.needs(newer) if newer else None
+    driver = release.own if release is not None else None
+    older = _fitting_driver(has, choice, tables)
+    built_for = None if older is None else older.vllm.cuda
+    is_older = built_for is not None and not _is_newer(built_for, has)
+
+    def needs(cuda: str | None) -> bool:
+        return bool(newer and cuda and not _is_newer(newer, cuda))
+
+    operands = {"has": has, "minor": newer or ""}
+    return FaultAnswer(
+        fault=fault,
+        meaning=Meaning.NEWER_CUDA,
+        torch=KnownReleases(
+            holds=tuple(version for version, row in choice.torches.items() if needs(row.cuda)),
+            asked=tuple(choice.torches),
+        ),
+        vllm=KnownReleases(
+            holds=tuple(row.version for row in choice.vllms if needs(row.cuda)),
+            asked=tuple(row.version for row in choice.vllms),
+        ),
+        operands={**operands, "driver": driver} if driver else operands,
+        remedies=(
+            *_install(older if is_older else None, choice),
+            FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=driver),
+        ),
+    )
+
+
+def _is_newer(cuda: str, other: str) -> bool:
+    return parse_version(cuda) > parse_version(other)
+
+
+def _fitting_driver(cuda: str, choice: InstallChoice, tables: MachineTables) -> FittingPair | None:
+    """Return the newest pair that the oldest driver of a CUDA runs; None where that is unknown."""
+    there = _driver_of_cuda(cuda, tables.hardware)
+    if there is None:
+        return None
+    wish = Wish(driver=driver_of(there))
+    return newest_fitting(wish, choice, tables, lambda wheel: wheel.driver is not None)
 
 
 def _driver_of_cuda(cuda: str, hardware: HardwareTable) -> str | None:

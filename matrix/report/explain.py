@@ -72,6 +72,8 @@ def _of_old_library(answer: FaultAnswer) -> str | None:
 def _of_old_driver(answer: FaultAnswer) -> str | None:
     if answer.torch is None or answer.vllm is None:
         return None
+    if answer.operands.get("minor") == "":
+        return None
     return f"{_both_built(answer.torch, answer.vllm)} for that CUDA or newer"
 
 

@@ -58,6 +58,15 @@ def _of_driver(answer: FaultAnswer, _: str, __: str) -> str:
     has, cuda = answer.operands.get("has"), answer.operands.get("cuda")
     driver = answer.operands.get("driver")
     runs = f"the driver runs programs of CUDA up to {has}" if has else "the driver is too old"
+    minor = answer.operands.get("minor")
+    if minor == "":
+        return f"{runs}, and what is installed needs a newer CUDA, which is not known here"
+    if minor is not None:
+        takes = f", which takes driver {driver} or newer" if driver else ""
+        return (
+            f"{runs}, and what is installed needs a newer minor release, as CUDA {minor}{takes}, or"
+            " a CUDA that is not known here"
+        )
     needs = (
         f"what is installed is of CUDA {cuda}" if cuda else "what is installed is of a newer CUDA"
     )

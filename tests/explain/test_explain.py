@@ -435,6 +435,31 @@ def test_a_driver_runs_what_its_cuda_runs(found: str, first: str | None) -> None
     assert commands(only(text))[:1] == ([first] if first else [])
 
 
+@pytest.mark.parametrize(
+    ("found", "torch", "minor", "driver", "releases"),
+    [
+        ("13000", "", "13.2", "595.45.04", "torch 2.15.0 and no vLLM from 0.9.0 to 0.33.0"),
+        ("13020", "", "", None, "not known"),
+        ("13000", "torch==2.15.0", "13.2", "595.45.04", "torch 2.15.0 and no vLLM"),
+        ("13000", "torch==2.11.0", "", None, "not known"),
+        ("12040", "torch==2.9.0", "12.8", "570.26", "torch 2.8.0 to 2.15.0 and every vLLM"),
+    ],
+)
+def test_a_driver_of_that_major_is_too_old_for_a_newer_minor(
+    found: str, torch: str, minor: str, driver: str | None, releases: str
+) -> None:
+    text = f"{torch}\nThe NVIDIA driver on your system is too old (found version {found})."
+    answer, shown = only(text), lines(text)
+    assert (answer.operands["minor"], answer.operands.get("driver")) == (minor, driver)
+    if driver is None:
+        assert shown["means"].endswith("needs a newer CUDA, which is not known here")
+        assert shown["to do"].endswith("install a newer NVIDIA driver")
+    else:
+        assert f"as CUDA {minor}, which takes driver {driver} or newer" in shown["means"]
+        assert shown["to do"].endswith(f"install driver {driver} or newer")
+    assert shown["releases"].startswith(releases)
+
+
 def test_what_excludes_a_pin_is_what_another_vllm_pins() -> None:
     text = "vllm 0.19.1 needs torch==2.10.0, and vllm-ascend 0.19.1rc1 needs torch==2.9.0"
     assert commands(only(text)) == ["uv pip install vllm==0.13.0 torch==2.9.0", CUDA_12]
