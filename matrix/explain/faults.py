@@ -127,7 +127,7 @@ def _named(text: str) -> list[Fault]:
     if not symbols and len(words) == 1 and _NAME.fullmatch(words[0]):
         symbols = words
     faults = [
-        Fault(kind=FaultKind.UNDEFINED_SYMBOL, signature=_shown(symbol), subject=symbol)
+        Fault(kind=FaultKind.UNDEFINED_SYMBOL, signature=_shown(symbol), subject=symbol, named=True)
         for symbol in symbols
     ]
     if not faults and 0 < len(words) <= 4:
@@ -138,11 +138,12 @@ def _named(text: str) -> list[Fault]:
             elif _GLIBC.fullmatch(bare):
                 kind = FaultKind.OLD_LIBRARY
             elif _ARCHITECTURE.fullmatch(bare):
-                faults.append(Fault(kind=FaultKind.NO_KERNEL, signature=bare, has=bare))
+                gpu = Fault(kind=FaultKind.NO_KERNEL, signature=bare, has=bare, named=True)
+                faults.append(gpu)
                 continue
             else:
                 continue
-            faults.append(Fault(kind=kind, signature=_shown(bare), subject=bare))
+            faults.append(Fault(kind=kind, signature=_shown(bare), subject=bare, named=True))
     return faults
 
 

@@ -80,7 +80,8 @@ def _minor_answer(
 ) -> FaultAnswer:
     """Return what is of a newer minor release than the CUDA of a driver.
 
-    For a text whose torch, or every release, is of the major that the driver runs. `named` is the CUDA of the torch that the text names.
+    For a text whose torch, or every release, is of the major that the driver runs. `named` is the
+    CUDA of the torch that the text names.
     """
     known = [row.cuda for row in choice.torches.values() if row.cuda]
     newer = max((cuda for cuda in known if _is_newer(cuda, has)), key=parse_version, default=None)

@@ -98,7 +98,8 @@ class Fault:
     `subject` is what is missing or wrong: a symbol, a library, `GLIBC_2.32`, a package. `file` is
     the library that needs it, `package` the one that this belongs to. `has` is what is there (the
     CUDA of a driver, the architecture of a GPU, a version), `wants` what is needed. `demands` are
-    those that exclude each other.
+    those that exclude each other. `named`: the text only names `subject` or `has`, and says of no
+    installation that anything is wrong.
     """
 
     kind: FaultKind
@@ -109,6 +110,7 @@ class Fault:
     has: str | None = None
     wants: str | None = None
     demands: tuple[Demanded, ...] = ()
+    named: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,8 @@ def means(answer: FaultAnswer) -> str:
     # What the loader has is the mangled name; people read the other one.
     name = clip(answer.name or fault.subject or "", NAME_LIMIT)
     file = operands.get("file") or "some file"
+    if fault.named and answer.meaning in _NAMED:
+        return _NAMED[answer.meaning](answer, name)
     if answer.meaning in _OWNERS:
         return _OWNERS[answer.meaning].format(name=name, file=file)
     return _SENTENCES[answer.meaning](answer, name, file)
@@ -129,9 +131,13 @@ def _of_torch(answer: FaultAnswer, name: str, file: str) -> str:
 
 
 def _of_nowhere(answer: FaultAnswer, name: str, file: str) -> str:
-    near = clip(answer.nearest, NAME_LIMIT) if answer.nearest else ""
-    text = f"{file} needs {name}, which no torch that was read here exports"
-    return f"{text}; the nearest that is known: {near}" if near else text
+    return f"{file} needs {name}, which no torch that was read here exports{_nearest_name(answer)}"
+
+
+def _nearest_name(answer: FaultAnswer) -> str:
+    if not answer.nearest:
+        return ""
+    return f"; the nearest that is known: {clip(answer.nearest, NAME_LIMIT)}"
 
 
 def _of_library(answer: FaultAnswer, name: str, _: str) -> str:
@@ -211,6 +217,51 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         f"its extensions need {plural(int(answer.operands['count']), 'symbol')} of torch"
     ),
     Meaning.UNKNOWN: _of_unknown,
+}
+
+
+def _of_named_gpu(answer: FaultAnswer, _: str) -> str:
+    operands = answer.operands
+    if (since := operands.get("since")) is None:
+        return f"{operands['architecture']} is a GPU that nothing here knows"
+    until = operands.get("until")
+    last = f" and up to before {until}" if until else ""
+    return f"{operands['architecture']} is a GPU that CUDA knows since {since}{last}"
+
+
+def _of_named_library(answer: FaultAnswer, name: str) -> str:
+    cuda = answer.operands.get("cuda")
+    builds = f" for CUDA {cuda.replace(', ', ' and ')}" if cuda else ""
+    return f"{name} is a library that builds of torch{builds} bring"
+
+
+def _of_named_symbol(_: FaultAnswer, name: str) -> str:
+    return f"{name} is a symbol that libraries of torch export"
+
+
+# What a text names without an error: facts alone, since it describes no installation.
+_NAMED: Mapping[Meaning, Callable[[FaultAnswer, str], str]] = {
+    Meaning.OTHER_TORCH: _of_named_symbol,
+    Meaning.THIRD: _of_named_symbol,
+    Meaning.OLD_STRING: lambda _, name: (
+        f"{name} has C++ strings of before GCC 5, as torch up to 2.6 had them"
+    ),
+    Meaning.OWN: lambda _, name: f"{name} is a function of a package's own extension",
+    Meaning.NOWHERE: lambda answer, name: (
+        f"{name} is a symbol that no torch that was read here exports" + _nearest_name(answer)
+    ),
+    Meaning.DRIVER: lambda _, name: f"{name} is the NVIDIA driver's",
+    Meaning.CUDA: lambda answer, name: (
+        f"{name} is of {answer.operands.get('library', 'a library of CUDA')}"
+    ),
+    Meaning.ROCM: lambda _, name: f"{name} is a symbol of ROCm's build of torch",
+    Meaning.PYTHON: lambda _, name: f"{name} is Python's",
+    Meaning.RUNTIME: lambda _, name: f"{name} is the C++ runtime's",
+    Meaning.OTHER_CUDA: _of_named_library,
+    Meaning.NOT_BROUGHT: lambda _, name: f"{name} is a library of the packages that torch requires",
+    Meaning.NO_CUDA_TORCH: lambda _, name: f"{name} is a library of torch's own",
+    Meaning.OLD_SYSTEM: lambda _, name: f"{name} is a version of a library of the system",
+    Meaning.ARCHITECTURE: _of_named_gpu,
 }
 
 

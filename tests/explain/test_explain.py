@@ -268,7 +268,48 @@ def test_the_number_of_a_gpu_alone_is_explained() -> None:
     assert "explain its sm_ number" in lines(asked)["to do"]
     named = only("sm_61\n")
     assert (named.fault.kind, named.fault.has) == (FaultKind.NO_KERNEL, "sm_61")
-    assert lines("sm_61")["means"].endswith("CUDA knows it since 11.0 and up to before 13.0")
+    assert lines("sm_61")["means"] == (
+        "sm_61 is a GPU that CUDA knows since 11.0 and up to before 13.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("sm_90", "sm_90 is a GPU that CUDA knows since 11.8"),
+        ("sm_199", "sm_199 is a GPU that nothing here knows"),
+        (
+            "libcudart.so.13",
+            "libcudart.so.13 is a library that builds of torch for CUDA 13.0 and 13.2 bring",
+        ),
+        ("libnccl.so.2", "libnccl.so.2 is a library of the packages that torch requires"),
+        ("libtorch_cuda.so", "libtorch_cuda.so is a library of torch's own"),
+        ("libcuda.so.1", "libcuda.so.1 is the NVIDIA driver's"),
+        ("GLIBC_2.34", "GLIBC_2.34 is a version of a library of the system"),
+        ("_PyGen_Send", "_PyGen_Send is Python's"),
+        ("ncclCommRegister", "ncclCommRegister is of libnccl.so.2"),
+        (
+            "_ZN3c10evil",
+            "_ZN3c10evil is a symbol that no torch that was read here exports",
+        ),
+        (
+            LOGGER,
+            (
+                "c10::MessageLogger::MessageLogger(char const*, int, int, bool) is a symbol that"
+                " libraries of torch export"
+            ),
+        ),
+        (
+            "_ZN5torch3jit17parseSchemaOrNameERKSsb",
+            "has C++ strings of before GCC 5, as torch up to 2.6 had them",
+        ),
+    ],
+)
+def test_what_a_text_only_names_gets_facts_alone(name: str, means: str) -> None:
+    """Nobody described an installation, so nothing is said of one."""
+    shown = lines(name)["means"]
+    assert shown.partition(";")[0].endswith(means)
+    assert not any(word in shown for word in ("installed", "loaded", "the system has"))
 
 
 @pytest.mark.parametrize(
