@@ -171,6 +171,8 @@ def vision_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
     operands = {
         f"torchvision {version}": str(choice.torches[version].torchvision) for version in known
     }
+    if versions.torch not in choice.torches:
+        operands["unknown torch"] = versions.torch or ""
     return FaultAnswer(
         fault=fault,
         meaning=Meaning.OTHER_COMPANION,

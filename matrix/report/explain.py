@@ -134,7 +134,14 @@ def _of_vision(answer: FaultAnswer) -> str | None:
         for version in (torch.holds[0], *torch.asked[-3:])
         if f"torchvision {version}" in answer.operands
     ]
-    return f"they go together as {listed(list(dict.fromkeys((first, *newest))))}"
+    pairs = listed(list(dict.fromkeys((first, *newest))))
+    named = answer.operands.get("unknown torch")
+    if named is None:
+        return f"they go together as {pairs}"
+    why = (
+        f"the torch of the text, {named}, is not known here" if named else "the text names no torch"
+    )
+    return f"{why}; for example, {pairs} go together"
 
 
 def _of_recompiling(answer: FaultAnswer) -> str:

@@ -143,6 +143,30 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
             ),
         ),
         (
+            "operator torchvision::nms does not exist",
+            (
+                "torchvision is built for another torch than the one installed, so"
+                " torchvision::nms is not there"
+            ),
+            (
+                "the text names no torch; for example, torchvision 0.29.0 with torch 2.14.0,"
+                " torchvision 0.29.1 with torch 2.14.1 and torchvision 0.29.2 with torch 2.15.0 go"
+                " together"
+            ),
+        ),
+        (
+            "torch==2.4.0 operator torchvision::nms does not exist",
+            (
+                "torchvision is built for another torch than the one installed, so"
+                " torchvision::nms is not there"
+            ),
+            (
+                "the torch of the text, 2.4.0, is not known here; for example, torchvision 0.29.0"
+                " with torch 2.14.0, torchvision 0.29.1 with torch 2.14.1 and torchvision 0.29.2"
+                " with torch 2.15.0 go together"
+            ),
+        ),
+        (
             "flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14).",
             (
                 "FlashInfer checks that its packages are of one version: flashinfer-cubin is"
