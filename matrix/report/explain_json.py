@@ -40,11 +40,18 @@ def _row(answer: FaultAnswer) -> dict[str, object]:
         "pairs": [{"vllm": pair.vllm, "torch": pair.torch} for pair in answer.pairs],
         "operands": {key: clean(value) for key, value in answer.operands.items()},
         "code": [
-            {"machine": code.machine, "torch": _known(code.torch), "vllm": _known(code.vllm)}
+            {
+                "machine": code.machine,
+                "torch": _known(code.torch),
+                "vllm": _known(code.vllm),
+                "unread_torch": _known(code.unread_torch),
+                "unread_vllm": _known(code.unread_vllm),
+            }
             for code in answer.code
         ],
         "third": [clean(name) for name in answer.third],
         "records": None if answer.records is None else [_record(row) for row in answer.records],
+        "looked": answer.looked,
         "links": list(answer.links),
         "remedies": [
             {

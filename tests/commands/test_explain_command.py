@@ -143,6 +143,20 @@ def test_json_has_the_wheels_with_code_for_a_gpu(tmp_path: Path) -> None:
     assert (x86["machine"], arm["machine"]) == ("x86_64", "aarch64")
     assert x86["torch"]["holds"] == ["2.9.0", "2.9.1", "2.10.0"] and not arm["torch"]["holds"]
     assert x86["vllm"]["holds"][-1] == "0.19.1"
+    unread = x86["unread_torch"]["holds"], x86["unread_vllm"]["holds"]
+    assert unread[0] == ["2.7.0", "2.7.1", "2.8.0"]
+    assert (unread[1][0], unread[1][-1]) == ("0.9.0", "0.13.0")
+    assert unread[0][-1] in x86["unread_torch"]["asked"]
+
+
+def test_json_says_how_many_records_were_looked_through(tmp_path: Path) -> None:
+    (answer,) = json.loads(matrix(tmp_path, "explain", "--json", SYMBOL).stdout)["answers"]
+    assert (answer["records"], answer["looked"]) in (([], 0), (None, 0))
+    (tmp_path / "records").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "records" / f"{name}.json").write_text('{"cell": 1}', encoding="utf-8")
+    (answer,) = json.loads(matrix(tmp_path, "explain", "--json", SYMBOL).stdout)["answers"]
+    assert (answer["records"], answer["looked"]) == ([], 2)
 
 
 def test_errors_that_are_not_answered_are_counted_on_stderr(tmp_path: Path) -> None:
