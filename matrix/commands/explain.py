@@ -193,10 +193,10 @@ def _read_wheels(paths: Sequence[Path]) -> tuple[ThirdWheel, ...]:
 
 
 def _check(name: str, found: TextFaults) -> None:
-    """Raise MatrixError for a text that holds nothing, or that is no text."""
+    """Raise MatrixError for a text that holds nothing, or that is not text."""
     if found.known:
         return
     if found.binary:
-        raise MatrixError(f"{name}: is no text; {_USE}")
+        raise MatrixError(f"{name}: is not text; {_USE}")
     if not found.faults:
         raise MatrixError(f"{name}: is empty; {_USE}")

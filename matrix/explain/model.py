@@ -125,7 +125,7 @@ class TextVersions:
 class TextFaults:
     """The faults of a text in its order, the versions that it names, how many faults more it has.
 
-    `nearest` is the kind that a text without a known fault is nearest to. `binary`: it is no text.
+    `nearest` is the kind that a text without a known fault is nearest to. `binary`: it is not text.
     """
 
     faults: tuple[Fault, ...]

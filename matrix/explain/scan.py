@@ -52,7 +52,7 @@ class Excerpt(Generic[_Key]):
 class Scanned(Generic[_Key]):
     """What is kept of a text: excerpts in its order, its begin and end, its last traceback.
 
-    `more` counts the excerpts that were not kept. `size` is in bytes. `binary`: it is no text.
+    `more` counts the excerpts that were not kept. `size` is in bytes. `binary`: it is not text.
     """
 
     excerpts: tuple[Excerpt[_Key], ...]

@@ -77,7 +77,7 @@ def test_what_is_not_known_is_status_1(tmp_path: Path) -> None:
         (["/dev/null"], "/dev/null: is neither a file nor a pipe"),
         (["empty.log"], "empty.log: is empty"),
         ([""], "the text: is empty"),
-        (["noise.bin"], "noise.bin: is no text"),
+        (["noise.bin"], "noise.bin: is not text"),
         (["--wheel", "x-1-py3-none-any.whl"], "x-1-py3-none-any.whl: does not exist"),
         (["x-1-py3-none-any.whl"], "x-1-py3-none-any.whl: no such file"),
         (["_C.abi3.so"], "_C.abi3.so: is "),
