@@ -1,0 +1,193 @@
+"""What an answer claims is what the data support: no command and no cause beyond them."""
+
+import pytest
+
+from explained import commands, lines, only
+from matrix.explain.model import FaultKind, Meaning
+from matrix.report.explain import five
+
+LOGGER = "_ZN3c1013MessageLoggerC1EPKciib"
+NEWEST = "uv pip install vllm==0.33.0 torch==2.14.0 'cuda-python>=13'"
+CUDA_12 = "uv pip install vllm==0.19.1 torch==2.10.0"
+COUNTER = "num_compiled_artifacts_saved"
+ASSERTED = f"AssertionError: {COUNTER} not as expected, before it is"
+
+
+@pytest.mark.parametrize(
+    ("file", "first"),
+    [
+        ("foo", None),
+        ("x.so", None),
+        ("/x/site-packages/torch/lib/libtorch_cpu.so", None),
+        ("/x/site-packages/vllm/_C.abi3.so", NEWEST),
+        ("_C.abi3.so", NEWEST),
+    ],
+)
+def test_a_name_that_nothing_exports_is_not_called_torchs(file: str, first: str | None) -> None:
+    text = f"{file}: undefined symbol: _ZN3c10evil"
+    assert commands(only(text))[:1] == ([first] if first else [])
+    name = file.rpartition("/")[2] if ".so" in file else "some file"
+    assert lines(text)["means"].startswith(
+        f"{name} needs _ZN3c10evil, which no torch that was read here exports"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("sm_90", "sm_90 is a GPU that CUDA knows since 11.8"),
+        ("sm_199", "sm_199 is a GPU that nothing here knows"),
+        (
+            "libcudart.so.13",
+            "libcudart.so.13 is a library that builds of torch for CUDA 13.0 and 13.2 bring",
+        ),
+        ("libnccl.so.2", "libnccl.so.2 is a library of the packages that torch requires"),
+        ("libtorch_cuda.so", "libtorch_cuda.so is a library of torch's own"),
+        ("libcuda.so.1", "libcuda.so.1 is the NVIDIA driver's"),
+        ("GLIBC_2.34", "GLIBC_2.34 is a version of a library of the system"),
+        ("_PyGen_Send", "_PyGen_Send is Python's"),
+        ("ncclCommRegister", "ncclCommRegister is of libnccl.so.2"),
+        (
+            "_ZN3c10evil",
+            "_ZN3c10evil is a symbol that no torch that was read here exports",
+        ),
+        (
+            LOGGER,
+            (
+                "c10::MessageLogger::MessageLogger(char const*, int, int, bool) is a symbol that"
+                " libraries of torch export"
+            ),
+        ),
+        (
+            "_ZN5torch3jit17parseSchemaOrNameERKSsb",
+            "has C++ strings of before GCC 5, as torch up to 2.6 had them",
+        ),
+    ],
+)
+def test_what_a_text_only_names_gets_facts_alone(name: str, means: str) -> None:
+    """Nobody described an installation, so nothing is said of one."""
+    shown = lines(name)["means"]
+    assert shown.partition(";")[0].endswith(means)
+    assert not any(word in shown for word in ("installed", "loaded", "the system has"))
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("evil-pkg 1.0 requires torch==2.10.0, but you have torch 2.11.0", None),
+        ("vllm 9.9.9 requires torch==2.10.0, but you have torch 2.11.0", None),
+        ("vllm 0.19.1 requires torch==9.9.9, but you have torch 2.11.0", None),
+        ("vllm 0.19.1 requires evil-pkg==1.0, but you have evil-pkg 2.0", None),
+        ("torchvision 9.9.9 requires torch==2.10.0, but you have torch 2.11.0", None),
+        ("vllm 0.19.1 requires torch==2.10.0, but you have torch 2.11.0", CUDA_12),
+        (
+            "torchvision 0.25.0 requires torch==2.10.0, but you have torch 2.11.0",
+            "uv pip install torchvision==0.25.0 torch==2.10.0",
+        ),
+        (
+            (
+                "vllm 0.33.0 requires flashinfer-python==0.7.2.post1, but you have"
+                " flashinfer-python 0.6.1"
+            ),
+            f"{NEWEST} flashinfer-python==0.7.2.post1",
+        ),
+    ],
+)
+def test_only_releases_that_the_catalog_has_become_a_command(text: str, first: str | None) -> None:
+    """A text may name a package of anybody's."""
+    answer = only(f"{text} which is incompatible.")
+    assert not any("evil" in command or "9.9.9" in command for command in commands(answer))
+    to_do = five(answer)[-1][11:]
+    if first is None:
+        who, needs = text.partition(",")[0].split(" requires ")
+        assert to_do.startswith(f"fulfil what the text names: {who} needs {needs}")
+    else:
+        assert to_do.partition("; or ")[0] == first
+
+
+def test_a_local_version_of_a_text_is_held_against_pins_without_it() -> None:
+    text = "vllm 0.19.1 {} torch==2.10.0, {} torch 2.11.0{} {}"
+    pip = ("requires", "but you have")
+    for local in ("+cu128", "+cu130.d20261101"):
+        assert lines(text.format(*pip, local, "which is incompatible."))["releases"] == (
+            "vLLM 0.20.0 to 0.26.0 pin torch==2.11.0"
+        )
+        assert lines(text.format("needs", "and", local, "is installed"))["releases"] == (
+            "vLLM 0.20.0 to 0.26.0 pin torch==2.11.0"
+        )
+    asked = "vllm 0.26.0 needs torch==2.11.0, and torch==2.9.1+cpu was asked for"
+    assert commands(only(asked))[0] == "uv pip install vllm==0.16.0 torch==2.9.1"
+
+
+@pytest.mark.parametrize("version", ["GLIBC_2.99", "GLIBCXX_3.4.99"])
+def test_what_nothing_needs_is_no_reason_to_install(version: str) -> None:
+    for text in (version, f"version `{version}' not found (required by /x/y.so)"):
+        assert commands(only(text)) == []
+        found = lines(text)
+        assert found["to do"] == f"take a system, or a container, that has {version}"
+        assert "no vLLM from 0.14.0 to 0.33.0 needs that version" in found["releases"]
+        assert "with torch" not in found["releases"]
+
+
+@pytest.mark.parametrize(
+    ("found", "torch", "minor", "driver", "releases"),
+    [
+        ("13000", "", "13.2", "595.45.04", "torch 2.15.0 and no vLLM from 0.9.0 to 0.33.0"),
+        ("13020", "", "", None, "not known"),
+        ("13000", "torch==2.15.0", "13.2", "595.45.04", "torch 2.15.0 and no vLLM"),
+        ("13000", "torch==2.11.0", "", None, "not known"),
+        ("12040", "torch==2.9.0", "12.8", "570.26", "torch 2.8.0 to 2.15.0 and every vLLM"),
+    ],
+)
+def test_a_driver_of_that_major_is_too_old_for_a_newer_minor(
+    found: str, torch: str, minor: str, driver: str | None, releases: str
+) -> None:
+    text = f"{torch}\nThe NVIDIA driver on your system is too old (found version {found})."
+    answer, shown = only(text), lines(text)
+    assert (answer.operands["minor"], answer.operands.get("driver")) == (minor, driver)
+    if driver is None:
+        assert shown["means"].endswith("needs a newer CUDA, which is not known here")
+        assert shown["to do"].endswith("install a newer NVIDIA driver")
+    else:
+        assert f"as CUDA {minor}, which takes driver {driver} or newer" in shown["means"]
+        assert shown["to do"].endswith(f"install driver {driver} or newer")
+    assert shown["releases"].startswith(releases)
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning", "has"),
+    [
+        (f"{COUNTER}: 0\nlater warm: {COUNTER}: 7", Meaning.COMPILED_AGAIN, "7"),
+        (f"warm: {COUNTER}: 0\nlater warm: {COUNTER}: 7", Meaning.COMPILED_AGAIN, "7"),
+        (f"warm: {COUNTER}: 7\nlater warm: {COUNTER}: 0", Meaning.COMPILED_AGAIN, "7"),
+        (f"cold {COUNTER} 9\nwarm {COUNTER} 0", Meaning.LOADED_ALL, "0"),
+        (f"cold {COUNTER} 9, warm {COUNTER} 0", Meaning.LOADED_ALL, "0"),
+        (
+            f"warm {COUNTER} 7\nCompiling model again due to a load failure, reason: x",
+            Meaning.NOT_LOADED,
+            None,
+        ),
+        (
+            f"Compiling model again due to a load failure, reason: x\nwarm {COUNTER} 7",
+            Meaning.NOT_LOADED,
+            None,
+        ),
+        (f"{ASSERTED} 5, after it is 2", Meaning.COMPILED_AGAIN, None),
+        (f"{ASSERTED} 5, after it is 2\n{ASSERTED} 0, after it is 3", Meaning.COMPILED_AGAIN, "3"),
+    ],
+)
+def test_what_says_most_of_a_warm_start_counts(
+    text: str, meaning: Meaning, has: str | None
+) -> None:
+    answer = only(text)
+    assert (answer.meaning, answer.fault.has) == (meaning, has)
+    assert ("artifacts)" in lines(text)["means"]) is (
+        meaning is Meaning.COMPILED_AGAIN and bool(has)
+    )
+    assert "-3" not in lines(text)["means"]
+
+
+@pytest.mark.parametrize("text", [f"{COUNTER}: 0", f"{COUNTER}: 4", f"cold {COUNTER} 4"])
+def test_a_counter_of_no_warm_start_says_nothing_of_one(text: str) -> None:
+    answer = only(text)
+    assert (answer.meaning, answer.nearest) == (Meaning.UNKNOWN, FaultKind.RECOMPILES)
