@@ -267,8 +267,8 @@ def test_what_lacks_is_one_wheel_a_release_the_newest_patches_first() -> None:
         [ReadWheel(project="vllm", version="0.26.0", machine="x86_64", file="", record="")]
     )
     assert [file.filename for file in lacking(files, known, "x86_64")] == [
-        "torch-2.11.0-cp312-cp312-manylinux_2_28_x86_64.whl",
         f"vllm-0.25.1-1-{tag}.whl",
+        "torch-2.11.0-cp312-cp312-manylinux_2_28_x86_64.whl",
         f"vllm-0.25.0-{tag}.whl",
     ]
     assert [file.version for file in lacking(files, known, "aarch64")] == ["0.25.1"]

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
 from matrix._util.console import spoken
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
-from matrix._util.versions import newest_patches, parse_version
 from matrix.catalog.published_file import PublishedFile
 from matrix.checks.gpu_code.read import read_wheels
 from matrix.checks.gpu_code.wheels import ReadWheels, load_wheels
-from matrix.checks.linkage.fill import OLDEST_READ, PYTHON, PackageSource
+from matrix.checks.linkage.fill import PackageSource
+from matrix.checks.wheel_choice import OLDEST_READ, most_useful_first, taken
 from matrix.errors import MatrixError
 
 
@@ -48,43 +46,8 @@ def lacking(files: Iterable[PublishedFile], known: ReadWheels, machine: str) -> 
 
     The newest patch of each minor release comes first, the newest release before older ones.
     """
-    best: dict[tuple[str, str], tuple[tuple[object, ...], PublishedFile]] = {}
-    for file in files:
-        build = _build(file, machine)
-        key = file.project, file.version
-        if (
-            build is not None
-            and known.of(*key, machine) is None
-            and (key not in best or build > best[key][0])
-        ):
-            best[key] = build, file
-    found = [file for _, file in best.values()]
-    newest = {
-        (project, version)
-        for project in OLDEST_READ
-        for version in newest_patches(
-            (file.version for file in found if file.project == project), str
-        )
-    }
-    found.sort(key=lambda file: parse_version(file.version), reverse=True)
-    found.sort(key=lambda file: (file.project, file.version) not in newest)
-    return found
-
-
-def _build(file: PublishedFile, machine: str) -> tuple[object, ...] | None:
-    """Return the build of a wheel that an installer may take; None where it never takes it."""
-    if file.yanked is not None or not file.is_wheel or file.project not in OLDEST_READ:
-        return None
-    try:
-        _, version, build, tags = parse_wheel_filename(file.filename)
-    except InvalidWheelFilename:
-        return None
-    if version.is_prerelease or version.local or version < OLDEST_READ[file.project]:
-        return None
-    fits = any(
-        tag.platform.startswith("manylinux")
-        and tag.platform.endswith(f"_{machine}")
-        and ((tag.interpreter, tag.abi) == (PYTHON, PYTHON) or tag.abi == "abi3")
-        for tag in tags
+    return most_useful_first(
+        file
+        for file in taken(files, machine)
+        if known.of(file.project, file.version, machine) is None
     )
-    return tuple(build or (-1, "")) if fits else None

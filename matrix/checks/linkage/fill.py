@@ -1,8 +1,8 @@
 """Make symbol tables: read local wheels, or fetch those of an index that have no table yet.
 
 One wheel lies on the disk at a time, and next to it its largest library. torch has a wheel for each
-Python; `PYTHON` says which one to read. Its libraries are the same in all of them except for
-`libtorch_python`, which only extensions that are built for one Python use.
+Python; `wheel_choice.PYTHON` says which one to read. Its libraries are the same in all of them
+except for `libtorch_python`, which only extensions that are built for one Python use.
 """
 
 from __future__ import annotations
@@ -15,24 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-from packaging.version import Version
-
 from matrix._util.files import read_bytes, write_bytes
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
-from matrix._util.versions import newest_patches, parse_version
 from matrix.checks.linkage.elf import read_wheel
 from matrix.checks.linkage.link import SYMBOL_TABLES, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError, dump, file_name, load
+from matrix.checks.wheel_choice import most_useful_first, taken
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.catalog.published_file import PublishedFile
-
-PYTHON = "cp312"
-OLDEST_READ = {"torch": Version("2.9"), "vllm": Version("0.14")}
-"""The first releases that `fill` reads: from here on vLLM's wheel is one for all Pythons."""
 
 
 class PackageSource(Protocol):
@@ -119,48 +112,9 @@ def fill(
 def lacking(files: Iterable[PublishedFile], tables: Tables) -> list[PublishedFile]:
     """Return the wheels without a table, one a release, the most useful first.
 
-    Leaves out a release that was yanked, is older than `OLDEST_READ` or is not final. Where a
-    release has several wheels for this platform, the one with the highest build number counts, as
-    for an installer. A damaged table, or one of another file, counts as missing.
+    A damaged table, or one of another file, counts as missing.
     """
-    best: dict[tuple[str, str], tuple[tuple[object, ...], PublishedFile]] = {}
-    for file in files:
-        rank = _rank(file)
-        if rank is None:
-            continue
-        key = (file.project, file.version)
-        if key not in best or rank > best[key][0]:
-            best[key] = rank, file
-    found = [file for _, file in best.values() if not _has_table(file, tables)]
-    first = {
-        (project, version)
-        for project in OLDEST_READ
-        for version in newest_patches(
-            (file.version for file in found if file.project == project), str
-        )
-    }
-    found.sort(key=lambda file: (file.project, parse_version(file.version)), reverse=True)
-    found.sort(key=lambda file: (file.project, file.version) not in first)
-    return found
-
-
-def _rank(file: PublishedFile) -> tuple[object, ...] | None:
-    """Return a rank, highest for the wheel that an installer takes; None if it never takes this."""
-    if file.yanked is not None or not file.is_wheel or file.project not in OLDEST_READ:
-        return None
-    try:
-        _, version, build, tags = parse_wheel_filename(file.filename)
-    except InvalidWheelFilename:
-        return None
-    if version.is_prerelease or version.local or version < OLDEST_READ[file.project]:
-        return None
-    fits = any(
-        tag.platform.startswith("manylinux")
-        and tag.platform.endswith("_x86_64")
-        and ((tag.interpreter, tag.abi) == (PYTHON, PYTHON) or tag.abi == "abi3")
-        for tag in tags
-    )
-    return (build or (-1, ""),) if fits else None
+    return most_useful_first(file for file in taken(files) if not _has_table(file, tables))
 
 
 def _has_table(file: PublishedFile, tables: Tables) -> bool:
