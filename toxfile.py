@@ -391,7 +391,7 @@ def _why_unknown(name: str, known: set[str]) -> str:
         except MatrixError as error:
             return str(error)
         return f"tox.ini lacks the environment {name!r} of a known cell; run `matrix sync`"
-    message = f"there is no environment {name!r}; tox list shows them all"
+    message = f"no environment has the name {name!r}; tox list shows them all"
     return suggested(message, name, known)
 
 

@@ -105,7 +105,7 @@ def _explain(options: argparse.Namespace) -> int:
 def _inputs(words: Sequence[str], wheels: list[Path]) -> Iterator[_Input]:
     """Yield what the arguments name; wheels and libraries go to `wheels`.
 
-    What is no file is one text, since a shell cuts it where it has blanks.
+    The words that name no file are one text together: a shell cuts a text at its blanks.
     """
     texts = []
     for word in words:
@@ -143,7 +143,7 @@ def _is_path(word: str) -> bool:
 
 
 def _is_compiled(path: Path) -> bool:
-    """Tell whether a file is a wheel or a library; raises MatrixError for what is no file."""
+    """Tell whether a file is a wheel or a library; raises MatrixError where it cannot be read."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):

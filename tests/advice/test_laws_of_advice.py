@@ -112,7 +112,7 @@ def test_to_drop_a_constraint_never_takes_an_older_pair(wish: Wish, data: st.Dat
     """A constraint never yields a newer pair.
 
     A GPU is asked of evidence too: `measured` on any kind is less than measured on that one. The
-    processor is no constraint but a machine of its own.
+    processor is left out: another one is another machine.
     """
     names = [field.name for field in fields(Wish) if field.name != "machine"]
     name = data.draw(st.sampled_from(names))
