@@ -445,6 +445,8 @@ def _no_times(baseline: CellRun, candidate: CellRun) -> reasons.NoTimes | None:
     jobs = max(baseline.record.jobs, candidate.record.jobs)
     if jobs > 1:
         return reasons.NoTimes(code=reasons.TimesCode.SIDE_BY_SIDE, jobs=jobs)
+    if load_startup_tests().differ(baseline.record, candidate.record, seconds=True):
+        return reasons.NoTimes(code=reasons.TimesCode.OTHER_TESTS)
     if hardware(baseline.record) != hardware(candidate.record):
         return reasons.NoTimes(code=reasons.TimesCode.OTHER_MACHINE)
     before, after = len(baseline.timed), len(candidate.timed)

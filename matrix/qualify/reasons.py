@@ -247,6 +247,7 @@ class TimesCode(StrEnum):
     """Why the seconds of two runs are not comparable."""
 
     SIDE_BY_SIDE = "side by side"
+    OTHER_TESTS = "other tests"
     OTHER_MACHINE = "other machine"
     TOO_FEW_RUNS = "too few runs"
 

@@ -17,6 +17,7 @@ from matrix._util.enums import StrEnum
 from matrix.qualify.query import Side
 from matrix.qualify.runs import MissingAnswer, cut_short, hardware
 from matrix.record.model import STARTS, Outcome, Record, StartKind
+from matrix.record.startup_tests import load_startup_tests
 
 SLOWDOWN = 1.15
 """From how many times the baseline's seconds on a candidate is slower.
@@ -73,6 +74,7 @@ class Speed:
 class SpeedCode(StrEnum):
     """Why the speeds of two sides are not compared."""
 
+    OTHER_TESTS = "other tests"
     OTHER_JOBS = "other jobs"
     OTHER_MACHINE = "other machine"
     TOO_FEW_RUNS = "too few runs"
@@ -93,6 +95,7 @@ class DroppedCode(StrEnum):
 
     CUT_SHORT = "cut short"
     CASE = "case"
+    OTHER_TESTS = "other tests"
     OTHER_JOBS = "other jobs"
     OTHER_MACHINE = "other machine"
 
@@ -101,7 +104,8 @@ class Dropped(NamedTuple):
     """A run of a cell that drops out of the rounds, and why.
 
     `missing` is how it was cut short, `case` the first one that did not pass, and `outcome` how
-    that ended. Where the two runs of a round differ in jobs or machine, the candidate's is named.
+    that ended. Where the two runs of a round differ in startup tests that take another time, in
+    jobs or machine, the candidate's is named.
     """
 
     side: Side
@@ -255,6 +259,8 @@ def _dropped(pair: Round, cases: Collection[str]) -> Iterator[Dropped]:
 
 
 def _difference(pair: Round) -> DroppedCode | None:
+    if load_startup_tests().differ(pair.baseline, pair.candidate, seconds=True):
+        return DroppedCode.OTHER_TESTS
     if pair.baseline.jobs != pair.candidate.jobs:
         return DroppedCode.OTHER_JOBS
     if hardware(pair.baseline) != hardware(pair.candidate):

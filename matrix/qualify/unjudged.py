@@ -22,6 +22,7 @@ from matrix.qualify.speed import (
 )
 from matrix.record.defaults import DefaultsCompared, compare_defaults
 from matrix.record.model import STARTS, CacheKind, CellRef, Start, StartKind
+from matrix.record.startup_tests import load_startup_tests
 from matrix.verdict.recompiles import WrittenCode, written_code
 
 _CODE = (CacheKind.GENERATED, CacheKind.COMPILED)
@@ -177,7 +178,9 @@ def _measured(baseline: CellRun, candidate: CellRun) -> Measured:
     """Return the speeds of the two sides, or why their seconds are not comparable."""
     rounds = rounds_of(baseline.timed, candidate.timed)
     code = None
-    if baseline.record.jobs != candidate.record.jobs:
+    if load_startup_tests().differ(baseline.record, candidate.record, seconds=True):
+        code = SpeedCode.OTHER_TESTS
+    elif baseline.record.jobs != candidate.record.jobs:
         code = SpeedCode.OTHER_JOBS
     elif hardware(baseline.record) != hardware(candidate.record):
         code = SpeedCode.OTHER_MACHINE

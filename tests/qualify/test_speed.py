@@ -191,6 +191,7 @@ def test_one_round_claims_nothing() -> None:
     ("provenance", "code"),
     [
         ({"jobs": 2}, DroppedCode.OTHER_JOBS),
+        ({"tests": {"commit": None, "version": 25}}, DroppedCode.OTHER_TESTS),
         ({"machine": "aarch64"}, DroppedCode.OTHER_MACHINE),
     ],
 )

@@ -269,6 +269,11 @@ def test_more_than_15_percent_is_a_slowdown(cold: float, *, slower: bool) -> Non
         ((8, 9), {}, SpeedCode.NOT_IN_TURNS),
         ((11, 14), {"provenance": {"machine": "aarch64"}}, SpeedCode.OTHER_MACHINE),
         ((11, 14), {"provenance": {"jobs": 2}}, SpeedCode.OTHER_JOBS),
+        (
+            (11, 14),
+            {"provenance": {"tests": {"commit": None, "version": 25}}},
+            SpeedCode.OTHER_TESTS,
+        ),
         ((11, 13), {}, None),
         ((9, 13), {}, None),
     ],

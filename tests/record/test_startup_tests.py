@@ -137,6 +137,16 @@ def test_a_change_is_of_the_records_that_it_can_affect() -> None:
     assert numbers(first, cases=(), rungs=(RungResult(rung=Rung.IMPORTS, ok=True),)) == []
 
 
+def test_a_change_of_seconds_alone_leaves_records_current() -> None:
+    row = '\n[[version]]\nnumber = 4\nchanged = "faster"\nseconds_only = true\n'
+    tests = parse_startup_tests(TEXT + row, "startup_tests.toml")
+    old, new = record({"version": 3}), record({"version": 4})
+    assert tests.changes_since(old) == ()
+    assert not tests.differ(old, new)
+    assert tests.differ(old, new, seconds=True) and tests.differ(new, old, seconds=True)
+    assert not tests.differ(new, new, seconds=True)
+
+
 def test_what_nobody_knows_of_the_versions_may_be_affected() -> None:
     told = record({"version": 1})
     unknown = replace(told, provenance={**told.provenance, "torch": None, "vllm": "x"})

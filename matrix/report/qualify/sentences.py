@@ -216,6 +216,8 @@ def no_times_sentence(no_times: reasons.NoTimes) -> str:
     match no_times.code:
         case reasons.TimesCode.SIDE_BY_SIDE:
             return f"not comparable: up to {no_times.jobs} cases ran side by side"
+        case reasons.TimesCode.OTHER_TESTS:
+            return "not comparable: the startup tests take another time since one of the two runs"
         case reasons.TimesCode.OTHER_MACHINE:
             return "not comparable: other machine"
         case reasons.TimesCode.TOO_FEW_RUNS:

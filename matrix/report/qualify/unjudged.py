@@ -236,7 +236,7 @@ def speed_lines(qualification: Qualification) -> list[str]:
 
 def _untimed(matches: Iterable[Match]) -> Iterator[Match]:
     """Yield the matches whose geometric means lack for another reason than their seconds do."""
-    same_reason = (TimesCode.OTHER_MACHINE, TimesCode.TOO_FEW_RUNS)
+    same_reason = (TimesCode.OTHER_MACHINE, TimesCode.OTHER_TESTS, TimesCode.TOO_FEW_RUNS)
     for match in matches:
         found = None if match.unjudged is None else match.unjudged.no_speed
         times = None if match.no_times is None else match.no_times.code
@@ -280,6 +280,8 @@ def dropped_sentence(dropped: Dropped) -> str:
             assert dropped.case is not None and dropped.outcome is not None
             ended = EndedWithoutText(outcome=dropped.outcome)
             why = f"{case_name(dropped.case)}: {reason_words(ended)}"
+        case DroppedCode.OTHER_TESTS:
+            why = "the startup tests take another time since one of the two runs of its round"
         case DroppedCode.OTHER_JOBS:
             why = "the two runs of its round had other numbers of cases side by side"
         case DroppedCode.OTHER_MACHINE:
@@ -297,6 +299,8 @@ def _percent(speed: Speed) -> int:
 def no_speed_sentence(reason: NoSpeed) -> str:
     """Return why the geometric means of two sides are not compared."""
     match reason.code:
+        case SpeedCode.OTHER_TESTS:
+            why = "the startup tests take another time since the runs of one side"
         case SpeedCode.OTHER_JOBS:
             why = "the two sides ran with other numbers of cases side by side"
         case SpeedCode.OTHER_MACHINE:
