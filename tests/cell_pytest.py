@@ -36,6 +36,7 @@ cases.CASE_TIMEOUT = float(os.environ.get("FAKE_LIMIT", cases.CASE_TIMEOUT))
 compat = types.ModuleType("matrix.inside.vllm_compat")
 compat.effective_flags = lambda: {"VLLM_USE_AOT_COMPILE": int(os.environ.get("FAKE_FLAG", "1")) > 0}
 compat.preload = lambda platform: None
+compat.STARTED = ()
 compat.engine_arguments = lambda: frozenset()
 compat.compute_capability = lambda: (7, 0)
 compat.cuda_spoilt_by_fork = lambda: "FAKE_TOUCH" in os.environ

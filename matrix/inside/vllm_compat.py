@@ -30,7 +30,7 @@ _OBSERVED = "matrix_observed"
 _SPARSE_MLA = "DeepseekV32ForCausalLM"
 # What every start imports on its way, though `vllm` does not: hundreds of modules, none of which
 # calls CUDA or imports FlashInfer (which does) at its top.
-_STARTED = ("vllm.v1.worker.gpu_worker", "vllm.v1.worker.gpu_model_runner")
+STARTED = ("vllm.v1.worker.gpu_worker", "vllm.v1.worker.gpu_model_runner")
 _DYNAMO_COUNTERS = {
     "aot_autograd": ("total", "autograd_cache_miss", "autograd_cache_hit"),
     "inductor": ("fxgraph_cache_miss", "fxgraph_cache_hit"),
@@ -282,7 +282,7 @@ def preload(platform: Platform) -> None:
     importlib.import_module("torch._inductor.compile_fx")
     importlib.import_module(importlib.import_module("vllm").LLM.__module__)
     if platform is Platform.CPU:
-        for name in _STARTED:
+        for name in STARTED:
             importlib.import_module(name)
         importlib.import_module("torch._inductor.cpu_vec_isa").valid_vec_isa_list()
 
@@ -324,6 +324,20 @@ def architectures() -> frozenset[str]:
     from vllm.model_executor.models import ModelRegistry
 
     return frozenset(ModelRegistry.get_supported_archs())
+
+
+def inspect_model(architecture: str) -> tuple[str, ...]:
+    """Have vLLM find out here what this model's class can do, and keep it below VLLM_CACHE_ROOT.
+
+    vLLM would have another interpreter do it, since a model's module may touch CUDA while it is
+    imported: call it in a process of its own. Return the modules that it imports. From
+    model_executor/models/registry.py of 0.14 to 0.33. Raises whatever the module raises.
+    """
+    registry: Any = importlib.import_module("vllm.model_executor.models.registry")
+    model = registry.ModelRegistry.models[architecture]
+    registry._run_in_subprocess = lambda function: function()
+    model.inspect_model_cls()
+    return (model.module_name,) if hasattr(model, "module_name") else ()
 
 
 def compute_capability() -> tuple[int, int] | None:

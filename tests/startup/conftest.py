@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from matrix._util.text import listed
-from matrix.inside import starts, vllm_compat
+from matrix.inside import inspections, starts, vllm_compat
 from matrix.inside.isolation import run_forked
 from matrix.inside.journal import JOURNAL_VARIABLE, Journal
 from matrix.inside.laws import Law
@@ -44,12 +44,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def fresh_vllm_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Empty caches of vLLM, Inductor and Triton for this test alone, removed afterwards."""
+    """Fresh caches of vLLM, Inductor and Triton for this test alone, removed afterwards.
+
+    They are empty but for what vLLM asked of the classes of models (`matrix.inside.inspections`).
+    """
     with tempfile.TemporaryDirectory(prefix="matrix-cache-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         monkeypatch.setenv("VLLM_CACHE_ROOT", str(folder / "vllm"))
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
         monkeypatch.setenv("TRITON_CACHE_DIR", str(folder / "triton"))
+        inspections.give(folder / "vllm")
         vllm_compat.move_header_cache(folder)
         if vllm_compat.knows(_AUTOTUNED):
             monkeypatch.setenv(_AUTOTUNED, str(folder / "autotuned"))

@@ -24,6 +24,7 @@ from matrix.inside.concurrency import jobs_for
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.inside.pytest_plugin.cases import CaseRunner
 from matrix.inside.pytest_plugin.imports import import_for_session
+from matrix.inside.pytest_plugin.inspection_step import InspectionStep
 from matrix.inside.pytest_plugin.jit_step import JitStep
 from matrix.inside.pytest_plugin.progress import SessionProgress
 from matrix.inside.pytest_plugin.record_file import RecordFile
@@ -57,6 +58,7 @@ class SessionHooks:
             on_gpu=self._platform is Platform.CUDA,
             kept=config.getoption("--jit-cache"),
         )
+        self._inspections = InspectionStep(self._progress, self._platform)
         self._cases = CaseRunner(
             self._record,
             self._progress,
@@ -89,7 +91,8 @@ class SessionHooks:
         return started
 
     def pytest_unconfigure(self) -> None:
-        """Remove the caches of kernels, and put the handler of SIGTERM back."""
+        """Remove what the session held for its cases, and put the handler of SIGTERM back."""
+        self._inspections.close()
         self._jit.close()
         if self._sigterm is not None:
             signal.signal(signal.SIGTERM, self._sigterm)
@@ -201,9 +204,10 @@ class SessionHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """Wait for the kernels that the cases need, before the first of them."""
+        """Have all that the cases share, before the first of them: answers, modules, kernels."""
         may_run = not self._config.getoption("collectonly") and not session.testsfailed
         if may_run and any(map(is_isolated, session.items)):
+            self._inspections.run()
             self._jit.finish()
         return (yield)
 
