@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from matrix.inside.isolation import run_forked
+from matrix.inside.isolation import IsolationError, run_forked
 from matrix.record.model import Platform
 
 INSPECTIONS_VARIABLE = "MATRIX_INSPECTIONS"
@@ -64,10 +64,17 @@ def _harmless(groups: Iterable[list[str]]) -> list[str]:
     kept = list[str]()
     for group in groups:
         imported = [name for name in group if _imports(name)]
-        if run_forked(_use_cuda, timeout=_CUDA_SECONDS).kind != "returned":
+        if not _forks_can_use_cuda():
             break
         kept += imported
     return kept
+
+
+def _forks_can_use_cuda() -> bool:
+    try:
+        return run_forked(_use_cuda, timeout=_CUDA_SECONDS).kind == "returned"
+    except IsolationError:  # this process itself uses it now
+        return False
 
 
 def _imports(name: str) -> bool:

@@ -1,7 +1,8 @@
 """The worker and the model runner: gloo, no memory profiling, no CUDA operators."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -56,7 +57,8 @@ class CpuWorker(Worker):
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """Load the model, and compile what CUDA compiles while it loads quantised weights."""
-        super().load_model(*args, **kwargs)
+        with _on_the_cpu():
+            super().load_model(*args, **kwargs)
         cast_blocks(self.model_config.hf_config)
 
     def _maybe_get_memory_pool_context(self, tag: str) -> AbstractContextManager[None]:
@@ -92,3 +94,14 @@ class DecodingCpuWorker(CpuWorker):
         with torch.no_grad():
             self.model_runner._dummy_run(1, is_profile=True)
         return available
+
+
+@contextmanager
+def _on_the_cpu() -> Iterator[None]:
+    """Let a model that asks for the current CUDA device get the CPU: Kimi-K2.5 of vLLM 0.15."""
+    usual = torch.cuda.current_device
+    torch.cuda.current_device = lambda: torch.device("cpu")
+    try:
+        yield
+    finally:
+        torch.cuda.current_device = usual
