@@ -120,11 +120,15 @@ def _check_upstream(
 
 def _check_differences() -> list[str]:
     """Return lines: what the published records of this folder show of the explanations."""
-    from matrix.record.reader import read
+    from matrix.record.reader import read_many
     from matrix.report.check import difference_lines
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.agreement import agree
 
     explanations = load_explanations()
-    records = [read(path) for path in sorted(Path("results").rglob("*.json"))]
+    here = [path for path in [Path("results")] if path.is_dir()]
+    found, errors = read_many(here)
+    for error in errors:
+        raise error
+    records = [record for _, record in found]
     return difference_lines(explanations, agree(records, explanations))

@@ -107,7 +107,7 @@ class Nights:
 
     def _commit_repository(self) -> None:
         tree = self.folder / "tree"
-        for name in ("scripts/ci", "results/cpu"):
+        for name in ("scripts/ci", "results/api", "results/cpu"):
             shutil.copytree(ROOT / name, tree / name)
         (tree / "matrix" / "data").mkdir(parents=True)
         for name in ("tox.ini", "matrix/data/releases.json"):
@@ -200,6 +200,7 @@ def test_a_regression_opens_an_issue_that_two_good_nights_close(nights: Nights) 
     assert (first.artifact("github-pages") / "index.html").exists()
     held = nights.branch("matrix-records")
     assert {"watch.json", f"records/cpu/{CELL}.json"} < held
+    assert {path.split("/")[1] for path in held if "/" in path} == {"cpu"}
     came = {f"records/cpu/{cell}.{nights.mark}" for cell in CELLS}
     assert {f"{path}.{ending}" for path in came for ending in ("json", "log")} < held
 
