@@ -25,9 +25,9 @@ def version(root: Path = _ROOT) -> str:
 
     A commit after a release has the release's version and `.post1.dev7+g0123abc`.
     """
-    told = _of_sdist(root)
-    if told is not None:
-        return told
+    built = _of_sdist(root)
+    if built is not None:
+        return built
     for text in (_described(root), _archived(root)):
         if text is not None and (found := _DESCRIBED.fullmatch(text)):
             release, distance, after, alone = found.groups()

@@ -53,6 +53,8 @@ def _sync(options: argparse.Namespace) -> int:
     from matrix.catalog.tox_ini import difference, synced
 
     path, releases = Path("tox.ini"), load_releases()
+    if not path.is_file():
+        raise MatrixError("tox.ini: is not here; run `matrix sync` in a checkout of the matrix")
     try:
         text = read_text(path)
     except UnicodeDecodeError as error:
