@@ -1,4 +1,7 @@
-"""Records -> the compatibility table: `aggregate.py [FOLDER|FILE ...] [--out DIR]`."""
+"""Records -> the compatibility table: `aggregate.py [FOLDER|FILE ...] [--out DIR]`.
+
+DIR is `build/table` by default. `tox -e publish` writes the published table, into `results`.
+"""
 
 import sys
 from pathlib import Path

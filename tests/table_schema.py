@@ -1,4 +1,4 @@
-"""The schema of docs/compatibility.json, for tests that make many tables."""
+"""The schema of results/compatibility.json, for tests that make many tables."""
 
 from __future__ import annotations
 

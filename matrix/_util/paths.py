@@ -1,5 +1,6 @@
 """Where the package's own data and the checkout are."""
 
+import contextlib
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -8,5 +9,17 @@ PACKAGE = Path(__file__).resolve().parents[1]
 DATA = PACKAGE / "data"
 """The data files of the package."""
 
-CHECKOUT = PACKAGE.parent
-"""The folder that holds the package: the checkout, unless the package is installed."""
+PUBLISHED = DATA / "published"
+"""The published records, in a wheel alone: a checkout has them in `results`."""
+
+
+def checkout_of(package: Path) -> Path:
+    """Return the folder that holds the package, or where it is installed the current folder."""
+    if not (package.parent / "pyproject.toml").is_file():
+        with contextlib.suppress(OSError):  # the current folder may be gone
+            return Path.cwd()
+    return package.parent
+
+
+CHECKOUT = checkout_of(PACKAGE)
+"""The checkout; of an installed package the current folder, which may be one."""

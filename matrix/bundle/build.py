@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from matrix._util.files import check_folder, digest_of, write_text
+from matrix._util.own_version import version
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import mib
 from matrix.bundle import plan, run
@@ -404,11 +405,11 @@ def _shrink(pool: _Pool, arch: int | None, *, repack: bool, keep: str) -> str:
 
 
 def _project_metadata(root: Path) -> ProjectMetadata:
-    """Return what the checkout's pyproject.toml declares."""
+    """Return what the checkout's pyproject.toml declares, and its version."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return ProjectMetadata(
         name=project["name"],
-        version=project["version"],
+        version=version(root),
         requires_python=project["requires-python"],
         dependencies=tuple(project["dependencies"]),
         entry_points={"console_scripts": project["scripts"], **project["entry-points"]},

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import matrix
 from matrix._util.console import LEAST_WIDTH, print_status
-from matrix._util.paths import CHECKOUT
+from matrix._util.paths import CHECKOUT, PUBLISHED
 from matrix.errors import MatrixError
 
 _Value = TypeVar("_Value")
@@ -151,17 +152,33 @@ def given_or_default(
 ) -> list[Path | str]:
     """Return the places that were named, else the default folders that exist (maybe none).
 
-    Where none exists, a line on stderr says so, and which folders the checkout has, if the command
-    runs from one.
+    Where none exists, a line on stderr says so. Instead of all the default folders the published
+    records are read where a wheel brought them; a checkout only names its folders.
     """
+    found = places_of(given, default)
+    if given or (found and found != [PUBLISHED]):
+        return found
+    there = [str(path) for folder in default if (path := _ROOT / folder).is_dir()]
+    hint = f"; the checkout has {' and '.join(there)}" if there else ""
+    read = (
+        f"so the records published with matrix {matrix.__version__} are"
+        if found
+        else "so no record is"
+    )
+    print_status(f"no folder {' or '.join(default)} here, {read} read{hint}")
+    return found
+
+
+def places_of(
+    given: Sequence[Path | str], default: Sequence[str] = DEFAULT_FOLDERS
+) -> list[Path | str]:
+    """Return what `given_or_default` does, and print nothing."""
     if given:
         return list(given)
-    here = [Path(folder) for folder in default if Path(folder).is_dir()]
-    if not here:
-        there = [str(path) for folder in default if (path := _ROOT / folder).is_dir()]
-        hint = f"; the checkout has {' and '.join(there)}" if there else ""
-        print_status(f"no folder {' or '.join(default)} here, so no record is read{hint}")
-    return list(here)
+    here: list[Path | str] = [Path(folder) for folder in default if Path(folder).is_dir()]
+    if not here and default == DEFAULT_FOLDERS and PUBLISHED.is_dir():
+        return [PUBLISHED]
+    return here
 
 
 def must_exist(places: Iterable[Path | str]) -> None:

@@ -53,6 +53,8 @@ def _sync(options: argparse.Namespace) -> int:
     from matrix.catalog.tox_ini import difference, synced
 
     path, releases = Path("tox.ini"), load_releases()
+    if not path.is_file():
+        raise MatrixError("tox.ini: is not here; run `matrix sync` in a checkout of the matrix")
     try:
         text = read_text(path)
     except UnicodeDecodeError as error:
@@ -120,11 +122,15 @@ def _check_upstream(
 
 def _check_differences() -> list[str]:
     """Return lines: what the published records of this folder show of the explanations."""
-    from matrix.record.reader import read
+    from matrix.record.reader import read_many
     from matrix.report.check import difference_lines
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.agreement import agree
 
     explanations = load_explanations()
-    records = [read(path) for path in sorted(Path("results").rglob("*.json"))]
+    here = [path for path in [Path("results")] if path.is_dir()]
+    found, errors = read_many(here)
+    for error in errors:
+        raise error
+    records = [record for _, record in found]
     return difference_lines(explanations, agree(records, explanations))

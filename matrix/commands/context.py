@@ -34,6 +34,7 @@ def read_all(
     *,
     empty: bool = False,
     damaged: bool = False,
+    quiet: bool = False,
     repeats: int | None = 0,
 ) -> tuple[Table, LoadedRecords, int]:
     """Return the table of the folders that were named, its sources, and the exit status.
@@ -41,14 +42,14 @@ def read_all(
     The status is 2 where a record is bad; a line on stderr names it. The expectations are those of
     the options unless the caller has read these. `repeats` is that of `newest_records`. Raises
     MatrixError where no record can be read; with `empty` a folder may have none yet, with `damaged`
-    all of them may be damaged.
+    all of them may be damaged. With `quiet` no line says that the default folders are not there.
     """
     from matrix.report.results import late_lines
     from matrix.rules.expectations_file import load_expectations
     from matrix.store.load import newest_records
     from matrix.verdict.table import tabulate
 
-    folders = arguments.given_or_default(options.folders)
+    folders = (arguments.places_of if quiet else arguments.given_or_default)(options.folders)
     expectations = expectations or load_expectations(options.expectations)
     late = late_now()
     found = newest_records(folders, late, print_status, repeats=repeats)
@@ -90,7 +91,7 @@ def read_if_any(
 
     if not arguments.given_or_default(options.folders):
         return Table(entries=()), None, 0
-    return read_all(options, releases, empty=True, damaged=damaged)
+    return read_all(options, releases, empty=True, damaged=damaged, quiet=True)
 
 
 def every_record(options: argparse.Namespace, found: LoadedRecords | None) -> Iterable[Record]:
@@ -102,7 +103,7 @@ def every_record(options: argparse.Namespace, found: LoadedRecords | None) -> It
     from matrix.store.layout import by_index
     from matrix.store.load import newest_records
 
-    folders = arguments.given_or_default(options.folders)
+    folders = arguments.places_of(options.folders)
     if found is not None and by_index(folders):
         found = newest_records(folders, late_now(), print_status, repeats=None)
     return [] if found is None else [record for _, record in found.records]

@@ -127,7 +127,7 @@ HELPS: Mapping[str, CommandHelp] = {
     "table": _help(
         "Make the compatibility table of all records: a page, Markdown, JSON, CSV and badges.",
         "matrix table",
-        "matrix table results records --out docs",
+        "matrix table results records --out site",
     ),
     "ci": _help(
         "Hand what the records show to a CI service, failures with one signature together.",

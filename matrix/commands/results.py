@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
+from matrix._util.paths import PUBLISHED
 from matrix._util.text import plural
 from matrix.commands import context
 from matrix.commands.arguments import (
@@ -20,6 +21,7 @@ from matrix.commands.arguments import (
     finish,
     given_or_default,
     place,
+    places_of,
 )
 from matrix.commands.record import show_record
 from matrix.errors import MatrixError
@@ -201,7 +203,7 @@ def _tell_of_patches(options: argparse.Namespace, known: Mapping[str, Sequence[s
 def _index(options: argparse.Namespace) -> int:
     from matrix.store.query import History
 
-    with History(_places(options.folders), print_status, index=True) as history:
+    with History(_folders(options.folders), print_status, index=True) as history:
         status, count = _tell(history.errors), history.count()
     print(f"{count} records indexed")
     return status
@@ -329,6 +331,13 @@ def _places(
     if not places:
         raise MatrixError(f"no folder {' or '.join(default)} here; name one with records")
     return places
+
+
+def _folders(given: Sequence[Path | str]) -> list[Path | str]:
+    """Return what `_places` does, but no folder of a wheel: an index is a file in each folder."""
+    if not given and places_of(given) == [PUBLISHED]:
+        raise MatrixError(f"no folder {' or '.join(DEFAULT_FOLDERS)} here; name one with records")
+    return _places(given)
 
 
 def _tell(errors: Sequence[MatrixError]) -> int:

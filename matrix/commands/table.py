@@ -41,9 +41,9 @@ def _add_table(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--out",
         metavar="DIR",
         type=Path,
-        default=Path("docs"),
+        default=Path("build", "table"),
         help="where to write index.html, compatibility.md, .json and .csv, agreement.md,"
-        " changes.atom, badges and api (default: docs)",
+        " changes.atom, badges and api (default: build/table)",
     )
     arguments.finish(table, _table)
 
@@ -146,6 +146,7 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.record.startup_tests import load_startup_tests
+    from matrix.record.tables import TABLE_FILE
     from matrix.report import agreement, api, badges, csv_table, feed, markdown, page, table_json
     from matrix.report.model import report_of
     from matrix.rules.expectations_file import load_expectations
@@ -179,7 +180,7 @@ def _table(options: argparse.Namespace) -> int:
     made = badges.render(table, grid)
     for name, text in (
         ("compatibility.md", markdown.render(report)),
-        ("compatibility.json", table_json.render(report)),
+        (TABLE_FILE, table_json.render(report)),
         (csv_table.CSV_FILE, csv_table.render(report, named)),
         (agreement.AGREEMENT_FILE, agreement.page(report.agreement)),
         (page.PAGE_FILE, page.render(report, named, found.times.series)),
@@ -194,19 +195,21 @@ def _table(options: argparse.Namespace) -> int:
         if f"{badges.FOLDER}/{path.name}" not in made and _is_badge(path):
             path.unlink()
             print(f"{path}: deleted, no record is of that pair any more")
+    print(f"open {options.out / page.PAGE_FILE} in a browser: it needs no server and no network")
     return status
 
 
 def _write_api(out: Path, files: Mapping[str, str]) -> None:
     """Write the small file of each release, and delete those of releases that went."""
     from matrix._util.files import read_text, write_text
+    from matrix.record.tables import API_FOLDER
     from matrix.report import api
 
     for name, text in files.items():
         write_text(out / name, text)
     if files:
-        print(f"{out / api.FOLDER}: {len(files)} files, one a release")
-    for path in sorted((out / api.FOLDER).glob("*/*.json")) if files else ():
+        print(f"{out / API_FOLDER}: {len(files)} files, one a release")
+    for path in sorted((out / API_FOLDER).glob("*/*.json")) if files else ():
         name = path.relative_to(out).as_posix()
         try:
             gone = name not in files and not path.is_symlink() and api.is_own(name, read_text(path))

@@ -46,6 +46,7 @@ from matrix.record.model import (
 )
 from matrix.record.origin_reader import read_origins
 from matrix.record.start_reader import cache_check_of, defaults_of, start_of
+from matrix.record.tables import is_table
 from matrix.record.upstream_reader import read_upstream_suite
 
 RECORD_LIMIT = 16 << 20
@@ -121,9 +122,12 @@ def _within(folder: Path, errors: list[RecordError]) -> Iterator[Path]:
     def refused(error: OSError) -> None:
         errors.append(RecordError(f"{error.filename}: cannot be read: {error.strerror or error}"))
 
+    cut = len(str(folder))
     for where, folders, files in os.walk(folder, onerror=refused):
         for name in (*folders, *files):
-            if name.endswith(".json") and not name.startswith("."):
+            if name.startswith(".") or not name.endswith(".json"):
+                continue
+            if not is_table(where[cut:], name):
                 yield Path(where, name)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from matrix._util.text import clean, clip
 from matrix.catalog.release import Torch, Vllm
 from matrix.record.model import PLATFORMS, Platform, Rung
+from matrix.record.tables import API_FOLDER
 from matrix.report import marks, prediction, stock
 from matrix.report.answers import where_words, words
 from matrix.report.model import Report
@@ -21,7 +22,6 @@ from matrix.verdict.grid import Grid, Square
 from matrix.verdict.ladder import Part
 from matrix.verdict.states import Verdict
 
-FOLDER = "api"
 _SCHEMA = 1
 _REASON = 300
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,99}", re.ASCII)
@@ -41,7 +41,7 @@ def render(report: Report) -> Mapping[str, str]:
         **{("torch", row.version): _torch(report, grid, row) for row in grid.torch},
     }
     return {
-        f"{FOLDER}/{project}/{version}.json": _lines(values)
+        f"{API_FOLDER}/{project}/{version}.json": _lines(values)
         for (project, version), values in content.items()
         if _NAME.fullmatch(version)
     }

@@ -28,7 +28,7 @@ Module: TypeAlias = Any
 """Ray itself, which is imported late."""
 
 _TREE = (
-    *("matrix", "tests/startup", "pyproject.toml", "tox.ini", "toxfile.py"),
+    *("matrix", "tests/startup", "pyproject.toml", "hatch_build.py", "tox.ini", "toxfile.py"),
     *("README.md", "LICENSE"),
 )
 _CANDIDATES = "candidates.toml"

@@ -20,7 +20,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from matrix._util.paths import CHECKOUT
+from matrix._util.paths import PACKAGE
 from matrix._util.process import Process, below, processes
 from matrix._util.scratch import sweep
 from matrix._util.shared_memory import sweep_shared
@@ -49,7 +49,10 @@ def guarded() -> Iterator[None]:
     with contextlib.suppress(OSError):
         guardian = subprocess.Popen(
             # Nothing of the user's site: torch's own `.pth` files take longer than all of this.
-            [sys.executable, "-I", "-S", "-c", _START, CHECKOUT, str(os.getpid()), token, *others],
+            [
+                *(sys.executable, "-I", "-S", "-c", _START, PACKAGE.parent),
+                *(str(os.getpid()), token, *others),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from matrix.errors import MatrixError
 from matrix.record.model import RecordError
+from matrix.record.tables import is_table
 
 RUNS = "runs"
 """The folder of runs of many cells, below that of records."""
@@ -71,7 +72,7 @@ def walk(folder: Path, errors: list[MatrixError] | None = None) -> Iterator[os.D
 
     A folder that cannot be read goes to `errors`.
     """
-    below = [str(folder)]
+    below, cut = [str(folder)], len(str(folder))
     while below:
         where = below.pop()
         try:
@@ -85,7 +86,8 @@ def walk(folder: Path, errors: list[MatrixError] | None = None) -> Iterator[os.D
         for entry in entries:
             name = entry.name
             archive = name.endswith(PACK) and not os.path.isdir(entry.path)
-            if (archive or name.endswith(".json")) and not name.startswith("."):
+            record = name.endswith(".json") and not is_table(where[cut:], name)
+            if (archive or record) and not name.startswith("."):
                 yield entry
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry.path)

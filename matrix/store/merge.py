@@ -26,6 +26,7 @@ from matrix.record.content import content_hash
 from matrix.record.model import PLATFORMS, Record, RecordError
 from matrix.record.reader import NOTHING_THERE, RECORD_LIMIT, of_file, parse, read_many
 from matrix.record.running import is_running
+from matrix.record.tables import is_table
 from matrix.store.layout import PACK, RUNS, RecordSource, by_index
 
 BESIDE = (".log", ".junit.xml", ".upstream.log")
@@ -352,7 +353,7 @@ def _files(place: Path, refused: list[MatrixError]) -> Iterator[Path]:
         # A person named it, so it may be a link.
         yield Path(os.path.realpath(place))
         return
-    below = [(place, 1)]
+    below, cut = [(place, 1)], len(str(place))
     while below:
         folder, depth = below.pop()
         try:
@@ -371,7 +372,9 @@ def _files(place: Path, refused: list[MatrixError]) -> Iterator[Path]:
                     refused.append(MergeError(f"{path}: lies too deep, below {depth} folders"))
             elif not entry.is_file(follow_symlinks=False):
                 refused.append(_no_file(path, _LINK if entry.is_symlink() else _PIPE))
-            elif entry.name.endswith((".json", PACK)):
+            elif entry.name.endswith((".json", PACK)) and not is_table(
+                str(folder)[cut:], entry.name
+            ):
                 yield path
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from matrix.record.model import RecordError
 from matrix.record.reader import NOTHING_THERE
+from matrix.record.tables import is_table
 from matrix.store.archive import load
 from matrix.store.database import RecordDatabase, failure, one_line
 from matrix.store.layout import PACK
@@ -49,8 +50,8 @@ def load_store(rows: RecordDatabase, address: str) -> None:
     if loose:
         rows.progress(f"{address}: reads {len(loose)} loose records; an archive is faster")
     for source in loose:
-        name = source.rsplit("/", 1)[-1]
-        if not name.startswith("."):
+        folder, _, name = source.rpartition("/")
+        if not name.startswith(".") and not is_table(folder[len(base) :], name):
             cursor: Any = rows.execute(
                 "SELECT $name, content FROM read_text($source)", {"name": name, "source": source}
             )

@@ -13,6 +13,10 @@ case $found in
         git fetch -q --depth 1 origin "refs/heads/$RECORDS_BRANCH"
         git archive FETCH_HEAD | tar -x -C published
         ;;
-    2) cp -R results published/records ;; # the branch does not exist yet
+    2) # the branch does not exist yet
+        cp -R results published/records
+        # The published table is made of them, and is not a record.
+        (cd published/records && rm -rf agreement.md api badges changes.atom compatibility.* index.html)
+        ;;
     *) exit "$found" ;;
 esac

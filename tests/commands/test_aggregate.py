@@ -84,17 +84,18 @@ def known_grid(monkeypatch: pytest.MonkeyPatch, empty_grid: Grid) -> None:
     monkeypatch.setattr(context, "grid_of", lambda *_: empty_grid)
 
 
-def outputs(here: Path, folder: str = "docs") -> list[str]:
+def outputs(here: Path, folder: str = "build/table") -> list[str]:
     return [(here / folder / name).read_text(encoding="utf-8") for name in WRITTEN]
 
 
 def test_it_makes_both_tables_of_the_default_folders(here: Path) -> None:
     ended = aggregate(here)
     assert (ended.returncode, ended.stderr) == (0, "")
-    *written, api = ended.stdout.splitlines()
-    assert written == [f"docs/{name}" for name in WRITTEN]
-    of_releases = sorted((here / "docs" / "api").glob("*/*.json"))
-    assert api == f"docs/api: {len(of_releases)} files, one a release"
+    *written, api, look = ended.stdout.splitlines()
+    assert written == [f"build/table/{name}" for name in WRITTEN]
+    of_releases = sorted((here / "build" / "table" / "api").glob("*/*.json"))
+    assert api == f"build/table/api: {len(of_releases)} files, one a release"
+    assert look.startswith("open build/table/index.html in a browser: ")
     output, content, *_ = outputs(here)
     assert "`a_case_without_rules`" in output and "| 61.2 | 20.1 |" in output
     table = json.loads(content)
@@ -103,23 +104,23 @@ def test_it_makes_both_tables_of_the_default_folders(here: Path) -> None:
         ("cuda", "2026-11-22T18:00:00Z"),
         ("cpu", "2026-11-22T19:00:00Z"),
     ]
-    files = (item for item in (here / "docs").rglob("*") if item.is_file())
-    names = {str(item.relative_to(here / "docs")) for item in files}
+    files = (item for item in (here / "build").rglob("*") if item.is_file())
+    names = {str(item.relative_to(here / "build" / "table")) for item in files}
     assert {name for name in names if not name.startswith("api/")} == set(WRITTEN)
 
 
 @pytest.mark.usefixtures("known_grid")
 def test_the_file_of_a_release_that_went_is_deleted_and_no_other(here: Path) -> None:
     assert aggregate(here).returncode == 0
-    folder = here / "docs" / "api" / "vllm"
+    folder = here / "build" / "table" / "api" / "vllm"
     known = (folder / "0.19.1.json").read_text(encoding="utf-8")
     (folder / "0.0.1.json").write_text(known.replace("0.19.1", "0.0.1"), encoding="utf-8")
     (folder / "mine.json").write_text("{}", encoding="utf-8")
     (folder / "bytes.json").write_bytes(b"\xff")
     ended = aggregate(here)
     assert (
-        ended.stdout.splitlines()[-1]
-        == "docs/api/vllm/0.0.1.json: deleted, the release is not known any more"
+        ended.stdout.splitlines()[-2]
+        == "build/table/api/vllm/0.0.1.json: deleted, the release is not known any more"
     )
     assert {"mine.json", "bytes.json", "0.19.1.json"} <= {item.name for item in folder.iterdir()}
     assert not (folder / "0.0.1.json").exists()
@@ -190,7 +191,7 @@ def test_a_missing_folder_is_told(tmp_path: Path, arguments: list[str]) -> None:
     assert ended.returncode == 2
     assert "matrix: no good record in results, " in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
-    assert not (tmp_path / "docs").exists()
+    assert not (tmp_path / "build").exists()
 
 
 def test_the_script_is_the_command_of_a_bare_checkout(tmp_path: Path) -> None:
@@ -242,10 +243,12 @@ def test_an_old_table_is_kept_where_there_is_nothing_to_tell(here: Path) -> None
 
 @pytest.mark.usefixtures("known_grid")
 def test_an_out_that_is_a_file_is_told(here: Path) -> None:
-    (here / "docs").write_text("a file")
+    (here / "build").write_text("a file")
     ended = aggregate(here)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("matrix: --out docs: cannot be written: Not a directory; ")
+    assert ended.stderr.startswith(
+        "matrix: --out build/table: cannot be written: Not a directory; "
+    )
     assert len(ended.stderr.splitlines()) == 1
 
 

@@ -276,7 +276,7 @@ def test_a_flaky_cell_is_named_though_its_newest_run_passes(
     assert main(["attribute", "--all"]) == 0
     assert "nothing tells them apart: flaky" in capsys.readouterr().out
     assert main(["table"]) == 0
-    text = json.loads((here / "docs" / "compatibility.json").read_text(encoding="utf-8"))
+    text = json.loads((here / "build" / "table" / "compatibility.json").read_text(encoding="utf-8"))
     assert [item["answer"] for item in text["attributions"]] == ["flaky"]
 
 
@@ -313,10 +313,10 @@ def test_bad_input_is_one_line(
 def test_the_table_has_a_section(here: Path) -> None:
     save(ran("2.11.0", "0.20.2"))
     assert main(["table"]) == 0
-    text = json.loads((here / "docs" / "compatibility.json").read_text(encoding="utf-8"))
+    text = json.loads((here / "build" / "table" / "compatibility.json").read_text(encoding="utf-8"))
     Draft202012Validator(SCHEMA).validate(text)
     assert [item["answer"] for item in text["attributions"]] == ["torch"]
-    page = (here / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    page = (here / "build" / "table" / "compatibility.md").read_text(encoding="utf-8")
     assert "## Who changed\n" in page
     assert "torch, since 2.12" in page
 

@@ -206,7 +206,7 @@ def test_the_table_deletes_the_badges_that_it_no_longer_makes_and_no_others(
     ended = matrix(here, "table", "--out", "out")
     assert (ended.returncode, ended.stderr) == (0, "")
     message = f"out/badges/{mine}: deleted, no record is of that pair any more"
-    assert ended.stdout.splitlines()[-1] == message and ended.stdout.count("deleted") == 1
+    assert ended.stdout.splitlines()[-2] == message and ended.stdout.count("deleted") == 1
     assert {item.name for item in badges.iterdir()} == there
 
 

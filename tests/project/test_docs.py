@@ -14,9 +14,8 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-GENERATED = {"compatibility.md", "agreement.md"}
 PAGES = [
-    *(page for page in (ROOT / "docs").rglob("*.md") if page.name not in GENERATED),
+    *(ROOT / "docs").rglob("*.md"),
     *ROOT.glob("*.md"),
     ROOT / "changelog.d" / "README.md",
 ]

@@ -61,6 +61,11 @@ case "$1 $2" in
     "pr list") echo 0 ;;
 esac
 """
+_TOX = """\
+#!/usr/bin/env bash
+# A made-up tox: it builds the guide.
+[ "$*" = "-e docs" ] && mkdir -p build/docs && echo guide > build/docs/index.html
+"""
 _MATRIX = """\
 #!/usr/bin/env bash
 case "$1" in
@@ -97,6 +102,7 @@ class Nights:
         for name, text in (
             ("made-run", _RUN.format(python=sys.executable)),
             ("gh", _GH),
+            ("tox", _TOX),
             ("matrix", _MATRIX.format(python=sys.executable)),
         ):
             (self.programs / name).write_text(text)
@@ -107,7 +113,7 @@ class Nights:
 
     def _commit_repository(self) -> None:
         tree = self.folder / "tree"
-        for name in ("scripts/ci", "results/cpu"):
+        for name in ("scripts/ci", "results/api", "results/cpu"):
             shutil.copytree(ROOT / name, tree / name)
         (tree / "matrix" / "data").mkdir(parents=True)
         for name in ("tox.ini", "matrix/data/releases.json"):
@@ -197,9 +203,12 @@ def test_a_regression_opens_an_issue_that_two_good_nights_close(nights: Nights) 
     body = (first.artifact("issue") / "body.md").read_text()
     assert "New: 1" in body
     assert f"`{CELL}` on cpu" in body
-    assert (first.artifact("github-pages") / "index.html").exists()
+    pages = first.artifact("github-pages")
+    for name in ("index.html", "api/vllm/0.19.1.json", "compatibility.json", "guide/index.html"):
+        assert (pages / name).exists()
     held = nights.branch("matrix-records")
     assert {"watch.json", f"records/cpu/{CELL}.json"} < held
+    assert {path.split("/")[1] for path in held if "/" in path} == {"cpu"}
     came = {f"records/cpu/{cell}.{nights.mark}" for cell in CELLS}
     assert {f"{path}.{ending}" for path in came for ending in ("json", "log")} < held
 
@@ -220,7 +229,10 @@ def test_a_regression_opens_an_issue_that_two_good_nights_close(nights: Nights) 
 
 @pytest.mark.programs
 def test_a_night_without_stale_cells_has_a_table_and_no_issue(nights: Nights) -> None:
+    (nights.programs / "tox").write_text("#!/bin/sh\nexit 1\n")
     done = nights.run(force="", MATRIX_PLAN="--torch 2.11 --vllm 0.26 --python 3.12")
+    assert "::error::the guide does not build" in done.log
+    assert {"index.html"} == {path.name for path in done.artifact("github-pages").glob("*.html")}
     assert done.outputs["plan"] == {"any": "false", "matrix": '{"include":[]}'}
     assert (done.results["cells"], done.results["issue"]) == ("skipped", "skipped")
     assert (done.results["table"], done.results["publish"], done.results["pages"]) == (

@@ -85,5 +85,5 @@ def test_its_own_badges_are_told_from_others() -> None:
 
 
 def test_the_published_badges_are_its_own() -> None:
-    found = list((ROOT / "docs" / "badges").iterdir())
+    found = list((ROOT / "results" / "badges").iterdir())
     assert found and all(badges.is_own(path.name, path.read_text("utf-8")) for path in found)
