@@ -6,7 +6,7 @@ Pure. It knows what the schemas of `matrix/data` use, and no more of JSON Schema
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +123,8 @@ class SchemaReader:
 
         Their headings are of the third level: the page has one of the second for the schema.
         """
-        parts = [f"{self.schema['description']}\n\n{table(self.fields(self.schema))}"]
+        fields = tuple(self.fields(self.schema))
+        parts = [f"{self.schema['description']}\n", *([table(fields)] if fields else [])]
         for name, found in self.objects.items():
             inner = _fields_of(found)
             assert inner is not None
@@ -133,7 +134,7 @@ class SchemaReader:
         return "\n".join(parts)
 
 
-def table(fields: Iterator[Field]) -> str:
+def table(fields: Iterable[Field]) -> str:
     """Return a table in Markdown of fields: name, what it holds, meaning."""
     rows = ["| field | holds | meaning |", "|---|---|---|"]
     for field in fields:
