@@ -22,8 +22,7 @@ extensions = [
     "guide.extension",
 ]
 source_suffix = {".md": "markdown"}
-# The published tables are for the page; a script writes them.
-exclude_patterns = ["_ext", "agreement.md", "compatibility.md"]
+exclude_patterns = ["_ext"]
 nitpicky = True
 
 myst_enable_extensions = ["attrs_block", "colon_fence", "deflist"]
