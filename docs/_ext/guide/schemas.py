@@ -35,11 +35,9 @@ class SchemaReader:
 
     @property
     def objects(self) -> dict[str, Schema]:
-        """The objects that have a table of their own: those of `$defs` that have fields."""
+        """The objects that have tables of their own: those of `$defs` that have fields."""
         return {
-            name: found
-            for name, found in self.schema.get("$defs", {}).items()
-            if _fields_of(found) is not None
+            name: found for name, found in self.schema.get("$defs", {}).items() if _forms(found)
         }
 
     def fields(self, found: Schema, path: str = "") -> Iterator[Field]:
@@ -126,11 +124,13 @@ class SchemaReader:
         fields = tuple(self.fields(self.schema))
         parts = [f"{self.schema['description']}\n", *([table(fields)] if fields else [])]
         for name, found in self.objects.items():
-            inner = _fields_of(found)
-            assert inner is not None
-            text = found.get("description", inner.get("description", ""))
-            heading = f"({self.anchor(name)})=\n\n### {name}"
-            parts.append(f"{heading}\n\n{text}\n\n{table(self.fields(inner))}")
+            forms = _forms(found)
+            text = found.get("description", "" if len(forms) > 1 else forms[0].get("description"))
+            parts.append(f"({self.anchor(name)})=\n\n### {name}\n\n{text or ''}\n")
+            for form in forms:
+                if len(forms) > 1:
+                    parts.append(f"{form['description']}\n")
+                parts.append(table(self.fields(form)))
         return "\n".join(parts)
 
 
@@ -161,6 +161,14 @@ def _of_other(reference: str) -> str:
     target = place.rpartition("/")[2]
     anchor = f"{name}-{target or 'schema'}".replace("_", "-")
     return f"[{target or name}](#{anchor})"
+
+
+def _forms(found: Schema) -> list[Schema]:
+    """Return the objects with fields that a schema may be: one, several, or none."""
+    inner = _fields_of(found)
+    if inner is not None:
+        return [inner]
+    return [form for form in found.get("oneOf", ()) if _fields_of(form) is not None]
 
 
 def _without_null(found: Schema) -> Schema:
