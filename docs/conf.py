@@ -24,6 +24,9 @@ extensions = [
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_ext"]
 nitpicky = True
+# Options begin with two dashes in running text, too; a block without a language has none.
+smartquotes = False
+highlight_language = "none"
 
 myst_enable_extensions = ["attrs_block", "colon_fence", "deflist"]
 myst_fence_as_directive = ["mermaid"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-import textwrap
 from collections.abc import Iterator
 
 from matrix.cli import parser_of
 from matrix.commands.helps import HELPS
 from matrix.commands.parser import CommandParser
+
+EXAMPLES = "\n\nexamples:\n"
+"""What stands between the last words of a command's help and its examples."""
 
 _STATUS = re.compile(r"Exit status: (.+?)(?:\. |\.?$)", re.DOTALL)
 
@@ -26,16 +28,14 @@ def every_parser(parser: argparse.ArgumentParser | None = None) -> Iterator[Comm
 def documented() -> CommandParser:
     """Return the parser with the descriptions and examples that `--help` would add.
 
-    sphinx-argparse-cli prints an epilog of several lines as it is, as `--help` does.
+    sphinx-argparse-cli makes one block of an epilog of several lines; the extension splits it.
     """
     found = parser_of(())
     for parser in every_parser(found):
         texts = HELPS[parser.command]
         parser.description = texts.description.replace("`", "")
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
-        lines = textwrap.wrap(parser.epilog or "", 96)
-        examples = [f"  {example}" for example in texts.examples]
-        parser.epilog = "\n".join([*lines, *([""] if lines else []), "examples:", *examples])
+        parser.epilog = f"{parser.epilog or ''}{EXAMPLES}" + "\n".join(texts.examples)
     return found
 
 
