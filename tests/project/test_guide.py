@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -172,3 +173,25 @@ def test_each_variable_of_the_code_is_in_the_reference() -> None:
     named = set(re.findall(r'"(MATRIX_[A-Z_]*[A-Z])"', sources))
     assert len(named) > 8
     assert {name for name in named if f"`{name}`" not in page} == set()
+
+
+def test_every_page_with_a_printed_example_is_checked(tmp_path: Path) -> None:
+    texts = {
+        "README.md": "<!-- [[[cog\n]]] -->\n",
+        "docs/a/b.md": "<!-- [[[cog\n]]] -->\n",
+        "docs/c.md": "none\n",
+        "tests/d.md": "<!-- [[[cog\n]]] -->\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    pages = runpy.run_path(str(ROOT / "scripts" / "printed.py"))["pages"]
+    found = [str(path.relative_to(tmp_path)) for path in pages(tmp_path)]
+    assert found == ["README.md", "docs/a/b.md"]
+
+
+def test_each_picture_is_there_and_small() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "screenshots.py"))
+    names = [f"{picture.name}.png" for picture in script["PICTURES"]] + ["seconds.svg"]
+    sizes = {name: (ROOT / "docs" / "_static" / name).stat().st_size for name in names}
+    assert max(sizes.values()) <= script["LIMIT"]
