@@ -195,3 +195,9 @@ def test_each_picture_is_there_and_small() -> None:
     names = [f"{picture.name}.png" for picture in script["PICTURES"]] + ["seconds.svg"]
     sizes = {name: (ROOT / "docs" / "_static" / name).stat().st_size for name in names}
     assert max(sizes.values()) <= script["LIMIT"]
+
+
+def test_ci_builds_the_guide() -> None:
+    assert "\nstep docs .venv/bin/tox -e docs\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+    jobs = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    assert "- env: docs\n" in jobs
