@@ -103,7 +103,7 @@ class Told(made.Answers):
 
 
 def on_gpu(torch: str, *cases: Any, **more: Any) -> tuple[Path, Record]:
-    """A run on an H200, unless its provenance says otherwise."""
+    """Return a run on an H200, unless its provenance says otherwise."""
     facts = {"gpu": H200, **more.pop("provenance", {})}
     return made.make(torch, *cases, platform="cuda", provenance=facts, **more)
 

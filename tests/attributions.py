@@ -96,7 +96,7 @@ def record(  # a record has all that the rules look at
     case: str = "a",
     **more: Any,
 ) -> Record:
-    """The record of one case, which fails with a signature at a rung or counts this."""
+    """Return the record of one case, which fails with a signature at a rung or counts this."""
     cold = Start(start=StartKind.COLD, seconds={}, counters={"aot_autograd.total": total})
     warm = Start(start=StartKind.WARM, seconds={}, counters={SAVED: saved})
     ran = (cold, warm) if fails is None else (cold,) if at == "starts warm" else ()
@@ -141,7 +141,7 @@ def no_links(cell: Cell) -> Answer | None:
 
 
 def of(torch: str, *records: Record, **asked: Any) -> Attribution:
-    """The one attribution in the cell of vLLM 0.20.0 under that torch, on Python 3.11."""
+    """Return the one attribution in the cell of vLLM 0.20.0 under that torch, on Python 3.11."""
     name = Cell("3.11", torch, "0.20.0").name
     (found,) = attributed(*records, names=frozenset([name]), **asked)
     return found

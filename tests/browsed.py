@@ -104,7 +104,7 @@ def reported(records: Iterable[tuple[Path, Record]]) -> Report:
 
 
 def page_of(browser: Any, folder: Path, *records: tuple[Path, Record]) -> Any:
-    """The page of these records alone, opened."""
+    """Return the page of these records alone, opened."""
     path = folder / PAGE_FILE
     path.write_text(render(reported(records), environments(RELEASES)), encoding="utf-8")
     page = browser.new_page()
@@ -114,7 +114,7 @@ def page_of(browser: Any, folder: Path, *records: tuple[Path, Record]) -> Any:
 
 
 def shown(page: Any) -> list[str]:
-    """The labels of the squares that can be seen."""
+    """Return the labels of the squares that can be seen."""
     found: list[str] = page.eval_on_selector_all(
         "#grid tbody button",
         "all => all.filter(b => b.checkVisibility({visibilityProperty: true}))"

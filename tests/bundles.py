@@ -24,7 +24,7 @@ def item(name: str, content: bytes) -> dict[str, Any]:
 
 
 def write_bundle(folder: Path, content_of: dict[str, bytes], size: int = 0, **changes: Any) -> Path:
-    """A bundle of these files, cut into parts where a size is given."""
+    """Return a bundle of these files, cut into parts where a size is given."""
     folder.mkdir()
     parts: list[BundleItem] = []
     if size:

@@ -13,7 +13,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def refused(done: subprocess.CompletedProcess[str], fault: str, candidates: Path) -> None:
-    """It is one line on stderr, with exit status 2, and no candidate was written."""
+    """Assert that it is one line on stderr, with exit status 2, and no candidate was written."""
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if "was written" not in line]
     assert len(lines) == 1

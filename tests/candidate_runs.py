@@ -28,7 +28,7 @@ RELEASES = with_candidates(RC, MAIN)
 
 
 def run_of(cell: Cell, *cases: Case, day: int = 22, number: int = 0, **more: Any) -> Told:
-    """A run of a cell, which may be of candidates, with the startup tests as they are now."""
+    """Give a run of a cell, which may be of candidates, with the startup tests as they are now."""
     provenance = {"tests": {"commit": None, "version": TESTS.current}, **more.pop("provenance", {})}
     provenance["started"] = f"2026-11-{day:02}T18:{number:02}:00Z"
     path, record = make(

@@ -44,13 +44,13 @@ os.environ["MATRIX_CANDIDATES"] = "/nowhere/candidates.toml"
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What tests fetch and build is no use to whoever runs them."""
+    """Keep what tests fetch and build apart from the caches of who runs them."""
     os.environ["MATRIX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """An index on this machine, with nothing on it yet."""
+    """Give an index on this machine, with nothing on it yet."""
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "*")
     monkeypatch.setenv("NETRC", "/dev/null")
@@ -60,7 +60,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> Iterator[None]:
-    """A job in the background starts with SIGINT ignored, and so would all that it starts."""
+    """Handle SIGINT: a job in the background ignores it, and so would all that it starts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -58,13 +58,13 @@ def explained(text: str | bytes, places: Sequence[Path] | None = None) -> tuple[
 
 
 def only(text: str | bytes, places: Sequence[Path] | None = None) -> FaultAnswer:
-    """The one answer to a text."""
+    """Return the one answer to a text."""
     (answer,) = explained(text, places)
     return answer
 
 
 def lines(text: str) -> dict[str, str]:
-    """The five lines of the one answer, by their names."""
+    """Return the five lines of the one answer, by their names."""
     found = five(only(text))
     return {line[:11].rstrip(): line[11:] for line in found}
 

@@ -130,7 +130,7 @@ def silent(line: str) -> None:
 
 
 def fill(tmp_path: Path, records: list[Record]) -> Path:
-    """A new folder with these records, and a bad file among them."""
+    """Return a new folder with these records, and a bad file among them."""
     folder = tmp_path / f"many[{next(_folders)}]*"
     for number, record in enumerate(records):
         path = folder / record.platform / f"{record.cell}.{number}.json"
@@ -147,7 +147,7 @@ def nights(count: int) -> list[Record]:
 
 
 def told(records: list[tuple[Path, Record]], late: str | None) -> tuple[str, str]:
-    """The table of the records."""
+    """Return the table of the records."""
     table = tabulate(records, rules.ANY_CASE, late=late)
     report = report_of(table, rules.ANY_CASE)
     return markdown.render(report), table_json.render(report)
@@ -156,7 +156,7 @@ def told(records: list[tuple[Path, Record]], late: str | None) -> tuple[str, str
 def indexed(
     folder: Path, late: str | None = LATE, **more: Any
 ) -> tuple[tuple[str, str], list[str]]:
-    """The table of a folder by its index, and what is bad in it."""
+    """Return the table of a folder by its index, and what is bad in it."""
     with History([folder], silent, index=True, **more) as history:
         found = history.newest(late)
     return told(found.records, late), [str(error) for error in found.errors]

@@ -127,7 +127,7 @@ class Served:
 
     @staticmethod
     def wheel(members: Mapping[str, str | bytes]) -> bytes:
-        """A wheel with these members."""
+        """Return a wheel with these members."""
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in members.items():
@@ -136,7 +136,7 @@ class Served:
 
     @staticmethod
     def sdist(stem: str, members: Mapping[str, str]) -> bytes:
-        """A source distribution with these members below its folder."""
+        """Return a source distribution with these members below its folder."""
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w:gz") as archive:
             for name, content in members.items():
@@ -146,7 +146,7 @@ class Served:
         return out.getvalue()
 
     def page(self, project: str, *, as_html: bool) -> tuple[str, str]:
-        """The content type and text of a project's page."""
+        """Return the content type and text of a project's page."""
         if project in self.pages:
             return self.pages[project]
         rows = self.projects[project]
@@ -156,7 +156,7 @@ class Served:
         return "text/html", "<!DOCTYPE html>" + "".join(_link(row) for row in rows)
 
     def root(self, *, as_html: bool) -> tuple[str, str]:
-        """The content type and text of the page of all projects."""
+        """Return the content type and text of the page of all projects."""
         names = sorted({*self.projects, *self.pages})
         if not as_html:
             rows = [{"name": name} for name in names]

@@ -38,7 +38,7 @@ Told = tuple[Path, Record]
 def provenance(
     torch: str | None, vllm: str | None = "0.20.2", python: str = "3.11", **more: Any
 ) -> dict[str, Any]:
-    """What a record says of where, when and with what it ran."""
+    """Return what a record says of where, when and with what it ran."""
     return {
         "started": "2026-11-22T18:00:00Z",
         "seconds": 70.0,
@@ -82,7 +82,7 @@ def make(
     day: int = 22,
     **changes: Any,
 ) -> Told:
-    """A run of that day in November 2026, and its file."""
+    """Return a run of that day in November 2026, and its file."""
     cell = Cell(python, torch, vllm).name
     more = {"started": f"2026-11-{day:02}T18:00:00Z", **changes.pop("provenance", {})}
     facts = {**provenance(f"{torch}+cu130", vllm, python), **more}

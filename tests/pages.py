@@ -22,7 +22,7 @@ RELEASES = load_releases()
 def make(
     cell: str, torch: str, vllm: str, *cases: Case, platform: str = "cpu", **more: Any
 ) -> tuple[Path, Record]:
-    """A run of a cell with the few things that a page asks of it, and its file."""
+    """Return a run of a cell with the few things that a page asks of it, and its file."""
     provenance = {
         "started": "2026-11-22T18:00:00Z",
         "seconds": 312.4,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from matrix.record.model import Platform
 from matrix.record.startup_tests import STARTUP_TESTS_VERSION
 from matrix.rules.expectations import Expected, Situation
 from matrix.rules.expectations_file import parse_expectations
@@ -49,7 +50,7 @@ def situation(
 ) -> Situation:
     return Situation(
         case=case,
-        platform=platform,
+        platform=Platform(platform),
         torch=torch,
         vllm=vllm,
         flags=flags or {},

@@ -18,7 +18,7 @@ CHECK_NAME = (
 def torch_of(
     *exports: str, needed: tuple[str, ...] = ("libcudart.so.12",), version: str = "2.10.0"
 ) -> TorchSymbols:
-    """A torch whose libc10 exports these, reached through libtorch and libtorch_cpu."""
+    """Return a torch whose libc10 exports these, reached through libtorch and libtorch_cpu."""
     file = f"torch-{version}-cp312-cp312-manylinux_2_28_x86_64.whl"
     return TorchSymbols(
         wheel=DescribedWheel(project="torch", version=version, file=file, sha256="00"),

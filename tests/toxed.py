@@ -40,7 +40,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[subprocess.Popen[str]]:
-    """A process that runs tox on this project, again and again."""
+    """Give a process that runs tox on this project, again and again."""
     with subprocess.Popen(
         [sys.executable, "-c", SERVER],
         cwd=ROOT,

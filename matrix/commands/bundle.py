@@ -23,7 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bundle = commands.add_parser(
         "bundle",
         help="make all that cells need on a machine without a network",
-        epilog="There: python3 DIR/run.py CELL [options], or matrix run CELL --bundle DIR.",
+        epilog="There: python3 DIR/run.py CELL [options], or matrix run CELL --bundle DIR. Exit"
+        " status: 0, or 2 where the bundle cannot be made.",
         allow_abbrev=False,
     )
     bundle.add_argument(

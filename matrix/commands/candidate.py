@@ -11,6 +11,8 @@ from matrix._util.console import print_status
 from matrix._util.files import from_here
 from matrix.commands import arguments
 
+_NAMED_STATUS = "Exit status: 0, or 2 where the candidate is not known."
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix candidate`."""
@@ -23,15 +25,21 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     actions = candidate.add_subparsers(metavar="ACTION", required=True)
     _add_add(actions)
-    shown = actions.add_parser("list", help="print the candidates, a line each")
+    shown = actions.add_parser(
+        "list",
+        help="print the candidates, a line each",
+        epilog="Exit status: 0, or 2 where the file of candidates is bad.",
+    )
     shown.add_argument("--json", action="store_true", help="print them as JSON")
     shown.set_defaults(run=_list, parser=shown)
-    shown = actions.add_parser("show", help="print all that is known of one")
+    shown = actions.add_parser("show", help="print all that is known of one", epilog=_NAMED_STATUS)
     shown.add_argument("name", metavar="NAME")
     shown.add_argument("--json", action="store_true", help="print it as JSON")
     shown.set_defaults(run=_show, parser=shown)
     removed = actions.add_parser(
-        "remove", help="take one out of the file and the cache; its records stay"
+        "remove",
+        help="take one out of the file and the cache; its records stay",
+        epilog=_NAMED_STATUS,
     )
     removed.add_argument("name", metavar="NAME")
     removed.set_defaults(run=_remove, parser=removed)
@@ -46,7 +54,8 @@ def _add_add(
         epilog="The next build from the same place takes the place of the one before it. A channel"
         " is test or nightly (torch), nightly or commit/SHA (vLLM), with a build of CUDA after a"
         " slash, as test/cu130; its address is in candidates.toml ([channels.torch]) or in a"
-        " variable such as MATRIX_CHANNEL_TORCH_TEST, if you have your own.",
+        " variable such as MATRIX_CHANNEL_TORCH_TEST, if you have your own. Exit status: 0, or 2"
+        " where the candidate cannot be had; then nothing is written.",
         allow_abbrev=False,
     )
     added.add_argument(

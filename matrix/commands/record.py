@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from matrix.verdict.judge import CellVerdict
 
 
+SHOWN_STATUS = "Exit status: 0, whatever the verdict, or 2 where the record is bad."
+
+
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands `matrix show`, `calibrate` and `jit`."""
-    show = commands.add_parser("show", help="show one record and its verdict")
+    show = commands.add_parser("show", help="show one record and its verdict", epilog=SHOWN_STATUS)
     show.add_argument("record", metavar="RECORD", help="also one inside an archive")
     show.add_argument(
         "--counters", action="store_true", help="every counter, not only those that differ"
@@ -28,14 +31,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     arguments.finish(show, show_record)
 
     calibrate = commands.add_parser(
-        "calibrate", help="propose the expectations that a record would justify"
+        "calibrate",
+        help="propose the expectations that a record would justify",
+        epilog=SHOWN_STATUS,
     )
     calibrate.add_argument("record", metavar="RECORD", help="also one inside an archive")
     calibrate.add_argument("--all", action="store_true", help="propose every counter")
     arguments.finish(calibrate, _calibrate)
 
     jit = commands.add_parser(
-        "jit", help="the kernel modules that a run built just in time, and how to list them"
+        "jit",
+        help="the kernel modules that a run built just in time, and how to list them",
+        epilog="Exit status: 0, or 2 where the record or the list is bad.",
     )
     jit.add_argument("record", metavar="RECORD", help="also one inside an archive")
     jit.add_argument(

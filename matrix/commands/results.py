@@ -23,13 +23,16 @@ from matrix.commands.arguments import (
     place,
     places_of,
 )
-from matrix.commands.record import show_record
+from matrix.commands.record import SHOWN_STATUS, show_record
 from matrix.errors import MatrixError
 from matrix.verdict.states import VERDICTS, Verdict
 
 if TYPE_CHECKING:
     from matrix.rules.expectations import Expectations
     from matrix.store.protected import ProtectedRecords
+
+
+_READ_STATUS = "Exit status: 0, or 2 where a record is bad (the others are read all the same)."
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +50,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _add_list(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    listing = below.add_parser("list", help="list records, newest first", allow_abbrev=False)
+    listing = below.add_parser(
+        "list", help="list records, newest first", epilog=_READ_STATUS, allow_abbrev=False
+    )
     add_folders(listing)
     listing.add_argument("--cell", metavar="PATTERN", help="such as 'py311-torch210-*'")
     add_releases(listing, ("torch", "vllm", "python"))
@@ -61,7 +66,9 @@ def _add_list(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _add_show(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    shown = below.add_parser("show", help="show one record and its verdict, as `matrix show`")
+    shown = below.add_parser(
+        "show", help="show one record and its verdict, as `matrix show`", epilog=SHOWN_STATUS
+    )
     shown.add_argument("record", metavar="RECORD", help="also one inside an archive")
     shown.add_argument("--counters", action="store_true", help="every counter")
     shown.add_argument("--seconds", action="store_true", help="where the seconds went")
@@ -70,7 +77,9 @@ def _add_show(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _add_index(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     index = below.add_parser(
-        "index", help="make or freshen the index of folders of records, which may be deleted"
+        "index",
+        help="make or freshen the index of folders of records, which may be deleted",
+        epilog=_READ_STATUS,
     )
     add_folders(index)
     index.set_defaults(run=_index, parser=index)
@@ -101,7 +110,8 @@ def _add_pack(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     pack = below.add_parser(
         "pack",
         help="put records into one archive a day",
-        epilog="Without --yes the record files stay with the archives, and count once.",
+        epilog="Without --yes the record files stay with the archives, and count once. "
+        + _READ_STATUS,
         allow_abbrev=False,
     )
     pack.add_argument("folder", metavar="FOLDER", nargs="?", type=place, default=Path("records"))
@@ -112,7 +122,9 @@ def _add_pack(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _add_export(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export = below.add_parser(
-        "export", help="write records, starts and counters as Parquet, for any other engine"
+        "export",
+        help="write records, starts and counters as Parquet, for any other engine",
+        epilog=_READ_STATUS,
     )
     add_folders(export)
     export.add_argument("--parquet", metavar="DIR", type=Path, required=True, help="where to write")
@@ -145,7 +157,7 @@ def _add_prune(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="show which records a policy lets go, and delete them",
         epilog="Never deleted: the newest record of a cell on a platform, its newest whole one,"
         " what the table shows, what an expectation or an explanation names, and what comes from"
-        " the future.",
+        f" the future. {_READ_STATUS}",
         allow_abbrev=False,
     )
     add_folders(prune, ("records",), stores=False)

@@ -84,7 +84,10 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_grid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     grid = commands.add_parser(
-        "grid", help="show how far every torch gets with every vLLM, and where it fails, why"
+        "grid",
+        help="show how far every torch gets with every vLLM, and where it fails, why",
+        epilog="Exit status: 0, whatever the verdicts, or 2 where a record or a folder is bad (the"
+        " others are shown all the same).",
     )
     arguments.add_platform_and_folders(grid)
     arguments.add_releases(grid, ("torch", "vllm"))

@@ -28,7 +28,7 @@ def put(machine: Path, files: dict[str, str]) -> Path:
 
 
 def v1(folder: str, *, limit: int, used: int, cache: int = 0) -> dict[str, str]:
-    """The files of a group of version 1; in MiB."""
+    """Return the files of a group of version 1; in MiB."""
     return {
         f"{folder}/memory.limit_in_bytes": f"{limit << 20}\n",
         f"{folder}/memory.usage_in_bytes": f"{used << 20}\n",

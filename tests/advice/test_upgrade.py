@@ -94,7 +94,7 @@ def test_what_an_upgrade_in_place_leaves_behind() -> None:
 
 
 def ran_with(torch: str, vllm: str, **packages: str) -> Any:
-    """A run on a GPU in an environment with these packages."""
+    """Return a run on a GPU in an environment with these packages."""
     named = {name.replace("_", "-"): version for name, version in packages.items()}
     return on_gpu(torch, passed(), vllm=vllm, python="3.12", packages={"torch": torch, **named})
 

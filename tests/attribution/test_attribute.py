@@ -360,7 +360,7 @@ def test_a_record_of_no_known_cell_is_left_out() -> None:
 
 @st.composite
 def lines(draw: st.DrawFn) -> tuple[list[Record], int, int]:
-    """Records along torch with one change point: the first bad minor, the last good one."""
+    """Return records along torch with one change point: the first bad minor, the last good one."""
     minors = sorted(draw(st.sets(st.integers(9, 15), min_size=2)))
     first = draw(st.sampled_from(minors[1:]))
     records = [

@@ -21,7 +21,7 @@ VALID = Draft202012Validator({**SCHEMA["$defs"]["attribution"], "$defs": SCHEMA[
 
 
 def ranked(torch: str, *saved: int) -> Record:
-    """A record whose ranks saved so many artifacts on the warm start."""
+    """Return a record whose ranks saved so many artifacts on the warm start."""
     made = record(torch, saved=saved[0])
     (case,) = made.cases
     cold, warm = case.starts

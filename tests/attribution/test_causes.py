@@ -38,7 +38,7 @@ def ran(day: int = 1, environment: Mapping[str, str] | None = None, **more: Any)
 
 
 def walked(states: str) -> tuple[list[int], int | None, bool]:
-    """The days of what is found next to a cell, by the first letters of the neighbours' states."""
+    """Return the days of what is next to a cell, by the first letters of the neighbours' states."""
     named = {"s": State.SHOWS, "c": State.CLEAN, "-": State.SILENT}
     neighbours = [(named[letter], ran(day)) for day, letter in enumerate(states, 1)]
     shows, clean, intermittent = find_boundary(neighbours)

@@ -67,7 +67,7 @@ def pinned(name: str, *hashes: str) -> Pinned:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of wheels, the only place where uv looks."""
+    """Make a folder of wheels, the only place where uv looks."""
     folder = tmp_path / "index"
     folder.mkdir()
     write_wheel(folder, "torch", "2.9.1", ["triton"])

@@ -56,7 +56,7 @@ PIN = "2.9.1"
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: Served) -> Path:
-    """A folder of candidates' wheels; `served` is uv's index of all else."""
+    """Make a folder of candidates' wheels; `served` is uv's index of all else."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
     for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
         monkeypatch.delenv(name)
@@ -102,7 +102,7 @@ def own(path: Path, url: str | None = None) -> File:
 
 
 def torch(place: Path, **changes: Any) -> Candidate:
-    """A build of the version of a release, with its own triton."""
+    """Return a build of the version of a release, with its own triton."""
     wheel = write_torch(place, PIN, local="", needs=["triton"], tag=ANY)
     facts: dict[str, Any] = {
         "source": Wheel(location=str(wheel), sha256=digest_of(wheel)),

@@ -22,7 +22,7 @@ def image(kind: int, arch: int, code: bytes, *, header: int, only: str) -> bytes
 
 
 def fatbin(*images: Image, header: int = 64, only: str = "") -> bytes:
-    """A fatbin; `only` has a letter for each image that is not for every newer chip too."""
+    """Return a fatbin; `only` has a letter for each image that is not for every newer chip too."""
     body = b"".join(
         image(kind, arch, code, header=header, only=letter.strip())
         for (kind, arch, code), letter in zip(images, only.ljust(len(images)), strict=True)
@@ -31,7 +31,7 @@ def fatbin(*images: Image, header: int = 64, only: str = "") -> bytes:
 
 
 def elf(sections: dict[str, bytes], *, nobits: str = "") -> bytes:
-    """An ELF file that is nothing but its sections."""
+    """Return an ELF file that is nothing but its sections."""
     names = b"\0" + b"".join(name.encode() + b"\0" for name in (*sections, ".shstrtab"))
     content = b"".join(sections.values()) + names
     rows = [struct.pack("<IIQQQQIIQQ", *[0] * 10)]

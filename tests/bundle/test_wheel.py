@@ -26,7 +26,7 @@ def code(arch: int, size: int = 24) -> bytes:
 
 
 def library(section: str, *codes: tuple[int, int]) -> bytes:
-    """An ELF file with one section, which holds a fatbin of machine code: (architecture, size)."""
+    """Return an ELF file whose section holds a fatbin of machine code: (architecture, size)."""
     body = b"".join(
         struct.pack("<HHIQ12xI", 2, 0x101, 64, size, arch).ljust(64, b"\x11") + code(arch, size)
         for arch, size in codes

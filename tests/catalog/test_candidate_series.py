@@ -272,7 +272,7 @@ def test_on_cuda_a_commit_has_a_way(
 
 @pytest.fixture
 def wheels(served: Served) -> CommitWheels:
-    """The channel has an index for each commit; here one index answers for all of them."""
+    """Serve one index for all commits; the channel has one for each."""
     steps = commit_steps(logged("4152872ac0" * 4, "5152872ac0" * 4))
     return CommitWheels(
         where="commit",

@@ -32,7 +32,7 @@ def quiet(_: str) -> None:
 
 @pytest.fixture
 def own(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
-    """A user's own index: the wheel and the sources of a release."""
+    """Make a user's own index: the wheel and the sources of a release."""
     leave_settings(monkeypatch, tmp_path)
     monkeypatch.setenv("UV_DEFAULT_INDEX", served.url)
     sdist = write_sdist(tmp_path, "0.33.0")
@@ -43,7 +43,7 @@ def own(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serv
 
 @pytest.fixture
 def channel(served: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """The index of a commit, with nothing on it yet."""
+    """Give the index of a commit, with nothing on it yet."""
     with serving() as index:
         monkeypatch.setenv("MATRIX_CHANNEL_VLLM_COMMIT", f"{index.url}{{commit}}")
         yield index

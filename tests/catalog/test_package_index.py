@@ -300,7 +300,7 @@ def test_a_file_without_metadata(served: Served, index: Index) -> None:
 
 
 def nameless_zip() -> bytes:
-    """A zip whose member has a name that begins with NUL, where zipfile ends it."""
+    """Return a zip whose member has a name that begins with NUL, where zipfile ends it."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("name", b"")

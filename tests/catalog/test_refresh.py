@@ -75,7 +75,7 @@ def add_wheel(
 
 
 def add_all(served: Served) -> dict[str, str]:
-    """A small index: a torch, a vLLM as a wheel, one as both, and companions; their paths."""
+    """Give a small index: a torch, a vLLM as a wheel, one as both, and companions; their paths."""
     paths = {"torch": add_wheel(served, "torch", "2.10.0", "nvidia-cuda-runtime-cu12==12.8.90")}
     paths["vision"] = add_wheel(served, "torchvision", "0.25.0", "torch (==2.10.0)")
     paths["audio"] = add_wheel(served, "torchaudio", "2.10.0", "torch==2.10.0")

@@ -35,7 +35,7 @@ READ = ReleaseMetadata(
 
 
 def file(name: str, project: str = "vllm", **facts: Any) -> PublishedFile:
-    """A file; its version is what its name says."""
+    """Return a file; its version is what its name says."""
     said = {"sha256": "0" * 64, "requires_python": "<3.14,>=3.10", "size": 10, **facts}
     version = name.split("-")[1].removesuffix(".tar.gz")
     return PublishedFile(

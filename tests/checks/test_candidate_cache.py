@@ -40,7 +40,7 @@ DAMAGED = ["{", "[]", '{"resolutions": [{}]}', '{"rows": []}', "\0"]
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a cache and candidates of its own."""
+    """Make a folder with a cache and candidates of its own."""
     monkeypatch.setenv("MATRIX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MATRIX_CANDIDATES", str(tmp_path / "candidates.toml"))
     return tmp_path

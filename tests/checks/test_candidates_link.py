@@ -34,7 +34,7 @@ VLLM_TAG = "cp38-abi3-manylinux_2_31_x86_64"
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """A libtorch.so that has a symbol, one without it, and an extension that needs it."""
+    """Make a libtorch.so that has a symbol, one without it, and an extension that needs it."""
     folder = tmp_path_factory.mktemp("libraries")
 
     def compiled(name: str, text: str, *more: str) -> bytes:
@@ -81,7 +81,7 @@ def vllm_of(*wheels: Path) -> Candidate:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a cache and candidates of its own."""
+    """Make a folder with a cache and candidates of its own."""
     monkeypatch.setenv("MATRIX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MATRIX_CANDIDATES", str(tmp_path / "candidates.toml"))
     return tmp_path

@@ -33,7 +33,7 @@ RUNTIME = "nvidia_cuda_runtime"
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: Served) -> Path:
-    """A folder with a cache and candidates of its own; `served` is the user's own index."""
+    """Make a folder with a cache and candidates of its own; `served` is the user's own index."""
     leave_settings(monkeypatch, tmp_path)
     monkeypatch.setenv("UV_DEFAULT_INDEX", served.url)
     monkeypatch.setenv("MATRIX_CACHE", str(tmp_path / "matrix-cache"))
@@ -50,7 +50,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: Served) -> Pat
 
 @pytest.fixture
 def rc(here: Path) -> Iterator[Served]:
-    """The candidate's own index, with a torch of the version of a release and its companions."""
+    """Give the candidate's own index: a torch of the version of a release, and its companions."""
     folder = here / "rc"
     folder.mkdir()
     wheels = [

@@ -24,7 +24,7 @@ def library(folder: Path, name: str, source: str, *options: str) -> Path:
 
 
 def runtime(folder: Path, major: int) -> Path:
-    """A CUDA runtime, whose symbols have its name as their version, as NVIDIA's have."""
+    """Return a CUDA runtime, whose symbols have its name as their version, as NVIDIA's have."""
     name = f"libcudart.so.{major}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "versions").write_text(f"{name} {{ global: cuda*; local: *; }};")
@@ -33,7 +33,7 @@ def runtime(folder: Path, major: int) -> Path:
 
 
 def torch_wheel(folder: Path, version: str, major: int) -> Path:
-    """A wheel of torch whose CUDA library needs the runtime of this release."""
+    """Return a wheel of torch whose CUDA library needs the runtime of this release."""
     made = folder / version
     cudart = runtime(made / "cuda", major)
     source = "int cudaMalloc(void); int c10_cuda(void) { return cudaMalloc(); }"
@@ -48,7 +48,7 @@ def torch_wheel(folder: Path, version: str, major: int) -> Path:
 
 
 def vllm_wheel(folder: Path, torch: Path, major: int) -> Path:
-    """A wheel of vLLM whose extension was linked with this torch and this runtime."""
+    """Return a wheel of vLLM whose extension was linked with this torch and this runtime."""
     with zipfile.ZipFile(torch) as archive:
         libtorch = archive.extract("torch/lib/libtorch.so", folder / "vllm")
     cudart = runtime(folder / "vllm" / "cuda", major)

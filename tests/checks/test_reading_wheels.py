@@ -66,7 +66,7 @@ def wheel(path: Path, files: Mapping[str, bytes]) -> Path:
 
 
 def without_sections(content: bytes) -> bytes:
-    """The file as `strip --strip-section-headers` leaves it."""
+    """Return the file as `strip --strip-section-headers` leaves it."""
     changed = bytearray(content)
     changed[0x28:0x30] = bytes(8)  # where the section headers are
     changed[0x3C:0x40] = bytes(4)  # how many, and which has their names

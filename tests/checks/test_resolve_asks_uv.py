@@ -138,7 +138,7 @@ def test_a_damaged_wheel_is_no_answer(index: Path) -> None:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[http.server.BaseHTTPRequestHandler]]:
-    """An index that answers everything with one status, or with no JSON."""
+    """Give an index that answers everything with one status, or with no JSON."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         status = 404

@@ -72,7 +72,7 @@ LACKS = {"code": "needs", "package": "a", "version": "1", "wanted": "b>=2"}
 
 
 def why(facts: object) -> dict[str, object]:
-    """A row with these facts."""
+    """Return a row with these facts."""
     return {**{key: FAILED[key] for key in FAILED if key != "reason"}, "facts": facts}
 
 

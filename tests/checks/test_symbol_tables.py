@@ -159,7 +159,7 @@ def test_a_table_that_was_cut_is_named_with_its_fix(size: int) -> None:
 
 
 def resigned(content: bytes, change: Callable[[dict[str, object]], None]) -> bytes:
-    """The table with another header, and a checksum that is right."""
+    """Return the table with another header, and a checksum that is right."""
     import hashlib
 
     line, _, body = content.partition(b"\n")

@@ -89,7 +89,7 @@ def compiled(folder: Path, source: str, name: str, *options: str) -> Path:
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a torch that loads a library of one function, and a Python to import it."""
+    """Make a folder with a torch that loads a library of one function, and its Python."""
     library = compiled(
         tmp_path / "torch" / "lib",
         "int torch_one(void) { return 1; }",

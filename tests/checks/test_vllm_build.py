@@ -42,7 +42,7 @@ def quiet(_: str) -> None:
 
 @pytest.fixture
 def cache(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache, and an index that has what a build needs: a torch, and tools that do nothing."""
+    """Make a cache, and an index for a build: a torch, and tools that do nothing."""
     leave_settings(monkeypatch, tmp_path)
     monkeypatch.setenv("UV_DEFAULT_INDEX", served.url)
     for wheel in write_tools(tmp_path):
@@ -201,7 +201,7 @@ def test_an_environment_that_cannot_be_made_says_nothing_of_vllm(
 
 
 def another_python() -> str:
-    """A release of Python beside the one of these tests, which no machine has."""
+    """Return a release of Python beside the one of these tests, which no machine has."""
     return "3.99"
 
 

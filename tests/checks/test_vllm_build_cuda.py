@@ -44,7 +44,7 @@ def quiet(_: str) -> None:
 
 @pytest.fixture
 def cache(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache, an index that has what a build needs, and no GPU and no compiler."""
+    """Make a cache, an index that has what a build needs, and no GPU and no compiler."""
     leave_settings(monkeypatch, tmp_path)
     monkeypatch.setenv("UV_DEFAULT_INDEX", served.url)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -71,7 +71,7 @@ def build(tmp_path: Path, cache: Path, recipe: Recipe, **how: str) -> Built:
 
 
 def published(tmp_path: Path) -> File:
-    """The wheel of a release, with an extension and what is not taken out of it."""
+    """Return the wheel of a release, with an extension and what is not taken out of it."""
     folder = tmp_path / "published"
     folder.mkdir(exist_ok=True)
     members = {CORE: "the extension of the release", "vllm/__init__.py": "of_the_release = True"}

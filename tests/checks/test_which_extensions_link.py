@@ -25,7 +25,7 @@ def linked(*extensions: Extension, torch: TorchSymbols | None = None) -> list[Li
 
 
 def why(found: Linkage) -> str | None:
-    """The first reason why an extension does not link, in words."""
+    """Return the first reason why an extension does not link, in words."""
     return next(
         (extension_words(found, broken) for broken in found.extensions if not broken.ok), None
     )

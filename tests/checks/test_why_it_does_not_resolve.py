@@ -38,7 +38,7 @@ class Expected(NamedTuple):
 
 
 def told(found: Conflict) -> Expected:
-    """What was read, in words; the key of its facts has to be the same ones."""
+    """Return what was read, in words; the key of its facts has to be the same ones."""
     assert (found.cause is ConflictCause.INDEX) == bool(found.error) == (not found.facts)
     assert facts_key(found.facts) == facts_words(found.facts)
     return Expected(cause=found.cause, reason=facts_words(found.facts) or found.error)

@@ -16,7 +16,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def found(request: pytest.FixtureRequest) -> Iterator[Found]:
-    """What the test finds, for the table; at the end of the test nothing may be in it."""
+    """Give what the test finds, for the table; at the end of the test nothing may be in it."""
     every = Found()
     yield every
     fault_table.note(request.node, every)

@@ -19,7 +19,7 @@ CUDA = "py312-torch210-vllm019.json"
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """A folder with one published run, of an H200."""
+    """Make a folder with one published run, of an H200."""
     folder = tmp_path / "results" / "cuda"
     folder.mkdir(parents=True)
     shutil.copy(RESULTS / "cuda" / CUDA, folder)

@@ -66,7 +66,7 @@ def make(
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """A folder with one published record and one newer record of the same cell and another."""
+    """Make a folder with one published record and one newer record of the same cell and another."""
     write(make(), tmp_path / "results" / "cpu" / f"{CELL}.json")
     write(make(hour=19), tmp_path / "records" / "cpu" / f"{CELL}.20261122T190000Z.json")
     write(make(platform="cuda"), tmp_path / "records" / "cuda" / f"{CELL}.20261122T180000Z.json")

@@ -80,7 +80,7 @@ def save(record: Record, folder: str = "results", name: str | None = None) -> No
 
 
 def dead(torch: str, vllm: str) -> Record:
-    """A run that did not import."""
+    """Return a run that did not import."""
     reason = "ImportError: x"
     return replace(
         ran(torch, vllm),
@@ -92,7 +92,7 @@ def dead(torch: str, vllm: str) -> Record:
 
 @pytest.fixture(scope="module")
 def grid() -> Grid:
-    """The grid as the cheap rungs have it: made once, for it is the slow part."""
+    """Return the grid as the cheap rungs have it: made once, for it is the slow part."""
     return context.grid_of([], load_releases())
 
 

@@ -52,7 +52,7 @@ def run(tmp_path: Path, candidates: Path, monkeypatch: pytest.MonkeyPatch) -> Co
 
 
 def refused(done: subprocess.CompletedProcess[str], fault: str) -> None:
-    """It is one line on stderr, with exit status 2 and without the password."""
+    """Assert that it is one line on stderr, with exit status 2 and without the password."""
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert fault in done.stderr

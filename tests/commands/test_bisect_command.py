@@ -163,7 +163,7 @@ def test_a_dry_run_says_how_many_runs_and_the_first_command(
 
 @pytest.fixture
 def tree(tmp_path: Path) -> tuple[Path, list[str]]:
-    """A repository of vLLM with ten commits; nothing of the sixth can be built."""
+    """Make a repository of vLLM with ten commits; nothing of the sixth can be built."""
     folder = write_tree(tmp_path / "vllm")
     commits = [commit_all(folder, "commit 0", tag="v0.34.0")]
     for number in range(1, 10):

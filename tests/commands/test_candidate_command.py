@@ -57,7 +57,7 @@ def run(tmp_path: Path, candidates: Path) -> Command:
 
 @pytest.fixture
 def rc(served: Served) -> Served:
-    """An index of release candidates: torch 2.16.0 for two Pythons, and what goes with it."""
+    """Make an index of release candidates: torch 2.16.0 for two Pythons, and what goes with it."""
     both = ("311", "312")
     needs = 'triton==3.8.0; platform_system == "Linux"'
     publish(served, "torch", "2.16.0+cu130", needs, pythons=both, revision="3f2a9c81d0e5c77")

@@ -32,7 +32,7 @@ def run(tmp_path: Path, candidates: Path) -> Command:
 
 
 def repository(folder: Path, *, tag: str | None = "v0.33.0") -> Path:
-    """A git repository of something like vLLM, with two commits; the tag is on the first."""
+    """Return a git repository of something like vLLM, with two commits; the tag is on the first."""
     for name, text in {
         "setup.py": "",
         "pyproject.toml": '[project]\nname = "vllm"\nrequires-python = ">=3.11,<3.15"\n',

@@ -327,7 +327,7 @@ def test_what_else_can_end_it_is_one_line(
 
 
 def python(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The script in a process of its own, with this checkout to import from."""
+    """Return the script in a process of its own, with this checkout to import from."""
     return subprocess.run(
         [sys.executable, "-c", script],
         cwd=cwd,

@@ -23,7 +23,7 @@ needs_argcomplete = pytest.mark.skipif(
 
 
 def offered(line: str, folder: Path, **environ: str) -> list[str]:
-    """What a shell would offer at the end of this line."""
+    """Return what a shell would offer at the end of this line."""
     answer = folder / "answer"
     ended = subprocess.run(
         [sys.executable, "-m", "matrix"],
@@ -69,7 +69,7 @@ def test_cells_are_completed_from_the_data(tmp_path: Path) -> None:
 
 
 def named(arguments: list[str], option: str) -> Any:
-    """What an argument of a command offers; `option` is its option or metavar."""
+    """Return what an argument of a command offers; `option` is its option or metavar."""
     parser: Any = cli.parser_of(arguments[:1])
     completion.attach(parser)
     for word in arguments:

@@ -17,7 +17,7 @@ from matrix.commands.parser import CommandParser
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[CommandParser]:
-    """The parser, and those of all commands below it."""
+    """Give the parser, and those of all commands below it."""
     assert isinstance(parser, CommandParser)
     yield parser
     for action in parser._actions:

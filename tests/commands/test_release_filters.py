@@ -28,7 +28,7 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, st
 
 @pytest.fixture
 def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a record of each patch release of that torch, and of another one."""
+    """Make a folder with a record of each patch release of that torch, and of another one."""
     monkeypatch.chdir(tmp_path)
     for minute, torch in enumerate([*PATCHES, "2.13.0"]):
         started = f"2026-11-22T18:{minute:02}:00Z"

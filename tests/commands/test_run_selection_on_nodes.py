@@ -32,7 +32,7 @@ def node(name: str, gpu: str | None, driver: str | None = None, processor: str =
 
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets the nodes of the cluster that a run joins or starts."""
+    """Return what sets the nodes of the cluster that a run joins or starts."""
 
     @contextlib.contextmanager
     def joined(*_: object) -> Iterator[Cluster]:
@@ -47,7 +47,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def another_gpu_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A GPU of this machine that no record ran on; who asks for it leaves a file."""
+    """Fake a GPU that no record ran on; who asks for it leaves a file."""
     body = 'touch "$0.asked"\necho "NVIDIA A10, 570.1"'
     path = program(tmp_path / "bin", "nvidia-smi", body)
     monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
@@ -57,7 +57,7 @@ def another_gpu_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def ran(fake_tox: FakeTox) -> None:
-    """A record of the cell on an H200, whose startup tests are the newest."""
+    """Write a record of the cell on an H200, whose startup tests are the newest."""
     old = read(ROOT / f"results/cuda/{CELL}.json")
     now = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
     about = {**old.provenance, "started": now}

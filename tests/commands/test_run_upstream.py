@@ -63,7 +63,7 @@ def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Tests that a person put there."""
+    """Return tests that a person put there."""
     for name, text in MEMBERS.items():
         path = tmp_path / "by hand" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -84,7 +84,7 @@ def test_a_record_without_a_failure_shows_none(tmp_path: Path) -> None:
 
 
 def loading(cell: str, torch: str, vllm: str, **changes: Any) -> Record:
-    """A record of a cell whose warm starts load all, on CUDA where nothing else is given."""
+    """Return a record of a cell whose warm starts load all, on CUDA where nothing else is given."""
     known = record(torch, vllm).provenance
     return replace(
         make(saved=0), cell=cell, provenance=known, **{"platform": Platform.CUDA, **changes}

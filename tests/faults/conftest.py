@@ -39,7 +39,7 @@ def cell(tmp_path: Path) -> Iterator[SmallCell]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """The records of a run that nothing disturbed, and the seconds that it took."""
+    """Return the records of a run that nothing disturbed, and the seconds that it took."""
     small = SmallCell(folder=tmp_path_factory.mktemp("undisturbed"))
     began = time.monotonic()
     status, output = small.run(PACE="0.2", JOBS="1")

@@ -21,7 +21,7 @@ NO_MOUNTS = "this user may mount nothing: a namespace of its own is refused"
 
 @contextlib.contextmanager
 def memory_group(mib: int) -> Iterator[Path | None]:
-    """A control group of that much memory; None where this user may make none."""
+    """Give a control group of that much memory; None where this user may make none."""
     root = Path("/sys/fs/cgroup")
     one = (root / "memory").is_dir()
     group = (root / "memory" if one else root) / f"matrix-faults-{os.getpid()}"

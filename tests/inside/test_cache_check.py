@@ -29,7 +29,7 @@ def look_up(folder: Path, group: str, cache: str, counters: Counters) -> bool:
 
 @pytest.fixture
 def torch(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """A torch whose AOTAutograd answers for Inductor's cache, unless it is off."""
+    """Make a torch whose AOTAutograd answers for Inductor's cache, unless it is off."""
     counters: Counters = defaultdict(dict)
     config = types.SimpleNamespace(enable_autograd_cache=True)
 

@@ -82,7 +82,7 @@ def test_a_gpu_is_seen_through_its_tool(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def ours(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], types.ModuleType]:
-    """Imports a module of the platform on a torch and a vLLM that have the names, and no more."""
+    """Return what imports a module of the platform on a bare torch and vLLM."""
 
     class Backend:
         pass

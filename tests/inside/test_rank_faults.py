@@ -51,7 +51,7 @@ def waits() -> None:
 
 
 def start(*workers: Callable[[], None], ends: str = "waits") -> Callable[[], None]:
-    """A start whose workers do this, the first of them last, and which then fails as vLLM's do."""
+    """Return a start whose workers do this, the first of them last, and which then fails."""
 
     def run() -> None:
         with explained():

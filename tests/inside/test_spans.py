@@ -44,7 +44,7 @@ class EngineCore:
 
 @pytest.fixture
 def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """A clock, and a vLLM of its own on the path; nothing of it is left afterwards."""
+    """Give a clock, and a vLLM of its own on the path; nothing of it is left afterwards."""
     engine, worker = tmp_path / "vllm" / "v1" / "engine", tmp_path / "vllm" / "v1" / "worker"
     for folder in (engine, worker):
         folder.mkdir(parents=True)

@@ -273,7 +273,7 @@ BYTES = st.sampled_from(
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Some edits of a good text: bytes that change, go, come twice or are hostile ones."""
+    """Return some edits of a good text: bytes that change, go, come twice or are hostile ones."""
     content = bytearray(whole)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(0, len(content) - 1)))
@@ -307,7 +307,7 @@ def places(value: object, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @st.composite
 def changed(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A JSON text with an odd value in some place, or without what is there."""
+    """Return a JSON text with an odd value in some place, or without what is there."""
     value = json.loads(whole)
     for _ in range(draw(st.integers(1, 2))):
         way = draw(st.sampled_from(places(value)))

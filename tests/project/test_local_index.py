@@ -44,7 +44,7 @@ def requirement(folder: Path, text: str) -> str:
 
 @pytest.fixture
 def torches(served: Served, tmp_path: Path) -> Path:
-    """A release, a release candidate of the next, a nightly; all need a triton."""
+    """Make a release, a release candidate of the next, a nightly; all need a triton."""
     wheel = write_torch(tmp_path, needs=["triton==3.6.0"])
     served.add_wheel(wheel)
     served.add_wheel(write_wheel(tmp_path, "triton", "3.6.0"))

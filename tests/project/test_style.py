@@ -34,7 +34,7 @@ MODULES = {
 
 @cache
 def found(source: str) -> tuple[list[tuple[int, str]], list[tuple[str, int, int]]]:
-    """The loop variables and the functions of a module, which is parsed once for all tests."""
+    """Give the loop variables and the functions of a module, which is parsed once for all tests."""
     variables, functions = [], []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):

@@ -32,7 +32,7 @@ HERE = f"py{sys.version_info.major}{sys.version_info.minor}"
 
 @pytest.fixture(scope="module")
 def configured(tox: Tox, tmp_path_factory: pytest.TempPathFactory) -> configparser.ConfigParser:
-    """What tox makes of every environment of tox.ini."""
+    """Return what tox makes of every environment of tox.ini."""
     return config(tox, "ALL", tmp_path_factory.mktemp("config"))
 
 
@@ -56,7 +56,7 @@ def test_tox_has_the_client_of_an_index_that_its_hook_asks() -> None:
 
 
 def pins(section: configparser.SectionProxy) -> dict[str, str]:
-    """What the environment's dependencies pin."""
+    """Return what the environment's dependencies pin."""
     wanted = [Requirement(line) for line in section["deps"].split()]
     found = {requirement.name: str(requirement.specifier) for requirement in wanted}
     assert found.pop("pytest") == ">=8"

@@ -34,7 +34,7 @@ CELL = f"{HERE}-torch216rc1-{factor_of('vllm', VLLM.version)}"
 
 @pytest.fixture
 def listed(tmp_path: Path) -> Path:
-    """A file of candidates of each kind."""
+    """Make a file of candidates of each kind."""
     every = (torch_candidate(), vllm_candidate(), commit_candidate())
     return write_candidates(Candidates(every=every), tmp_path / "candidates.toml")
 
@@ -118,7 +118,7 @@ def make(
 
 
 def installed(folder: Path) -> tuple[str, str, list[str]]:
-    """What torch says of itself in an environment, where it is from, and the distributions."""
+    """Give what torch says of itself in an environment, where it is from, and the distributions."""
     (site,) = (folder / "tox" / CELL).glob("lib/python*/site-packages")
     names = installed_names(folder)
     url = json.loads(next(site.glob("torch-*.dist-info/direct_url.json")).read_text())["url"]
@@ -132,7 +132,7 @@ def installed_names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    """A user's own index: a vLLM that pins another torch, a final of the candidate's version."""
+    """Make a user's index: a vLLM that pins another torch, a final of the candidate's version."""
     folder = tmp_path / "index"
     write_wheel(folder, "pytest", "9.0")
     for constraint in map(Requirement, load_releases().constraints(VLLM.version)):
@@ -176,7 +176,7 @@ BESIDE = f"{HERE}-{factor_of('torch', VLLM.torch)}-{factor_of('vllm', VLLM.versi
 
 @pytest.fixture
 def beside(tox: Tox, tmp_path: Path, index: Path) -> Path:
-    """The environment of the release is there; the index has a newer pytest since then.
+    """Make the environment of the release; the index has a newer pytest since then.
 
     Returns the wheel of a candidate.
     """
@@ -271,7 +271,7 @@ BUILT = f"{HERE}-torch214-vllmmain"
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's own index: a torch with its companions, and tools of a build that do nothing."""
+    """Make a user's index: a torch with its companions, and tools of a build that do nothing."""
     monkeypatch.setenv("MATRIX_CACHE", str(tmp_path / "builds"))
     folder = tmp_path / "index"
     for name, version in (
@@ -306,7 +306,7 @@ def from_sources(tmp_path: Path, *, fault: str = "pass", kind: str = "commit") -
 
 
 def packages(tmp_path: Path) -> set[str]:
-    """What is installed in the environment of a cell whose vLLM is built."""
+    """Return what is installed in the environment of a cell whose vLLM is built."""
     found = (tmp_path / "tox" / BUILT).glob("lib/python*/site-packages/*.dist-info")
     return {path.name.partition("-")[0] for path in found}
 

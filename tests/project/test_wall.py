@@ -67,7 +67,7 @@ def within(name: str, modules: set[str]) -> bool:
 
 
 def foreign(source: str, module: str) -> list[str]:
-    """What the source of a cell imports and may not."""
+    """Return what the source of a cell imports and may not."""
     names = {name for name in imports(source) if name != "matrix"}
     if within(module, PURE):
         # import-linter holds what these import of `matrix`.

@@ -20,7 +20,7 @@ AOT_HIT, GRAPHS_HIT = f"{AOT}_hit", f"{GRAPHS}_hit"
 
 
 def check(warm: str = AOT_HIT, graphs: str = GRAPHS_HIT) -> CacheCheck:
-    """A check as torch 2.11.0 counts it; `warm` and `graphs` are what the second process counts."""
+    """Return a check as torch 2.11.0 counts it; the second process counts `warm` and `graphs`."""
     return {
         CheckedCompile.COLD: {f"{AOT}_miss": 1, f"{AOT}_saved": 1, f"{GRAPHS}_miss": 1},
         CheckedCompile.WARM: {"aot_autograd.total": 1, **({warm: 1} if warm else {})},

@@ -78,7 +78,7 @@ def test_what_is_not_asked_about_changes_nothing(
 
 @st.composite
 def _odd(draw: st.DrawFn) -> Told:
-    """A run that a caveat or a finding names: one of several, future-dated, of nobody, a copy."""
+    """Return a run that a caveat or a finding names: several, future-dated, of nobody, a copy."""
     named, ran_torch = draw(st.tuples(*[st.sampled_from((OLD, NEXT))] * 2))
     case = draw(st.sampled_from((passed(), failed(), failed(signature="KeyError: y"))))
     facts = draw(st.sampled_from(({}, {}, {"torch": None}, {"torch": ran_torch})))

@@ -157,7 +157,7 @@ def test_what_is_left_out_changes_nothing(records: list[Record]) -> None:
 
 
 def _pair(*candidates: Record) -> list[Told]:
-    """A baseline that is well, and these of the candidate."""
+    """Return a baseline that is well, and these of the candidate."""
     records = record(cell=Cell("3.11", "2.11.0", "0.20.2").name), *candidates
     return [(Path(f"{number}.json"), run) for number, run in enumerate(records)]
 

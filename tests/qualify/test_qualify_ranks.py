@@ -33,7 +33,7 @@ RULES = parse_expectations(
 
 
 def case(*counts: int) -> Case:
-    """A case that passed, whose ranks saved so many artifacts on the warm start."""
+    """Return a case that passed, whose ranks saved so many artifacts on the warm start."""
     cold, warm = passed().starts
     ranks = [
         Rank(rank=number, counters={**warm.counters, SAVED: count})

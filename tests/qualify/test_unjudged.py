@@ -46,7 +46,7 @@ def both(old: Case, new: Case, **more: Any) -> Qualification:
 def observed(
     metrics: dict[str, int] | None = None, new: int | None = None, name: str = "moe"
 ) -> Case:
-    """A case that passed, with numbers of both starts and so many new files of its warm start."""
+    """Return a case that passed, with numbers of both starts and new files of its warm start."""
     cold, warm = passed(name).starts
     caches = None
     if new is not None:
@@ -132,7 +132,7 @@ def test_numbers_of_inductor_that_changed_are_told_with_their_cases() -> None:
 
 
 def code(generated: int, kernels: int = 21) -> Case:
-    """A case that passed, whose cold start left so many bytes of generated code."""
+    """Return a case that passed, whose cold start left so many bytes of generated code."""
     found = observed({"generated_kernel_count": kernels, "ir_nodes_pre_fusion": 36})
     held = CacheFiles(files=9, bytes=generated, new_files=9, new_bytes=generated)
     cold, warm = found.starts
@@ -217,7 +217,7 @@ def test_a_warm_start_that_writes_nothing_is_not_named() -> None:
 def runs(
     torch: str, days: Iterable[int], cold: float, warm: float = 10.0, **more: Any
 ) -> list[Told]:
-    """Runs of two cases, each a little slower than the one before."""
+    """Return runs of two cases, each a little slower than the one before."""
     return [
         make(
             torch,

@@ -24,7 +24,7 @@ WORDS = "the warm start of 1 case writes more compiled code than the baseline's 
 
 
 def case(new: int | None, kind: CacheKind = CacheKind.COMPILED, name: str = "moe") -> Case:
-    """A case that passed; its warm start wrote so many files. None: nobody looked."""
+    """Return a case that passed; its warm start wrote so many files. None: nobody looked."""
     cold, warm = passed(name).starts
     caches = None
     if new is not None:
@@ -83,7 +83,7 @@ def test_between_environments_of_which_one_is_not_stock_it_is_not_judged(side: s
 
 
 def saves_again(warm: int, again: int) -> Case:
-    """A case whose cold start saved artifacts, and whose warm start saved and wrote so many."""
+    """Return a case whose cold start saved artifacts, and whose warm start saved and wrote some."""
     found = case(warm)
     cold, second = found.starts
     return replace(

@@ -30,7 +30,7 @@ from matrix.verdict.states import Verdict
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """A disk without room but for what the marks of the records in the list give back."""
+    """Fake a disk without room but for what the marks of the listed records give back."""
     records: list[Path] = []
     replace = os.replace
 

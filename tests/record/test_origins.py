@@ -26,7 +26,7 @@ CELL = "py311-torch210rc1-vllm019"
 
 
 def ran(build: Build | None, day: int = 22, outcome: Outcome = Outcome.PASSED) -> Record:
-    """A run of torch 2.10.0, the release (None) or a candidate of the same version."""
+    """Return a run of torch 2.10.0, the release (None) or a candidate of the same version."""
     record = make()
     return replace(
         record,

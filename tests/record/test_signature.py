@@ -217,7 +217,7 @@ def test_a_checkout_is_not_part_of_where(file: str, module: str) -> None:
 
 
 def load(name: str, source: str) -> dict[str, Any]:
-    """The names of a module that says it was installed."""
+    """Return the names of a module that says it was installed."""
     space: dict[str, Any] = {"__name__": name}
     exec(compile(source, f"/opt/cell/lib/python3/site-packages/{name}", "exec"), space)  # noqa: S102 (sources of this test)
     return space

@@ -286,13 +286,13 @@ def test_buildkites_agent_is_told_with_a_style(
 
 @pytest.fixture(autouse=True)
 def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests run under a CI service, too."""
+    """Hide the CI service under which the tests may run."""
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "BUILDKITE"):
         monkeypatch.delenv(name, raising=False)
 
 
 def published(folder: Path, *cases: Case) -> None:
-    """A record as a run writes it, with these cases."""
+    """Write a record as a run writes it, with these cases."""
     name = "py311-torch210-vllm019.json"
     whole = read(ROOT / "results" / "cpu" / name)
     write(replace(whole, cases=cases or whole.cases), folder / "records" / name)

@@ -23,7 +23,7 @@ RUN = "https://github.com/owner/name/actions/runs/17"
 
 
 def on(day: int, made: tuple[Path, Record]) -> tuple[Path, Record]:
-    """The record as of a run on that day of November."""
+    """Return the record as of a run on that day of November."""
     path, record = made
     started = f"2026-11-{day:02}T18:00:00Z"
     return path, replace(record, provenance={**record.provenance, "started": started})
@@ -160,7 +160,7 @@ def test_a_long_text_ends_below_the_limit() -> None:
 
 
 def recorded(day: int, case: Case) -> Record:
-    """A record that a reader takes."""
+    """Return a record that a reader takes."""
     return histories.make(CELL, started=f"2026-11-{day:02}T18:00:00Z", cases=(case,))
 
 

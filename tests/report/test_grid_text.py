@@ -47,7 +47,7 @@ def test_a_block_fits_and_has_its_columns_alone(
 
 
 def parts(text: str) -> list[list[str]]:
-    """The lines of each block: its head and its rows."""
+    """Return the lines of each block: its head and its rows."""
     found: list[list[str]] = []
     for line in text.splitlines():
         if line.startswith("vLLM  "):

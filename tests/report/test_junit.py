@@ -118,6 +118,6 @@ def test_xml_holds_nothing_that_reorders_or_moves_what_is_shown(reason: str, fai
 
 @pytest.fixture(autouse=True)
 def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests run under a CI service, too."""
+    """Hide the CI service under which the tests may run."""
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "BUILDKITE"):
         monkeypatch.delenv(name, raising=False)

@@ -138,7 +138,7 @@ def content(text: str) -> dict[str, Any]:
 
 
 def decoded(text: str) -> list[int]:
-    """What `coded` wrote, as the page's script reads it."""
+    """Return what `coded` wrote, as the page's script reads it."""
     digits, found, place = encoding.ALPHABET, [], 0
     while place < len(text):
         digit = digits.index(text[place])
@@ -306,7 +306,7 @@ def test_what_a_record_says_stays_text() -> None:
 
 
 def blamed(data: dict[str, Any]) -> dict[str, list[tuple[int, str, list[str]]]]:
-    """What the page says of whose change it is, by the vLLM of the entry."""
+    """Return what the page says of whose change it is, by the vLLM of the entry."""
     found: dict[str, list[tuple[int, str, list[str]]]] = {}
     for entry in data["entries"]:
         for case, answer, packed in entry[18]:

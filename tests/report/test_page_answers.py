@@ -17,7 +17,7 @@ LINES = ".answers li"
 
 
 def lines(page: Any) -> list[str]:
-    """The answers that can be seen, a line each."""
+    """Return the answers that can be seen, a line each."""
     found = page.locator(f"{LINES}:visible").all_inner_texts()
     return [" ".join(line.split()) for line in found]
 

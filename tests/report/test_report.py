@@ -201,7 +201,7 @@ CUT_SHORT: dict[str, Any] = {
 
 
 def kept(*records: tuple[Path, Record]) -> Record:
-    """The record that stands for the one cell of these, whatever their order."""
+    """Return the record that stands for the one cell of these, whatever their order."""
     tables = [reported(order, MOE) for order in itertools.permutations(records)]
     assert len({table_json.render(table) for table in tables}) == 1
     [entry] = tables[0].table.entries
@@ -326,7 +326,7 @@ def test_an_empty_table_is_a_table() -> None:
 
 
 def shape(output: str) -> list[int]:
-    """The cells of each line that is a table's."""
+    """Return the cells of each line that is a table's."""
     return [line.count("|") for line in output.splitlines() if line.startswith("|")]
 
 

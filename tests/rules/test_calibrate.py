@@ -39,7 +39,7 @@ WARM = {"num_compiled_artifacts_saved": 0, "num_compiled_artifacts_loaded": 3}
 
 
 def calibrate(record: Record, expectations: Expectations, **options: Any) -> str:
-    """What the command prints."""
+    """Return what the command prints."""
     return render(module.calibrate(record, expectations, **options))
 
 

@@ -115,7 +115,7 @@ def test_a_file_that_says_the_same_is_not_written_again(tmp_path: Path) -> None:
 
 
 def row() -> dict[str, Any]:
-    """A file with one release, one file of tests and one case."""
+    """Return a file with one release, one file of tests and one case."""
     start = {"start": "cold", "numbers": {"num_aot_compiles": 1}}
     case = {"case": "test_moe_startup[0]", "starts": [start]}
     release = {"version": "0.20.0", "sha256": "e", "tests": {PATH: "f"}, "flags": {FLAG: 0}}

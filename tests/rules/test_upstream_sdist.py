@@ -27,7 +27,7 @@ ENVS = f'import os\nenvironment_variables = {{"{FLAG}": lambda: os.getenv("{FLAG
 
 
 def startup(models: dict[str, str], *, blocks: int = 8) -> str:
-    """A startup test of vLLM's: a case for each model, with the number that its start saves."""
+    """Return a startup test of vLLM's: a case for each model, with what its start saves."""
     rows = ", ".join(
         f'pytest.param({{"model": {name!r}, "saved": {saved}}}, id={name!r})'
         for name, saved in models.items()

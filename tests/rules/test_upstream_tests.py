@@ -92,7 +92,7 @@ def specs(warm: str = "0", other: str = 'Spec("a/two", 5)') -> UpstreamFile:
 
 
 def asserting(numbers: str, setup: str = "") -> UpstreamFile:
-    """A test of one start, which asserts these numbers."""
+    """Return a test of one start, which asserts these numbers."""
     return read(f"""
 {setup}
 def test_cold(monkeypatch, vllm_runner):

@@ -49,7 +49,7 @@ OLD: Mapping[str, Mapping[str, int]] = {"cold": {SAVED: 3, LOADED: 0}, "warm": {
 
 
 def calibrate(record: Record, expectations: Expectations, **options: Any) -> str:
-    """What the command prints."""
+    """Return what the command prints."""
     return render(module.calibrate(record, expectations, **options))
 
 

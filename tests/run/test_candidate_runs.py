@@ -187,7 +187,7 @@ HIT, MISS = "inductor.fxgraph_cache_hit", "inductor.fxgraph_cache_miss"
 
 
 def checked(told: Told, graphs: str) -> Told:
-    """A run whose cache check counted this once of Inductor's cache of graphs."""
+    """Return a run whose cache check counted this once of Inductor's cache of graphs."""
     check = {name: {"aot_autograd.autograd_cache_hit": 1, graphs: 1} for name in CheckedCompile}
     return told[0], replace(told[1], cache_check=check)
 
@@ -332,7 +332,7 @@ def test_a_quick_one_is_judged_by_its_own_cases() -> None:
 
 @pytest.fixture
 def tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """A checkout whose tox runs these lines of Python, with `name` and `records` at hand."""
+    """Make a checkout whose tox runs these lines of Python, with `name` and `records` at hand."""
 
     def script(lines: str) -> Path:
         path = tmp_path / "tox"

@@ -27,7 +27,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[PackageFiles, ...]:
-    """What an environment's torch lists, and has."""
+    """Return what an environment's torch lists, and has."""
     library = tmp_path / "site" / "torch" / "libtorch.so"
     library.parent.mkdir(parents=True)
     library.write_bytes(b"y" * 50)

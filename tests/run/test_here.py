@@ -174,7 +174,7 @@ def test_the_wheels_are_those_that_tox_noted(tmp_path: Path) -> None:
 
 @pytest.fixture
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A nvidia-smi that prints what is in a file, and notes its arguments in another."""
+    """Make a nvidia-smi that prints what is in a file, and notes its arguments in another."""
     path = program(tmp_path / "bin", "nvidia-smi", 'echo "$@" > "$0.asked"\ncat "$0.txt"')
     monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
     return path

@@ -33,7 +33,7 @@ _BB = Gpu(device="1", name="NVIDIA H100", total_mib=81559, free_mib=80000)
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine of 8 cores, 16,000 MiB of memory, half of it free, and 5,000 MiB of free disk."""
+    """Fake 8 cores, 16,000 MiB of memory, half of it free, and 5,000 MiB of free disk."""
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text(_MEMINFO)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)

@@ -28,7 +28,7 @@ def releases() -> Releases:
 def environment(
     folder: Path, name: str, *, made: int = 1, torch: bool = True, python: str = "3.12"
 ) -> Path:
-    """An environment of tox with torch, vLLM and a few packages; `made` orders them in time."""
+    """Return an environment of tox with torch, vLLM and a few packages; `made` orders them."""
     site = folder / name / "lib" / f"python{python}" / "site-packages"
     site.mkdir(parents=True)
     for package, version, needs in (

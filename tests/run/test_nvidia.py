@@ -19,7 +19,7 @@ LISTED = "GPU 0: NVIDIA H100 (UUID: GPU-aa11)\nGPU 1: NVIDIA H100 (UUID: GPU-bb2
 
 @pytest.fixture
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine of two GPUs, as `nvidia-smi -L` tells it."""
+    """Fake a machine of two GPUs, as `nvidia-smi -L` has it."""
     found = program(tmp_path / "bin", "nvidia-smi", f"printf '{LISTED}'")
     monkeypatch.setenv("PATH", f"{found.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -154,7 +154,7 @@ def never() -> DriverAnswer | None:
 
 
 def bus_of(folder: Path) -> Path:
-    """A machine that has an NVIDIA GPU, whatever its driver does."""
+    """Fake a machine that has an NVIDIA GPU, whatever its driver does."""
     gpu = folder / "bus" / "0000:3b:00.0"
     gpu.mkdir(parents=True)
     (gpu / "vendor").write_text("0x10de\n")

@@ -51,7 +51,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build(folder: Path, **values: object) -> None:
-    """A libcuda and a libnvidia-ml that answer so."""
+    """Make a libcuda and a libnvidia-ml that answer so."""
     given = {"BEFORE": "", "STATUS": 0, "GPUS": 2, "NVML_STATUS": 0, "PREFIX": '"GPU"', **values}
     for name, source in (("libcuda.so.1", CUDA), ("libnvidia-ml.so.1", NVML)):
         command = ["gcc", "-x", "c", "-", "-w", "-shared", "-fPIC", "-o", str(folder / name)]

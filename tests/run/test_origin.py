@@ -36,7 +36,7 @@ KNOWN = RELEASES.revision(Project.TORCH, "2.11.0")
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of packages, the only one of this Python."""
+    """Make an empty folder of packages, the only one of this Python."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.setattr(sys, "path", [str(folder)])

@@ -50,7 +50,7 @@ UPLOADED = "2026-03-01T10:00:00Z"
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Path:
-    """An environment, its folder of packages and its Python."""
+    """Make an environment, its folder of packages and its Python."""
     folder = tmp_path / "environment"
     subprocess.run([*resolver.uv(), "venv", "-q", "--python", sys.executable, folder], check=True)
     return folder

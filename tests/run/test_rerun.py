@@ -21,7 +21,7 @@ OTHER = Rerun(name="py311-torch213-vllm020", platform=Platform.CPU)
 
 @pytest.fixture
 def tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tox that notes how it was called, and ends as a file next to it asks: status or record.
+    """Make a tox that notes its call, and ends as a file next to it asks: status or record.
 
     `1` ends with that status, `1r` leaves a record of the cell before, `1x` another file.
     """

@@ -102,7 +102,7 @@ class Machine:
 
 
 def machine(old: Sequence[Left], new: Sequence[Left], **more: Any) -> Machine:
-    """A machine on which both sides already passed."""
+    """Return a machine on which both sides already passed."""
     records = [run_of(OLD, *FAST, number=1), run_of(NEW, *SLOW, number=2)]
     script = {BASELINE: list(old), CANDIDATE: list(new)}
     return Machine(**{"script": script, "records": records, **more})

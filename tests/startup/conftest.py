@@ -66,7 +66,7 @@ def fresh_vllm_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def vllm_runner() -> starts.Runner:
-    """A context manager that starts vLLM and frees the engine and its memory at its end."""
+    """Return what starts vLLM, and frees the engine and its memory at its end."""
     return starts.engine
 
 

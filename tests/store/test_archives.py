@@ -38,7 +38,7 @@ from matrix.verdict.precedence import run_order
 
 
 def packed_names(folder: Path) -> list[str]:
-    """The names of the records in the folder's archives."""
+    """Return the names of the records in the folder's archives."""
     told = duckdb.execute(
         "SELECT file FROM read_parquet(?) ORDER BY file", [literal(f"{folder}/") + f"*{PACK}"]
     )

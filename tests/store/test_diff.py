@@ -21,7 +21,7 @@ SLOW = make(started="2026-11-09T18:00:00Z", total=200.0)
 
 
 def told(after: Record, history: int = 4) -> list[str]:
-    """What is said of the seconds from `BEFORE` to this, after so many records of its cell."""
+    """Return what is reported of the seconds from `BEFORE` to this, after so many records."""
     diff = differences(BEFORE, after, ANY_CASE, times(nights(4)[-history:] if history else []))
     return diff_lines(diff, ("a", "b"), history=history).splitlines()
 

@@ -346,7 +346,7 @@ def test_a_long_merge_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def folder_of(tmp_path: Path, records: Iterable[Record]) -> Path:
-    """A new folder with these records, of which several may share a name."""
+    """Return a new folder with these records, of which several may share a name."""
     folder = tmp_path / f"source {next(_folders)}"
     folder.mkdir()
     for number, record in enumerate(records):

@@ -90,7 +90,7 @@ def run(
     total: float = 60.0,
     **more: Any,
 ) -> Record:
-    """A run of one case of vLLM 0.20.2: it fails to start warm with this text, or counts this."""
+    """Return a run of one case of vLLM 0.20.2: it fails to start warm so, or counts this."""
     counted = ({"num_compiled_artifacts_saved": 3}, {"num_compiled_artifacts_saved": saved})
     starts = tuple(
         Start(start=StartKind(name), seconds={"total": total}, counters=counters)
@@ -149,7 +149,7 @@ _RUNS = st.lists(st.one_of(_RUN, _RUN, _RUN, _RUN.map(dead)), min_size=1, max_si
 
 @cache
 def grid() -> Grid:
-    """The grid as the cheap rungs have it: made once, for it is the slow part."""
+    """Return the grid as the cheap rungs have it: made once, for it is the slow part."""
     return context.grid_of([], RELEASES)
 
 
@@ -352,7 +352,7 @@ GOES_ON = make(
 
 @contextlib.contextmanager
 def folder(here: Path, *others: Record, indexed: bool, running: Record = GOES_ON) -> Iterator[None]:
-    """A folder `records` with other records, and one that is being written."""
+    """Give a folder `records` with other records, and one that is being written."""
     for number, record in enumerate(others):
         write(record, here / "records" / "cpu" / f"{record.cell}.{number}.json")
     path = here / "records" / "cpu" / f"{CELLS[0]}.9.json"

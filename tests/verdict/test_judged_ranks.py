@@ -38,7 +38,7 @@ def on_ranks(
     name: str = "moe",
     first: Mapping[str, Mapping[str, int]] = GOOD,
 ) -> Case:
-    """A case whose first rank counts `first`, with another rank for each of `others`."""
+    """Return a case whose first rank counts `first`, with another rank for each of `others`."""
     case = make_case(name, counters=first)
     starts = tuple(
         dataclasses.replace(

@@ -67,7 +67,7 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder without records."""
+    """Make a folder without records."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "records").mkdir()
     return tmp_path
@@ -166,7 +166,7 @@ def test_the_command_says_that_it_found_no_folder(
 
 @pytest.fixture
 def held(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A record that stands, of a run today, and its plan: `--stale` of that cell alone."""
+    """Write a record that stands, of a run today, and the plan of that cell with `--stale`."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     made = read(ROOT / "results" / "cuda" / "py312-torch211-vllm026.json")
     now = f"{datetime.now(timezone.utc) - timedelta(days=3, hours=1):%Y-%m-%dT%H:%M:%SZ}"

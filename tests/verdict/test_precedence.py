@@ -69,7 +69,7 @@ def at(day: int, record: Record) -> Record:
 
 
 def counts(*oldest_first: Record, late: str | None = None) -> Record:
-    """The record that counts of some that started on days in a row, whatever their order."""
+    """Return the record that counts of some that started on days in a row, whatever their order."""
     records = [(Path(f"{day}.json"), at(day, record)) for day, record in enumerate(oldest_first, 1)]
     picked = {
         pick_record(order, ANY_CASE, late).file

@@ -52,7 +52,7 @@ Links = Mapping[tuple[str, str], Answer | None]
 
 
 def case(name: str = "moe", saved: int = 3, **warm: int) -> Case:
-    """A case that started cold and warm; one that saved 3 is as expected."""
+    """Return a case that started cold and warm; one that saved 3 is as expected."""
     kept = {"aot_autograd.autograd_cache_saved": 3, MISS: 3}
     starts = (
         Start(start=StartKind.COLD, seconds={}, counters={SAVED: saved, **kept}),
@@ -62,7 +62,7 @@ def case(name: str = "moe", saved: int = 3, **warm: int) -> Case:
 
 
 def again(name: str = "moe") -> Case:
-    """A case that is as expected and compiles again on its warm start."""
+    """Return a case that is as expected and compiles again on its warm start."""
     return case(name, **{MISS: 2})
 
 

@@ -141,7 +141,7 @@ def test_it_recompiles_where_it_saves_again_or_misses_what_was_saved(
 
 
 def wrote(kind: CacheKind, new: int, saved: int = 4) -> Case:
-    """A case whose counters say that its warm start loaded, and which wrote so many files."""
+    """Give a case whose counters say that its warm start loaded, and which wrote so many files."""
     found = case({COMPILED: saved, AUTOGRAD_MISS: 4, AUTOGRAD_SAVED: 4}, {COMPILED: 0})
     files = CacheFiles(files=9, bytes=90_000, new_files=new, new_bytes=new * 10_000)
     return replace(found, starts=(found.starts[0], replace(found.starts[1], caches={kind: files})))
@@ -429,7 +429,7 @@ WORSE = ("incompatible", "drift", "untested", "compatible", "nothing")
 
 
 def standing(shown: Progress) -> str:
-    """The verdict of a square; `nothing` where its runs show nothing and no check fails."""
+    """Return the verdict of a square; `nothing` where its runs show nothing and no check fails."""
     silent = shown.ran is None or not shown.ran.is_informative
     return "nothing" if silent and shown.verdict == Verdict.UNTESTED else shown.verdict
 

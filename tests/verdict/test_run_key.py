@@ -33,7 +33,7 @@ def origin(project: str, content: str | None = None, sha256: str | None = None) 
 def ran(
     platform: str = "cuda", *, known: frozenset[str] = frozenset(KeyPart), **more: Any
 ) -> Record:
-    """A record with a value in each part that is known."""
+    """Return a record with a value in each part that is known."""
     gpu = {
         "name": "NVIDIA H200" if KeyPart.GPU in known else None,
         "driver": "580.159.04" if KeyPart.DRIVER in known else None,
@@ -60,7 +60,7 @@ platforms = st.sampled_from(("cuda", "cpu"))
 
 
 def own_key(made: Record) -> RunKey:
-    """The key of a record, as that of what would run: with the flags as a person writes them."""
+    """Return the key of a record, as of what would run: with the flags as people write them."""
     return replace(key_of(made), flags={"VLLM_A": "1", "VLLM_B": "x"})
 
 
