@@ -22,6 +22,12 @@ PAGES = [
 HOLDERS = ("benchmarks", "docs", "matrix", "results", "scripts", "tests")
 
 
+def is_there(path: Path) -> bool:
+    # `tox -e docs` makes the reference, and Sphinx refuses links that it lacks.
+    made = ROOT / "docs" / "reference"
+    return path.exists() or (not made.exists() and made in path.resolve().parents)
+
+
 def layers() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     return list(project["tool"]["importlinter"]["contracts"][0]["layers"])
@@ -69,7 +75,7 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     # NAME is to be replaced.
     assert [path for path in paths if not (ROOT / path).exists() and "NAME" not in path] == []
     links = re.findall(r"\]\(((?!https?://)[^)#]+)(?:#[^)]*)?\)", text)
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [link for link in links if not is_there(page.parent / link)] == []
 
 
 def test_the_glossary_is_in_order_and_says_each_word_once() -> None:

@@ -309,6 +309,9 @@ def test_the_commands_of_the_readme_are_those_that_ci_runs() -> None:
     command = re.escape(f"{setup}.venv/bin/tox -e ")
     found = re.findall(rf"^{command}(\S+)$", readme, re.MULTILINE)
     assert found == ["py311-torch210,table", "lint,type,unit"]
+    for page, names in (("docs/tutorial/first-cell.md", found[:1]), ("CONTRIBUTING.md", found[1:])):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert re.findall(rf"^{command}(\S+)$", text, re.MULTILINE) == names
     assert "tox -e lint,type,unit" in (ROOT / ".github/workflows/ci.yml").read_text()
     assert "README.md" in (ROOT / ".ci/run").read_text()
 

@@ -337,5 +337,5 @@ def test_a_table_for_programs_has_todays_signature() -> None:
 
 
 def test_the_forms_are_those_of_the_command_line() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"matrix ci --format {'|'.join(FORMATS)}" in readme
+    page = (ROOT / "docs" / "how-to" / "ci.md").read_text(encoding="utf-8")
+    assert f"matrix ci --format {'|'.join(FORMATS)}" in page
