@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from matrix._util.versions import parse_version
 from matrix.advice.fits import MachineTables
+from matrix.advice.tables_file import load_tables
 from matrix.advice.wish import Wish
 from matrix.catalog.hardware import GpuKind, HardwareTable, capability_of, driver_of
 from matrix.catalog.platform_tags import MACHINES
@@ -25,7 +26,6 @@ from matrix.explain.wheels import (
     FittingPair,
     code_by_processor,
     has_code,
-    load_tables,
     needing_glibc,
     newest_fitting,
 )

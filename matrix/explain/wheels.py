@@ -13,11 +13,9 @@ from matrix.advice.fits import MachineTables, WheelNeeds, misfit, needs_of
 from matrix.advice.pairs import Pair, pairs
 from matrix.advice.wish import Wish
 from matrix.catalog.hardware import Capability
-from matrix.catalog.hardware_file import load_hardware
 from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.release import Torch, Vllm
 from matrix.checks.gpu_code.fits import CodeFit
-from matrix.checks.gpu_code.wheels import load_wheels
 from matrix.explain.choice import InstallChoice
 from matrix.explain.model import KnownReleases, ProcessorCode
 
@@ -39,11 +37,6 @@ class FittingPair:
         """The oldest glibc with which both are installed and loaded; None for an unknown one."""
         found = [known for needs in self.needs for known in (needs.wheel_glibc, needs.glibc)]
         return max(filter(None, found), key=parse_version, default=None)
-
-
-def load_tables() -> MachineTables:
-    """Read what is known of hardware, and of wheels."""
-    return MachineTables(hardware=load_hardware(), wheels=load_wheels())
 
 
 def newest_fitting(

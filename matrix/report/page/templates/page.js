@@ -431,11 +431,12 @@ function start(D) {
     return el("div", { class: "cmd" }, el("pre", { class: "command", tabindex: "0", role: "region", "aria-label": what }, wording), button);
   }
   const command = (cell, platform) => copied("tox -e " + cell + " -- --platform " + platform, "the command that runs it");
-  function installed(row, column, off) {
+  const backends = D.backends ? decoded(D.backends) : [];
+  function installed(row, column, python, off) {
     if (!D.installs || !D.installs[row] || (off && !D.overrides[column])) return [];
-    if (!off) return [el("h3", {}, "Install it"), copied(text(D.installs[row]), "the command that installs it")];
-    const file = D.file.replace("@vllm", D.vllm[row][0]).replace("@torch", D.torch[column][0]);
-    const install = (text(D.overrides[column]) + " " + text(D.installs[row]) + D.overridden).split("@file").join(file);
+    const backend = text(backends[row * columns + column]);
+    const parts = { vllm: D.vllm[row][0], torch: D.torch[column][0], python: D.pythons[python], requirements: text(D.installs[row]), overrides: text(D.overrides[column]), backend };
+    const install = text(D.commands[(off ? 2 : 0) + (backend ? 1 : 0)]).replace(/@(\w+)/g, (_, part) => parts[part]);
     return [el("h3", {}, "Install it"), copied(install, "the command that installs it")];
   }
   const nameOf = (entry) => text(entry[E.cell]) || cellName(entry[E.row], entry[E.column], entry[E.python]);
@@ -477,7 +478,7 @@ function start(D) {
     parts.push(list);
     parts.push(el("p", {}, climb[C.bits] & 1 ? "Off-pin: vLLM " + vllm[0] + " pins torch " + vllm[1] + "; an override installs " + torch[0] + "." : "On-pin: vLLM " + vllm[0] + " pins this torch."));
     for (const [what, release, reason] of [["torch", torch[0], torch[1]], ["vLLM", vllm[0], vllm[2]]]) if (reason) parts.push(el("p", {}, what + " " + release + " was withdrawn from the index: " + text(reason)));
-    parts.push(...installed(row, column, climb[C.bits] & 1));
+    parts.push(...installed(row, column, python, climb[C.bits] & 1));
     const named = D.named[row * columns + column] === "1";
     parts.push(el("h3", {}, entry ? "Repeat it" : "Run it"));
     if (entry || named) parts.push(command(entry ? nameOf(entry) : cellName(row, column, python), state.platform));
