@@ -40,7 +40,7 @@ class Explainer:
     """Answers faults from the package's data, and from the records of some places.
 
     `choice` is what there is to install. `places` is None where no record is to be read. `wheels`
-    are those of a third package.
+    are those of a third package. `progress` gets a line for records that cannot be read.
     """
 
     evidence: SymbolEvidence = field(default_factory=SymbolEvidence)
@@ -48,6 +48,7 @@ class Explainer:
     waivers: Waivers = field(default_factory=load_waivers)
     places: Sequence[RecordSource] | None = None
     wheels: tuple[ThirdWheel, ...] = ()
+    progress: Callable[[str], None] = lambda _: None
 
     def answers(self, text: TextFaults) -> tuple[FaultAnswer, ...]:
         """Return the answer to each fault of a text, in its order."""
@@ -56,7 +57,7 @@ class Explainer:
         if self.places is not None and found:
             from matrix.explain.records import look_through
 
-            looked = look_through(self.places, text.faults, self.choice.releases)
+            looked = look_through(self.places, text.faults, self.choice.releases, self.progress)
             found = [
                 replace(answer, records=looked.shown.get(place, ()), looked=looked.count)
                 for place, answer in enumerate(found)
