@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
 from matrix._util.versions import parse_version
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
 from matrix.catalog.releases import Releases
@@ -18,7 +20,6 @@ _BUILDS = {
     "deepspeed": "deepspeed",
     "flash_attn": "flash-attn",
     "flash_attn_2_cuda": "flash-attn",
-    "flash_attn_3": "flash-attn",
     "lmcache": "lmcache",
     "mamba_ssm": "mamba-ssm",
     "selective_scan_cuda": "mamba-ssm",
@@ -113,3 +114,24 @@ def package_of(file: str | None, folder: str | None) -> str | None:
     """
     stem = (file or "").partition(".")[0]
     return _BUILDS.get(folder or "", _BUILDS.get(stem))
+
+
+def package_of_wheel(file: str) -> str | None:
+    """Return the package to build again, by the name of its wheel; None where that is not known.
+
+    Anybody may give a file any name: only that of a package that is known here becomes a command.
+
+    >>> package_of_wheel("flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl")
+    'flash-attn'
+    """
+    try:
+        name, *_ = parse_wheel_filename(file)
+    except InvalidWheelFilename:
+        return None
+    return name if name in _BUILDS.values() else None
+
+
+def rebuild(package: str | None) -> FaultRemedy:
+    """Return the remedy to build a package again; without a command where it is not known."""
+    named = () if package is None else (package,)
+    return FaultRemedy(code=RemedyCode.REBUILD, requirements=named)

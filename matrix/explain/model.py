@@ -190,7 +190,8 @@ class ShownBy:
 class FaultRemedy:
     """One thing to do about a fault.
 
-    `requirements` are what to install, remove or rebuild; `what` is an operand.
+    `requirements` are what to install, remove or rebuild; `what` is an operand. There are none to
+    rebuild where the package of a file is not known.
     """
 
     code: RemedyCode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from matrix.checks.linkage.link import feature_of
-from matrix.explain.choice import InstallChoice, package_of
+from matrix.explain.choice import InstallChoice, package_of, rebuild
 from matrix.explain.evidence import SymbolEvidence, Uses, stem_of, without
 from matrix.explain.model import (
     Fault,
@@ -91,8 +91,7 @@ def _symbol_remedies(
 ) -> tuple[FaultRemedy, ...]:
     (exporting, uses), (versions, choice, evidence) = known, data
     third = _third(fault, evidence)
-    build = package_of(fault.file, fault.package) if third else None
-    rebuild = (FaultRemedy(code=RemedyCode.REBUILD, requirements=(build,)),) if build else ()
+    again = (rebuild(package_of(fault.file, fault.package)),) if third else ()
     if meaning is Meaning.DRIVER:
         return (FaultRemedy(code=RemedyCode.NEWER_DRIVER),)
     if meaning is Meaning.CUDA:
@@ -100,14 +99,14 @@ def _symbol_remedies(
     if meaning in (Meaning.OTHER_TORCH, Meaning.THIRD):
         exported, needed = set(exporting.holds), set(uses.releases.holds)
         if third or not needed:
-            return (*rebuild, *choice.installs(lambda row: row.torch in exported, versions))
+            return (*again, *choice.installs(lambda row: row.torch in exported, versions))
         # What a person has may need another symbol instead, and then its pin is as good.
         return choice.installs(
             lambda row: row.torch in exported and row.version in needed, versions
         )
     if meaning in (Meaning.OLD_STRING, Meaning.OWN, Meaning.NOWHERE):
         if third or (meaning is Meaning.NOWHERE and not _is_vllms(fault, evidence)):
-            return rebuild
+            return again
         # A release's own wheel is built for its pin.
         return choice.installs(lambda _: True, versions)
     return ()

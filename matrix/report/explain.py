@@ -22,6 +22,7 @@ from matrix.report.uv_commands import pip_install, pip_uninstall
 
 _FILES = 4  # files of vLLM that are named
 _RECORDS = 2  # records that are named; JSON has them all
+_WITH_TORCH = "with the torch that is installed"
 
 
 def lines(answers: Sequence[FaultAnswer]) -> str:
@@ -263,6 +264,9 @@ def whose_change(shown: ShownBy) -> str:
 
 
 def _to_do(answer: FaultAnswer) -> str:
+    torch = answer.torch
+    if answer.fault.kind is FaultKind.WHEEL and torch is not None and torch.holds == torch.asked:
+        return "nothing has to change"
     words = list(dict.fromkeys(_remedy(remedy, answer) for remedy in answer.remedies))
     return "; or ".join(words) if words else "nothing is known that helps"
 
@@ -281,9 +285,20 @@ def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> str:
             return f"fulfil what the text names: {what}"
         case RemedyCode.NAME_GPU:
             return f"{command(remedy)} names the GPU: explain its sm_ number"
+        case RemedyCode.REBUILD if not remedy.requirements:
+            return f"build {_package(answer)} again from its sources, {_WITH_TORCH}"
         case RemedyCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
             return f"{command(remedy)} builds it for the torch that is installed"
     return command(remedy) or ""
+
+
+def _package(answer: FaultAnswer) -> str:
+    """Return the package to build again, by its folder or a file, in quotes: anybody names them."""
+    fault = answer.fault
+    if fault.package:
+        return repr(fault.package)
+    file = fault.subject if fault.kind is FaultKind.WHEEL else fault.file
+    return f"the package of {clip(clean(file or ''), NAME_LIMIT)!r}"
 
 
 def command(remedy: FaultRemedy) -> str | None:
@@ -294,7 +309,7 @@ def command(remedy: FaultRemedy) -> str | None:
             return pip_install(remedy.requirements)
         case RemedyCode.REMOVE:
             return pip_uninstall(remedy.requirements)
-        case RemedyCode.REBUILD:
+        case RemedyCode.REBUILD if remedy.requirements:
             apart = f"--no-build-isolation --no-binary {named} --reinstall-package {named}"
             return pip_install(remedy.requirements, apart)
         case RemedyCode.NAME_GPU:

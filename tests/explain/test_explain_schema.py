@@ -55,7 +55,6 @@ def test_so_does_the_answer_to_a_wheel() -> None:
     wheel = DescribedWheel(project="other", version="1", file="a.whl", sha256="")
     third = ThirdWheel(
         file=f"{EVIL}.whl",
-        package="a",
         symbols=VllmSymbols(wheel=wheel, extensions=(file,)),
     )
     explainer = Explainer(evidence=evidence(), choice=choice(), wheels=(third,))
