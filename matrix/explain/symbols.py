@@ -104,12 +104,13 @@ def _symbol_remedies(
         return choice.installs(
             lambda row: row.torch in exported and row.version in needed, versions
         )
-    if meaning in (Meaning.OLD_STRING, Meaning.OWN, Meaning.NOWHERE):
-        if third or (meaning is Meaning.NOWHERE and not _is_vllms(fault, evidence)):
-            return again
+    if meaning not in (Meaning.OLD_STRING, Meaning.OWN, Meaning.NOWHERE):
+        return ()
+    if _is_vllms(fault, evidence):
         # A release's own wheel is built for its pin.
         return choice.installs(lambda _: True, versions)
-    return ()
+    # Where no file is named, nobody knows which package to install.
+    return again
 
 
 def _third(fault: Fault, evidence: SymbolEvidence) -> bool:

@@ -105,6 +105,41 @@ def test_only_releases_that_the_catalog_has_become_a_command(text: str, first: s
         assert to_do.partition("; or ")[0] == first
 
 
+OLD = "_ZN5torch3jit17parseSchemaOrNameERKSsb"
+OWN = "_Z24silu_and_mul_nvfp4_quantRN2at6TensorES1_S1_S1_"
+
+
+@pytest.mark.parametrize("symbol", [OLD, OWN])
+@pytest.mark.parametrize(
+    ("where", "to_do"),
+    [
+        ("", "nothing is known that helps"),
+        ("ImportError: ", "nothing is known that helps"),
+        ("/x/site-packages/vllm/_C.abi3.so: ", NEWEST),
+        ("/x/vllm/_C.abi3.so: ", NEWEST),
+        (
+            "/x/site-packages/evil_pkg/a.so: ",
+            "build 'evil_pkg' again from its sources, with the torch that is installed",
+        ),
+        (
+            "/x/evil_pkg/a.so: ",
+            "build the package of 'a.so' again from its sources, with the torch that is installed",
+        ),
+        (
+            "/x/site-packages/xformers/_C.so: ",
+            (
+                "uv pip install --no-build-isolation --no-binary xformers --reinstall-package"
+                " xformers xformers builds it for the torch that is installed"
+            ),
+        ),
+    ],
+)
+def test_only_where_the_file_is_known_its_package_is_to_be_installed(
+    symbol: str, where: str, to_do: str
+) -> None:
+    assert lines(f"{where}undefined symbol: {symbol}")["to do"] == to_do
+
+
 def test_a_local_version_of_a_text_is_held_against_pins_without_it() -> None:
     text = "vllm 0.19.1 {} torch==2.10.0, {} torch 2.11.0{} {}"
     pip = ("requires", "but you have")
