@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from matrix.explain.model import Demanded, Fault, FaultKind, TextVersions
+from matrix.explain.conflicts import of_installed, of_sentence, of_unsolved
+from matrix.explain.model import Fault, FaultKind, TextVersions
 
 _SYMBOL = r"(?P<symbol>[A-Za-z_$][\w$.@]{0,2000})"
 _FILE = r"(?P<file>[\w.+@=-]{1,200}\.(?:so|dylib)[\w.]{0,60})"
@@ -67,27 +68,6 @@ _COUNTED = re.compile(
     r" (?P<before>\d{1,6}), after it is (?P<after>\d{1,6})|\W{1,4}(?:got )?(?P<count>\d{1,6}))"
 )
 _START = re.compile(r"(?i)(?<![a-z])(?:cold|warm)(?=start|[^a-z]|$)")
-_REQUIRES = re.compile(
-    r"(?P<who>[A-Za-z0-9][\w.-]{0,80}) (?P<version>\d\S{0,80}) (?:requires|has requirement)"
-    r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?"
-    r"(?P<range>[<>=!~][^\s,]{1,80}(?:,[<>=!~][^\s,]{1,80}){0,5})"
-    r", but you(?:'ll)? have (?P=name) (?P<has>\d\S{0,80}?)(?: which is incompatible)?\.?(?:\s|$)"
-)
-_NEEDS = re.compile(
-    r"(?P<who>\S{1,90} \S{1,90}) needs (?P<name>[a-z0-9-]{1,90})(?P<range>[<>=!~]\S{0,200}?), and"
-    r" (?:(?P<other>\S{1,90} \S{1,90}) needs (?P=name)(?P<other_range>[<>=!~]\S{0,200})"
-    r"|(?P=name)(?P<asked>[<>=!~]\S{0,200}) was asked for"
-    r"|(?P=name) (?P<has>\S{1,90}) is installed)"
-)
-_NO_VERSION = re.compile(
-    r"(?:there is no version of |[Nn]o matching distribution found for "
-    r"|\bonly [\w.-]{1,80}[<>=!~]\S{1,80} (?:is|are) available and \S{1,160} depends on )"
-    r"(?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?:\{[^}]{0,200}\})?"
-    r"(?P<range>[<>=!~][^\s;()]{1,80})"
-)
-_OWN_NAMES = re.compile(
-    r"(?i)(?:py)?(?:torch|torchvision|torchaudio|vllm|triton|nvidia|flashinfer)(?:[-_].*)?"
-)
 _PACKAGE = re.compile(r"(?:site|dist)-packages/(?P<package>[A-Za-z0-9_]{1,80})/")
 _ROW = r"(?m:^(?:[\w.-]{{1,60}} {{1,60}}\| )?{} {{2,}})"
 """A row of `pip list`, also as Docker Compose prints it, behind the name of a service."""
@@ -236,104 +216,6 @@ def weight_of_count(count: str | None) -> int:
     return 1 if count is None else 2 * int(count)
 
 
-def _installed(line: str, _: str) -> Fault | None:
-    """Read what pip says of a package that it left, where that is one of those known here."""
-    found = _REQUIRES.search(line)
-    if found is None or not any(_OWN_NAMES.fullmatch(found[key]) for key in ("who", "name")):
-        return None
-    name = _canonical(found["name"])
-    return Fault(
-        kind=FaultKind.CONFLICT,
-        signature="",
-        subject=name,
-        has=found["has"],
-        demands=(
-            Demanded(
-                who=f"{_canonical(found['who'])} {found['version']}",
-                name=name,
-                range=found["range"],
-            ),
-        ),
-    )
-
-
-def _unsolved(line: str, after: str) -> Fault | None:
-    """Read the explanation of a resolver, which is below this line."""
-    from matrix.record.signature.conflict import conflict_in
-    from matrix.record.signature.lines import lines_of
-
-    sentence = conflict_in(lines_of(f"{line}\n{after}")) if _HEADS.search(line) else ""
-    return _sentence(sentence, "") or (
-        Fault(kind=FaultKind.CONFLICT, signature="") if sentence else None
-    )
-
-
-_HEADS = re.compile(r"No solution found|The conflict is caused by:")
-
-
-def _sentence(line: str, _: str) -> Fault | None:
-    """Read a conflict in the words of a signature, or a version that an index does not have."""
-    if found := _NEEDS.search(line):
-        name = found["name"]
-        demands = [Demanded(who=found["who"], name=name, range=found["range"])]
-        if found["other"]:
-            demands.append(Demanded(who=found["other"], name=name, range=found["other_range"]))
-        elif found["asked"]:
-            demands.append(Demanded(who="", name=name, range=found["asked"]))
-        return Fault(
-            kind=FaultKind.CONFLICT,
-            signature="",
-            subject=name,
-            has=found["has"],
-            demands=tuple(demands),
-        )
-    if found := _NO_VERSION.search(line):
-        wanted = found["range"].rstrip(".,")
-        return Fault(
-            kind=FaultKind.CONFLICT,
-            signature="",
-            subject=_canonical(found["name"]),
-            wants=wanted,
-        )
-    if _EXPLAINED.match(line):
-        pins = _excluding(line)
-        name = pins[0].name if pins else None
-        return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, demands=pins)
-    return None
-
-
-def _excluding(line: str) -> tuple[Demanded, ...]:
-    """Return two pins of one package in uv's sentences, where each is of another version."""
-    pins: dict[str, Demanded] = {}
-    for found in _DEPENDS.finditer(line):
-        name = _canonical(found["name"])
-        demand = Demanded(
-            who=f"{_canonical(found['who'])} {found['whose'].removeprefix('==')}",
-            name=name,
-            range=found["range"],
-        )
-        first = pins.setdefault(name, demand)
-        if first.range != demand.range:
-            return first, demand
-    return ()
-
-
-_DEPENDS = re.compile(
-    r"(?<!\S)(?P<who>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?P<whose>[<>=!~]\S{1,80})"
-    r" depends on"
-    r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\{[^}]{0,200}\})?(?P<range>==[^\s,]{1,80})(?=[\s,])"
-)
-
-
-_EXPLAINED = re.compile(
-    r"Because .{1,2000}? (?:depends? on|is available|can be used|we can conclude) "
-)
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 _Reader = Callable[[str, str], Fault | None]
 _READERS: tuple[_Reader, ...] = (
     _symbol,
@@ -344,8 +226,8 @@ _READERS: tuple[_Reader, ...] = (
     _vision,
     _flashinfer,
     _recompiles,
-    _installed,
-    _sentence,
+    of_installed,
+    of_sentence,
 )
 MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"undefined symbol: ", _symbol),
@@ -366,9 +248,9 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b") != flashinfer", _flashinfer),
     (b"ompiling model again", _recompiles),
     (b"artifacts_saved", _recompiles),
-    (b", but you", _installed),
-    (b"No solution found", _unsolved),
-    (b"The conflict is caused by:", _unsolved),
-    (b"o matching distribution found", _sentence),
+    (b", but you", of_installed),
+    (b"No solution found", of_unsolved),
+    (b"The conflict is caused by:", of_unsolved),
+    (b"o matching distribution found", of_sentence),
 )
 """What a line of a stream must have, and who reads it then."""
