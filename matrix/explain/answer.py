@@ -100,7 +100,7 @@ class Explainer:
         if fault.kind is FaultKind.OLD_DRIVER:
             return driver_answer(fault, versions, self.choice)
         if fault.kind is FaultKind.NO_KERNEL:
-            return kernel_answer(fault, self.choice)
+            return kernel_answer(fault, versions, self.choice)
         return old_library_answer(fault, self.choice, self.evidence)
 
     def _with_clean(self, answer: FaultAnswer, cells: Sequence[CleanCell]) -> FaultAnswer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from matrix._util.versions import parse_version
 from matrix.advice.fits import MachineTables
@@ -41,21 +42,27 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
     tables = load_tables()
     hardware = tables.hardware
     torch = choice.torches.get(versions.torch or "")
+    named = torch.cuda if torch is not None else None
+    has, there = fault.has, {"has": fault.has} if fault.has else {}
+    if has is None and versions.driver and (has := _cuda_of(versions.driver, hardware)):
+        there = {"there": versions.driver}
+    if has is None and named is None:
+        asking = FaultRemedy(code=RemedyCode.NAME_DRIVER)
+        newer = FaultRemedy(code=RemedyCode.NEWER_DRIVER)
+        return FaultAnswer(fault=fault, meaning=Meaning.NEWER_CUDA, remedies=(asking, newer))
     # Where the text does not say what the driver has: one major less than what is installed.
-    newest = next((row.cuda for row in reversed(list(choice.torches.values())) if row.cuda), None)
-    needs = torch.cuda if torch is not None and torch.cuda else newest
-    most = major_of(fault.has) if fault.has else (major_of(needs) or 1) - 1
+    most = major_of(has) if has else (major_of(named) or 1) - 1
     too_new = tuple(
         version
         for version, row in choice.torches.items()
         if (major_of(row.cuda) or 0) > (most or 0)
     )
     vllms = tuple(row.version for row in choice.vllms if (major_of(row.cuda) or 0) > (most or 0))
-    named = torch.cuda if torch is not None else None
-    if fault.has and (not too_new or (named and (major_of(named) or 0) <= (most or 0))):
-        return _minor_answer(fault, fault.has, named, choice, tables)
-    older = _fitting_driver(fault.has or f"{most}.0", choice, tables)
-    wanted = next((row.cuda for row in choice.torches.values() if row.version in too_new), needs)
+    if has and (not too_new or (named and (major_of(named) or 0) <= (most or 0))):
+        minor = _minor_answer(fault, has, named, choice, tables)
+        return replace(minor, operands={**minor.operands, **there})
+    older = _fitting_driver(has or f"{most}.0", choice, tables)
+    wanted = next((row.cuda for row in choice.torches.values() if row.version in too_new), named)
     driver = hardware.least_driver(wanted) if wanted else None
     return FaultAnswer(
         fault=fault,
@@ -67,7 +74,7 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
             for key, value in (
                 ("driver", driver),
                 ("cuda", str(major_of(wanted)) if wanted else None),
-                ("has", fault.has),
+                *there.items(),
             )
             if value
         },
@@ -96,7 +103,7 @@ def _minor_answer(
     def needs(cuda: str | None) -> bool:
         return bool(newer and cuda and not _is_newer(newer, cuda))
 
-    operands = {"has": has, "minor": newer or ""}
+    operands = {"minor": newer or ""}
     return FaultAnswer(
         fault=fault,
         meaning=Meaning.NEWER_CUDA,
@@ -114,6 +121,13 @@ def _minor_answer(
             FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=driver),
         ),
     )
+
+
+def _cuda_of(driver: str, hardware: HardwareTable) -> str | None:
+    """Return the newest CUDA in the table that a driver reports; None for an older driver."""
+    known = driver_of(driver)
+    found = (row.version for row in hardware.cuda.values() if not known.is_older(row.own))
+    return max(found, key=parse_version, default=None)
 
 
 def _is_newer(cuda: str, other: str) -> bool:
@@ -139,16 +153,20 @@ def _install(found: FittingPair | None, choice: InstallChoice) -> tuple[FaultRem
     return choice.install(None if found is None else found.vllm)
 
 
-def kernel_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
+def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
     """Return which releases have code for a GPU, and what to install for it.
 
-    For a ptxas that does not know it: which are of a CUDA that does.
+    For a ptxas that does not know it: which are of a CUDA that does. An error without the GPU's
+    number is of the GPU that the text names elsewhere.
     """
-    architecture = fault.has
+    tables, architecture = load_tables(), fault.has
+    named = tables.hardware.capability_of(versions.gpu or "")
+    if architecture is None and named is not None:
+        architecture = f"sm_{named.arch}"
     if architecture is None:
         asking = (FaultRemedy(code=RemedyCode.NAME_GPU), *choice.install(choice.newest()))
         return FaultAnswer(fault=fault, meaning=Meaning.UNNAMED_GPU, remedies=asking)
-    tables, capability = load_tables(), capability_of(architecture)
+    capability = capability_of(architecture)
     operands = {"architecture": architecture}
     if capability is None:
         return FaultAnswer(fault=fault, meaning=Meaning.ARCHITECTURE, operands=operands)

@@ -77,6 +77,7 @@ class RemedyCode(StrEnum):
     NEWER_DRIVER = "newer_driver"
     NEWER_SYSTEM = "newer_system"
     NAME_GPU = "name_gpu"
+    NAME_DRIVER = "name_driver"
     LOADED_FIRST = "loaded_first"
     LINKAGE = "linkage"
     SHOW = "show"
@@ -115,10 +116,15 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class TextVersions:
-    """The releases that a text names as installed; None for one that it does not name."""
+    """What a text names as installed or as there: releases, NVIDIA's driver, the GPU.
+
+    None for what it does not name, and for GPUs of different names.
+    """
 
     torch: str | None = None
     vllm: str | None = None
+    driver: str | None = None
+    gpu: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

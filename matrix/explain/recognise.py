@@ -79,6 +79,11 @@ _NAMED_VLLM = re.compile(
     rf"|{_ROW.format('vllm')}"
     r"|▀ {2}version )(?P<version>\d+\.\d+\.\d+)"
 )
+# As collect_env and nvidia-smi print them.
+_NAMED_DRIVER = re.compile(
+    r"(?i)driver version *: *(?P<version>[1-9]\d{2}\.\d{1,4}(?:\.\d{1,4})?)(?![\w.])"
+)
+_NAMED_GPU = re.compile(r"(?m)^ {0,8}GPU \d{1,2}: (?P<name>[A-Za-z][^\n(]{1,60})")
 
 
 def of_line(line: str, after: str = "") -> Fault | None:
@@ -87,15 +92,20 @@ def of_line(line: str, after: str = "") -> Fault | None:
 
 
 def versions_in(texts: Iterable[str]) -> TextVersions:
-    """Return the releases that texts name as installed: the first of each."""
-    torch: str | None = None
-    vllm: str | None = None
-    for text in texts:
-        if torch is None and (found := _NAMED_TORCH.search(text)):
-            torch = found["version"]
-        if vllm is None and (found := _NAMED_VLLM.search(text)):
-            vllm = found["version"]
-    return TextVersions(torch=torch, vllm=vllm)
+    """Return what texts name as installed: the first of each; a GPU where all are of one name."""
+    every = list(texts)
+
+    def first(pattern: re.Pattern[str]) -> str | None:
+        found = next(filter(None, map(pattern.search, every)), None)
+        return None if found is None else found["version"]
+
+    gpus = {found["name"].strip() for text in every for found in _NAMED_GPU.finditer(text)}
+    return TextVersions(
+        torch=first(_NAMED_TORCH),
+        vllm=first(_NAMED_VLLM),
+        driver=first(_NAMED_DRIVER),
+        gpu=next(iter(gpus)) if len(gpus) == 1 else None,
+    )
 
 
 def _symbol(line: str, after: str) -> Fault | None:

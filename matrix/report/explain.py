@@ -285,6 +285,8 @@ def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> str:
             return f"fulfil what the text names: {what}"
         case RemedyCode.NAME_GPU:
             return f"{command(remedy)} names the GPU: explain its sm_ number"
+        case RemedyCode.NAME_DRIVER:
+            return f"{command(remedy)} names the driver: give it to matrix recommend --driver"
         case RemedyCode.REBUILD if not remedy.requirements:
             return f"build {_package(answer)} again from its sources, {_WITH_TORCH}"
         case RemedyCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
@@ -314,6 +316,8 @@ def command(remedy: FaultRemedy) -> str | None:
             return pip_install(remedy.requirements, apart)
         case RemedyCode.NAME_GPU:
             return "nvidia-smi --query-gpu=compute_cap --format=csv"
+        case RemedyCode.NAME_DRIVER:
+            return "nvidia-smi --query-gpu=driver_version --format=csv"
         case RemedyCode.SHOW:
             return f"matrix show {shlex.quote(remedy.what or '')}"
     return None

@@ -60,6 +60,8 @@ def _of_driver(answer: FaultAnswer, _: str, __: str) -> str:
     has, cuda = answer.operands.get("has"), answer.operands.get("cuda")
     driver = answer.operands.get("driver")
     runs = f"the driver runs programs of CUDA up to {has}" if has else "the driver is too old"
+    if there := answer.operands.get("there"):
+        runs = f"the driver is {there}"
     minor = answer.operands.get("minor")
     if minor == "":
         return f"{runs}, and what is installed needs a newer CUDA, which is not known here"
