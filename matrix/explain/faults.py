@@ -74,6 +74,8 @@ def _alike(fault: Fault, other: Fault) -> bool:
     """Tell whether a signature is of this fault. It has no versions of a machine."""
     if fault.kind is FaultKind.RECOMPILES and fault.has != other.has:
         return False
+    if other.demands and fault.demands != other.demands:
+        return False
     return (fault.kind, fault.subject) == (other.kind, other.subject)
 
 

@@ -203,6 +203,9 @@ def _assembler_answer(
 
     fits = {version for version, row in choice.torches.items() if knows(row.cuda)}
     vllms = tuple(row.version for row in choice.vllms if row.torch in fits and knows(row.cuda))
+    # Triton brings a ptxas of its own, and no table here has its CUDA.
+    since = operands.get("since")
+    other = (FaultRemedy(code=RemedyCode.OTHER_PTXAS, what=since),) if since else ()
     return FaultAnswer(
         fault=fault,
         meaning=Meaning.OLD_ASSEMBLER,
@@ -212,7 +215,7 @@ def _assembler_answer(
         ),
         vllm=KnownReleases(holds=vllms, asked=tuple(row.version for row in choice.vllms)),
         operands=operands,
-        remedies=choice.install(choice.newest(lambda row: row.version in vllms)),
+        remedies=(*choice.install(choice.newest(lambda row: row.version in vllms)), *other),
     )
 
 

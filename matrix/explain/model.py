@@ -79,6 +79,7 @@ class RemedyCode(StrEnum):
     NAME_GPU = "name_gpu"
     NAME_DRIVER = "name_driver"
     LOADED_FIRST = "loaded_first"
+    OTHER_PTXAS = "other_ptxas"
     LINKAGE = "linkage"
     SHOW = "show"
 

@@ -47,6 +47,10 @@ def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     remedies = (*choice.install(newest), *choice.install(own))
     if fault.has and fault.demands:
         remedies = (_as_demanded(fault.demands[0], choice), *choice.install(newest))
+    elif not remedies and not all(demand.who for demand in fault.demands):
+        # What a person asked for can give way to what a package needs.
+        needed = [demand for demand in fault.demands if demand.who]
+        remedies = tuple(_as_demanded(demand, choice) for demand in needed)
     torch = None
     if name == "torch" and others:
         torch = KnownReleases(

@@ -34,8 +34,10 @@ _MISSING = (
 _HASHED = re.compile(r"[.-](?:[0-9a-f]{8}|<id>)(?=\.so)")
 _VERSION_OF = re.compile(
     r"version [`'\u2018](?P<version>(?:GLIBC|GLIBCXX|CXXABI)_[\d.]{1,20}\d|lib\w{1,40}\.so\.\d+)"
-    r"['\u2019] not found(?: \(required by (?:[^()\s]*/)?(?P<file>[\w.+@=-]{1,200})\))?"
+    r"['\u2019] not found"
 )
+# Some break the line before it.
+_REQUIRED_BY = re.compile(r"\s{0,80}\(required by (?:[^()\s]*/)?(?P<file>[\w.+@=-]{1,200})\)")
 _FOUND_DRIVER = re.compile(
     r"driver on your system is too old(?: \(found version (?P<has>\d{4,6}))?"
 )
@@ -140,13 +142,13 @@ def _library(line: str, _: str) -> Fault | None:
     return None
 
 
-def _old_library(line: str, _: str) -> Fault | None:
+def _old_library(line: str, after: str) -> Fault | None:
     found = _VERSION_OF.search(line)
     if found is None:
         return None
-    return Fault(
-        kind=FaultKind.OLD_LIBRARY, signature="", subject=found["version"], file=found["file"]
-    )
+    named = _REQUIRED_BY.match(line[found.end() :] + after[:300])
+    file = named["file"] if named else None
+    return Fault(kind=FaultKind.OLD_LIBRARY, signature="", subject=found["version"], file=file)
 
 
 def _driver(line: str, _: str) -> Fault | None:
@@ -245,7 +247,9 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"symbol not found", _symbol),
     (b"cannot open shared object", _library),
     (b" => not found", _library),
-    (b" not found (required by", _old_library),
+    (b"version `", _old_library),
+    (b"version 'GLIBC", _old_library),
+    (b"version \xe2\x80\x98", _old_library),
     (b"driver on your system is too old", _driver),
     (b"driver version is insufficient", _driver),
     (b"no kernel image is available", _kernel),

@@ -272,6 +272,20 @@ def _to_do(answer: FaultAnswer) -> str:
 
 
 def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> str:
+    found = command(remedy)
+    if found is None:
+        return _without_command(remedy, answer)
+    match remedy.code:
+        case RemedyCode.NAME_GPU:
+            return f"{found} names the GPU: explain its sm_ number"
+        case RemedyCode.NAME_DRIVER:
+            return f"{found} names the driver: give it to matrix recommend --driver"
+        case RemedyCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
+            return f"{found} builds it for the torch that is installed"
+    return found
+
+
+def _without_command(remedy: FaultRemedy, answer: FaultAnswer) -> str:
     what = remedy.what
     match remedy.code:
         case RemedyCode.NEWER_DRIVER:
@@ -283,15 +297,11 @@ def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> str:
             return f"unset LD_LIBRARY_PATH, or remove the other {library} from it"
         case RemedyCode.REQUIREMENT:
             return f"fulfil what the text names: {what}"
-        case RemedyCode.NAME_GPU:
-            return f"{command(remedy)} names the GPU: explain its sm_ number"
-        case RemedyCode.NAME_DRIVER:
-            return f"{command(remedy)} names the driver: give it to matrix recommend --driver"
-        case RemedyCode.REBUILD if not remedy.requirements:
+        case RemedyCode.OTHER_PTXAS:
+            return f"set TRITON_PTXAS_PATH to the ptxas of a CUDA {what} or newer"
+        case RemedyCode.REBUILD:
             return f"build {_package(answer)} again from its sources, {_WITH_TORCH}"
-        case RemedyCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
-            return f"{command(remedy)} builds it for the torch that is installed"
-    return command(remedy) or ""
+    return ""
 
 
 def _package(answer: FaultAnswer) -> str:

@@ -60,22 +60,23 @@ def _of_driver(answer: FaultAnswer, _: str, __: str) -> str:
     has, cuda = answer.operands.get("has"), answer.operands.get("cuda")
     driver = answer.operands.get("driver")
     runs = f"the driver runs programs of CUDA up to {has}" if has else "the driver is too old"
+    unseen = ""
     if there := answer.operands.get("there"):
-        runs = f"the driver is {there}"
+        runs, unseen = f"the driver is {there}", "; or the container does not see it"
     minor = answer.operands.get("minor")
     if minor == "":
-        return f"{runs}, and what is installed needs a newer CUDA, which is not known here"
+        return f"{runs}, and what is installed needs a newer CUDA, which is not known here{unseen}"
     if minor is not None:
         takes = f", which takes driver {driver} or newer" if driver else ""
         return (
             f"{runs}, and what is installed needs a newer minor release, as CUDA {minor}{takes}, or"
-            " a CUDA that is not known here"
+            f" a CUDA that is not known here{unseen}"
         )
     needs = (
         f"what is installed is of CUDA {cuda}" if cuda else "what is installed is of a newer CUDA"
     )
     least = f", which takes driver {driver} or newer" if driver else ""
-    return f"{runs}, and {needs}{least}"
+    return f"{runs}, and {needs}{least}{unseen}"
 
 
 def _of_kernel(answer: FaultAnswer, _: str, __: str) -> str:

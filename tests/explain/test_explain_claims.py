@@ -2,7 +2,7 @@
 
 import pytest
 
-from explained import commands, lines, only
+from explained import commands, explained, lines, only
 from matrix.explain.model import FaultKind, Meaning
 from matrix.report.explain import five
 
@@ -138,6 +138,41 @@ def test_only_where_the_file_is_known_its_package_is_to_be_installed(
     symbol: str, where: str, to_do: str
 ) -> None:
     assert lines(f"{where}undefined symbol: {symbol}")["to do"] == to_do
+
+
+def test_each_conflict_of_one_package_has_its_own_signature() -> None:
+    left = "xformers 0.0.22", "vllm 0.2.1.post1", "ai2-olmo 0.3.0"
+    line = "{} requires torch==2.0.1, but you have torch 2.3.0 which is incompatible.\n"
+    answers = explained("".join(line.format(who) for who in left))
+    assert [answer.fault.signature for answer in answers] == [
+        f"{who} needs torch==2.0.1, and torch 2.3.0 is installed" for who in left
+    ]
+
+
+def test_what_was_asked_for_gives_way_to_what_a_package_needs() -> None:
+    text = "vllm 0.5.4 needs torch==2.4.0, and torch==2.1.1 was asked for"
+    assert lines(text)["to do"] == "fulfil what the text names: vllm 0.5.4 needs torch==2.4.0"
+    both = "a 1 needs torch==2.4.0, and b 2 needs torch==2.1.1"
+    assert lines(both)["to do"] == "nothing is known that helps"
+
+
+@pytest.mark.parametrize("after", ["", ")\n", " (required by\n", "\nother (required by /x/y.so)"])
+def test_a_version_of_glibc_may_stand_without_the_file(after: str) -> None:
+    answer = only(f"/lib64/libc.so.6: version `GLIBC_2.34' not found{after}")
+    assert (answer.fault.kind, answer.fault.subject) == (FaultKind.OLD_LIBRARY, "GLIBC_2.34")
+    assert answer.fault.file is None
+
+
+def test_the_file_that_needs_a_version_may_stand_in_the_next_line() -> None:
+    text = "libstdc++.so.6: version `GLIBCXX_3.4.30' not found\n    (required by /x/y.so)\n"
+    assert only(text).fault.file == "y.so"
+
+
+def test_triton_has_a_ptxas_of_its_own() -> None:
+    text = "ptxas fatal   : Value '{}' is not defined for option 'gpu-name'"
+    path = "set TRITON_PTXAS_PATH to the ptxas of a CUDA 12.9 or newer"
+    assert lines(text.format("sm_121a"))["to do"] == f"{NEWEST}; or {path}"
+    assert lines(text.format("sm_999"))["to do"] == "nothing is known that helps"
 
 
 def test_a_local_version_of_a_text_is_held_against_pins_without_it() -> None:
