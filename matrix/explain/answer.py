@@ -24,6 +24,7 @@ from matrix.explain.model import (
     TextFaults,
     TextVersions,
 )
+from matrix.explain.modules import module_answer
 from matrix.explain.packages import conflict_answer, flashinfer_answer, vision_answer
 from matrix.explain.symbols import library_answer, symbol_answer
 from matrix.explain.waived import links_of
@@ -80,6 +81,7 @@ class Explainer:
         answers: Mapping[FaultKind, Callable[[], FaultAnswer]] = {
             FaultKind.UNDEFINED_SYMBOL: lambda: symbol_answer(fault, versions, choice, evidence),
             FaultKind.MISSING_LIBRARY: lambda: library_answer(fault, versions, choice, evidence),
+            FaultKind.MISSING_MODULE: lambda: module_answer(fault, versions, choice, evidence),
             FaultKind.OLD_LIBRARY: lambda: self._of_machine(fault, versions),
             FaultKind.OLD_DRIVER: lambda: self._of_machine(fault, versions),
             FaultKind.NO_KERNEL: lambda: self._of_machine(fault, versions),

@@ -17,6 +17,7 @@ class FaultKind(StrEnum):
 
     UNDEFINED_SYMBOL = "undefined_symbol"
     MISSING_LIBRARY = "missing_library"
+    MISSING_MODULE = "missing_module"
     OLD_LIBRARY = "old_library"
     OLD_DRIVER = "old_driver"
     NO_KERNEL = "no_kernel"
@@ -50,6 +51,7 @@ class Meaning(StrEnum):
     OTHER_CUDA = "other_cuda"
     NO_CUDA_TORCH = "no_cuda_torch"
     NOT_BROUGHT = "not_brought"
+    NOT_BUILT = "not_built"
     OLD_SYSTEM = "old_system"
     NEWER_CUDA = "newer_cuda"
     ARCHITECTURE = "architecture"
@@ -80,6 +82,7 @@ class RemedyCode(StrEnum):
     NAME_DRIVER = "name_driver"
     LOADED_FIRST = "loaded_first"
     OTHER_PTXAS = "other_ptxas"
+    OUTSIDE_SOURCES = "outside_sources"
     LINKAGE = "linkage"
     SHOW = "show"
 

@@ -30,6 +30,10 @@ _MISSING = (
     re.compile(rf"{_LIBRARY}(?: \(deleted\))?: cannot open shared object"),
     re.compile(rf"{_LIBRARY} => not found"),
 )
+# A compiled module has a name with an underscore; `vllm._version` is made of Python.
+_MODULE = re.compile(
+    r"No module named ['\"](?P<module>vllm\.(?:\w{1,60}\.){0,4}_(?!version\b)\w{1,60})['\"]"
+)
 # auditwheel puts a hash into the name of a library that it copies; a signature has <id> for it.
 _HASHED = re.compile(r"[.-](?:[0-9a-f]{8}|<id>)(?=\.so)")
 _VERSION_OF = re.compile(
@@ -142,6 +146,13 @@ def _library(line: str, _: str) -> Fault | None:
     return None
 
 
+def _module(line: str, _: str) -> Fault | None:
+    found = _MODULE.search(line)
+    if found is None:
+        return None
+    return Fault(kind=FaultKind.MISSING_MODULE, signature="", subject=found["module"])
+
+
 def _old_library(line: str, after: str) -> Fault | None:
     found = _VERSION_OF.search(line)
     if found is None:
@@ -232,6 +243,7 @@ _Reader = Callable[[str, str], Fault | None]
 _READERS: tuple[_Reader, ...] = (
     _symbol,
     _library,
+    _module,
     _old_library,
     _driver,
     _kernel,
@@ -247,6 +259,8 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"symbol not found", _symbol),
     (b"cannot open shared object", _library),
     (b" => not found", _library),
+    (b"No module named 'vllm.", _module),
+    (b'No module named "vllm.', _module),
     (b"version `", _old_library),
     (b"version 'GLIBC", _old_library),
     (b"version \xe2\x80\x98", _old_library),

@@ -57,6 +57,10 @@ def _releases(answer: FaultAnswer) -> str:
     return _BY_KIND[answer.fault.kind](answer) or "not known"
 
 
+def _of_module(answer: FaultAnswer) -> str | None:
+    return None if answer.vllm is None else f"{_who('vLLM', answer.vllm, 'has', 'have')} it"
+
+
 def _of_old_library(answer: FaultAnswer) -> str | None:
     if answer.vllm is None:
         return None
@@ -206,6 +210,7 @@ def _of_flashinfer(answer: FaultAnswer) -> str | None:
 _BY_KIND: Mapping[FaultKind, Callable[[FaultAnswer], str | None]] = {
     FaultKind.UNDEFINED_SYMBOL: _of_both,
     FaultKind.MISSING_LIBRARY: _of_both,
+    FaultKind.MISSING_MODULE: _of_module,
     FaultKind.OLD_LIBRARY: _of_old_library,
     FaultKind.OLD_DRIVER: _of_old_driver,
     FaultKind.NO_KERNEL: _of_gpu,
@@ -299,6 +304,8 @@ def _without_command(remedy: FaultRemedy, answer: FaultAnswer) -> str:
             return f"fulfil what the text names: {what}"
         case RemedyCode.OTHER_PTXAS:
             return f"set TRITON_PTXAS_PATH to the ptxas of a CUDA {what} or newer"
+        case RemedyCode.OUTSIDE_SOURCES:
+            return "start Python in a folder that does not hold vLLM's sources"
         case RemedyCode.REBUILD:
             return f"build {_package(answer)} again from its sources, {_WITH_TORCH}"
     return ""

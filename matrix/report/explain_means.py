@@ -13,6 +13,7 @@ NAME_LIMIT = 200
 _KINDS: Mapping[FaultKind, str] = {
     FaultKind.UNDEFINED_SYMBOL: "an undefined symbol",
     FaultKind.MISSING_LIBRARY: "a missing library",
+    FaultKind.MISSING_MODULE: "a compiled module of vLLM that is missing",
     FaultKind.OLD_LIBRARY: "a glibc or libstdc++ that is too old",
     FaultKind.OLD_DRIVER: "a driver that is too old",
     FaultKind.NO_KERNEL: "no code for the GPU",
@@ -186,6 +187,10 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
     Meaning.NOT_BROUGHT: lambda _, name, __: (
         f"{name} comes with the packages that torch requires, and they are not installed, or are"
         " not found"
+    ),
+    Meaning.NOT_BUILT: lambda _, name, __: (
+        f"{name} is a compiled module of vLLM's wheel: the vLLM that is imported has none, as its"
+        " sources, or is a release without it"
     ),
     Meaning.NO_CUDA_TORCH: lambda _, name, __: (
         f"{name} is torch's own: the torch that is installed is built without CUDA, or none is"

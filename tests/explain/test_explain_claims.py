@@ -175,6 +175,46 @@ def test_triton_has_a_ptxas_of_its_own() -> None:
     assert lines(text.format("sm_999"))["to do"] == "nothing is known that helps"
 
 
+@pytest.mark.parametrize(
+    ("module", "releases", "first"),
+    [
+        ("vllm._C", "vLLM 0.14.0 to 0.23.0 have it", "uv pip install vllm==0.23.0 torch==2.11.0"),
+        ("vllm._qutlass_C", "vLLM 0.24.0 to 0.33.0 have it", NEWEST),
+        ("vllm.vllm_flash_attn._vllm_fa2_C", "every vLLM from 0.14.0 to 0.33.0 has it", NEWEST),
+        ("vllm._rocm_C", "no vLLM from 0.14.0 to 0.33.0 has it", None),
+    ],
+)
+def test_a_module_is_to_be_had_of_a_release_whose_wheel_has_it(
+    module: str, releases: str, first: str | None
+) -> None:
+    for mark in "'\"":
+        text = f"ModuleNotFoundError: No module named {mark}{module}{mark}"
+        answer, found = only(text), lines(text)
+        assert (answer.fault.kind, answer.fault.subject) == (FaultKind.MISSING_MODULE, module)
+        assert found["releases"] == releases
+        outside = "start Python in a folder that does not hold vLLM's sources"
+        assert found["to do"] == (f"{first}; or {outside}" if first else outside)
+    kept = only(f"{text}\nvLLM Version : 0.19.1")
+    if module == "vllm._C":
+        assert commands(kept)[0] == CUDA_12
+
+
+@pytest.mark.parametrize("name", ["vllm._version", "vllm.x", "vllm", "xvllm._C", "vllm_plugin"])
+def test_another_module_is_not_one_of_its_wheel(name: str) -> None:
+    answer = only(f"ModuleNotFoundError: No module named '{name}'")
+    assert answer.fault.kind is FaultKind.UNKNOWN
+
+
+def test_a_module_whose_file_does_not_load_is_no_fault_of_its_own() -> None:
+    module = "ModuleNotFoundError: No module named 'vllm._C'"
+    cause = "libc.so.6: version `GLIBC_2.32' not found (required by /x/vllm/_C.abi3.so)"
+    assert [answer.fault.kind for answer in explained(f"{module}\n{cause}")] == [
+        FaultKind.OLD_LIBRARY
+    ]
+    other = cause.replace("_C.abi3", "_moe_C.abi3")
+    assert len(explained(f"{module}\n{other}")) == 2
+
+
 def test_a_local_version_of_a_text_is_held_against_pins_without_it() -> None:
     text = "vllm 0.19.1 {} torch==2.10.0, {} torch 2.11.0{} {}"
     pip = ("requires", "but you have")
