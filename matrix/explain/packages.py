@@ -11,6 +11,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from matrix.advice.left_behind import WITH_FLASHINFER
 from matrix.catalog.release import COMPANIONS, Vllm
 from matrix.catalog.requirements import known_requirements
 from matrix.explain.choice import InstallChoice
@@ -200,7 +201,7 @@ def flashinfer_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     )
     # vLLM 0.26 and newer require no cubins; for those an old one that was left is too much.
     both = any(_pins(package, version) == wants for version in holds)
-    if wants is None:
+    if wants is None or package not in WITH_FLASHINFER:
         remedies: tuple[FaultRemedy, ...] = ()
     elif both:
         named = (f"flashinfer-python=={wants}", f"{package}=={wants}")

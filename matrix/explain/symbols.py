@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from matrix._util.versions import parse_version
 from matrix.checks.linkage.link import feature_of
 from matrix.explain.choice import InstallChoice, package_of, rebuild
 from matrix.explain.evidence import SymbolEvidence, Uses, stem_of, without
@@ -149,7 +150,7 @@ def library_answer(
     elif brought or needed:
         # All that torch brings it brings since its first release here, or with one CUDA alone.
         meaning = Meaning.OTHER_CUDA if others or not brought else Meaning.NOT_BROUGHT
-        operands["cuda"] = ", ".join(sorted(cudas, key=float)) if others else ""
+        operands["cuda"] = ", ".join(sorted(cudas, key=parse_version)) if others else ""
         remedies = _installs_library(library, versions, choice, (bringing, uses))
     else:
         near = nearest_name(library, _libraries(evidence))

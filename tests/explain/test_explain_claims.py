@@ -140,6 +140,13 @@ def test_only_where_the_file_is_known_its_package_is_to_be_installed(
     assert lines(f"{where}undefined symbol: {symbol}")["to do"] == to_do
 
 
+def test_only_a_known_package_of_flashinfer_is_to_be_removed() -> None:
+    text = "{} version (0.6.13) does not match flashinfer version (0.6.14)."
+    for package in ("flashinfer-cubin", "flashinfer-jit-cache"):
+        assert any(package in command for command in commands(only(text.format(package))))
+    assert not any("evil" in command for command in commands(only(text.format("flashinfer-evil"))))
+
+
 def test_each_conflict_of_one_package_has_its_own_signature() -> None:
     left = "xformers 0.0.22", "vllm 0.2.1.post1", "ai2-olmo 0.3.0"
     line = "{} requires torch==2.0.1, but you have torch 2.3.0 which is incompatible.\n"

@@ -402,9 +402,9 @@ function start(D) {
     save();
   }
   // The open cell follows the form; a Python that was chosen in it gives way to that of the form.
-  function refill(anew) {
+  function refill(pythonChosen) {
     if (panel.hidden || !state.at) return;
-    if (anew) state.at = state.at.split(",").slice(0, 2).join(",");
+    if (pythonChosen) state.at = state.at.split(",").slice(0, 2).join(",");
     openFromUrl(false);
   }
   for (const { line, at } of lines) line.querySelector("a[href^='#']").addEventListener("click", (event) => {
