@@ -114,6 +114,8 @@ def _weight(fault: Fault) -> tuple[bool, int]:
 def _same(known: Fault, fault: Fault) -> bool:
     if known.kind is not fault.kind:
         return False
+    if known.kind is FaultKind.OLD_DRIVER and known.subject != fault.subject:
+        return False
     if known.kind in (FaultKind.OLD_DRIVER, FaultKind.NO_KERNEL):
         return not (known.has and fault.has and known.has != fault.has)
     if known.kind in (FaultKind.TORCHVISION, FaultKind.RECOMPILES):

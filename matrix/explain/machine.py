@@ -41,6 +41,8 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
     """
     tables = load_tables()
     hardware = tables.hardware
+    if fault.subject == "PTX":
+        return _ptx_answer(fault, versions, choice, hardware)
     torch = choice.torches.get(versions.torch or "")
     named = torch.cuda if torch is not None else None
     has, there = fault.has, {"has": fault.has} if fault.has else {}
@@ -79,6 +81,50 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
             if value
         },
         remedies=(*_install(older, choice), FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=driver)),
+    )
+
+
+def _ptx_answer(
+    fault: Fault, versions: TextVersions, choice: InstallChoice, hardware: HardwareTable
+) -> FaultAnswer:
+    """Return which releases have PTX that a driver compiles: of no newer CUDA than its own."""
+    rows = choice.row(versions.vllm or ""), choice.torches.get(versions.torch or "")
+    cudas = [row.cuda for row in rows if row is not None and row.cuda]
+    cuda = max(cudas, key=parse_version, default=None)
+    release = hardware.needs(cuda) if cuda else None
+    has = _cuda_of(versions.driver, hardware) if versions.driver else None
+    facts = (
+        ("cuda", cuda),
+        ("driver", release.own if release else None),
+        ("there", versions.driver if has else None),
+    )
+    operands = {key: value for key, value in facts if value}
+    newer = FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=operands.get("driver"))
+    if has is None:
+        asking = FaultRemedy(code=RemedyCode.NAME_DRIVER)
+        return FaultAnswer(
+            fault=fault, meaning=Meaning.NEWER_PTX, operands=operands, remedies=(asking, newer)
+        )
+    compiled = {
+        version
+        for version, row in choice.torches.items()
+        if row.cuda and not _is_newer(row.cuda, has)
+    }
+    vllms = {row.version for row in choice.vllms if row.cuda and not _is_newer(row.cuda, has)}
+    fits = choice.newest(lambda row: row.version in vllms and row.torch in compiled)
+    return FaultAnswer(
+        fault=fault,
+        meaning=Meaning.NEWER_PTX,
+        torch=KnownReleases(
+            holds=tuple(version for version in choice.torches if version in compiled),
+            asked=tuple(choice.torches),
+        ),
+        vllm=KnownReleases(
+            holds=tuple(row.version for row in choice.vllms if row.version in vllms),
+            asked=tuple(row.version for row in choice.vllms),
+        ),
+        operands=operands,
+        remedies=(*choice.install(fits), newer),
     )
 
 
@@ -164,8 +210,8 @@ def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
     if architecture is None and named is not None:
         architecture = f"sm_{named.arch}"
     if architecture is None:
-        asking = (FaultRemedy(code=RemedyCode.NAME_GPU), *choice.install(choice.newest()))
-        return FaultAnswer(fault=fault, meaning=Meaning.UNNAMED_GPU, remedies=asking)
+        asking = FaultRemedy(code=RemedyCode.NAME_GPU)
+        return FaultAnswer(fault=fault, meaning=Meaning.UNNAMED_GPU, remedies=(asking,))
     capability = capability_of(architecture)
     operands = {"architecture": architecture}
     if capability is None:

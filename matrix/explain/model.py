@@ -54,6 +54,7 @@ class Meaning(StrEnum):
     NOT_BUILT = "not_built"
     OLD_SYSTEM = "old_system"
     NEWER_CUDA = "newer_cuda"
+    NEWER_PTX = "newer_ptx"
     ARCHITECTURE = "architecture"
     UNNAMED_GPU = "unnamed_gpu"
     OLD_ASSEMBLER = "old_assembler"

@@ -46,6 +46,7 @@ _FOUND_DRIVER = re.compile(
     r"driver on your system is too old(?: \(found version (?P<has>\d{4,6}))?"
 )
 _DRIVER = re.compile(r"driver version is insufficient for CUDA runtime version")
+_PTX = re.compile(r"provided PTX was compiled with an unsupported toolchain")
 _NO_KERNEL = re.compile(r"no kernel image is available for execution")
 _CAPABILITY = re.compile(
     r"(?:with CUDA capability (?P<has>sm_\d{2,3}[af]?)|(?P<gpu>with CUDA capability \S+))"
@@ -168,6 +169,8 @@ def _driver(line: str, _: str) -> Fault | None:
         # 12080 is CUDA 12.8: thousands, and tens.
         cuda = f"{int(has) // 1000}.{int(has) % 1000 // 10}" if has else None
         return Fault(kind=FaultKind.OLD_DRIVER, signature="", has=cuda)
+    if _PTX.search(line):
+        return Fault(kind=FaultKind.OLD_DRIVER, signature="", subject="PTX")
     return Fault(kind=FaultKind.OLD_DRIVER, signature="") if _DRIVER.search(line) else None
 
 
@@ -266,6 +269,7 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"version \xe2\x80\x98", _old_library),
     (b"driver on your system is too old", _driver),
     (b"driver version is insufficient", _driver),
+    (b"provided PTX was compiled", _driver),
     (b"no kernel image is available", _kernel),
     (b"is not compatible with the current PyTorch", _kernel),
     (b"for option 'gpu-name'", _kernel),

@@ -79,6 +79,8 @@ def _of_old_driver(answer: FaultAnswer) -> str | None:
         return None
     if answer.operands.get("minor") == "":
         return None
+    if answer.meaning is Meaning.NEWER_PTX:
+        return f"{_both_built(answer.torch, answer.vllm)} for a CUDA of that driver or an older one"
     return f"{_both_built(answer.torch, answer.vllm)} for that CUDA or newer"
 
 
@@ -299,7 +301,10 @@ def _without_command(remedy: FaultRemedy, answer: FaultAnswer) -> str:
             return f"take a system, or a container, that has {what}"
         case RemedyCode.LOADED_FIRST:
             library = what or "that library"
-            return f"unset LD_LIBRARY_PATH, or remove the other {library} from it"
+            return (
+                f"unset LD_LIBRARY_PATH, or remove the other {library} from it; `uv pip check` says"
+                " whether an installed one is another than torch requires"
+            )
         case RemedyCode.REQUIREMENT:
             return f"fulfil what the text names: {what}"
         case RemedyCode.OTHER_PTXAS:

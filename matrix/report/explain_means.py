@@ -80,6 +80,15 @@ def _of_driver(answer: FaultAnswer, _: str, __: str) -> str:
     return f"{runs}, and {needs}{least}{unseen}"
 
 
+def _of_ptx(answer: FaultAnswer, _: str, __: str) -> str:
+    operands = answer.operands
+    cuda, driver, there = (operands.get(key) for key in ("cuda", "driver", "there"))
+    whose = f"the driver, {there}," if there else "the driver"
+    text = f"the code for this GPU is PTX of a newer CUDA than {whose} compiles"
+    takes = f", which takes driver {driver} or newer" if driver else ""
+    return f"{text}: what is installed is of CUDA {cuda}{takes}" if cuda else text
+
+
 def _of_kernel(answer: FaultAnswer, _: str, __: str) -> str:
     architecture, since = answer.operands["architecture"], answer.operands.get("since")
     until = answer.operands.get("until")
@@ -176,12 +185,10 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         f"{name} is the NVIDIA driver's: it is not there, is too old, or is not in the container"
     ),
     Meaning.CUDA: lambda answer, name, file: (
-        (
-            f"{file} needs {name} as torch brings it"
-            if answer.fault.kind is FaultKind.OLD_LIBRARY
-            else f"{name} is of {answer.operands.get('library', 'a library of CUDA')}"
-        )
-        + ", and another one than torch brings is loaded first"
+        f"{file} needs {name} as torch brings it, and another one than torch brings is loaded first"
+        if answer.fault.kind is FaultKind.OLD_LIBRARY
+        else f"{name} is of {answer.operands.get('library', 'a library of CUDA')}, and another one"
+        " than torch brings is loaded first, or none is"
     ),
     Meaning.OTHER_CUDA: _of_library,
     Meaning.NOT_BROUGHT: lambda _, name, __: (
@@ -200,6 +207,7 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         f" {answer.operands.get('file', 'the wheel')} was built against"
     ),
     Meaning.NEWER_CUDA: _of_driver,
+    Meaning.NEWER_PTX: _of_ptx,
     Meaning.ARCHITECTURE: _of_kernel,
     Meaning.OLD_ASSEMBLER: _of_kernel,
     Meaning.UNNAMED_GPU: lambda *_: (

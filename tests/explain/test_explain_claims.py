@@ -147,6 +147,68 @@ def test_only_a_known_package_of_flashinfer_is_to_be_removed() -> None:
     assert not any("evil" in command for command in commands(only(text.format("flashinfer-evil"))))
 
 
+def test_a_library_of_cuda_may_be_another_one_or_not_be_loaded() -> None:
+    found = lines("libtorch_cuda.so: undefined symbol: ncclCommWindowRegister")
+    assert found["means"] == (
+        "ncclCommWindowRegister is of libnccl.so.2, and another one than torch brings is loaded"
+        " first, or none is"
+    )
+    assert found["to do"] == (
+        "unset LD_LIBRARY_PATH, or remove the other libnccl.so.2 from it; `uv pip check` says"
+        " whether an installed one is another than torch requires"
+    )
+
+
+PTX = "CUDA error: the provided PTX was compiled with an unsupported toolchain."
+
+
+@pytest.mark.parametrize(
+    ("named", "means", "releases", "to_do"),
+    [
+        ("", "the driver compiles", "not known", None),
+        (
+            "torch==2.8.0\nvllm==0.11.0",
+            (
+                "the driver compiles: what is installed is of CUDA 12.8, which takes driver 570.26"
+                " or newer"
+            ),
+            "not known",
+            None,
+        ),
+        (
+            "vLLM Version : 0.33.0\nNvidia driver version : 575.57.08",
+            (
+                "the driver, 575.57.08, compiles: what is installed is of CUDA 13.0, which takes"
+                " driver 580.65.06 or newer"
+            ),
+            (
+                "torch 2.7.0 to 2.10.0 and vLLM 0.9.0 to 0.19.1 are built for a CUDA of that driver"
+                " or an older one"
+            ),
+            f"{CUDA_12}; or install driver 580.65.06 or newer",
+        ),
+        (
+            "Nvidia driver version : 450.10",
+            "the driver compiles",
+            "not known",
+            None,
+        ),
+    ],
+)
+def test_ptx_takes_the_driver_of_its_own_cuda(
+    named: str, means: str, releases: str, to_do: str | None
+) -> None:
+    found = lines(f"{PTX}\n{named}")
+    assert found["means"] == f"the code for this GPU is PTX of a newer CUDA than {means}"
+    assert found["releases"] == releases
+    if to_do is None:
+        assert found["to do"].startswith("nvidia-smi --query-gpu=driver_version --format=csv names")
+    else:
+        assert found["to do"] == to_do
+    both = f"{PTX}\nCUDA driver version is insufficient for CUDA runtime version"
+    assert len(explained(both)) == 2
+
+
 def test_each_conflict_of_one_package_has_its_own_signature() -> None:
     left = "xformers 0.0.22", "vllm 0.2.1.post1", "ai2-olmo 0.3.0"
     line = "{} requires torch==2.0.1, but you have torch 2.3.0 which is incompatible.\n"
