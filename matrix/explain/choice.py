@@ -33,11 +33,13 @@ class InstallChoice:
     """The releases to choose from, without those that were withdrawn.
 
     `vllms` are those of vLLM, oldest first, `torches` those of torch by version, oldest first.
+    `is_for_machine` tells whether one with its pin may run on the machine that a text names.
     """
 
     releases: Releases
     vllms: tuple[Vllm, ...]
     torches: Mapping[str, Torch]
+    is_for_machine: Callable[[Vllm], bool] = lambda _: True
 
     @classmethod
     def of(cls, releases: Releases) -> InstallChoice:
@@ -53,8 +55,9 @@ class InstallChoice:
         return next((row for row in self.vllms if row.version == vllm), None)
 
     def newest(self, fits: Callable[[Vllm], bool] = lambda _: True) -> Vllm | None:
-        """Return the newest vLLM that fits; None where none does."""
-        return next((row for row in reversed(self.vllms) if fits(row)), None)
+        """Return the newest vLLM that fits, also the machine; None where none does."""
+        every = (row for row in reversed(self.vllms) if fits(row))
+        return next(filter(self.is_for_machine, every), None)
 
     def pinned(self, vllms: Iterable[str], torches: Iterable[str]) -> tuple[PinnedPair, ...]:
         """Return those of these vLLMs, with their pins, that pin one of these torches."""

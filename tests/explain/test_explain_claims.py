@@ -209,6 +209,48 @@ def test_ptx_takes_the_driver_of_its_own_cuda(
     assert len(explained(both)) == 2
 
 
+@pytest.mark.parametrize(
+    ("error", "machine", "first"),
+    [
+        (
+            "libc.so.6: version `GLIBC_2.34' not found (required by /x/vllm/_C.abi3.so)",
+            "Nvidia driver version : 575.57.08",
+            CUDA_12,
+        ),
+        (
+            "libc.so.6: version `GLIBC_2.34' not found (required by /x/vllm/_C.abi3.so)",
+            "Nvidia driver version : 580.95.05",
+            NEWEST,
+        ),
+        (
+            "/x/vllm/_C.abi3.so: undefined symbol: _ZN5torch3jit17parseSchemaOrNameERKSsb",
+            "GPU 0: Tesla V100-SXM2-32GB",
+            CUDA_12,
+        ),
+        (
+            "/x/vllm/_C.abi3.so: undefined symbol: _ZN5torch3jit17parseSchemaOrNameERKSsb",
+            "GPU 0: NVIDIA H100 80GB HBM3\nDriver Version: 535.183.01",
+            CUDA_12,
+        ),
+        (
+            "/x/vllm/_C.abi3.so: undefined symbol: _ZN5torch3jit17parseSchemaOrNameERKSsb",
+            "GPU 0: NVIDIA H100 80GB HBM3\nDriver Version: 418.40",
+            None,
+        ),
+        (
+            "CUDA error: no kernel image is available for execution on the device",
+            "GPU 0: NVIDIA GeForce RTX 5090\nDriver Version: 570.86",
+            CUDA_12,
+        ),
+    ],
+)
+def test_what_is_to_be_installed_runs_on_the_machine_of_the_text(
+    error: str, machine: str, first: str | None
+) -> None:
+    found = commands(only(f"{machine}\nImportError: {error}"))
+    assert found[:1] == ([first] if first else [])
+
+
 def test_each_conflict_of_one_package_has_its_own_signature() -> None:
     left = "xformers 0.0.22", "vllm 0.2.1.post1", "ai2-olmo 0.3.0"
     line = "{} requires torch==2.0.1, but you have torch 2.3.0 which is incompatible.\n"
