@@ -31,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from grid import ask, padded
 
 from matrix._util.gc import gc_paused
+from matrix.advice.install import installs_of
+from matrix.advice.tables_file import load_tables
 from matrix.attribution.attribute import attribute
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
@@ -43,7 +45,7 @@ from matrix.report import page
 from matrix.report.model import Report
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import load_expectations
-from matrix.verdict.answer import answers, overriding
+from matrix.verdict.answer import answers
 from matrix.verdict.grid import environments, runs, survey
 from matrix.verdict.table import Table, tabulate
 
@@ -182,7 +184,8 @@ def surveyed(table: Table, releases: Releases) -> Report:
     seen = runs(((entry.record, entry.verdict) for entry in table.entries), releases)
     grid = survey(releases, seen=seen)
     first = answers(grid, table.entries, releases)
-    return Report(table=table, grid=grid, answers=first, overriding=overriding(grid, releases))
+    installs = installs_of(grid, releases, load_tables())
+    return Report(table=table, grid=grid, answers=first, installs=installs)
 
 
 def blamed(report: Report, releases: Releases) -> Report:

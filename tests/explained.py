@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from jsonschema import Draft202012Validator
 from packaging.version import Version
 
+from matrix._util.paths import DATA
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.linkage.link import Tables, load_tables
@@ -18,6 +22,8 @@ from matrix.explain.faults import faults_in
 from matrix.explain.model import FaultAnswer, FaultKind, TextFaults
 from matrix.report.explain import command, five
 
+SCHEMA: dict[str, Any] = json.loads((DATA / "explain.schema.json").read_text(encoding="utf-8"))
+VALIDATOR = Draft202012Validator(SCHEMA)
 NEWEST = {Project.TORCH: Version("2.15.0"), Project.VLLM: Version("0.33.0")}
 
 

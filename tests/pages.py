@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from matrix.advice.install import installs_of
+from matrix.advice.tables_file import load_tables
 from matrix.attribution.attribute import attribute
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import Case, Platform, Record
@@ -11,12 +13,13 @@ from matrix.record.startup_tests import load_startup_tests
 from matrix.report.model import Report
 from matrix.rules.expectations import Expectations
 from matrix.rules.notes import Note
-from matrix.verdict.answer import answers, overriding
+from matrix.verdict.answer import answers
 from matrix.verdict.grid import runs, survey
 from matrix.verdict.stale import stale_of
 from matrix.verdict.table import tabulate
 
 RELEASES = load_releases()
+TABLES = load_tables()
 
 
 def make(
@@ -58,5 +61,5 @@ def whole_report(
         notes=notes,
         answers=answers(grid, table.entries, RELEASES),
         stale=stale_of(table.entries, load_startup_tests()),
-        overriding=overriding(grid, RELEASES),
+        installs=installs_of(grid, RELEASES, TABLES),
     )

@@ -1,17 +1,22 @@
-"""What to install for a pair: requirements, overrides, and the backend of torch. Pure."""
+"""What to install for a pair: requirements, overrides, and the backend of torch. Pure.
+
+`matrix.report.uv_commands` makes the commands of it, for advice and for the page alike.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from matrix._util.versions import parse_version
-from matrix.advice.fits import WheelNeeds
+from matrix.advice.fits import MachineTables, WheelNeeds, needs_of
 from matrix.advice.pairs import Pair
 from matrix.catalog.cells import Cell
 from matrix.catalog.hardware import HardwareTable, flavour_name
 from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.releases import Releases
 from matrix.verdict.answer import installation
+from matrix.verdict.grid import Grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +38,42 @@ def install_of(
     pair: Pair, python: str, releases: Releases, torch: WheelNeeds, hardware: HardwareTable
 ) -> Install:
     """Return what to install for a pair; `torch` is what is known of torch's wheel on the index."""
-    found = installation(Cell(python, pair.torch.version, pair.vllm.version), releases)
-    of_torch = f"-torch-{pair.torch.version}" if pair.off_pin else ""
+    torch_version, vllm = pair.torch.version, pair.vllm.version
+    found = installation(Cell(python, torch_version, vllm), releases)
     return Install(
-        environment=f"vllm-{pair.vllm.version}{of_torch}",
+        environment=environment_of(vllm, torch_version if pair.off_pin else None),
         python=python,
         requirements=found.requirements,
         overrides=found.overrides,
         backend=_backend(pair, torch, hardware),
     )
+
+
+def environment_of(vllm: str, torch: str | None = None) -> str:
+    """Return the name of the folder for a vLLM with its pin, or with another torch.
+
+    >>> environment_of("0.32.0"), environment_of("0.32.0", "2.11.0")
+    ('vllm-0.32.0', 'vllm-0.32.0-torch-2.11.0')
+    """
+    return f"vllm-{vllm}" if torch is None else f"vllm-{vllm}-torch-{torch}"
+
+
+def installs_of(
+    grid: Grid, releases: Releases, tables: MachineTables
+) -> Mapping[tuple[str, str], Install]:
+    """Return what to install for each pair of a grid on x86_64, by torch and vLLM.
+
+    All are for the first Python of the grid.
+    """
+    needs = [(torch, needs_of(torch, tables, MACHINES[0])) for torch in grid.torch]
+    return {
+        (torch.version, vllm.version): install_of(
+            Pair(torch=torch, vllm=vllm), python, releases, wheel, tables.hardware
+        )
+        for python in grid.pythons[:1]
+        for torch, wheel in needs
+        for vllm in grid.vllm
+    }
 
 
 def _backend(pair: Pair, torch: WheelNeeds, hardware: HardwareTable) -> str | None:

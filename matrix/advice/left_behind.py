@@ -19,7 +19,7 @@ _GPU_LIBRARY = re.compile(r"(nvidia|cuda|flashinfer)-[a-z0-9-]+")
 
 _OF_CUDA = re.compile(r"-cu(?P<major>[0-9]{2})$")
 _FLASHINFER = "flashinfer-python"
-_WITH_FLASHINFER = ("flashinfer-cubin", "flashinfer-jit-cache")
+WITH_FLASHINFER = ("flashinfer-cubin", "flashinfer-jit-cache")
 """FlashInfer does not import where one of these is there in another version than its own."""
 
 
@@ -112,7 +112,7 @@ def left_behind(
     if before.get(_FLASHINFER) != after.get(_FLASHINFER) and before.get(_FLASHINFER):
         found += [
             LeftBehind(name=name, kind=LeftKind.BY_HAND, version=before[_FLASHINFER])
-            for name in _WITH_FLASHINFER
+            for name in WITH_FLASHINFER
             if name not in before and name not in after
         ]
     return tuple(found)
@@ -124,7 +124,7 @@ def _kind(
     before: Mapping[str, str | None],
     after: Mapping[str, str | None],
 ) -> LeftKind:
-    if name in _WITH_FLASHINFER and before.get(_FLASHINFER) != after.get(_FLASHINFER):
+    if name in WITH_FLASHINFER and before.get(_FLASHINFER) != after.get(_FLASHINFER):
         return LeftKind.OTHER_VERSION
     return LeftKind.OTHER_CUDA if _is_of_other_cuda(name, cuda) else LeftKind.UNUSED
 

@@ -26,6 +26,18 @@ _FORM = re.compile(
     r"max q|superchip|generation)\b.*"
 )
 
+# The GPUs of other makers, by the names that their drivers and people give them.
+_OTHERS = (
+    (
+        "AMD",
+        re.compile(
+            r"\b(?:amd|radeon|instinct|mi ?\d{2,3}[a-z]?|gfx ?\d{3,4}[a-z]?|rx ?\d{4}\w*"
+            r"|w[67]\d00)\b"
+        ),
+    ),
+    ("Intel", re.compile(r"\b(?:intel|gaudi ?\d?|arc|ponte vecchio)\b")),
+)
+
 
 class HardwareError(MatrixError):
     """A GPU, a driver or a glibc that a person named cannot be read: one line with the fix."""
@@ -127,12 +139,19 @@ class HardwareTable:
         found = self.gpus.get(name)
         if found is None and (short := f"rtx {name}") in self.gpus:
             name, found = short, self.gpus[short]
+        if found is None and (maker := _other_maker(text)) is not None:
+            raise HardwareError(
+                f"{text!r}: is a GPU of {maker}, on which no build for CUDA runs; what is known"
+                " here is of those builds, so name an NVIDIA GPU"
+            )
         if found is None:
             message = (
                 f"{text!r}: is not a known GPU; write its compute capability, as sm_90 or 9.0"
                 " (nvidia-smi --query-gpu=compute_cap --format=csv)"
             )
-            raise HardwareError(suggested(message, name, self.gpus))
+            # The names of unlike GPUs differ in a digit or two: the first letter tells the series.
+            series = [known for known in self.gpus if known[:1] == name[:1]]
+            raise HardwareError(suggested(message, name, series))
         return GpuKind(capability=found, name=name)
 
     def exists(self, capability: Capability) -> bool:
@@ -208,6 +227,12 @@ def plain_name(text: str) -> str:
     words = _MAKERS.sub(" ", re.sub(r"[-_\s]+", " ", text.lower()))
     words = re.sub(r"\brtx(?=[0-9])|(?<=[0-9])(?=ti\b)", r"\g<0> ", words)
     return _FORM.sub("", " ".join(words.split()))
+
+
+def _other_maker(text: str) -> str | None:
+    """Return who makes a GPU that is not NVIDIA's; None where its name does not say so."""
+    words = re.sub(r"[-_\s]+", " ", text.lower())
+    return next((maker for maker, form in _OTHERS if form.search(words)), None)
 
 
 def driver_of(text: str) -> Driver:

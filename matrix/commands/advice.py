@@ -137,11 +137,9 @@ def _known(options: argparse.Namespace) -> tuple[AdviceFacts, int, list[str]]:
     The list gets a line for each symbol table that turns out to be damaged.
     """
     from matrix.advice.evidence import PairRuns
-    from matrix.advice.fits import MachineTables
     from matrix.advice.recommend import AdviceFacts, declarations
-    from matrix.catalog.hardware_file import load_hardware
+    from matrix.advice.tables_file import load_tables
     from matrix.catalog.releases_file import load_releases
-    from matrix.checks.gpu_code.wheels import load_wheels
     from matrix.checks.lookup import load_answers
     from matrix.report.results import late_lines
     from matrix.rules.expectations_file import load_expectations
@@ -157,7 +155,7 @@ def _known(options: argparse.Namespace) -> tuple[AdviceFacts, int, list[str]]:
     known = AdviceFacts(
         releases=releases,
         declared=declarations(releases),
-        tables=MachineTables(hardware=load_hardware(), wheels=load_wheels()),
+        tables=load_tables(),
         answers=answers,
         runs=PairRuns(
             found.records if found is not None else [],

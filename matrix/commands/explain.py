@@ -54,8 +54,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=place,
         action="append",
         default=[],
-        help="look through these records, not in archives (default: results and records, where they"
-        " exist)",
+        help="look through these records: folders, archives, one in an object store (default:"
+        " results and records, where they exist)",
     )
     explain.add_argument("--json", action="store_true", help="as JSON")
     explain.set_defaults(run=_explain, parser=explain, takes_pytest_args=True)
@@ -89,7 +89,8 @@ def _explain(options: argparse.Namespace) -> int:
         found = faults_in(text.chunks)
         _check(text.name, found)
         read.append(found)
-    explainer = Explainer(places=given_or_default(options.records) if read else None, wheels=third)
+    places = given_or_default(options.records) if read else None
+    explainer = Explainer(places=places, wheels=third, progress=print_status)
     answers: list[FaultAnswer] = list(explainer.of_wheels())
     for found in read:
         answers += explainer.answers(found)
@@ -178,9 +179,9 @@ def _standard_input(*, asked: bool) -> _Input:
 
 
 def _must_exist(named: Sequence[Path | str]) -> None:
-    """Raise MatrixError for named records that are not there, or are in an object store."""
+    """Raise MatrixError for named records that are not there."""
     for folder in named:
-        if isinstance(folder, str) or not folder.exists():
+        if isinstance(folder, Path) and not folder.exists():
             raise MatrixError(f"--records {folder}: no such folder; name one, or a record")
 
 

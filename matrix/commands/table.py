@@ -144,6 +144,8 @@ def _table(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from matrix._util.files import write_text
+    from matrix.advice.install import installs_of
+    from matrix.advice.tables_file import load_tables
     from matrix.attribution.attribute import attribute
     from matrix.attribution.runs_index import judge_records
     from matrix.catalog.releases_file import load_releases
@@ -155,7 +157,7 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.rules.expectations_file import load_expectations
     from matrix.rules.notes import load_notes
     from matrix.rules.platform_differences import load_explanations
-    from matrix.verdict.answer import answers, overriding
+    from matrix.verdict.answer import answers
     from matrix.verdict.changes import changes
     from matrix.verdict.grid import environments
     from matrix.verdict.stale import stale_of
@@ -176,7 +178,7 @@ def _table(options: argparse.Namespace) -> int:
         notes=load_notes(),
         answers=answers(grid, table.entries, releases, predictions),
         stale=stale_of(table.entries, load_startup_tests()),
-        overriding=overriding(grid, releases),
+        installs=installs_of(grid, releases, load_tables()),
         asked=checked.asked,
     )
     named = environments(releases)

@@ -24,6 +24,7 @@ from matrix.explain.model import (
     TextFaults,
     TextVersions,
 )
+from matrix.explain.modules import module_answer
 from matrix.explain.packages import conflict_answer, flashinfer_answer, vision_answer
 from matrix.explain.symbols import library_answer, symbol_answer
 from matrix.explain.waived import links_of
@@ -40,7 +41,7 @@ class Explainer:
     """Answers faults from the package's data, and from the records of some places.
 
     `choice` is what there is to install. `places` is None where no record is to be read. `wheels`
-    are those of a third package.
+    are those of a third package. `progress` gets a line for records that cannot be read.
     """
 
     evidence: SymbolEvidence = field(default_factory=SymbolEvidence)
@@ -48,6 +49,7 @@ class Explainer:
     waivers: Waivers = field(default_factory=load_waivers)
     places: Sequence[RecordSource] | None = None
     wheels: tuple[ThirdWheel, ...] = ()
+    progress: Callable[[str], None] = lambda _: None
 
     def answers(self, text: TextFaults) -> tuple[FaultAnswer, ...]:
         """Return the answer to each fault of a text, in its order."""
@@ -56,7 +58,7 @@ class Explainer:
         if self.places is not None and found:
             from matrix.explain.records import look_through
 
-            looked = look_through(self.places, text.faults, self.choice.releases)
+            looked = look_through(self.places, text.faults, self.choice.releases, self.progress)
             found = [
                 replace(answer, records=looked.shown.get(place, ()), looked=looked.count)
                 for place, answer in enumerate(found)
@@ -75,13 +77,14 @@ class Explainer:
 
     def _answer(self, fault: Fault, text: TextFaults) -> FaultAnswer:
         versions: TextVersions = text.versions
-        choice, evidence = self.choice, self.evidence
+        choice, evidence = self._choice_for(versions), self.evidence
         answers: Mapping[FaultKind, Callable[[], FaultAnswer]] = {
             FaultKind.UNDEFINED_SYMBOL: lambda: symbol_answer(fault, versions, choice, evidence),
             FaultKind.MISSING_LIBRARY: lambda: library_answer(fault, versions, choice, evidence),
-            FaultKind.OLD_LIBRARY: lambda: self._of_machine(fault, versions),
-            FaultKind.OLD_DRIVER: lambda: self._of_machine(fault, versions),
-            FaultKind.NO_KERNEL: lambda: self._of_machine(fault, versions),
+            FaultKind.MISSING_MODULE: lambda: module_answer(fault, versions, choice, evidence),
+            FaultKind.OLD_LIBRARY: lambda: self._of_machine(fault, versions, choice),
+            FaultKind.OLD_DRIVER: lambda: self._of_machine(fault, versions, choice),
+            FaultKind.NO_KERNEL: lambda: self._of_machine(fault, versions, choice),
             FaultKind.CONFLICT: lambda: conflict_answer(fault, choice),
             FaultKind.TORCHVISION: lambda: vision_answer(fault, versions, choice),
             FaultKind.FLASHINFER: lambda: flashinfer_answer(fault, choice),
@@ -92,15 +95,25 @@ class Explainer:
         nearest = str(text.nearest) if text.nearest else None
         return FaultAnswer(fault=fault, meaning=Meaning.UNKNOWN, nearest=nearest)
 
-    def _of_machine(self, fault: Fault, versions: TextVersions) -> FaultAnswer:
+    def _choice_for(self, versions: TextVersions) -> InstallChoice:
+        """Return what there is to install on the machine that a text names."""
+        if versions.driver is None and versions.gpu is None:
+            return self.choice
+        from matrix.explain.wheels import for_machine
+
+        return for_machine(self.choice, versions)
+
+    def _of_machine(
+        self, fault: Fault, versions: TextVersions, choice: InstallChoice
+    ) -> FaultAnswer:
         # What fits a machine takes long to import, and few texts ask it.
         from matrix.explain.machine import driver_answer, kernel_answer, old_library_answer
 
         if fault.kind is FaultKind.OLD_DRIVER:
-            return driver_answer(fault, versions, self.choice)
+            return driver_answer(fault, versions, choice)
         if fault.kind is FaultKind.NO_KERNEL:
-            return kernel_answer(fault, self.choice)
-        return old_library_answer(fault, self.choice, self.evidence)
+            return kernel_answer(fault, versions, choice)
+        return old_library_answer(fault, choice, self.evidence)
 
     def _with_clean(self, answer: FaultAnswer, cells: Sequence[CleanCell]) -> FaultAnswer:
         """Return the answer with the newest pair of these cells, whose warm starts load all.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
 from matrix._util.versions import parse_version
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
 from matrix.catalog.releases import Releases
@@ -18,7 +20,6 @@ _BUILDS = {
     "deepspeed": "deepspeed",
     "flash_attn": "flash-attn",
     "flash_attn_2_cuda": "flash-attn",
-    "flash_attn_3": "flash-attn",
     "lmcache": "lmcache",
     "mamba_ssm": "mamba-ssm",
     "selective_scan_cuda": "mamba-ssm",
@@ -32,11 +33,13 @@ class InstallChoice:
     """The releases to choose from, without those that were withdrawn.
 
     `vllms` are those of vLLM, oldest first, `torches` those of torch by version, oldest first.
+    `is_for_machine` tells whether one with its pin may run on the machine that a text names.
     """
 
     releases: Releases
     vllms: tuple[Vllm, ...]
     torches: Mapping[str, Torch]
+    is_for_machine: Callable[[Vllm], bool] = lambda _: True
 
     @classmethod
     def of(cls, releases: Releases) -> InstallChoice:
@@ -52,8 +55,9 @@ class InstallChoice:
         return next((row for row in self.vllms if row.version == vllm), None)
 
     def newest(self, fits: Callable[[Vllm], bool] = lambda _: True) -> Vllm | None:
-        """Return the newest vLLM that fits; None where none does."""
-        return next((row for row in reversed(self.vllms) if fits(row)), None)
+        """Return the newest vLLM that fits, also the machine; None where none does."""
+        every = (row for row in reversed(self.vllms) if fits(row))
+        return next(filter(self.is_for_machine, every), None)
 
     def pinned(self, vllms: Iterable[str], torches: Iterable[str]) -> tuple[PinnedPair, ...]:
         """Return those of these vLLMs, with their pins, that pin one of these torches."""
@@ -113,3 +117,24 @@ def package_of(file: str | None, folder: str | None) -> str | None:
     """
     stem = (file or "").partition(".")[0]
     return _BUILDS.get(folder or "", _BUILDS.get(stem))
+
+
+def package_of_wheel(file: str) -> str | None:
+    """Return the package to build again, by the name of its wheel; None where that is not known.
+
+    Anybody may give a file any name: only that of a package that is known here becomes a command.
+
+    >>> package_of_wheel("flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl")
+    'flash-attn'
+    """
+    try:
+        name, *_ = parse_wheel_filename(file)
+    except InvalidWheelFilename:
+        return None
+    return name if name in _BUILDS.values() else None
+
+
+def rebuild(package: str | None) -> FaultRemedy:
+    """Return the remedy to build a package again; without a command where it is not known."""
+    named = () if package is None else (package,)
+    return FaultRemedy(code=RemedyCode.REBUILD, requirements=named)

@@ -66,6 +66,10 @@ class SymbolEvidence:
         """Return the releases of vLLM of which one file has a symbol for another one."""
         return self._vllm(symbol, lambda file: symbol in file.exports)
 
+    def having(self, stem: str) -> Uses:
+        """Return the releases of vLLM with a file of this path, as `vllm/_C`, for any Python."""
+        return self._vllm(f"{stem}.", lambda file: file.path.partition(".")[0] == stem)
+
     def asking_for(self, version: str) -> Uses:
         """Return the releases of vLLM that need this version of glibc or libstdc++, or a newer."""
         wanted = _version(version)

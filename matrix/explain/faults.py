@@ -25,8 +25,9 @@ _ERROR = re.compile(
 _DEATH = re.compile(r"killed by .*|timed out .*|std::.*|terminate called .*|Fatal Python error.*")
 # Words that say which kind a text without a known fault is nearest to: the one with most of them.
 _NEAR: tuple[tuple[FaultKind, tuple[str, ...]], ...] = (
-    (FaultKind.UNDEFINED_SYMBOL, ("symbol", "undefined reference", "_c'", "no such operator")),
+    (FaultKind.UNDEFINED_SYMBOL, ("symbol", "undefined reference", "no such operator")),
     (FaultKind.MISSING_LIBRARY, (".so", "shared object", "dll load", "no such file", "libcu")),
+    (FaultKind.MISSING_MODULE, ("_c'", "vllm._", "_moe_c")),
     (FaultKind.OLD_LIBRARY, ("glibc", "libc.so", "libstdc++", "manylinux")),
     (FaultKind.OLD_DRIVER, ("driver", "nvidia-smi", "nvml", "cuinit")),
     (FaultKind.NO_KERNEL, ("capability", "sm_", "cubin", "ptx", "architecture", "compute_", "gfx")),
@@ -49,6 +50,7 @@ def faults_in(chunks: Iterable[bytes]) -> TextFaults:
     last = _last(scanned, found)
     if last is not None:
         found.append(last)
+    found = _causes(found)
     known = any(fault.kind is not FaultKind.UNKNOWN for fault in found)
     return TextFaults(
         faults=tuple(found[:MOST_FAULTS]),
@@ -73,6 +75,8 @@ def _with_signature(excerpt: Excerpt[Fault]) -> Fault:
 def _alike(fault: Fault, other: Fault) -> bool:
     """Tell whether a signature is of this fault. It has no versions of a machine."""
     if fault.kind is FaultKind.RECOMPILES and fault.has != other.has:
+        return False
+    if other.demands and fault.demands != other.demands:
         return False
     return (fault.kind, fault.subject) == (other.kind, other.subject)
 
@@ -110,6 +114,8 @@ def _weight(fault: Fault) -> tuple[bool, int]:
 def _same(known: Fault, fault: Fault) -> bool:
     if known.kind is not fault.kind:
         return False
+    if known.kind is FaultKind.OLD_DRIVER and known.subject != fault.subject:
+        return False
     if known.kind in (FaultKind.OLD_DRIVER, FaultKind.NO_KERNEL):
         return not (known.has and fault.has and known.has != fault.has)
     if known.kind in (FaultKind.TORCHVISION, FaultKind.RECOMPILES):
@@ -118,6 +124,17 @@ def _same(known: Fault, fault: Fault) -> bool:
         empty = not (known.subject and fault.subject)
         return empty or (known.subject, known.demands) == (fault.subject, fault.demands)
     return known.subject == fault.subject
+
+
+def _causes(faults: list[Fault]) -> list[Fault]:
+    """Return the faults without a missing module whose file does not load for another of them."""
+    loading = {fault.file.partition(".")[0] for fault in faults if fault.file}
+    return [
+        fault
+        for fault in faults
+        if fault.kind is not FaultKind.MISSING_MODULE
+        or (fault.subject or "").rpartition(".")[2] not in loading
+    ]
 
 
 def _named(text: str) -> list[Fault]:

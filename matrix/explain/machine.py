@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from matrix._util.versions import parse_version
 from matrix.advice.fits import MachineTables
+from matrix.advice.tables_file import load_tables
 from matrix.advice.wish import Wish
 from matrix.catalog.hardware import GpuKind, HardwareTable, capability_of, driver_of
 from matrix.catalog.platform_tags import MACHINES
@@ -25,7 +27,6 @@ from matrix.explain.wheels import (
     FittingPair,
     code_by_processor,
     has_code,
-    load_tables,
     needing_glibc,
     newest_fitting,
 )
@@ -40,22 +41,30 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
     """
     tables = load_tables()
     hardware = tables.hardware
+    if fault.subject == "PTX":
+        return _ptx_answer(fault, versions, choice, hardware)
     torch = choice.torches.get(versions.torch or "")
+    named = torch.cuda if torch is not None else None
+    has, there = fault.has, {"has": fault.has} if fault.has else {}
+    if has is None and versions.driver and (has := _cuda_of(versions.driver, hardware)):
+        there = {"there": versions.driver}
+    if has is None and named is None:
+        asking = FaultRemedy(code=RemedyCode.NAME_DRIVER)
+        newer = FaultRemedy(code=RemedyCode.NEWER_DRIVER)
+        return FaultAnswer(fault=fault, meaning=Meaning.NEWER_CUDA, remedies=(asking, newer))
     # Where the text does not say what the driver has: one major less than what is installed.
-    newest = next((row.cuda for row in reversed(list(choice.torches.values())) if row.cuda), None)
-    needs = torch.cuda if torch is not None and torch.cuda else newest
-    most = major_of(fault.has) if fault.has else (major_of(needs) or 1) - 1
+    most = major_of(has) if has else (major_of(named) or 1) - 1
     too_new = tuple(
         version
         for version, row in choice.torches.items()
         if (major_of(row.cuda) or 0) > (most or 0)
     )
     vllms = tuple(row.version for row in choice.vllms if (major_of(row.cuda) or 0) > (most or 0))
-    named = torch.cuda if torch is not None else None
-    if fault.has and (not too_new or (named and (major_of(named) or 0) <= (most or 0))):
-        return _minor_answer(fault, fault.has, named, choice, tables)
-    older = _fitting_driver(fault.has or f"{most}.0", choice, tables)
-    wanted = next((row.cuda for row in choice.torches.values() if row.version in too_new), needs)
+    if has and (not too_new or (named and (major_of(named) or 0) <= (most or 0))):
+        minor = _minor_answer(fault, has, named, choice, tables)
+        return replace(minor, operands={**minor.operands, **there})
+    older = _fitting_driver(has or f"{most}.0", choice, tables)
+    wanted = next((row.cuda for row in choice.torches.values() if row.version in too_new), named)
     driver = hardware.least_driver(wanted) if wanted else None
     return FaultAnswer(
         fault=fault,
@@ -67,11 +76,55 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
             for key, value in (
                 ("driver", driver),
                 ("cuda", str(major_of(wanted)) if wanted else None),
-                ("has", fault.has),
+                *there.items(),
             )
             if value
         },
         remedies=(*_install(older, choice), FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=driver)),
+    )
+
+
+def _ptx_answer(
+    fault: Fault, versions: TextVersions, choice: InstallChoice, hardware: HardwareTable
+) -> FaultAnswer:
+    """Return which releases have PTX that a driver compiles: of no newer CUDA than its own."""
+    rows = choice.row(versions.vllm or ""), choice.torches.get(versions.torch or "")
+    cudas = [row.cuda for row in rows if row is not None and row.cuda]
+    cuda = max(cudas, key=parse_version, default=None)
+    release = hardware.needs(cuda) if cuda else None
+    has = _cuda_of(versions.driver, hardware) if versions.driver else None
+    facts = (
+        ("cuda", cuda),
+        ("driver", release.own if release else None),
+        ("there", versions.driver if has else None),
+    )
+    operands = {key: value for key, value in facts if value}
+    newer = FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=operands.get("driver"))
+    if has is None:
+        asking = FaultRemedy(code=RemedyCode.NAME_DRIVER)
+        return FaultAnswer(
+            fault=fault, meaning=Meaning.NEWER_PTX, operands=operands, remedies=(asking, newer)
+        )
+    compiled = {
+        version
+        for version, row in choice.torches.items()
+        if row.cuda and not _is_newer(row.cuda, has)
+    }
+    vllms = {row.version for row in choice.vllms if row.cuda and not _is_newer(row.cuda, has)}
+    fits = choice.newest(lambda row: row.version in vllms and row.torch in compiled)
+    return FaultAnswer(
+        fault=fault,
+        meaning=Meaning.NEWER_PTX,
+        torch=KnownReleases(
+            holds=tuple(version for version in choice.torches if version in compiled),
+            asked=tuple(choice.torches),
+        ),
+        vllm=KnownReleases(
+            holds=tuple(row.version for row in choice.vllms if row.version in vllms),
+            asked=tuple(row.version for row in choice.vllms),
+        ),
+        operands=operands,
+        remedies=(*choice.install(fits), newer),
     )
 
 
@@ -96,7 +149,7 @@ def _minor_answer(
     def needs(cuda: str | None) -> bool:
         return bool(newer and cuda and not _is_newer(newer, cuda))
 
-    operands = {"has": has, "minor": newer or ""}
+    operands = {"minor": newer or ""}
     return FaultAnswer(
         fault=fault,
         meaning=Meaning.NEWER_CUDA,
@@ -114,6 +167,13 @@ def _minor_answer(
             FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=driver),
         ),
     )
+
+
+def _cuda_of(driver: str, hardware: HardwareTable) -> str | None:
+    """Return the newest CUDA in the table that a driver reports; None for an older driver."""
+    known = driver_of(driver)
+    found = (row.version for row in hardware.cuda.values() if not known.is_older(row.own))
+    return max(found, key=parse_version, default=None)
 
 
 def _is_newer(cuda: str, other: str) -> bool:
@@ -139,16 +199,20 @@ def _install(found: FittingPair | None, choice: InstallChoice) -> tuple[FaultRem
     return choice.install(None if found is None else found.vllm)
 
 
-def kernel_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
+def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
     """Return which releases have code for a GPU, and what to install for it.
 
-    For a ptxas that does not know it: which are of a CUDA that does.
+    For a ptxas that does not know it: which are of a CUDA that does. An error without the GPU's
+    number is of the GPU that the text names elsewhere.
     """
-    architecture = fault.has
+    tables, architecture = load_tables(), fault.has
+    named = tables.hardware.capability_of(versions.gpu or "")
+    if architecture is None and named is not None:
+        architecture = f"sm_{named.arch}"
     if architecture is None:
-        asking = (FaultRemedy(code=RemedyCode.NAME_GPU), *choice.install(choice.newest()))
-        return FaultAnswer(fault=fault, meaning=Meaning.UNNAMED_GPU, remedies=asking)
-    tables, capability = load_tables(), capability_of(architecture)
+        asking = FaultRemedy(code=RemedyCode.NAME_GPU)
+        return FaultAnswer(fault=fault, meaning=Meaning.UNNAMED_GPU, remedies=(asking,))
+    capability = capability_of(architecture)
     operands = {"architecture": architecture}
     if capability is None:
         return FaultAnswer(fault=fault, meaning=Meaning.ARCHITECTURE, operands=operands)
@@ -185,6 +249,9 @@ def _assembler_answer(
 
     fits = {version for version, row in choice.torches.items() if knows(row.cuda)}
     vllms = tuple(row.version for row in choice.vllms if row.torch in fits and knows(row.cuda))
+    # Triton brings a ptxas of its own, and no table here has its CUDA.
+    since = operands.get("since")
+    other = (FaultRemedy(code=RemedyCode.OTHER_PTXAS, what=since),) if since else ()
     return FaultAnswer(
         fault=fault,
         meaning=Meaning.OLD_ASSEMBLER,
@@ -194,7 +261,7 @@ def _assembler_answer(
         ),
         vllm=KnownReleases(holds=vllms, asked=tuple(row.version for row in choice.vllms)),
         operands=operands,
-        remedies=choice.install(choice.newest(lambda row: row.version in vllms)),
+        remedies=(*choice.install(choice.newest(lambda row: row.version in vllms)), *other),
     )
 
 

@@ -17,6 +17,7 @@ class FaultKind(StrEnum):
 
     UNDEFINED_SYMBOL = "undefined_symbol"
     MISSING_LIBRARY = "missing_library"
+    MISSING_MODULE = "missing_module"
     OLD_LIBRARY = "old_library"
     OLD_DRIVER = "old_driver"
     NO_KERNEL = "no_kernel"
@@ -50,8 +51,10 @@ class Meaning(StrEnum):
     OTHER_CUDA = "other_cuda"
     NO_CUDA_TORCH = "no_cuda_torch"
     NOT_BROUGHT = "not_brought"
+    NOT_BUILT = "not_built"
     OLD_SYSTEM = "old_system"
     NEWER_CUDA = "newer_cuda"
+    NEWER_PTX = "newer_ptx"
     ARCHITECTURE = "architecture"
     UNNAMED_GPU = "unnamed_gpu"
     OLD_ASSEMBLER = "old_assembler"
@@ -77,7 +80,10 @@ class RemedyCode(StrEnum):
     NEWER_DRIVER = "newer_driver"
     NEWER_SYSTEM = "newer_system"
     NAME_GPU = "name_gpu"
+    NAME_DRIVER = "name_driver"
     LOADED_FIRST = "loaded_first"
+    OTHER_PTXAS = "other_ptxas"
+    OUTSIDE_SOURCES = "outside_sources"
     LINKAGE = "linkage"
     SHOW = "show"
 
@@ -115,10 +121,15 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class TextVersions:
-    """The releases that a text names as installed; None for one that it does not name."""
+    """What a text names as installed or as there: releases, NVIDIA's driver, the GPU.
+
+    None for what it does not name, and for GPUs of different names.
+    """
 
     torch: str | None = None
     vllm: str | None = None
+    driver: str | None = None
+    gpu: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +201,8 @@ class ShownBy:
 class FaultRemedy:
     """One thing to do about a fault.
 
-    `requirements` are what to install, remove or rebuild; `what` is an operand.
+    `requirements` are what to install, remove or rebuild; `what` is an operand. There are none to
+    rebuild where the package of a file is not known.
     """
 
     code: RemedyCode

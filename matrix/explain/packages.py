@@ -11,6 +11,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from matrix.advice.left_behind import WITH_FLASHINFER
 from matrix.catalog.release import COMPANIONS, Vllm
 from matrix.catalog.requirements import known_requirements
 from matrix.explain.choice import InstallChoice
@@ -47,6 +48,10 @@ def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     remedies = (*choice.install(newest), *choice.install(own))
     if fault.has and fault.demands:
         remedies = (_as_demanded(fault.demands[0], choice), *choice.install(newest))
+    elif not remedies and not all(demand.who for demand in fault.demands):
+        # What a person asked for can give way to what a package needs.
+        needed = [demand for demand in fault.demands if demand.who]
+        remedies = tuple(_as_demanded(demand, choice) for demand in needed)
     torch = None
     if name == "torch" and others:
         torch = KnownReleases(
@@ -196,7 +201,7 @@ def flashinfer_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     )
     # vLLM 0.26 and newer require no cubins; for those an old one that was left is too much.
     both = any(_pins(package, version) == wants for version in holds)
-    if wants is None:
+    if wants is None or package not in WITH_FLASHINFER:
         remedies: tuple[FaultRemedy, ...] = ()
     elif both:
         named = (f"flashinfer-python=={wants}", f"{package}=={wants}")

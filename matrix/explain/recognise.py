@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from matrix.explain.model import Demanded, Fault, FaultKind, TextVersions
+from matrix.explain.conflicts import of_installed, of_sentence, of_unsolved
+from matrix.explain.model import Fault, FaultKind, TextVersions
 
 _SYMBOL = r"(?P<symbol>[A-Za-z_$][\w$.@]{0,2000})"
 _FILE = r"(?P<file>[\w.+@=-]{1,200}\.(?:so|dylib)[\w.]{0,60})"
@@ -29,16 +30,23 @@ _MISSING = (
     re.compile(rf"{_LIBRARY}(?: \(deleted\))?: cannot open shared object"),
     re.compile(rf"{_LIBRARY} => not found"),
 )
+# A compiled module has a name with an underscore; `vllm._version` is made of Python.
+_MODULE = re.compile(
+    r"No module named ['\"](?P<module>vllm\.(?:\w{1,60}\.){0,4}_(?!version\b)\w{1,60})['\"]"
+)
 # auditwheel puts a hash into the name of a library that it copies; a signature has <id> for it.
 _HASHED = re.compile(r"[.-](?:[0-9a-f]{8}|<id>)(?=\.so)")
 _VERSION_OF = re.compile(
     r"version [`'\u2018](?P<version>(?:GLIBC|GLIBCXX|CXXABI)_[\d.]{1,20}\d|lib\w{1,40}\.so\.\d+)"
-    r"['\u2019] not found(?: \(required by (?:[^()\s]*/)?(?P<file>[\w.+@=-]{1,200})\))?"
+    r"['\u2019] not found"
 )
+# Some break the line before it.
+_REQUIRED_BY = re.compile(r"\s{0,80}\(required by (?:[^()\s]*/)?(?P<file>[\w.+@=-]{1,200})\)")
 _FOUND_DRIVER = re.compile(
     r"driver on your system is too old(?: \(found version (?P<has>\d{4,6}))?"
 )
 _DRIVER = re.compile(r"driver version is insufficient for CUDA runtime version")
+_PTX = re.compile(r"provided PTX was compiled with an unsupported toolchain")
 _NO_KERNEL = re.compile(r"no kernel image is available for execution")
 _CAPABILITY = re.compile(
     r"(?:with CUDA capability (?P<has>sm_\d{2,3}[af]?)|(?P<gpu>with CUDA capability \S+))"
@@ -67,27 +75,6 @@ _COUNTED = re.compile(
     r" (?P<before>\d{1,6}), after it is (?P<after>\d{1,6})|\W{1,4}(?:got )?(?P<count>\d{1,6}))"
 )
 _START = re.compile(r"(?i)(?<![a-z])(?:cold|warm)(?=start|[^a-z]|$)")
-_REQUIRES = re.compile(
-    r"(?P<who>[A-Za-z0-9][\w.-]{0,80}) (?P<version>\d\S{0,80}) (?:requires|has requirement)"
-    r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?"
-    r"(?P<range>[<>=!~][^\s,]{1,80}(?:,[<>=!~][^\s,]{1,80}){0,5})"
-    r", but you(?:'ll)? have (?P=name) (?P<has>\d\S{0,80}?)(?: which is incompatible)?\.?(?:\s|$)"
-)
-_NEEDS = re.compile(
-    r"(?P<who>\S{1,90} \S{1,90}) needs (?P<name>[a-z0-9-]{1,90})(?P<range>[<>=!~]\S{0,200}?), and"
-    r" (?:(?P<other>\S{1,90} \S{1,90}) needs (?P=name)(?P<other_range>[<>=!~]\S{0,200})"
-    r"|(?P=name)(?P<asked>[<>=!~]\S{0,200}) was asked for"
-    r"|(?P=name) (?P<has>\S{1,90}) is installed)"
-)
-_NO_VERSION = re.compile(
-    r"(?:there is no version of |[Nn]o matching distribution found for "
-    r"|\bonly [\w.-]{1,80}[<>=!~]\S{1,80} (?:is|are) available and \S{1,160} depends on )"
-    r"(?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?:\{[^}]{0,200}\})?"
-    r"(?P<range>[<>=!~][^\s;()]{1,80})"
-)
-_OWN_NAMES = re.compile(
-    r"(?i)(?:py)?(?:torch|torchvision|torchaudio|vllm|triton|nvidia|flashinfer)(?:[-_].*)?"
-)
 _PACKAGE = re.compile(r"(?:site|dist)-packages/(?P<package>[A-Za-z0-9_]{1,80})/")
 _ROW = r"(?m:^(?:[\w.-]{{1,60}} {{1,60}}\| )?{} {{2,}})"
 """A row of `pip list`, also as Docker Compose prints it, behind the name of a service."""
@@ -99,6 +86,11 @@ _NAMED_VLLM = re.compile(
     rf"|{_ROW.format('vllm')}"
     r"|▀ {2}version )(?P<version>\d+\.\d+\.\d+)"
 )
+# As collect_env and nvidia-smi print them.
+_NAMED_DRIVER = re.compile(
+    r"(?i)driver version *: *(?P<version>[1-9]\d{2}\.\d{1,4}(?:\.\d{1,4})?)(?![\w.])"
+)
+_NAMED_GPU = re.compile(r"(?m)^ {0,8}GPU \d{1,2}: (?P<name>[A-Za-z][^\n(]{1,60})")
 
 
 def of_line(line: str, after: str = "") -> Fault | None:
@@ -107,15 +99,20 @@ def of_line(line: str, after: str = "") -> Fault | None:
 
 
 def versions_in(texts: Iterable[str]) -> TextVersions:
-    """Return the releases that texts name as installed: the first of each."""
-    torch: str | None = None
-    vllm: str | None = None
-    for text in texts:
-        if torch is None and (found := _NAMED_TORCH.search(text)):
-            torch = found["version"]
-        if vllm is None and (found := _NAMED_VLLM.search(text)):
-            vllm = found["version"]
-    return TextVersions(torch=torch, vllm=vllm)
+    """Return what texts name as installed: the first of each; a GPU where all are of one name."""
+    every = list(texts)
+
+    def first(pattern: re.Pattern[str]) -> str | None:
+        found = next(filter(None, map(pattern.search, every)), None)
+        return None if found is None else found["version"]
+
+    gpus = {found["name"].strip() for text in every for found in _NAMED_GPU.finditer(text)}
+    return TextVersions(
+        torch=first(_NAMED_TORCH),
+        vllm=first(_NAMED_VLLM),
+        driver=first(_NAMED_DRIVER),
+        gpu=next(iter(gpus)) if len(gpus) == 1 else None,
+    )
 
 
 def _symbol(line: str, after: str) -> Fault | None:
@@ -150,13 +147,20 @@ def _library(line: str, _: str) -> Fault | None:
     return None
 
 
-def _old_library(line: str, _: str) -> Fault | None:
+def _module(line: str, _: str) -> Fault | None:
+    found = _MODULE.search(line)
+    if found is None:
+        return None
+    return Fault(kind=FaultKind.MISSING_MODULE, signature="", subject=found["module"])
+
+
+def _old_library(line: str, after: str) -> Fault | None:
     found = _VERSION_OF.search(line)
     if found is None:
         return None
-    return Fault(
-        kind=FaultKind.OLD_LIBRARY, signature="", subject=found["version"], file=found["file"]
-    )
+    named = _REQUIRED_BY.match(line[found.end() :] + after[:300])
+    file = named["file"] if named else None
+    return Fault(kind=FaultKind.OLD_LIBRARY, signature="", subject=found["version"], file=file)
 
 
 def _driver(line: str, _: str) -> Fault | None:
@@ -165,6 +169,8 @@ def _driver(line: str, _: str) -> Fault | None:
         # 12080 is CUDA 12.8: thousands, and tens.
         cuda = f"{int(has) // 1000}.{int(has) % 1000 // 10}" if has else None
         return Fault(kind=FaultKind.OLD_DRIVER, signature="", has=cuda)
+    if _PTX.search(line):
+        return Fault(kind=FaultKind.OLD_DRIVER, signature="", subject="PTX")
     return Fault(kind=FaultKind.OLD_DRIVER, signature="") if _DRIVER.search(line) else None
 
 
@@ -236,116 +242,19 @@ def weight_of_count(count: str | None) -> int:
     return 1 if count is None else 2 * int(count)
 
 
-def _installed(line: str, _: str) -> Fault | None:
-    """Read what pip says of a package that it left, where that is one of those known here."""
-    found = _REQUIRES.search(line)
-    if found is None or not any(_OWN_NAMES.fullmatch(found[key]) for key in ("who", "name")):
-        return None
-    name = _canonical(found["name"])
-    return Fault(
-        kind=FaultKind.CONFLICT,
-        signature="",
-        subject=name,
-        has=found["has"],
-        demands=(
-            Demanded(
-                who=f"{_canonical(found['who'])} {found['version']}",
-                name=name,
-                range=found["range"],
-            ),
-        ),
-    )
-
-
-def _unsolved(line: str, after: str) -> Fault | None:
-    """Read the explanation of a resolver, which is below this line."""
-    from matrix.record.signature.conflict import conflict_in
-    from matrix.record.signature.lines import lines_of
-
-    sentence = conflict_in(lines_of(f"{line}\n{after}")) if _HEADS.search(line) else ""
-    return _sentence(sentence, "") or (
-        Fault(kind=FaultKind.CONFLICT, signature="") if sentence else None
-    )
-
-
-_HEADS = re.compile(r"No solution found|The conflict is caused by:")
-
-
-def _sentence(line: str, _: str) -> Fault | None:
-    """Read a conflict in the words of a signature, or a version that an index does not have."""
-    if found := _NEEDS.search(line):
-        name = found["name"]
-        demands = [Demanded(who=found["who"], name=name, range=found["range"])]
-        if found["other"]:
-            demands.append(Demanded(who=found["other"], name=name, range=found["other_range"]))
-        elif found["asked"]:
-            demands.append(Demanded(who="", name=name, range=found["asked"]))
-        return Fault(
-            kind=FaultKind.CONFLICT,
-            signature="",
-            subject=name,
-            has=found["has"],
-            demands=tuple(demands),
-        )
-    if found := _NO_VERSION.search(line):
-        wanted = found["range"].rstrip(".,")
-        return Fault(
-            kind=FaultKind.CONFLICT,
-            signature="",
-            subject=_canonical(found["name"]),
-            wants=wanted,
-        )
-    if _EXPLAINED.match(line):
-        pins = _excluding(line)
-        name = pins[0].name if pins else None
-        return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, demands=pins)
-    return None
-
-
-def _excluding(line: str) -> tuple[Demanded, ...]:
-    """Return two pins of one package in uv's sentences, where each is of another version."""
-    pins: dict[str, Demanded] = {}
-    for found in _DEPENDS.finditer(line):
-        name = _canonical(found["name"])
-        demand = Demanded(
-            who=f"{_canonical(found['who'])} {found['whose'].removeprefix('==')}",
-            name=name,
-            range=found["range"],
-        )
-        first = pins.setdefault(name, demand)
-        if first.range != demand.range:
-            return first, demand
-    return ()
-
-
-_DEPENDS = re.compile(
-    r"(?<!\S)(?P<who>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?P<whose>[<>=!~]\S{1,80})"
-    r" depends on"
-    r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\{[^}]{0,200}\})?(?P<range>==[^\s,]{1,80})(?=[\s,])"
-)
-
-
-_EXPLAINED = re.compile(
-    r"Because .{1,2000}? (?:depends? on|is available|can be used|we can conclude) "
-)
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 _Reader = Callable[[str, str], Fault | None]
 _READERS: tuple[_Reader, ...] = (
     _symbol,
     _library,
+    _module,
     _old_library,
     _driver,
     _kernel,
     _vision,
     _flashinfer,
     _recompiles,
-    _installed,
-    _sentence,
+    of_installed,
+    of_sentence,
 )
 MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"undefined symbol: ", _symbol),
@@ -353,9 +262,14 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"symbol not found", _symbol),
     (b"cannot open shared object", _library),
     (b" => not found", _library),
-    (b" not found (required by", _old_library),
+    (b"No module named 'vllm.", _module),
+    (b'No module named "vllm.', _module),
+    (b"version `", _old_library),
+    (b"version 'GLIBC", _old_library),
+    (b"version \xe2\x80\x98", _old_library),
     (b"driver on your system is too old", _driver),
     (b"driver version is insufficient", _driver),
+    (b"provided PTX was compiled", _driver),
     (b"no kernel image is available", _kernel),
     (b"is not compatible with the current PyTorch", _kernel),
     (b"for option 'gpu-name'", _kernel),
@@ -366,9 +280,9 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b") != flashinfer", _flashinfer),
     (b"ompiling model again", _recompiles),
     (b"artifacts_saved", _recompiles),
-    (b", but you", _installed),
-    (b"No solution found", _unsolved),
-    (b"The conflict is caused by:", _unsolved),
-    (b"o matching distribution found", _sentence),
+    (b", but you", of_installed),
+    (b"No solution found", of_unsolved),
+    (b"The conflict is caused by:", of_unsolved),
+    (b"o matching distribution found", of_sentence),
 )
 """What a line of a stream must have, and who reads it then."""

@@ -1,7 +1,6 @@
-"""Which records show a fault, and whose change it is. It reads the records of folders.
+"""Which records show a fault, and whose change it is. It reads the texts of records.
 
-A record whose text has no failure is not read as one: that would take most of the time. Archives
-and object stores are not looked through.
+A record whose text has no failure is not read as one: that would take most of the time.
 """
 
 from __future__ import annotations
@@ -11,20 +10,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matrix._util.files import READ_LIMIT, read_bytes
+from matrix.errors import MatrixError
 from matrix.explain.model import Fault, FaultKind, ShownBy
 from matrix.explain.recognise import of_line
 from matrix.record.model import Outcome, Platform, Record, RecordError
-from matrix.record.reader import read
 from matrix.record.signature import signature, signature_of
-from matrix.store.layout import RecordSource, walk
+from matrix.store.layout import RecordSource
+from matrix.store.texts import StoredText, lacks_duckdb, stored_texts
 from matrix.verdict.recompiles import SAVED, counted_again
 
 if TYPE_CHECKING:
     from matrix.catalog.releases import Releases
+    from matrix.store.database import OnProgress
 
 _FAILS = re.compile(rb'"(?:failure|signature)": ?"|"ok": ?false|"error": ?\{')
 _RECORD = b'"cell"'
@@ -72,9 +71,16 @@ class _Warm:
 
 
 def look_through(
-    places: Sequence[RecordSource], faults: Sequence[Fault], releases: Releases
+    places: Sequence[RecordSource],
+    faults: Sequence[Fault],
+    releases: Releases,
+    progress: OnProgress,
 ) -> Looked:
-    """Return which records of these folders and files show the faults, newest vLLM first."""
+    """Return which records of these places show the faults, newest vLLM first.
+
+    `progress` gets a line for what cannot be read. Raises HistoryError for an object store that
+    cannot be read.
+    """
     # Records of other warm starts do not explain one that saved nothing.
     again = {
         place
@@ -84,25 +90,21 @@ def look_through(
     shown: dict[int, list[ShownBy]] = {}
     warm: list[_Warm] = []
     count = 0
-    for path in _files(places):
-        try:
-            content = read_bytes(path, READ_LIMIT)
-        except OSError:
-            continue
-        if _RECORD not in content:
+    for text in stored_texts(places, progress):
+        if _RECORD not in text.content:
             continue
         count += 1
-        if again and (started := _warm(path, content)) is not None:
+        if again and (started := _warm(text)) is not None:
             warm.append(started)
             for place in again if started.shown.cases else ():
                 shown.setdefault(place, []).append(started.shown)
-        for place, found in _of_record(path, content, faults):
+        for place, found in _of_record(text, faults):
             shown.setdefault(place, []).append(found)
     for place, every in shown.items():
         every.sort(key=lambda shown_by: _order(shown_by.cell), reverse=True)
         if faults[place].kind is FaultKind.RECOMPILES:
             every[:_MOST_JUDGED] = _with_issues(every[:_MOST_JUDGED])
-        else:
+        elif not lacks_duckdb(places):
             every[:_MOST] = _attributed(every[:_MOST], faults[place], places, releases)
     return Looked(
         shown={place: tuple(every) for place, every in shown.items()},
@@ -127,28 +129,12 @@ def _clean(warm: Sequence[_Warm]) -> tuple[CleanCell, ...]:
     return tuple(found)
 
 
-def _files(places: Sequence[RecordSource]) -> Iterator[Path]:
-    for place in places:
-        if isinstance(place, str):
-            continue
-        if place.is_dir():
-            yield from sorted(Path(entry.path) for entry in walk(place) if _is_file(entry.name))
-        elif place.is_file():
-            yield place
-
-
-def _is_file(name: str) -> bool:
-    return name.endswith(".json")
-
-
-def _of_record(
-    path: Path, content: bytes, faults: Sequence[Fault]
-) -> Iterator[tuple[int, ShownBy]]:
-    """Yield what the record of a file shows, with the place of the fault."""
-    if not _FAILS.search(content):
+def _of_record(text: StoredText, faults: Sequence[Fault]) -> Iterator[tuple[int, ShownBy]]:
+    """Yield what the record of a text shows, with the place of the fault."""
+    if not _FAILS.search(text.content):
         return
     try:
-        record = read(path)
+        record = text.record()
     except RecordError:
         return
     failures = list(_failures(record))
@@ -158,7 +144,7 @@ def _of_record(
             yield (
                 place,
                 ShownBy(
-                    path=str(path),
+                    path=text.path,
                     cell=record.cell,
                     platform=str(record.platform),
                     cases=tuple(dict.fromkeys(filter(None, named))),
@@ -187,14 +173,14 @@ def _shows(fault: Fault, settled: str) -> bool:
     return known is not None and (known.kind, known.subject) == (fault.kind, fault.subject)
 
 
-def _warm(path: Path, content: bytes) -> _Warm | None:
+def _warm(text: StoredText) -> _Warm | None:
     """Return what the warm starts of a record say; None where none was warm.
 
     The content is untrusted. Of most records only the counters are read, of one that may show what
     loads all the whole.
     """
     try:
-        data = json.loads(content)
+        data = json.loads(text.content)
         counters = {
             str(case["case"]): {start["start"]: start["counters"] for start in case["starts"]}
             for case in data["cases"]
@@ -214,14 +200,14 @@ def _warm(path: Path, content: bytes) -> _Warm | None:
         return None
     if not ran:
         return None
-    shown = ShownBy(path=str(path), cell=cell, platform=platform, cases=tuple(cases))
-    return _Warm(shown=shown, loading=loading, is_whole=not cases and _is_whole(path))
+    shown = ShownBy(path=text.path, cell=cell, platform=platform, cases=tuple(cases))
+    return _Warm(shown=shown, loading=loading, is_whole=not cases and _is_whole(text))
 
 
-def _is_whole(path: Path) -> bool:
+def _is_whole(text: StoredText) -> bool:
     """Tell whether a record is of a run with every case, in which all that apply passed."""
     try:
-        record = read(path)
+        record = text.record()
     except RecordError:
         return False
     passed = {Outcome.PASSED, Outcome.NOT_APPLICABLE}
@@ -232,14 +218,15 @@ def _is_whole(path: Path) -> bool:
 def _with_issues(shown: Sequence[ShownBy]) -> list[ShownBy]:
     """Return the records with the issues that their rules name for what compiles again."""
     from matrix.rules.expectations_file import load_expectations
+    from matrix.store.load import one_record
     from matrix.verdict.judge import judge
 
     expectations = load_expectations(None)
     found = []
     for record in shown:
         try:
-            verdict = judge(read(Path(record.path)), expectations)
-        except RecordError:
+            verdict = judge(one_record(record.path, lambda _: None), expectations)
+        except MatrixError:
             continue
         again = (case.recompiles for case in verdict.cases if case.recompiles is not None)
         issues = dict.fromkeys(link for recompiles in again for link in recompiles.issues)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from matrix._util.versions import parse_version
 from matrix.checks.linkage.link import feature_of
-from matrix.explain.choice import InstallChoice, package_of
+from matrix.explain.choice import InstallChoice, package_of, rebuild
 from matrix.explain.evidence import SymbolEvidence, Uses, stem_of, without
 from matrix.explain.model import (
     Fault,
@@ -91,8 +92,7 @@ def _symbol_remedies(
 ) -> tuple[FaultRemedy, ...]:
     (exporting, uses), (versions, choice, evidence) = known, data
     third = _third(fault, evidence)
-    build = package_of(fault.file, fault.package) if third else None
-    rebuild = (FaultRemedy(code=RemedyCode.REBUILD, requirements=(build,)),) if build else ()
+    again = (rebuild(package_of(fault.file, fault.package)),) if third else ()
     if meaning is Meaning.DRIVER:
         return (FaultRemedy(code=RemedyCode.NEWER_DRIVER),)
     if meaning is Meaning.CUDA:
@@ -100,17 +100,18 @@ def _symbol_remedies(
     if meaning in (Meaning.OTHER_TORCH, Meaning.THIRD):
         exported, needed = set(exporting.holds), set(uses.releases.holds)
         if third or not needed:
-            return (*rebuild, *choice.installs(lambda row: row.torch in exported, versions))
+            return (*again, *choice.installs(lambda row: row.torch in exported, versions))
         # What a person has may need another symbol instead, and then its pin is as good.
         return choice.installs(
             lambda row: row.torch in exported and row.version in needed, versions
         )
-    if meaning in (Meaning.OLD_STRING, Meaning.OWN, Meaning.NOWHERE):
-        if third or (meaning is Meaning.NOWHERE and not _is_vllms(fault, evidence)):
-            return rebuild
+    if meaning not in (Meaning.OLD_STRING, Meaning.OWN, Meaning.NOWHERE):
+        return ()
+    if _is_vllms(fault, evidence):
         # A release's own wheel is built for its pin.
         return choice.installs(lambda _: True, versions)
-    return ()
+    # Where no file is named, nobody knows which package to install.
+    return again
 
 
 def _third(fault: Fault, evidence: SymbolEvidence) -> bool:
@@ -149,7 +150,7 @@ def library_answer(
     elif brought or needed:
         # All that torch brings it brings since its first release here, or with one CUDA alone.
         meaning = Meaning.OTHER_CUDA if others or not brought else Meaning.NOT_BROUGHT
-        operands["cuda"] = ", ".join(sorted(cudas, key=float)) if others else ""
+        operands["cuda"] = ", ".join(sorted(cudas, key=parse_version)) if others else ""
         remedies = _installs_library(library, versions, choice, (bringing, uses))
     else:
         near = nearest_name(library, _libraries(evidence))

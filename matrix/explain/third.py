@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
-
 from matrix.checks.linkage.elf import read_extensions
 from matrix.checks.linkage.link import link
 from matrix.checks.linkage.tables import VllmSymbols
-from matrix.explain.choice import InstallChoice, package_of
+from matrix.explain.choice import InstallChoice, package_of, package_of_wheel, rebuild
 from matrix.explain.evidence import SymbolEvidence
 from matrix.explain.model import (
     Fault,
@@ -22,7 +20,6 @@ from matrix.explain.model import (
     FaultRemedy,
     KnownReleases,
     Meaning,
-    RemedyCode,
     TextVersions,
 )
 from matrix.explain.names import is_torchs, readable
@@ -35,7 +32,6 @@ class ThirdWheel:
     """A wheel, or a library, of a package that is neither torch nor vLLM."""
 
     file: str
-    package: str
     symbols: VllmSymbols
 
     def needs(self, subject: str) -> bool:
@@ -47,9 +43,7 @@ class ThirdWheel:
 
 def read_third(path: Path) -> ThirdWheel:
     """Read a wheel or a library. Raises MatrixError, which names the file and the fix."""
-    symbols = read_extensions(path)
-    stem = path.name.partition("-")[0]
-    return ThirdWheel(file=path.name, package=stem, symbols=symbols)
+    return ThirdWheel(file=path.name, symbols=read_extensions(path))
 
 
 def wheel_answer(wheel: ThirdWheel, choice: InstallChoice, evidence: SymbolEvidence) -> FaultAnswer:
@@ -74,9 +68,11 @@ def wheel_answer(wheel: ThirdWheel, choice: InstallChoice, evidence: SymbolEvide
         version, symbol = list(lacking.items())[-1]
         operands |= {"lacking": version, "symbol": readable(symbol) or symbol}
     fits = set(holds)
-    remedies = choice.installs(lambda row: row.torch in fits, TextVersions())
-    if not remedies and (project := _project(wheel)):
-        remedies = (FaultRemedy(code=RemedyCode.REBUILD, requirements=(project,)),)
+    remedies: tuple[FaultRemedy, ...] = ()
+    if lacking:
+        remedies = choice.installs(lambda row: row.torch in fits, TextVersions())
+    if lacking and not remedies:
+        remedies = (rebuild(package_of_wheel(wheel.file) or package_of(wheel.file, None)),)
     return FaultAnswer(
         fault=Fault(kind=FaultKind.WHEEL, signature=wheel.file, subject=wheel.file),
         meaning=Meaning.LINKS_WITH,
@@ -85,10 +81,3 @@ def wheel_answer(wheel: ThirdWheel, choice: InstallChoice, evidence: SymbolEvide
         operands=operands,
         remedies=remedies,
     )
-
-
-def _project(wheel: ThirdWheel) -> str | None:
-    """Return the package to build again: by a wheel's name, or by a library that is known."""
-    if wheel.file.endswith(".whl"):
-        return canonicalize_name(wheel.package)
-    return package_of(wheel.file, None)

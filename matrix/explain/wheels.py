@@ -6,20 +6,19 @@ Which pair fits a machine is what `matrix recommend` asks too: `matrix.advice.fi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matrix._util.versions import parse_version
 from matrix.advice.fits import MachineTables, WheelNeeds, misfit, needs_of
 from matrix.advice.pairs import Pair, pairs
+from matrix.advice.tables_file import load_tables
 from matrix.advice.wish import Wish
-from matrix.catalog.hardware import Capability
-from matrix.catalog.hardware_file import load_hardware
+from matrix.catalog.hardware import Capability, GpuKind, driver_of
 from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.release import Torch, Vllm
 from matrix.checks.gpu_code.fits import CodeFit
-from matrix.checks.gpu_code.wheels import load_wheels
 from matrix.explain.choice import InstallChoice
-from matrix.explain.model import KnownReleases, ProcessorCode
+from matrix.explain.model import KnownReleases, ProcessorCode, TextVersions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +40,20 @@ class FittingPair:
         return max(filter(None, found), key=parse_version, default=None)
 
 
-def load_tables() -> MachineTables:
-    """Read what is known of hardware, and of wheels."""
-    return MachineTables(hardware=load_hardware(), wheels=load_wheels())
+def for_machine(choice: InstallChoice, versions: TextVersions) -> InstallChoice:
+    """Return the choice for the driver and the GPU that a text names; what is unknown fits."""
+    tables = load_tables()
+    capability = tables.hardware.capability_of(versions.gpu or "")
+    wish = Wish(
+        driver=driver_of(versions.driver) if versions.driver else None,
+        gpu=None if capability is None else GpuKind(capability=capability),
+    )
+    torches = {row.version: row for row in choice.releases.torch}
+
+    def fits(row: Vllm) -> bool:
+        return misfit(Pair(torch=torches[row.torch], vllm=row), wish, tables) is None
+
+    return replace(choice, is_for_machine=fits)
 
 
 def newest_fitting(
@@ -55,7 +65,7 @@ def newest_fitting(
     """
     capability = None if wish.gpu is None else wish.gpu.capability
     for pair in pairs(choice.releases, wish):
-        if misfit(pair, wish, tables) is not None:
+        if misfit(pair, wish, tables) is not None or not choice.is_for_machine(pair.vllm):
             continue
         vllm, torch = (
             needs_of(release, tables, wish.machine, capability)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from matrix._util.text import clean, clip, listed, plural
-from matrix.catalog.cells import Cell
 from matrix.record.model import PLATFORMS, Outcome
 from matrix.report import marks, prediction, stock
 from matrix.report.reasons import NO_ISSUE, reason_words
-from matrix.report.uv_commands import pip_install, write_overrides
-from matrix.verdict.answer import Installation, VllmAnswer
+from matrix.verdict.answer import VllmAnswer
 from matrix.verdict.ladder import Progress
 from matrix.verdict.states import StepState, Verdict
 from matrix.verdict.table import Entry
@@ -36,7 +33,6 @@ class AnswerWords:
     started: str
     packages: str
     others: str
-    command: str
 
 
 def words(answer: VllmAnswer) -> AnswerWords:
@@ -50,7 +46,6 @@ def words(answer: VllmAnswer) -> AnswerWords:
         started=entry.record.started if entry is not None else "",
         packages="" if entry is None else stock_words(entry),
         others=_others(answer),
-        command=command(answer.progress.cell, answer.installation),
     )
 
 
@@ -159,34 +154,3 @@ def stock_words(entry: Entry) -> str:
     if verdict.departures is None:
         return stock.UNKNOWN
     return stock.mark(verdict.not_stock) or "stock"
-
-
-def command(cell: Cell, found: Installation) -> str:
-    """Return the command that installs the pair of a cell.
-
-    >>> pinned = Installation(requirements=("vllm==0.32.0", "cuda-python>=13"))
-    >>> command(Cell("3.12", "2.13.0", "0.32.0"), pinned)
-    "uv pip install vllm==0.32.0 'cuda-python>=13'"
-    """
-    file = overrides_file(cell.vllm, cell.torch) if found.overrides else ""
-    install = install_words(found.requirements, file)
-    return " ".join(filter(None, [override_words(found.overrides, file), install]))
-
-
-def overrides_file(vllm: str, torch: str) -> str:
-    """Return the file of an off-pin pair's overrides, named so that it replaces no other one.
-
-    >>> overrides_file("0.32.0", "2.11.0")
-    'vllm-0.32.0-torch-2.11.0.overrides.txt'
-    """
-    return shlex.quote(f"vllm-{vllm}-torch-{torch}.overrides.txt")
-
-
-def override_words(overrides: Sequence[str], file: str) -> str:
-    """Return what writes the overrides of an off-pin pair before it is installed; "" for none."""
-    return f"{write_overrides(overrides, file)} &&" if overrides else ""
-
-
-def install_words(requirements: Sequence[str], file: str = "") -> str:
-    """Return what installs these requirements, by a file of overrides where there is one."""
-    return pip_install(requirements, after=[f"--override {file}"] if file else [])

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from matrix._util.text import clean, clip
+from matrix.advice.install import Install
 from matrix.catalog.release import Torch, Vllm
 from matrix.record.model import PLATFORMS, Platform, Rung
 from matrix.record.tables import API_FOLDER
@@ -17,6 +18,7 @@ from matrix.report import marks, prediction, stock
 from matrix.report.answers import where_words, words
 from matrix.report.model import Report
 from matrix.report.reasons import reason_words
+from matrix.report.uv_commands import command_line
 from matrix.verdict.answer import VllmAnswer
 from matrix.verdict.grid import Grid, Square
 from matrix.verdict.ladder import Part
@@ -89,7 +91,7 @@ def _vllm(
         "vllm": vllm.version,
         "pins": vllm.torch,
         "yanked": _yanked(vllm.yanked),
-        "answer": None if answer is None else _answer(answer),
+        "answer": None if answer is None else _answer(answer, report.install(answer.progress.cell)),
         "pairs": list(_pairs(report, squares, "torch")),
     }
 
@@ -115,7 +117,7 @@ def _yanked(reason: str | None) -> str | None:
     return None if reason is None else clip(clean(reason), _REASON)
 
 
-def _answer(answer: VllmAnswer) -> dict[str, object]:
+def _answer(answer: VllmAnswer, install: Install) -> dict[str, object]:
     entry, wording, progress = answer.entry, words(answer), answer.progress
     verdict, part = (None, None) if entry is None else (entry.verdict, entry.part)
     issues = [] if verdict is None else [link for links in verdict.issues for link in links]
@@ -138,9 +140,10 @@ def _answer(answer: VllmAnswer) -> dict[str, object]:
         else list(map(stock.described, verdict.not_stock)),
         "predicted": prediction.short(answer.prediction) or None,
         "sentence": wording.warm,
-        "requirements": list(answer.installation.requirements),
-        "overrides": list(answer.installation.overrides),
-        "command": wording.command,
+        "requirements": list(install.requirements),
+        "overrides": list(install.overrides),
+        "backend": install.backend,
+        "command": command_line(install),
     }
 
 

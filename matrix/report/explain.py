@@ -22,6 +22,7 @@ from matrix.report.uv_commands import pip_install, pip_uninstall
 
 _FILES = 4  # files of vLLM that are named
 _RECORDS = 2  # records that are named; JSON has them all
+_WITH_TORCH = "with the torch that is installed"
 
 
 def lines(answers: Sequence[FaultAnswer]) -> str:
@@ -56,6 +57,10 @@ def _releases(answer: FaultAnswer) -> str:
     return _BY_KIND[answer.fault.kind](answer) or "not known"
 
 
+def _of_module(answer: FaultAnswer) -> str | None:
+    return None if answer.vllm is None else f"{_who('vLLM', answer.vllm, 'has', 'have')} it"
+
+
 def _of_old_library(answer: FaultAnswer) -> str | None:
     if answer.vllm is None:
         return None
@@ -74,6 +79,8 @@ def _of_old_driver(answer: FaultAnswer) -> str | None:
         return None
     if answer.operands.get("minor") == "":
         return None
+    if answer.meaning is Meaning.NEWER_PTX:
+        return f"{_both_built(answer.torch, answer.vllm)} for a CUDA of that driver or an older one"
     return f"{_both_built(answer.torch, answer.vllm)} for that CUDA or newer"
 
 
@@ -205,6 +212,7 @@ def _of_flashinfer(answer: FaultAnswer) -> str | None:
 _BY_KIND: Mapping[FaultKind, Callable[[FaultAnswer], str | None]] = {
     FaultKind.UNDEFINED_SYMBOL: _of_both,
     FaultKind.MISSING_LIBRARY: _of_both,
+    FaultKind.MISSING_MODULE: _of_module,
     FaultKind.OLD_LIBRARY: _of_old_library,
     FaultKind.OLD_DRIVER: _of_old_driver,
     FaultKind.NO_KERNEL: _of_gpu,
@@ -263,11 +271,28 @@ def whose_change(shown: ShownBy) -> str:
 
 
 def _to_do(answer: FaultAnswer) -> str:
+    torch = answer.torch
+    if answer.fault.kind is FaultKind.WHEEL and torch is not None and torch.holds == torch.asked:
+        return "nothing has to change"
     words = list(dict.fromkeys(_remedy(remedy, answer) for remedy in answer.remedies))
     return "; or ".join(words) if words else "nothing is known that helps"
 
 
 def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> str:
+    found = command(remedy)
+    if found is None:
+        return _without_command(remedy, answer)
+    match remedy.code:
+        case RemedyCode.NAME_GPU:
+            return f"{found} names the GPU: explain its sm_ number"
+        case RemedyCode.NAME_DRIVER:
+            return f"{found} names the driver: give it to matrix recommend --driver"
+        case RemedyCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
+            return f"{found} builds it for the torch that is installed"
+    return found
+
+
+def _without_command(remedy: FaultRemedy, answer: FaultAnswer) -> str:
     what = remedy.what
     match remedy.code:
         case RemedyCode.NEWER_DRIVER:
@@ -276,14 +301,28 @@ def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> str:
             return f"take a system, or a container, that has {what}"
         case RemedyCode.LOADED_FIRST:
             library = what or "that library"
-            return f"unset LD_LIBRARY_PATH, or remove the other {library} from it"
+            return (
+                f"unset LD_LIBRARY_PATH, or remove the other {library} from it; `uv pip check` says"
+                " whether an installed one is another than torch requires"
+            )
         case RemedyCode.REQUIREMENT:
             return f"fulfil what the text names: {what}"
-        case RemedyCode.NAME_GPU:
-            return f"{command(remedy)} names the GPU: explain its sm_ number"
-        case RemedyCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
-            return f"{command(remedy)} builds it for the torch that is installed"
-    return command(remedy) or ""
+        case RemedyCode.OTHER_PTXAS:
+            return f"set TRITON_PTXAS_PATH to the ptxas of a CUDA {what} or newer"
+        case RemedyCode.OUTSIDE_SOURCES:
+            return "start Python in a folder that does not hold vLLM's sources"
+        case RemedyCode.REBUILD:
+            return f"build {_package(answer)} again from its sources, {_WITH_TORCH}"
+    return ""
+
+
+def _package(answer: FaultAnswer) -> str:
+    """Return the package to build again, by its folder or a file, in quotes: anybody names them."""
+    fault = answer.fault
+    if fault.package:
+        return repr(fault.package)
+    file = fault.subject if fault.kind is FaultKind.WHEEL else fault.file
+    return f"the package of {clip(clean(file or ''), NAME_LIMIT)!r}"
 
 
 def command(remedy: FaultRemedy) -> str | None:
@@ -294,11 +333,13 @@ def command(remedy: FaultRemedy) -> str | None:
             return pip_install(remedy.requirements)
         case RemedyCode.REMOVE:
             return pip_uninstall(remedy.requirements)
-        case RemedyCode.REBUILD:
+        case RemedyCode.REBUILD if remedy.requirements:
             apart = f"--no-build-isolation --no-binary {named} --reinstall-package {named}"
             return pip_install(remedy.requirements, apart)
         case RemedyCode.NAME_GPU:
             return "nvidia-smi --query-gpu=compute_cap --format=csv"
+        case RemedyCode.NAME_DRIVER:
+            return "nvidia-smi --query-gpu=driver_version --format=csv"
         case RemedyCode.SHOW:
             return f"matrix show {shlex.quote(remedy.what or '')}"
     return None

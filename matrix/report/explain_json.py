@@ -1,4 +1,7 @@
-"""The answer of `matrix explain` as JSON: codes and facts, and the five lines as `text`."""
+"""The answer of `matrix explain` as JSON: codes and facts, and the five lines as `text`.
+
+`data/explain.schema.json` describes it.
+"""
 
 from __future__ import annotations
 

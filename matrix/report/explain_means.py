@@ -13,6 +13,7 @@ NAME_LIMIT = 200
 _KINDS: Mapping[FaultKind, str] = {
     FaultKind.UNDEFINED_SYMBOL: "an undefined symbol",
     FaultKind.MISSING_LIBRARY: "a missing library",
+    FaultKind.MISSING_MODULE: "a compiled module of vLLM that is missing",
     FaultKind.OLD_LIBRARY: "a glibc or libstdc++ that is too old",
     FaultKind.OLD_DRIVER: "a driver that is too old",
     FaultKind.NO_KERNEL: "no code for the GPU",
@@ -60,20 +61,32 @@ def _of_driver(answer: FaultAnswer, _: str, __: str) -> str:
     has, cuda = answer.operands.get("has"), answer.operands.get("cuda")
     driver = answer.operands.get("driver")
     runs = f"the driver runs programs of CUDA up to {has}" if has else "the driver is too old"
+    unseen = ""
+    if there := answer.operands.get("there"):
+        runs, unseen = f"the driver is {there}", "; or the container does not see it"
     minor = answer.operands.get("minor")
     if minor == "":
-        return f"{runs}, and what is installed needs a newer CUDA, which is not known here"
+        return f"{runs}, and what is installed needs a newer CUDA, which is not known here{unseen}"
     if minor is not None:
         takes = f", which takes driver {driver} or newer" if driver else ""
         return (
             f"{runs}, and what is installed needs a newer minor release, as CUDA {minor}{takes}, or"
-            " a CUDA that is not known here"
+            f" a CUDA that is not known here{unseen}"
         )
     needs = (
         f"what is installed is of CUDA {cuda}" if cuda else "what is installed is of a newer CUDA"
     )
     least = f", which takes driver {driver} or newer" if driver else ""
-    return f"{runs}, and {needs}{least}"
+    return f"{runs}, and {needs}{least}{unseen}"
+
+
+def _of_ptx(answer: FaultAnswer, _: str, __: str) -> str:
+    operands = answer.operands
+    cuda, driver, there = (operands.get(key) for key in ("cuda", "driver", "there"))
+    whose = f"the driver, {there}," if there else "the driver"
+    text = f"the code for this GPU is PTX of a newer CUDA than {whose} compiles"
+    takes = f", which takes driver {driver} or newer" if driver else ""
+    return f"{text}: what is installed is of CUDA {cuda}{takes}" if cuda else text
 
 
 def _of_kernel(answer: FaultAnswer, _: str, __: str) -> str:
@@ -172,17 +185,19 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         f"{name} is the NVIDIA driver's: it is not there, is too old, or is not in the container"
     ),
     Meaning.CUDA: lambda answer, name, file: (
-        (
-            f"{file} needs {name} as torch brings it"
-            if answer.fault.kind is FaultKind.OLD_LIBRARY
-            else f"{name} is of {answer.operands.get('library', 'a library of CUDA')}"
-        )
-        + ", and another one than torch brings is loaded first"
+        f"{file} needs {name} as torch brings it, and another one than torch brings is loaded first"
+        if answer.fault.kind is FaultKind.OLD_LIBRARY
+        else f"{name} is of {answer.operands.get('library', 'a library of CUDA')}, and another one"
+        " than torch brings is loaded first, or none is"
     ),
     Meaning.OTHER_CUDA: _of_library,
     Meaning.NOT_BROUGHT: lambda _, name, __: (
         f"{name} comes with the packages that torch requires, and they are not installed, or are"
         " not found"
+    ),
+    Meaning.NOT_BUILT: lambda _, name, __: (
+        f"{name} is a compiled module of vLLM's wheel: the vLLM that is imported has none, as its"
+        " sources, or is a release without it"
     ),
     Meaning.NO_CUDA_TORCH: lambda _, name, __: (
         f"{name} is torch's own: the torch that is installed is built without CUDA, or none is"
@@ -192,6 +207,7 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         f" {answer.operands.get('file', 'the wheel')} was built against"
     ),
     Meaning.NEWER_CUDA: _of_driver,
+    Meaning.NEWER_PTX: _of_ptx,
     Meaning.ARCHITECTURE: _of_kernel,
     Meaning.OLD_ASSEMBLER: _of_kernel,
     Meaning.UNNAMED_GPU: lambda *_: (

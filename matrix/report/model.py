@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from matrix.advice.install import Install
 from matrix.attribution.model import Attribution
+from matrix.catalog.cells import Cell
 from matrix.rules.expectations import Expectations, Rule
 from matrix.rules.notes import Note
 from matrix.rules.platform_differences import Explanations
@@ -28,8 +30,8 @@ class Report:
     `attributions` say who changed what fails or drifts; `notes` are what people found out about
     pairs; `answers` say of each vLLM, newest first, what to know first; `stale` says by cell and
     platform why a record does not stand for its cell as it would run now; `asked` has the first
-    and the last day on which a resolver was asked; `overriding` has by torch what overrides the
-    pins of a vLLM that gets it instead.
+    and the last day on which a resolver was asked; `installs` has by torch and vLLM what to
+    install for each pair of the grid.
     """
 
     table: Table
@@ -42,7 +44,11 @@ class Report:
     answers: tuple[VllmAnswer, ...] = ()
     stale: Mapping[tuple[str, str], StaleReason] = field(default_factory=dict)
     asked: tuple[str, str] | None = None
-    overriding: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    installs: Mapping[tuple[str, str], Install] = field(default_factory=dict)
+
+    def install(self, cell: Cell) -> Install:
+        """Return what to install for the pair of a cell, on its Python."""
+        return replace(self.installs[cell.torch, cell.vllm], python=cell.python)
 
 
 def report_of(

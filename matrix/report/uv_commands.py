@@ -20,18 +20,14 @@ def new_environment(install: Install) -> list[str]:
     options = [] if install.backend is None else [f"--torch-backend={install.backend}"]
     if install.overrides:
         file = f"{folder}/overrides.txt"
-        found.append(write_overrides(install.overrides, file))
+        found.append(f"printf '%s\\n' {quoted(install.overrides)} > {file}")
         options.append(f"--override {file}")
     return [*found, pip_install(install.requirements, f"--python {folder}", options)]
 
 
-def write_overrides(overrides: Iterable[str], file: str) -> str:
-    r"""Return the command that writes a file of overrides, one on each line.
-
-    >>> print(write_overrides(["torch==2.11.0"], "overrides.txt"))
-    printf '%s\n' torch==2.11.0 > overrides.txt
-    """
-    return f"printf '%s\\n' {_quoted(overrides)} > {file}"
+def command_line(install: Install) -> str:
+    """Return the same in one line, which ends with the first command that fails."""
+    return " && ".join(new_environment(install))
 
 
 def pip_install(requirements: Iterable[str], before: str = "", after: Iterable[str] = ()) -> str:
@@ -40,13 +36,14 @@ def pip_install(requirements: Iterable[str], before: str = "", after: Iterable[s
     >>> pip_install(["vllm==0.33.0", "cuda-python>=13"], "--python env")
     "uv pip install --python env vllm==0.33.0 'cuda-python>=13'"
     """
-    return " ".join(filter(None, ("uv pip install", before, _quoted(requirements), *after)))
+    return " ".join(filter(None, ("uv pip install", before, quoted(requirements), *after)))
 
 
 def pip_uninstall(names: Iterable[str]) -> str:
     """Return the command that removes packages from the environment that is active."""
-    return f"uv pip uninstall {_quoted(names)}"
+    return f"uv pip uninstall {quoted(names)}"
 
 
-def _quoted(words: Iterable[str]) -> str:
+def quoted(words: Iterable[str]) -> str:
+    """Return words for a shell, each of which is one argument."""
     return " ".join(map(shlex.quote, words))

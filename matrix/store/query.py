@@ -6,10 +6,12 @@ of a row stays text, here and in what is made of rows: an index or an archive ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from matrix._util.files import READ_LIMIT, read_bytes
 from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError
 from matrix.rules.expectations import Expectations
@@ -18,7 +20,7 @@ from matrix.store.layout import RecordSource
 from matrix.store.loaded import LoadedRecords
 from matrix.store.precedence_sql import CELL, CONTENDERS, last_first, struct
 from matrix.store.retention import Stored
-from matrix.store.sources import add, records_of
+from matrix.store.sources import add, records_of, texts_of
 from matrix.store.summary import HistoryError, Times
 from matrix.verdict.judge import judge
 from matrix.verdict.precedence import FAULTS, RUN_ORDER, FaultLevel, run_order
@@ -353,6 +355,26 @@ class History:
             [list(paths)],
         ).fetchall()
         return records_of(self.rows, rows)
+
+    def texts(self) -> Iterator[tuple[str, bytes, bool]]:
+        """Yield the path and the text of each good record, and whether it is a file of its own.
+
+        Also those whose run goes on. A file that was lost meanwhile is left out.
+        """
+        held = self.rows.execute(
+            f"SELECT {_STORED} FROM rows WHERE fault IS NULL"
+            f" UNION ALL SELECT {_STORED} FROM running ORDER BY path"
+        ).fetchall()
+        for start in range(0, len(held), _SOME):
+            some = held[start : start + _SOME]
+            packed = texts_of(self.rows, some)
+            for path, source, *_ in some:
+                if source is not None:
+                    if path in packed:
+                        yield path, packed[path].encode("utf-8", "surrogatepass"), False
+                    continue
+                with contextlib.suppress(OSError):
+                    yield path, read_bytes(Path(path), READ_LIMIT), True
 
     def runs(self) -> list[RunRow]:
         """Return every good record file, by path, without reading it."""

@@ -45,7 +45,6 @@ class VllmAnswer:
     vllm: Vllm
     torch: str
     progress: Progress
-    installation: Installation
     entry: Entry | None = None
     elsewhere: Entry | None = None
     prediction: Prediction | None = None
@@ -75,7 +74,7 @@ def answers(
         return ()
     found = _by_cell(entries, releases)
     return tuple(
-        _answer(grid, vllm, found, releases, predictions)
+        _answer(grid, vllm, found, predictions)
         for vllm in reversed(grid.vllm)
         if any((Platform.CUDA, torch.version, vllm.version) in grid.squares for torch in grid.torch)
     )
@@ -90,9 +89,7 @@ def _by_cell(entries: Iterable[Entry], releases: Releases) -> _Ran:
     return {(cell, entry.record.platform): entry for cell, entry in cells if cell is not None}
 
 
-def _answer(
-    grid: Grid, vllm: Vllm, ran: _Ran, releases: Releases, predictions: Predictions
-) -> VllmAnswer:
+def _answer(grid: Grid, vllm: Vllm, ran: _Ran, predictions: Predictions) -> VllmAnswer:
     squares = [
         grid.squares[Platform.CUDA, torch.version, vllm.version] for torch in reversed(grid.torch)
     ]
@@ -106,7 +103,6 @@ def _answer(
         vllm=vllm,
         torch=chosen.torch,
         progress=progress,
-        installation=installation(progress.cell, releases),
         entry=ran.get((progress.cell, Platform.CUDA)),
         elsewhere=_elsewhere(chosen, ran),
         prediction=predictions.at(chosen),
@@ -150,17 +146,6 @@ def _elsewhere(square: Square, ran: _Ran) -> Entry | None:
         if (entry := ran.get((cell, platform))) is not None
     ]
     return min(found, key=lambda run: run[:2])[2] if found else None
-
-
-def overriding(grid: Grid, releases: Releases) -> Mapping[str, tuple[str, ...]]:
-    """Return what overrides the pins of a vLLM where it gets this torch instead, by torch."""
-    found = {}
-    for torch in grid.torch:
-        others = [vllm for vllm in grid.vllm if vllm.torch != torch.version]
-        if others and grid.pythons:
-            cell = Cell(grid.pythons[0], torch.version, others[-1].version)
-            found[torch.version] = installation(cell, releases).overrides
-    return found
 
 
 def installation(cell: Cell, releases: Releases) -> Installation:

@@ -48,10 +48,43 @@ def test_a_gpu_is_known_by_its_name_and_by_its_capability(
     assert HARDWARE.gpu(text).capability == capability
 
 
-@pytest.mark.parametrize("text", ["", "mi300x", "sm_", "9", "h100 or h200", "9.0.1", "x" * 500])
+@pytest.mark.parametrize("text", ["", "tpu v5e", "sm_", "9", "h100 or h200", "9.0.1", "x" * 500])
 def test_any_other_text_says_what_to_write(text: str) -> None:
     with pytest.raises(HardwareError, match=r"is not a known GPU.*; write its compute capability"):
         HARDWARE.gpu(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "maker"),
+    [
+        ("mi300x", "AMD"),
+        ("AMD Instinct MI250", "AMD"),
+        ("MI-355X", "AMD"),
+        ("gfx942", "AMD"),
+        ("Radeon RX 7900 XTX", "AMD"),
+        ("rx7900xtx", "AMD"),
+        ("W7900", "AMD"),
+        ("Intel Arc A770", "Intel"),
+        ("Gaudi3", "Intel"),
+    ],
+)
+def test_a_gpu_of_another_maker_is_named_as_such(text: str, maker: str) -> None:
+    with pytest.raises(HardwareError, match=f"is a GPU of {maker}, on which no build") as refusal:
+        HARDWARE.gpu(text)
+    assert "did you mean" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_no_known_gpu_is_called_another_makers() -> None:
+    for name in HARDWARE.gpus:
+        assert HARDWARE.gpu(name).name == name
+
+
+@pytest.mark.parametrize("text", ["p100", "k80", "m60", "m300", "tpu v5e"])
+def test_a_name_that_is_not_near_gets_no_other(text: str) -> None:
+    with pytest.raises(HardwareError, match="is not a known GPU") as refusal:
+        HARDWARE.gpu(text)
+    assert "did you mean" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("text", ["12", "900", "130", "99"])

@@ -129,7 +129,8 @@ def test_no_reason_is_printed_twice(here: Path) -> None:
     ("options", "line"),
     [
         (("--driver", "new"), "matrix: --driver 'new': is not a version of a driver; write it as"),
-        (("--gpu", "mi300x"), "matrix: --gpu 'mi300x': is not a known GPU; write its compute"),
+        (("--gpu", "mi300x"), "matrix: --gpu 'mi300x': is a GPU of AMD, on which no build for"),
+        (("--gpu", "p100"), "matrix: --gpu 'p100': is not a known GPU; write its compute"),
         (("--gpu", "12"), "matrix: --gpu '12': is not a known GPU; write its compute"),
         (("--gpu", "900"), "matrix: --gpu '900': is not a known GPU; write its compute"),
         (("--glibc", "3"), "matrix: --glibc '3': is not a version of glibc; write it as 2.31"),

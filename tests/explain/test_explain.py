@@ -240,8 +240,57 @@ def test_a_driver_without_a_version_is_held_against_the_torch_of_the_text() -> N
     text = "torch==2.8.0\nCUDA driver version is insufficient for CUDA runtime version"
     answer = only(text)
     assert answer.operands == {"driver": "525.60.13", "cuda": "12"}
-    newest = only("CUDA driver version is insufficient for CUDA runtime version")
-    assert newest.operands == {"driver": "580.65.06", "cuda": "13"}
+    text = "CUDA driver version is insufficient for CUDA runtime version"
+    assert (only(text).operands, only(text).torch) == ({}, None)
+    found = lines(text)
+    assert found["means"] == "the driver is too old, and what is installed is of a newer CUDA"
+    assert found["releases"] == "not known"
+    assert found["to do"] == (
+        "nvidia-smi --query-gpu=driver_version --format=csv names the driver: give it to matrix"
+        " recommend --driver; or install a newer NVIDIA driver"
+    )
+
+
+@pytest.mark.parametrize(
+    ("driver", "means", "first"),
+    [
+        ("575.64.03", "is 575.64.03, and what is installed is of CUDA 13, which takes", CUDA_12),
+        ("535.183.01", "is 535.183.01, and what is installed is of CUDA 13, which takes", CUDA_12),
+        ("590.10", "is 590.10, and what is installed needs a newer minor release, as", NEWEST),
+        ("999.1", "is 999.1, and what is installed needs a newer CUDA, which is not", NEWEST),
+        ("390.48", "is too old, and what is installed is of a newer CUDA", None),
+    ],
+)
+def test_the_driver_that_a_text_names_is_held_against_the_releases(
+    driver: str, means: str, first: str | None
+) -> None:
+    text = "CUDA driver version is insufficient for CUDA runtime version\n{}: {}   CUDA Version: 12"
+    for name in ("Nvidia driver version", "NVIDIA-SMI 1   Driver Version"):
+        found = only(text.format(name, driver))
+        assert means in lines(text.format(name, driver))["means"]
+        installs = [line for line in commands(found) if line.startswith("uv ")]
+        assert installs == ([first] if first else [])
+
+
+@pytest.mark.parametrize(
+    ("gpus", "architecture"),
+    [
+        ("GPU 0: NVIDIA GeForce RTX 5090\n", "sm_120"),
+        ("GPU 0: Tesla V100-SXM2-32GB\nGPU 1: Tesla V100-SXM2-32GB\n", "sm_70"),
+        ("GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\n", "sm_90"),
+        ("GPU 0: NVIDIA H100 PCIe\nGPU 1: NVIDIA A100-PCIE-40GB\n", None),
+        ("GPU 0: Somebody's\n", None),
+        ("GPU 0: 5090\n", None),
+    ],
+)
+def test_the_gpu_that_a_text_names_is_the_one_without_code(
+    gpus: str, architecture: str | None
+) -> None:
+    text = f"GPU models and configuration:\n{gpus}CUDA error: no kernel image is available for"
+    answer = only(f"{text} execution on the device")
+    assert answer.operands.get("architecture") == architecture
+    expected = Meaning.UNNAMED_GPU if architecture is None else Meaning.ARCHITECTURE
+    assert answer.meaning is expected
 
 
 def test_the_number_of_a_gpu_alone_is_explained() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from explained import commands, lines, only
+from explained import commands, explained, lines, only
 from matrix.explain.model import FaultKind, Meaning
 from matrix.report.explain import five
 
@@ -103,6 +103,227 @@ def test_only_releases_that_the_catalog_has_become_a_command(text: str, first: s
         assert to_do.startswith(f"fulfil what the text names: {who} needs {needs}")
     else:
         assert to_do.partition("; or ")[0] == first
+
+
+OLD = "_ZN5torch3jit17parseSchemaOrNameERKSsb"
+OWN = "_Z24silu_and_mul_nvfp4_quantRN2at6TensorES1_S1_S1_"
+
+
+@pytest.mark.parametrize("symbol", [OLD, OWN])
+@pytest.mark.parametrize(
+    ("where", "to_do"),
+    [
+        ("", "nothing is known that helps"),
+        ("ImportError: ", "nothing is known that helps"),
+        ("/x/site-packages/vllm/_C.abi3.so: ", NEWEST),
+        ("/x/vllm/_C.abi3.so: ", NEWEST),
+        (
+            "/x/site-packages/evil_pkg/a.so: ",
+            "build 'evil_pkg' again from its sources, with the torch that is installed",
+        ),
+        (
+            "/x/evil_pkg/a.so: ",
+            "build the package of 'a.so' again from its sources, with the torch that is installed",
+        ),
+        (
+            "/x/site-packages/xformers/_C.so: ",
+            (
+                "uv pip install --no-build-isolation --no-binary xformers --reinstall-package"
+                " xformers xformers builds it for the torch that is installed"
+            ),
+        ),
+    ],
+)
+def test_only_where_the_file_is_known_its_package_is_to_be_installed(
+    symbol: str, where: str, to_do: str
+) -> None:
+    assert lines(f"{where}undefined symbol: {symbol}")["to do"] == to_do
+
+
+def test_only_a_known_package_of_flashinfer_is_to_be_removed() -> None:
+    text = "{} version (0.6.13) does not match flashinfer version (0.6.14)."
+    for package in ("flashinfer-cubin", "flashinfer-jit-cache"):
+        assert any(package in command for command in commands(only(text.format(package))))
+    assert not any("evil" in command for command in commands(only(text.format("flashinfer-evil"))))
+
+
+def test_a_library_of_cuda_may_be_another_one_or_not_be_loaded() -> None:
+    found = lines("libtorch_cuda.so: undefined symbol: ncclCommWindowRegister")
+    assert found["means"] == (
+        "ncclCommWindowRegister is of libnccl.so.2, and another one than torch brings is loaded"
+        " first, or none is"
+    )
+    assert found["to do"] == (
+        "unset LD_LIBRARY_PATH, or remove the other libnccl.so.2 from it; `uv pip check` says"
+        " whether an installed one is another than torch requires"
+    )
+
+
+PTX = "CUDA error: the provided PTX was compiled with an unsupported toolchain."
+
+
+@pytest.mark.parametrize(
+    ("named", "means", "releases", "to_do"),
+    [
+        ("", "the driver compiles", "not known", None),
+        (
+            "torch==2.8.0\nvllm==0.11.0",
+            (
+                "the driver compiles: what is installed is of CUDA 12.8, which takes driver 570.26"
+                " or newer"
+            ),
+            "not known",
+            None,
+        ),
+        (
+            "vLLM Version : 0.33.0\nNvidia driver version : 575.57.08",
+            (
+                "the driver, 575.57.08, compiles: what is installed is of CUDA 13.0, which takes"
+                " driver 580.65.06 or newer"
+            ),
+            (
+                "torch 2.7.0 to 2.10.0 and vLLM 0.9.0 to 0.19.1 are built for a CUDA of that driver"
+                " or an older one"
+            ),
+            f"{CUDA_12}; or install driver 580.65.06 or newer",
+        ),
+        (
+            "Nvidia driver version : 450.10",
+            "the driver compiles",
+            "not known",
+            None,
+        ),
+    ],
+)
+def test_ptx_takes_the_driver_of_its_own_cuda(
+    named: str, means: str, releases: str, to_do: str | None
+) -> None:
+    found = lines(f"{PTX}\n{named}")
+    assert found["means"] == f"the code for this GPU is PTX of a newer CUDA than {means}"
+    assert found["releases"] == releases
+    if to_do is None:
+        assert found["to do"].startswith("nvidia-smi --query-gpu=driver_version --format=csv names")
+    else:
+        assert found["to do"] == to_do
+    both = f"{PTX}\nCUDA driver version is insufficient for CUDA runtime version"
+    assert len(explained(both)) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "machine", "first"),
+    [
+        (
+            "libc.so.6: version `GLIBC_2.34' not found (required by /x/vllm/_C.abi3.so)",
+            "Nvidia driver version : 575.57.08",
+            CUDA_12,
+        ),
+        (
+            "libc.so.6: version `GLIBC_2.34' not found (required by /x/vllm/_C.abi3.so)",
+            "Nvidia driver version : 580.95.05",
+            NEWEST,
+        ),
+        (
+            "/x/vllm/_C.abi3.so: undefined symbol: _ZN5torch3jit17parseSchemaOrNameERKSsb",
+            "GPU 0: Tesla V100-SXM2-32GB",
+            CUDA_12,
+        ),
+        (
+            "/x/vllm/_C.abi3.so: undefined symbol: _ZN5torch3jit17parseSchemaOrNameERKSsb",
+            "GPU 0: NVIDIA H100 80GB HBM3\nDriver Version: 535.183.01",
+            CUDA_12,
+        ),
+        (
+            "/x/vllm/_C.abi3.so: undefined symbol: _ZN5torch3jit17parseSchemaOrNameERKSsb",
+            "GPU 0: NVIDIA H100 80GB HBM3\nDriver Version: 418.40",
+            None,
+        ),
+        (
+            "CUDA error: no kernel image is available for execution on the device",
+            "GPU 0: NVIDIA GeForce RTX 5090\nDriver Version: 570.86",
+            CUDA_12,
+        ),
+    ],
+)
+def test_what_is_to_be_installed_runs_on_the_machine_of_the_text(
+    error: str, machine: str, first: str | None
+) -> None:
+    found = commands(only(f"{machine}\nImportError: {error}"))
+    assert found[:1] == ([first] if first else [])
+
+
+def test_each_conflict_of_one_package_has_its_own_signature() -> None:
+    left = "xformers 0.0.22", "vllm 0.2.1.post1", "ai2-olmo 0.3.0"
+    line = "{} requires torch==2.0.1, but you have torch 2.3.0 which is incompatible.\n"
+    answers = explained("".join(line.format(who) for who in left))
+    assert [answer.fault.signature for answer in answers] == [
+        f"{who} needs torch==2.0.1, and torch 2.3.0 is installed" for who in left
+    ]
+
+
+def test_what_was_asked_for_gives_way_to_what_a_package_needs() -> None:
+    text = "vllm 0.5.4 needs torch==2.4.0, and torch==2.1.1 was asked for"
+    assert lines(text)["to do"] == "fulfil what the text names: vllm 0.5.4 needs torch==2.4.0"
+    both = "a 1 needs torch==2.4.0, and b 2 needs torch==2.1.1"
+    assert lines(both)["to do"] == "nothing is known that helps"
+
+
+@pytest.mark.parametrize("after", ["", ")\n", " (required by\n", "\nother (required by /x/y.so)"])
+def test_a_version_of_glibc_may_stand_without_the_file(after: str) -> None:
+    answer = only(f"/lib64/libc.so.6: version `GLIBC_2.34' not found{after}")
+    assert (answer.fault.kind, answer.fault.subject) == (FaultKind.OLD_LIBRARY, "GLIBC_2.34")
+    assert answer.fault.file is None
+
+
+def test_the_file_that_needs_a_version_may_stand_in_the_next_line() -> None:
+    text = "libstdc++.so.6: version `GLIBCXX_3.4.30' not found\n    (required by /x/y.so)\n"
+    assert only(text).fault.file == "y.so"
+
+
+def test_triton_has_a_ptxas_of_its_own() -> None:
+    text = "ptxas fatal   : Value '{}' is not defined for option 'gpu-name'"
+    path = "set TRITON_PTXAS_PATH to the ptxas of a CUDA 12.9 or newer"
+    assert lines(text.format("sm_121a"))["to do"] == f"{NEWEST}; or {path}"
+    assert lines(text.format("sm_999"))["to do"] == "nothing is known that helps"
+
+
+@pytest.mark.parametrize(
+    ("module", "releases", "first"),
+    [
+        ("vllm._C", "vLLM 0.14.0 to 0.23.0 have it", "uv pip install vllm==0.23.0 torch==2.11.0"),
+        ("vllm._qutlass_C", "vLLM 0.24.0 to 0.33.0 have it", NEWEST),
+        ("vllm.vllm_flash_attn._vllm_fa2_C", "every vLLM from 0.14.0 to 0.33.0 has it", NEWEST),
+        ("vllm._rocm_C", "no vLLM from 0.14.0 to 0.33.0 has it", None),
+    ],
+)
+def test_a_module_is_to_be_had_of_a_release_whose_wheel_has_it(
+    module: str, releases: str, first: str | None
+) -> None:
+    for mark in "'\"":
+        text = f"ModuleNotFoundError: No module named {mark}{module}{mark}"
+        answer, found = only(text), lines(text)
+        assert (answer.fault.kind, answer.fault.subject) == (FaultKind.MISSING_MODULE, module)
+        assert found["releases"] == releases
+        outside = "start Python in a folder that does not hold vLLM's sources"
+        assert found["to do"] == (f"{first}; or {outside}" if first else outside)
+    kept = only(f"{text}\nvLLM Version : 0.19.1")
+    if module == "vllm._C":
+        assert commands(kept)[0] == CUDA_12
+
+
+@pytest.mark.parametrize("name", ["vllm._version", "vllm.x", "vllm", "xvllm._C", "vllm_plugin"])
+def test_another_module_is_not_one_of_its_wheel(name: str) -> None:
+    answer = only(f"ModuleNotFoundError: No module named '{name}'")
+    assert answer.fault.kind is FaultKind.UNKNOWN
+
+
+def test_a_module_whose_file_does_not_load_is_no_fault_of_its_own() -> None:
+    module = "ModuleNotFoundError: No module named 'vllm._C'"
+    cause = "libc.so.6: version `GLIBC_2.32' not found (required by /x/vllm/_C.abi3.so)"
+    assert [answer.fault.kind for answer in explained(f"{module}\n{cause}")] == [
+        FaultKind.OLD_LIBRARY
+    ]
+    other = cause.replace("_C.abi3", "_moe_C.abi3")
+    assert len(explained(f"{module}\n{other}")) == 2
 
 
 def test_a_local_version_of_a_text_is_held_against_pins_without_it() -> None:

@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explained import choice, evidence, explained, read
+from explained import VALIDATOR, choice, evidence, explained, read
 from failure_texts import FAILURES
 from matrix.explain.answer import Explainer
 from matrix.explain.recognise import MARKS
@@ -64,7 +64,9 @@ def test_any_text_has_answers_of_five_printable_lines(text: str | bytes) -> None
         assert all(row.isprintable() and len(row) < 3000 for row in rows)
     assert all(mark == "\n" or unicodedata.category(mark)[0] != "C" for mark in shown)
     found = read(text)
-    assert json.loads(to_json(answers, [found]))["more"] == found.more
+    data = json.loads(to_json(answers, [found]))
+    VALIDATOR.validate(data)
+    assert data["more"] == found.more
 
 
 @given(TEXTS)

@@ -34,6 +34,7 @@ KNOWN = {
     "pip-": FaultKind.CONFLICT,
     "ptxas-sm": FaultKind.NO_KERNEL,
     "ray-repeated": FaultKind.UNDEFINED_SYMBOL,
+    "warn-no-extension": FaultKind.MISSING_MODULE,
     "undefined": FaultKind.UNDEFINED_SYMBOL,
     "uv-": FaultKind.CONFLICT,
     "warm-artifacts": FaultKind.RECOMPILES,

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from explained import choice, commands, evidence, read
 from matrix.checks.linkage.elf import ElfError
 from matrix.explain.answer import Explainer
+from matrix.explain.choice import package_of_wheel, rebuild
 from matrix.explain.model import FaultKind, Meaning
 from matrix.explain.third import ThirdWheel, read_third
-from matrix.report.explain import five
+from matrix.report.explain import command, five
 
 LOGGER = "_ZN3c1013MessageLoggerC1EPKciib"
 SOURCE = "extern int {0}(void); int PyInit_x(void) {{ return {0}(); }}"
@@ -85,6 +87,50 @@ def test_a_wheel_that_no_torch_has_all_of_is_to_be_built_again(
     assert answer.torch.holds == ()
     assert commands(answer)[0].endswith("--reinstall-package flash-attn flash-attn")
     assert five(answer)[2].startswith("releases   no torch from 2.9.0 to 2.15.0 has all that")
+
+
+@pytest.mark.parametrize(
+    ("file", "package"),
+    [
+        ("flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp312-cp312-linux_x86_64.whl", "flash-attn"),
+        ("XFormers-0.0.33-cp39-abi3-manylinux_2_28_x86_64.whl", "xformers"),
+        ("evil_pkg-1.0-py3-none-any.whl", None),
+        ("vllm-0.19.1-cp38-abi3-manylinux_2_31_x86_64.whl", None),
+        ("flash_attn;rm -rf x-1.0-py3-none-any.whl", None),
+        ("$(x)-1.0-py3-none-any.whl", None),
+        ("-flash-attn-1.0-py3-none-any.whl", None),
+        ("flash_attn.whl", None),
+        ("", None),
+    ],
+)
+def test_only_a_known_package_of_a_valid_name_becomes_a_command(
+    file: str, package: str | None
+) -> None:
+    assert package_of_wheel(file) == package
+    remedy = rebuild(package)
+    assert (command(remedy) is None) is (package is None)
+
+
+def test_of_another_wheel_words_say_what_to_build_again(tmp_path: Path, library: Path) -> None:
+    other = tmp_path / "x.abi3.so"
+    other.write_bytes(library.read_bytes().replace(LOGGER.encode(), LOGGER[:-1].encode() + b"z"))
+    path = wheel_of(tmp_path / "evil_pkg-1.0-cp312-cp312-linux_x86_64.whl", other)
+    (answer,) = explainer_of(read_third(path)).of_wheels()
+    assert commands(answer) == []
+    assert five(answer)[4] == (
+        f"to do      build the package of '{path.name}' again from its sources, with the torch"
+        " that is installed"
+    )
+
+
+def test_a_wheel_that_links_with_every_torch_needs_nothing(tmp_path: Path, library: Path) -> None:
+    third = read_third(wheel_of(tmp_path / NAME, library))
+    file = replace(third.symbols.extensions[0], imports=(), needed=())
+    symbols = replace(third.symbols, extensions=(file,))
+    (answer,) = explainer_of(replace(third, symbols=symbols)).of_wheels()
+    assert answer.torch is not None
+    assert answer.torch.holds == answer.torch.asked
+    assert (commands(answer), five(answer)[4]) == ([], "to do      nothing has to change")
 
 
 @pytest.mark.parametrize(

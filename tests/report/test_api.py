@@ -77,7 +77,10 @@ def test_a_vllm_has_its_answer_and_its_pairs() -> None:
         True,
     )
     assert answer["measured_on"] == "NVIDIA H200" and answer["started"] == "2026-11-22T18:00:00Z"
-    assert answer["command"] == "uv pip install vllm==0.19.1"
+    folder = "vllm-0.19.1"
+    assert answer["command"] == (
+        f"uv venv {folder} --python 3.11 && uv pip install --python {folder} vllm==0.19.1"
+    )
     (ran,) = [pair for pair in content["pairs"] if pair["ran"]]
     assert (ran["torch"], ran["platform"], ran["ran"]) == ("2.10.0", "cuda", "2026-11-22")
     assert of("api/vllm/0.20.2.json")["answer"]["starts_warm"] is True

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from command import matrix
 from matrix._util.console import Terminal
 from matrix.record.model import Platform
-from matrix.report.doctor import content, fix, lines
+from matrix.report.doctor import content, lines
+from matrix.report.doctor_fixes import fix
 from matrix.run.doctor.model import (
     CheckState,
     Examination,

@@ -35,7 +35,7 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
             "libtorch_cuda.so: undefined symbol: ncclCommRegister",
             (
                 "ncclCommRegister is of libnccl.so.2, and another one than torch brings is loaded"
-                " first"
+                " first, or none is"
             ),
             "no torch from 2.9.0 to 2.15.0 exports it; no vLLM from 0.14.0 to 0.33.0 needs it",
         ),

@@ -35,6 +35,7 @@ from matrix.verdict.grid import environments
 from matrix.verdict.ladder import assess
 from matrix.verdict.states import VERDICTS
 from matrix.verdict.table import tabulate
+from page_text import decoded
 from pages import RELEASES, make, whole_report
 from rules import MOE
 
@@ -135,26 +136,6 @@ class Read(HTMLParser):
 def content(text: str) -> dict[str, Any]:
     found: Any = encoding.unembedded(Read(text).scripts[0])
     return dict(found)
-
-
-def decoded(text: str) -> list[int]:
-    """Return what `coded` wrote, as the page's script reads it."""
-    digits, found, place = encoding.ALPHABET, [], 0
-    while place < len(text):
-        digit = digits.index(text[place])
-        place += 1
-        if digit < 60:
-            found.append(digit)
-        elif digit < 87:
-            found.append(60 + (digit - 60) * 88 + digits.index(text[place]))
-            place += 1
-        else:
-            length, number = digits.index(text[place]), 0
-            for item in text[place + 1 : place + 1 + length]:
-                number = number * 88 + digits.index(item)
-            found.append(60 + 27 * 88 + number)
-            place += 1 + length
-    return found
 
 
 PAGE = page.render(REPORT, NAMED)

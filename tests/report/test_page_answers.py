@@ -35,7 +35,7 @@ def test_an_answer_says_which_torch_where_it_ran_and_what_to_run(opened: Any) ->
     (line,) = lines(page)
     assert line.startswith("vLLM 0.19.1 torch 2.10.0 its pin ✓ starts warm starts warm: 1 case,")
     assert "none compiles again" in line and "2026-11-22 (" in line
-    assert "uv pip install vllm==0.19.1" in line
+    assert "uv venv vllm-0.19.1 --python 3.11 && uv pip install --python vllm-0.19.1 " in line
     assert page.locator("#older").get_attribute("open") is not None
     page.click(f"{LINES}:visible a")
     assert "torch 2.10.0 × vLLM 0.19.1" in page.inner_text("#detail")
@@ -97,13 +97,24 @@ def test_the_command_is_copied(browser: Any, opened: Any) -> None:
 
 def test_each_pair_has_the_command_that_installs_it(opened: Any) -> None:
     page = opened("#at=2.12.1,0.20.2")
-    said = page.inner_text("#detail pre[aria-label='the command that installs it']")
-    assert said.startswith(r"printf '%s\n' torch==2.12.1 torchvision==")
-    file = "vllm-0.20.2-torch-2.12.1.overrides.txt"
-    assert said.endswith(f"> {file} && uv pip install vllm==0.20.2 --override {file}")
-    page = opened("#at=2.11.0,0.20.2")
-    said = page.inner_text("#detail pre[aria-label='the command that installs it']")
-    assert said == "uv pip install vllm==0.20.2"
+    folder = "vllm-0.20.2-torch-2.12.1"
+    made, written, installed = _command(page).split(" && ")
+    assert made == f"uv venv {folder} --python 3.11"
+    assert written.startswith(r"printf '%s\n' torch==2.12.1 torchvision==")
+    assert written.endswith(f" > {folder}/overrides.txt")
+    assert installed == (
+        f"uv pip install --python {folder} vllm==0.20.2 --override {folder}/overrides.txt"
+    )
+    page = opened("#at=2.11.0,0.20.2,3.12")
+    assert _command(page) == (
+        "uv venv vllm-0.20.2 --python 3.12 && uv pip install --python vllm-0.20.2 vllm==0.20.2"
+    )
+    page = opened("#at=2.10.0,0.20.2")
+    assert " vllm==0.20.2 --torch-backend=cu130 --override " in _command(page)
+
+
+def _command(page: Any) -> str:
+    return str(page.inner_text("#detail pre[aria-label='the command that installs it']"))
 
 
 def test_a_browser_that_cannot_read_the_data_says_so(browser: Any, file: Path) -> None:

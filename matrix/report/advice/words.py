@@ -181,10 +181,11 @@ def predicted_warm(found: Prediction, model: str | None) -> str:
         return f"{case_words(model)}: {f'predicted: {again}' if model in good else UNKNOWN}"
     if not good:
         return UNKNOWN
-    again = ", ".join(map(case_words, found.recompiling)) or "nothing"
+    again = listed([case_words(name) for name in found.recompiling]) or "nothing"
+    verb = "compile" if len(found.recompiling) > 1 else "compiles"
     rest = len(found.cases) + len(found.unanswered) - len(good)
     others = f"; {UNKNOWN} of {plural(rest, 'other case')}" if rest else ""
-    return f"predicted: {again} compiles again{others}"
+    return f"predicted: {again} {verb} again{others}"
 
 
 def start_words(case: CaseStarts) -> str:

@@ -42,7 +42,7 @@ __all__ = ["LETTERS", "PAGE_FILE", "SIGNS", "Template", "mark", "render", "templ
 PAGE_FILE = "index.html"
 _LEGEND: Mapping[str, str] = {Rung.BUILDS: "builds (a vLLM from its sources)"}
 _SCRIPTS = (
-    *("elements.js", "versions.js", "search.js", "trends.js", "side_by_side.js"),
+    *("elements.js", "versions.js", "search.js", "trends.js", "side_by_side.js", "detail.js"),
     "page.js",
 )
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -15,10 +15,10 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.release import Torch, Vllm
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case, Platform, Rung, StartKind
 from matrix.report import marks, prediction, stock
-from matrix.report.answers import install_words, override_words, overrides_file
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
 from matrix.report.origin import vllm_made
+from matrix.report.page.commands import commands
 from matrix.report.page.encoding import ALPHABET, Pool, coded, split_numbers
 from matrix.report.page.extras import Extras, extras_of
 from matrix.report.reasons import contradiction_words, event_words, reason_words, recompiles_words
@@ -145,7 +145,9 @@ class _Packing:
             "apart": {"torch": [], "vllm": []},
         }
         if grid is not None:
-            content |= self._grid(grid) | self._commands(report, grid)
+            versions = [row.version for row in shown_columns(grid)]
+            vllms = [row.version for row in shown_rows(grid)]
+            content |= self._grid(grid) | commands(report.installs, versions, vllms, self._text)
             places = {
                 (platform, torch.version, vllm.version): (row, column)
                 for platform in grid.platforms
@@ -200,24 +202,6 @@ class _Packing:
                 for platform in grid.platforms
             },
             "named": "".join(str(int(pair in self._named_pairs)) for pair in pairs),
-        }
-
-    def _commands(self, report: Report, grid: Grid) -> dict[str, object]:
-        """Return what installs each vLLM, on its pin and off it, and what overrides to each torch.
-
-        Off the pin the command of a pair is that of its torch before that of its vLLM. The script
-        puts the name of the pair's `file` of overrides in the place of `@file`, and its releases in
-        the places in that name.
-        """
-        file = "@file"
-        known = {answer.vllm.version: answer.installation.requirements for answer in report.answers}
-        overriding = [report.overriding.get(torch.version, ()) for torch in shown_columns(grid)]
-        installs = [known.get(vllm.version, ()) for vllm in shown_rows(grid)]
-        return {
-            "overrides": [self._text(override_words(lines, file)) for lines in overriding],
-            "installs": [self._text(install_words(lines)) if lines else 0 for lines in installs],
-            "overridden": install_words((), file).removeprefix(install_words(())),
-            "file": overrides_file("@vllm", "@torch"),
         }
 
     def _yanked(self, reason: str | None) -> int:

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from matrix.report.answers import words
 from matrix.report.model import Report
 from matrix.report.page.links import TextPart, linked
+from matrix.report.uv_commands import command_line
 from matrix.verdict.answer import VllmAnswer
 from matrix.verdict.ladder import Progress
 
@@ -39,10 +40,14 @@ def answer_lines(
     style: Callable[[Progress], str],
 ) -> list[HeadLine]:
     """Return the answers for the vLLM releases that have a row, newest first."""
-    return [_line(answer, style) for answer in report.answers if answer.vllm.version in rows]
+    return [
+        _line(answer, style, command_line(report.install(answer.progress.cell)))
+        for answer in report.answers
+        if answer.vllm.version in rows
+    ]
 
 
-def _line(answer: VllmAnswer, style: Callable[[Progress], str]) -> HeadLine:
+def _line(answer: VllmAnswer, style: Callable[[Progress], str], command: str) -> HeadLine:
     wording = words(answer)
     at = f"{answer.torch},{answer.vllm.version}"
     where = " · ".join(filter(None, [wording.where, wording.build, wording.packages]))
@@ -58,5 +63,5 @@ def _line(answer: VllmAnswer, style: Callable[[Progress], str]) -> HeadLine:
         where=where,
         started=wording.started,
         others=wording.others,
-        command=wording.command,
+        command=command,
     )

@@ -14,6 +14,8 @@ const svg = (name, attributes) => {
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
 };
+// A verdict's sign in its colour; `ran`: it was measured.
+const chip = (verdict, wording, ran) => el("span", { class: "chip s" + verdict + (ran ? " r" : "") }, wording);
 // Links to issues on GitHub, and to nothing else, can be followed; all else is text.
 const LINK = /(https:\/\/github\.com\/[\w.-]+\/[\w.-]+\/(?:issues|pull)\/\d+|(?<![\w/#])(?:vllm|pytorch|flashinfer|triton)#\d+\b)/;
 const address = (wording) => {

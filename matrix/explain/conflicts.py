@@ -1,0 +1,124 @@
+"""What a line says of packages that do not go together, in the words of pip and of uv.
+
+Pure, as `matrix.explain.recognise`, which has the other kinds.
+"""
+
+from __future__ import annotations
+
+import re
+
+from matrix.explain.model import Demanded, Fault, FaultKind
+
+_REQUIRES = re.compile(
+    r"(?P<who>[A-Za-z0-9][\w.-]{0,80}) (?P<version>\d\S{0,80}) (?:requires|has requirement)"
+    r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?"
+    r"(?P<range>[<>=!~][^\s,]{1,80}(?:,[<>=!~][^\s,]{1,80}){0,5})"
+    r", but you(?:'ll)? have (?P=name) (?P<has>\d\S{0,80}?)(?: which is incompatible)?\.?(?:\s|$)"
+)
+_NEEDS = re.compile(
+    r"(?P<who>\S{1,90} \S{1,90}) needs (?P<name>[a-z0-9-]{1,90})(?P<range>[<>=!~]\S{0,200}?), and"
+    r" (?:(?P<other>\S{1,90} \S{1,90}) needs (?P=name)(?P<other_range>[<>=!~]\S{0,200})"
+    r"|(?P=name)(?P<asked>[<>=!~]\S{0,200}) was asked for"
+    r"|(?P=name) (?P<has>\S{1,90}) is installed)"
+)
+_NO_VERSION = re.compile(
+    r"(?:there is no version of |[Nn]o matching distribution found for "
+    r"|\bonly [\w.-]{1,80}[<>=!~]\S{1,80} (?:is|are) available and \S{1,160} depends on )"
+    r"(?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?:\{[^}]{0,200}\})?"
+    r"(?P<range>[<>=!~][^\s;()]{1,80})"
+)
+_OWN_NAMES = re.compile(
+    r"(?i)(?:py)?(?:torch|torchvision|torchaudio|vllm|triton|nvidia|flashinfer)(?:[-_].*)?"
+)
+_HEADS = re.compile(r"No solution found|The conflict is caused by:")
+_DEPENDS = re.compile(
+    r"(?<!\S)(?P<who>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?P<whose>[<>=!~]\S{1,80})"
+    r" depends on"
+    r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\{[^}]{0,200}\})?(?P<range>==[^\s,]{1,80})(?=[\s,])"
+)
+_EXPLAINED = re.compile(
+    r"Because .{1,2000}? (?:depends? on|is available|can be used|we can conclude) "
+)
+
+
+def of_installed(line: str, _: str) -> Fault | None:
+    """Read what pip says of a package that it left, where that is one of those known here."""
+    found = _REQUIRES.search(line)
+    if found is None or not any(_OWN_NAMES.fullmatch(found[key]) for key in ("who", "name")):
+        return None
+    name = _canonical(found["name"])
+    return Fault(
+        kind=FaultKind.CONFLICT,
+        signature="",
+        subject=name,
+        has=found["has"],
+        demands=(
+            Demanded(
+                who=f"{_canonical(found['who'])} {found['version']}",
+                name=name,
+                range=found["range"],
+            ),
+        ),
+    )
+
+
+def of_unsolved(line: str, after: str) -> Fault | None:
+    """Read the explanation of a resolver, which is below this line."""
+    from matrix.record.signature.conflict import conflict_in
+    from matrix.record.signature.lines import lines_of
+
+    sentence = conflict_in(lines_of(f"{line}\n{after}")) if _HEADS.search(line) else ""
+    return of_sentence(sentence, "") or (
+        Fault(kind=FaultKind.CONFLICT, signature="") if sentence else None
+    )
+
+
+def of_sentence(line: str, _: str) -> Fault | None:
+    """Read a conflict in the words of a signature, or a version that an index does not have."""
+    if found := _NEEDS.search(line):
+        name = found["name"]
+        demands = [Demanded(who=found["who"], name=name, range=found["range"])]
+        if found["other"]:
+            demands.append(Demanded(who=found["other"], name=name, range=found["other_range"]))
+        elif found["asked"]:
+            demands.append(Demanded(who="", name=name, range=found["asked"]))
+        return Fault(
+            kind=FaultKind.CONFLICT,
+            signature="",
+            subject=name,
+            has=found["has"],
+            demands=tuple(demands),
+        )
+    if found := _NO_VERSION.search(line):
+        wanted = found["range"].rstrip(".,")
+        return Fault(
+            kind=FaultKind.CONFLICT,
+            signature="",
+            subject=_canonical(found["name"]),
+            wants=wanted,
+        )
+    if _EXPLAINED.match(line):
+        pins = _excluding(line)
+        name = pins[0].name if pins else None
+        return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, demands=pins)
+    return None
+
+
+def _excluding(line: str) -> tuple[Demanded, ...]:
+    """Return two pins of one package in uv's sentences, where each is of another version."""
+    pins: dict[str, Demanded] = {}
+    for found in _DEPENDS.finditer(line):
+        name = _canonical(found["name"])
+        demand = Demanded(
+            who=f"{_canonical(found['who'])} {found['whose'].removeprefix('==')}",
+            name=name,
+            range=found["range"],
+        )
+        first = pins.setdefault(name, demand)
+        if first.range != demand.range:
+            return first, demand
+    return ()
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,33 @@
+"""The answer to a compiled module of vLLM that is missing, from the names of its wheels' files."""
+
+from __future__ import annotations
+
+from matrix.explain.choice import InstallChoice
+from matrix.explain.evidence import SymbolEvidence
+from matrix.explain.model import (
+    Fault,
+    FaultAnswer,
+    FaultRemedy,
+    Meaning,
+    RemedyCode,
+    TextVersions,
+)
+
+
+def module_answer(
+    fault: Fault, versions: TextVersions, choice: InstallChoice, evidence: SymbolEvidence
+) -> FaultAnswer:
+    """Return which vLLM has a module, and what to install where one has it.
+
+    Who starts Python in vLLM's sources imports these, which have none, whatever is installed.
+    """
+    having = evidence.having((fault.subject or "").replace(".", "/"))
+    holds = set(having.releases.holds)
+    outside = FaultRemedy(code=RemedyCode.OUTSIDE_SOURCES)
+    return FaultAnswer(
+        fault=fault,
+        meaning=Meaning.NOT_BUILT,
+        vllm=having.releases,
+        files=having.files,
+        remedies=(*choice.installs(lambda row: row.version in holds, versions), outside),
+    )
