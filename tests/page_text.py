@@ -23,7 +23,7 @@ def readable(page: str) -> str:
 
 
 def decoded(text: str) -> list[int]:
-    """What `coded` wrote, as the page's script reads it."""
+    """Return what `coded` wrote, as the page's script reads it."""
     digits, found, place = ALPHABET, [], 0
     while place < len(text):
         digit = digits.index(text[place])

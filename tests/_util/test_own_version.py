@@ -29,7 +29,7 @@ def commit(where: Path) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout of a first commit, with what git fills in for an archive."""
+    """Make a checkout of a first commit, with what git fills in for an archive."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     git(folder, "init", "-q", "-b", "main")

@@ -18,7 +18,7 @@ SAID = "matrix: no folder results or records here, so the records published with
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The published records of a wheel: one of them."""
+    """Make the published records of a wheel: one of them."""
     folder = tmp_path / "site" / "published"
     (folder / "cpu").mkdir(parents=True)
     shutil.copy(ROOT / "results" / "cpu" / f"{CELL}.json", folder / "cpu")

@@ -35,7 +35,7 @@ def written(folder: Path, *records: Record) -> Path:
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
-    """A folder with an archive of two records, and one that is not packed."""
+    """Make a folder with an archive of two records, and one that is not packed."""
     folder = written(tmp_path, bad("2.12.0"), record("2.11.0"))
     pack_all(folder)
     assert not list(folder.glob("*.json"))

@@ -22,7 +22,7 @@ MADE = re.compile(
 
 
 def printed(text: str) -> list[str]:
-    """The commands that are shown with their output: a prompt stands before them."""
+    """Return the commands that are shown with their output: a prompt stands before them."""
     return re.findall(r"^\s*\$ (.+)$", text, re.MULTILINE)
 
 

@@ -32,7 +32,7 @@ RELEASE = load()
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A checkout with the built files of 0.2.0, which the changelog has."""
+    """Make a checkout with the built files of 0.2.0, which the changelog has."""
     write_text(tmp_path / "CHANGELOG.md", LOG)
     for name in ("changelog.d/README.md", *(f"dist/{name}" for name in FILES)):
         write_text(tmp_path / name, "")

@@ -20,7 +20,7 @@ TABLE = ("compatibility.json", "api/vllm/0.19.1.json", "api/torch/2.10.0.json")
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """A folder of one record and the files of the published table that are JSON."""
+    """Make a folder of one record and the files of the published table that are JSON."""
     for name in (f"cpu/{CELL}.json", *TABLE):
         to = tmp_path / "results" / name
         to.parent.mkdir(parents=True, exist_ok=True)
