@@ -89,9 +89,9 @@ def test_a_click_tells_all_of_a_cell(opened: Any) -> None:
     assert panel.locator("td.diff").all_text_contents() == ["≠ 1"]
     rows = panel.locator('table[aria-label="Seconds by part"] tr').all_inner_texts()
     assert [row.split() for row in rows] == [
-        ["start", "total", "dynamo", "load"],
-        ["cold", "61.2", "6.0", "-"],
-        ["warm", "15.3", "-", "2.0"],
+        ["start", "total", "inspect", "dynamo", "load"],
+        ["cold", "70.2", "9.0", "6.0", "-"],
+        ["warm", "15.3", "-", "-", "2.0"],
     ]
     steps = panel.locator(".climb li").all_inner_texts()
     assert len(steps) == 7 and "failed, a record says so" in steps[6]

@@ -55,7 +55,7 @@ def test_two_runs_stand_side_by_side(opened: Any) -> None:
     page.check("#compare [name=every]")
     rows = page.locator("#compare table").nth(1).locator("tbody tr").all_inner_texts()
     assert [row.split() for row in rows] == [
-        ["moe", "cold", "seconds", "61.2", "61.2"],
+        ["moe", "cold", "seconds", "70.2", "70.2"],
         ["moe", "cold", "num_compiled_artifacts_saved", "3", "3"],
         ["moe", "warm", "seconds", "15.3", "15.3"],
         ["moe", "warm", "num_compiled_artifacts_loaded", "3", "≠", "1"],
