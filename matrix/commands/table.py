@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -195,13 +195,18 @@ def _table(options: argparse.Namespace) -> int:
         write_text(options.out / name, text)
         print(options.out / name)
     _write_api(options.out, api.render(report))
-    # The pair of a badge may have only a record that cannot be read just now.
-    for path in sorted((options.out / badges.FOLDER).glob("*.svg")) if not found.errors else ():
-        if f"{badges.FOLDER}/{path.name}" not in made and _is_badge(path):
-            path.unlink()
-            print(f"{path}: deleted, no record is of that pair any more")
+    if not found.errors:  # the pair of a badge may have only a record that cannot be read just now
+        _delete_badges(options.out / badges.FOLDER, {Path(name).name for name in made})
     print(f"open {options.out / page.PAGE_FILE} in a browser: it needs no server and no network")
     return status
+
+
+def _delete_badges(folder: Path, made: Collection[str]) -> None:
+    """Delete the badges of pairs that have no record any more."""
+    for path in sorted(folder.glob("*.svg")):
+        if path.name not in made and _is_badge(path):
+            path.unlink()
+            print(f"{path}: deleted, no record is of that pair any more")
 
 
 def _write_api(out: Path, files: Mapping[str, str]) -> None:

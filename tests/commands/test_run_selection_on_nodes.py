@@ -95,7 +95,7 @@ def test_a_record_is_held_against_the_gpus_of_the_nodes(
     ended = matrix(fake_tox.here, "run", CELL, "--engine", "ray", "--dry-run")
     assert ended.returncode == 0, ended.stderr
     assert (HELD in ended.stderr) is (why is None)
-    assert why is None or f"5 min  {why}\n" in ended.stdout
+    assert why is None or f"4 min  {why}\n" in ended.stdout
     assert not another_gpu_here.exists()
 
 
