@@ -1,9 +1,9 @@
 """What every start would ask and import again: asked and imported once, before the cases of a run.
 
 A start asks the class of its model what it can do. vLLM has a new interpreter do that, which
-imports torch and vLLM once more, and keeps the answer in a file below its cache. The answer hangs
-on nothing that a start compiles, so a run asks for all of its models in one forked child, and each
-case begins with the answers (`give`). A start whose answer is missing asks as usual.
+imports torch and vLLM once more, and keeps the answer in a file below its cache. The answer does
+not depend on what a start compiles, so a run asks for all models in one forked child, and its cases
+begin with the answers (`give`). A start whose answer is missing asks as usual.
 """
 
 from __future__ import annotations
@@ -31,27 +31,31 @@ _CUDA_SECONDS = 60.0
 def ask(architectures: Iterable[str], platform: Platform, folder: Path) -> dict[str, Any]:
     """Have vLLM write what its classes of these models say below `folder`, in a forked child.
 
-    Return how many were `asked`, and the `modules` that this imported and that the session may
+    Return how many were `answered`, and the `modules` that this imported and that the session may
     import too. On a GPU those are left out whose import spoils a fork: the process that imported
     them, or a child of it, could not use CUDA.
     """
     compat = import_module("matrix.inside.vllm_compat")
     os.environ[_ROOT] = str(folder)
-    asked, modules = 0, list[str]()
+    modules = list[str]()
     for architecture in architectures:
         with suppress(Exception):  # this release lacks the model, or its start says why
             modules += compat.inspect_model(architecture)
-            asked += 1
     if platform is Platform.CUDA:
         modules = _harmless([[*modules, *compat.STARTED], *([name] for name in _KERNELS)])
-    return {"asked": asked, "modules": modules}
+    answered = sum(1 for _ in (folder / _ANSWERS).glob("*.json"))
+    return {"answered": answered, "modules": modules}
 
 
 def give(root: Path) -> None:
     """Put the answers that the run holds, if it has any, below `root`, a start's own cache."""
     held = os.environ.get(INSPECTIONS_VARIABLE)
-    if held is not None and (Path(held) / _ANSWERS).is_dir():
+    if held is None or not (Path(held) / _ANSWERS).is_dir():
+        return
+    try:
         shutil.copytree(Path(held) / _ANSWERS, root / _ANSWERS)
+    except OSError:  # the start asks, or says what this disk lacks
+        shutil.rmtree(root / _ANSWERS, ignore_errors=True)
 
 
 def import_all(names: Iterable[str]) -> int:

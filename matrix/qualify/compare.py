@@ -35,6 +35,7 @@ from matrix.qualify.runs import (
 from matrix.qualify.unjudged import unjudged
 from matrix.qualify.warm_code import compare_warm_code
 from matrix.record.model import STARTS, WHOLE_RUN, Departure, Outcome, Record, StartKind
+from matrix.record.start_seconds import compared_seconds
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.waivers import Finding
 from matrix.store.stats import enough, shifted
@@ -458,12 +459,14 @@ def _no_times(baseline: CellRun, candidate: CellRun) -> reasons.NoTimes | None:
 
 
 def _seconds(records: Iterable[Record], name: str, start: StartKind) -> tuple[float, ...]:
-    """Return the total seconds of a start in those of the runs in which the case passed."""
+    """Return the seconds of a start in those of the runs in which the case passed."""
     return tuple(
-        found.seconds["total"]
+        seconds
         for record in records
         for case in record.cases
         if case.case == name and case.outcome == Outcome.PASSED
         for found in [case.started(start)]
-        if found is not None and "total" in found.seconds
+        if found is not None
+        for seconds in [compared_seconds(found)]
+        if seconds is not None
     )

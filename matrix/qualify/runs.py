@@ -268,7 +268,11 @@ def _timed(
     records: Iterable[ReleasedRecord],
     late: str | None,
 ) -> tuple[Record, ...]:
-    """Return the newest runs on the same hardware, with these flags and as many cases at once."""
+    """Return the newest runs on the same hardware, with these flags and as many cases at once.
+
+    Startup tests that take another time are other ones.
+    """
+    tests = load_startup_tests()
     found: dict[RunOrder, list[Record]] = {}
     for run in records:
         if run.record.jobs == record.jobs:
@@ -278,7 +282,11 @@ def _timed(
         run
         for run in newest
         if run is record
-        or (hardware(run) == hardware(record) and not _differing(flags, _flags(run)))
+        or (
+            hardware(run) == hardware(record)
+            and not tests.differ(run, record, seconds=True)
+            and not _differing(flags, _flags(run))
+        )
     )
 
 

@@ -17,6 +17,7 @@ from matrix._util.enums import StrEnum
 from matrix.qualify.query import Side
 from matrix.qualify.runs import MissingAnswer, cut_short, hardware
 from matrix.record.model import STARTS, Outcome, Record, StartKind
+from matrix.record.start_seconds import compared_seconds
 from matrix.record.startup_tests import load_startup_tests
 
 SLOWDOWN = 1.15
@@ -214,7 +215,7 @@ def _seconds(record: Record, start: StartKind) -> Mapping[str, float]:
     found = {}
     for case in record.cases:
         seen = case.started(start)
-        total = seen.seconds.get("total", 0.0) if seen else 0.0
+        total = (compared_seconds(seen) or 0.0) if seen else 0.0
         if case.outcome == Outcome.PASSED and total > 0:
             found[case.case] = total
     return found

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from matrix._util.enums import StrEnum
 from matrix.record.model import STARTS, Case, CheckedCompile, Defaults, Outcome, Record, StartKind
+from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.expectations import Expectations
 from matrix.store.stats import beyond_noise
 from matrix.store.summary import Times
@@ -86,6 +87,11 @@ class Diff:
         before, after = self.before, self.after
         return (before.cell, before.platform) == (after.cell, after.platform)
 
+    @property
+    def other_tests(self) -> bool:
+        """Whether the startup tests of the two take another time, or may."""
+        return load_startup_tests().differ(self.before, self.after, seconds=True)
+
     def of(self, aspect: Aspect) -> tuple[RecordChange, ...]:
         """Return the changes of one kind."""
         return tuple(change for change in self.changes if change.aspect is aspect)
@@ -98,21 +104,24 @@ def differences(
 
     Seconds are notable only where they lie beyond the noise of the `times` of the cell of `before`
     up to it (`matrix.store.stats.beyond_noise`), and both are of that cell on that platform,
-    with as many cases side by side; two records alone tell no noise.
+    with as many cases side by side and startup tests that take the same time; two records alone
+    tell no noise.
     """
     verdicts = judge(before, expectations), judge(after, expectations)
     changes = [*_verdict(*verdicts)]
     changes += _cases(before, after, verdicts)
     changes += _counters(before, after)
     one_kind = [(record.cell, record.platform, record.jobs) for record in (before, after)]
-    noise = times if times is not None and one_kind[0] == one_kind[1] else Times()
+    diff = Diff(before=before, after=after, verdicts=verdicts, changes=())
+    compares = one_kind[0] == one_kind[1] and not diff.other_tests
+    noise = times if times is not None and compares else Times()
     changes += _seconds(before, after, noise)
     changes += _mappings(Aspect.PACKAGE, "", before.packages, after.packages)
     changes += _flags(before, after)
     if before.defaults is not None and after.defaults is not None:
         changes += _mappings(Aspect.DEFAULT, "", *map(_by_name, (before.defaults, after.defaults)))
     changes += _mappings(Aspect.PROVENANCE, "", _flat(before), _flat(after))
-    return Diff(before=before, after=after, verdicts=verdicts, changes=tuple(changes))
+    return replace(diff, changes=tuple(changes))
 
 
 def _verdict(before: CellVerdict, after: CellVerdict) -> list[RecordChange]:

@@ -52,7 +52,7 @@ def asked(folder: Path, platform: Platform = Platform.CPU) -> dict[str, object]:
 
 def test_one_child_asks_and_a_model_that_fails_hinders_no_other(tmp_path: Path) -> None:
     before = dict(os.environ)
-    assert asked(tmp_path) == {"asked": 1, "modules": ["json.tool"]}
+    assert asked(tmp_path) == {"answered": 1, "modules": ["json.tool"]}
     assert (tmp_path / "modelinfos" / "a.json").read_text() != str(os.getpid())
     assert dict(os.environ) == before
 
@@ -86,6 +86,16 @@ def test_what_spoils_a_fork_is_left_to_the_starts(
     for name in ("colorsys", "quopri"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     assert asked(tmp_path, Platform.CUDA)["modules"] == kept
+
+
+def test_a_start_asks_itself_where_the_answers_cannot_be_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked(tmp_path / "held")
+    monkeypatch.setenv(inspections.INSPECTIONS_VARIABLE, str(tmp_path / "held"))
+    (tmp_path / "own").touch()  # a file where the folder should be
+    inspections.give(tmp_path / "own")
+    assert (tmp_path / "own").is_file()
 
 
 def test_modules_are_imported_for_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,6 +289,14 @@ def test_why_speeds_are_not_compared(
     assert "comparable: " in lines(found)
 
 
+def test_runs_of_startup_tests_that_take_another_time_are_left_out() -> None:
+    now: dict[str, Any] = {"provenance": {"tests": {"commit": None, "version": 26}}}
+    old = [*runs(OLD, (2, 4), 10), *runs(OLD, (10, 12), 50, **now)]
+    found = only(held(*old, *runs(NEXT, (3, 5), 90), *runs(NEXT, (11, 13), 60, **now)))
+    assert [round(seconds) for seconds in found.speeds[0].before] == [100, 102]
+    assert found.speeds[0].slower
+
+
 def test_runs_side_by_side_compare_with_as_many_at_once() -> None:
     jobs: dict[str, Any] = {"provenance": {"jobs": 2}}
     found = held(*runs(OLD, (10, 12), 50, **jobs), *runs(NEXT, (11, 13), 60, **jobs))

@@ -44,16 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def fresh_vllm_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Fresh caches of vLLM, Inductor and Triton for this test alone, removed afterwards.
-
-    They are empty but for what vLLM asked of the classes of models (`matrix.inside.inspections`).
-    """
+    """Empty caches of vLLM, Inductor and Triton for this test alone, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="matrix-cache-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         monkeypatch.setenv("VLLM_CACHE_ROOT", str(folder / "vllm"))
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
         monkeypatch.setenv("TRITON_CACHE_DIR", str(folder / "triton"))
-        inspections.give(folder / "vllm")
         vllm_compat.move_header_cache(folder)
         if vllm_compat.knows(_AUTOTUNED):
             monkeypatch.setenv(_AUTOTUNED, str(folder / "autotuned"))
@@ -78,7 +74,9 @@ def startup(
 
     A case of the full suite may have a `law`, which holds without an expectation, and may count as
     another case does; the cold start runs in `cold_in`, and `between` changes the folder of the
-    caches, or where they are, and may return why the case does not apply. No judge reads the counts
+    caches, or where they are, and may return why the case does not apply. The caches begin with
+    what the run asked of the models (`matrix.inside.inspections`), unless the start `inspects` its
+    model itself. No judge reads the counts
     of such a case, so it fails where they differ.
     """
     config = request.config
@@ -92,8 +90,11 @@ def startup(
         counts_as: str | None = None,
         cold_in: Callable[[], AbstractContextManager[Any]] = nullcontext,
         between: Callable[[Path], str | None] = _nothing,
+        inspects: bool = False,
         **options: Any,
     ) -> None:
+        if not inspects:
+            inspections.give(fresh_vllm_cache / "vllm")
         model = MODELS[name]
         source = config.getoption("--model-source")
         flags = vllm_compat.effective_flags()

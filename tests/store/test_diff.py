@@ -112,6 +112,13 @@ def test_other_jobs_do_not_compare() -> None:
     assert "200.0" not in "\n".join(lines)
 
 
+def test_startup_tests_that_take_another_time_do_not_compare() -> None:
+    tests = {"commit": None, "version": 26}
+    lines = told(replace(SLOW, provenance={**SLOW.provenance, "tests": tests}))
+    assert any("the startup tests take another time" in line for line in lines)
+    assert "200.0" not in "\n".join(lines)
+
+
 def test_a_partial_record_says_how_many_of_the_cases_it_has() -> None:
     before, after = told(replace(SLOW, deselected=8))[:2]
     assert " of " not in before and ", 1 of 9 cases  " in after

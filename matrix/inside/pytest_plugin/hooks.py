@@ -58,7 +58,7 @@ class SessionHooks:
             on_gpu=self._platform is Platform.CUDA,
             kept=config.getoption("--jit-cache"),
         )
-        self._inspections = InspectionStep(self._progress, self._platform)
+        self._inspections = InspectionStep(self._record, self._progress, self._platform)
         self._cases = CaseRunner(
             self._record,
             self._progress,

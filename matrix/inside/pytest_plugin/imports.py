@@ -55,7 +55,7 @@ def import_for_session(record: RecordFile, platform: Platform) -> str:
 def _import(record: RecordFile, platform: Platform) -> str:
     began = time.monotonic()
     try:
-        with _quiet_unless_it_fails(record.path):
+        with quiet_unless_it_fails(record.path):
             torch, vllm, missed = _import_stack(platform)
             compat = importlib.import_module("matrix.inside.vllm_compat")
             compat.preload(platform)
@@ -144,7 +144,7 @@ def _import_announced() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_unless_it_fails(record: Path | None) -> Iterator[None]:
+def quiet_unless_it_fails(record: Path | None) -> Iterator[None]:
     """Hold back what imports print (torch and vLLM print much); show it where one of them fails.
 
     A file next to the record holds it: there `matrix run` finds the last words of an import that

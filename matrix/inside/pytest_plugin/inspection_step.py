@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
-from pathlib import Path
+from typing import Any
 
+from matrix._util.scratch import Scratch
 from matrix.inside import inspections
 from matrix.inside.isolation import IsolationError, run_forked
 from matrix.inside.models import MODELS
+from matrix.inside.pytest_plugin.imports import quiet_unless_it_fails
 from matrix.inside.pytest_plugin.progress import SessionProgress
+from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.record.model import Platform
 from matrix.record.signature import reason as reason_of
 
@@ -21,39 +22,46 @@ _LIMIT_SECONDS = 300.0
 class InspectionStep:
     """What vLLM says of the models, held for the cases of a session."""
 
-    def __init__(self, progress: SessionProgress, platform: Platform) -> None:
-        self._progress, self._platform = progress, platform
-        self._folder: Path | None = None
+    def __init__(self, record: RecordFile, progress: SessionProgress, platform: Platform) -> None:
+        self._record, self._progress, self._platform = record, progress, platform
+        self._scratch: Scratch | None = None
 
     def run(self) -> None:
         """Ask, and import what that imports; whatever fails in it, the cases go on and ask."""
         began = time.monotonic()
-        folder = self._folder = Path(tempfile.mkdtemp(prefix="matrix-inspections-"))
-        asked = sorted({model.architecture for model in MODELS.values()})
+        os.environ.pop(inspections.INSPECTIONS_VARIABLE, None)
         try:
-            ended = run_forked(
-                lambda: inspections.ask(asked, self._platform, folder / "vllm"),
-                timeout=_LIMIT_SECONDS,
-                output=folder / "log",
-            )
-        except IsolationError as error:
-            self._progress.line(f"inspects nothing before the cases: {error}")
+            found, why = self._ask()
+        except (IsolationError, OSError) as error:
+            found, why = None, str(error)
+        if found is None or not found["answered"]:
+            self._progress.line(f"inspects no model before the cases: {why or 'no answer is kept'}")
             return
-        if ended.kind != "returned":
-            why = reason_of(ended.error) if ended.error else ended.reason
-            self._progress.line(f"inspects nothing before the cases: {why}")
-            return
-        os.environ[inspections.INSPECTIONS_VARIABLE] = str(folder / "vllm")
-        count = inspections.import_all(ended.value["modules"])
-        if ended.value["asked"]:
-            self._progress.line(
-                f"inspects {time.monotonic() - began:.1f} s  {ended.value['asked']} models for all"
-                f" cases, {count} modules imported"
-            )
+        with quiet_unless_it_fails(self._record.path):
+            count = inspections.import_all(found["modules"])
+        self._progress.line(
+            f"inspects {time.monotonic() - began:.1f} s  {found['answered']} models for all cases,"
+            f" {count} modules imported"
+        )
 
     def close(self) -> None:
         """Remove the answers."""
         os.environ.pop(inspections.INSPECTIONS_VARIABLE, None)
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
+
+    def _ask(self) -> tuple[dict[str, Any] | None, str]:
+        """Return what the child answers, or None and why there is no answer."""
+        self._scratch = Scratch("inspections")
+        held = self._scratch.path / "vllm"
+        asked = sorted({model.architecture for model in MODELS.values()})
+        ended = run_forked(
+            lambda: inspections.ask(asked, self._platform, held),
+            timeout=_LIMIT_SECONDS,
+            output=self._scratch.path / "log",
+        )
+        if ended.kind != "returned":
+            return None, reason_of(ended.error) if ended.error else ended.reason
+        os.environ[inspections.INSPECTIONS_VARIABLE] = str(held)
+        return ended.value, ""
