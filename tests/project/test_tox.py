@@ -373,10 +373,15 @@ def test_each_extra_and_group_is_an_environments_or_a_commands() -> None:
 
 def test_the_readme_names_the_cells() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for cell in (triple for triple in RELEASES.cells() if triple.python == "3.11"):
-        row = next(line for line in readme.splitlines() if f"`{cell.name}` |" in line)
-        assert f"| {cell.torch} | {cell.vllm} |" in row
-        assert all(f"`{name}`" in row for name in RELEASES.names(cell))
+    by_torch = dict[str, list[Cell]]()
+    for cell in (triple for triple in RELEASES.cells() if triple.python == "3.12"):
+        by_torch.setdefault(cell.torch, []).append(cell)
+    for torch, cells in by_torch.items():
+        row = next(line for line in readme.splitlines() if line.startswith(f"| {torch} | "))
+        first, last = cells[0].name, cells[-1].name
+        through = f" to `-{last.rpartition('-')[2]}`" if len(cells) > 1 else ""
+        assert f"| {', '.join(cell.vllm for cell in cells)} | `{first}`{through}, " in row
+        assert all(f"`{name}`" in row for name in RELEASES.names(cells[-1]) if name != last)
     commands = re.findall(r"tox -e (py3\d+-torch[\w-]+)", readme)
     # A candidate is in no data until somebody adds it.
     releases = [name for name in commands if not any(map(is_candidate, _versions(name)))]

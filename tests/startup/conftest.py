@@ -74,10 +74,9 @@ def startup(
 
     A case of the full suite may have a `law`, which holds without an expectation, and may count as
     another case does; the cold start runs in `cold_in`, and `between` changes the folder of the
-    caches, or where they are, and may return why the case does not apply. The caches begin with
-    what the run asked of the models (`matrix.inside.inspections`), unless the start `inspects` its
-    model itself. No judge reads the counts
-    of such a case, so it fails where they differ.
+    caches, or where they are, and may return why the case does not apply. No judge reads the counts
+    of such a case, so it fails where they differ. A start that `inspects` its model does so itself;
+    others begin with what the run asked (`matrix.inside.inspections`).
     """
     config = request.config
     platform = Platform(os.environ["MATRIX_PLATFORM"])
@@ -96,14 +95,13 @@ def startup(
         if not inspects:
             inspections.give(fresh_vllm_cache / "vllm")
         model = MODELS[name]
-        source = config.getoption("--model-source")
         flags = vllm_compat.effective_flags()
         journal.write("model", model=name)
         journal.write("flags", flags=flags)
         asked = starts.Startup(
             model=model,
             platform=platform,
-            source=source,
+            source=config.getoption("--model-source"),
             trust_remote_code=config.getoption("--trust-remote-code"),
             **options,
         )
