@@ -10,6 +10,7 @@ from pathlib import Path
 
 from matrix.inside.models import MODELS
 from matrix.inside.starts import Startup, observe, prepare_environment
+from matrix.record.model import Platform
 
 
 def main() -> None:
@@ -18,7 +19,8 @@ def main() -> None:
     prepare_environment("data")
     os.environ["VLLM_CACHE_ROOT"] = str(cache / "vllm")
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
-    print(json.dumps(observe(Startup(MODELS[model], os.environ["MATRIX_PLATFORM"]))))
+    platform = Platform(os.environ["MATRIX_PLATFORM"])
+    print(json.dumps(observe(Startup(model=MODELS[model], platform=platform))))
 
 
 if __name__ == "__main__":
