@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None, root: Path = _ROOT) -> int:
     parser = argparse.ArgumentParser(description="Hold the files of a release against its tag.")
     parser.add_argument("tag", metavar="TAG", help="such as v0.2.0")
     parser.add_argument("dist", metavar="DIST", type=Path, help="the folder of sdist and wheel")
-    parser.add_argument("--notes", metavar="FILE", type=Path, required=True, help="where to")
+    parser.add_argument(
+        "--notes", metavar="FILE", type=Path, required=True, help="where to write the notes"
+    )
     options = parser.parse_args(arguments)
     tagged = _TAG.fullmatch(options.tag)
     if tagged is None:
@@ -42,6 +44,9 @@ def main(arguments: Sequence[str] | None = None, root: Path = _ROOT) -> int:
 
 def _faults(version: str, dist: Path, root: Path) -> Iterator[str]:
     """Yield what is wrong with the files of a release, and the fragments that it leaves out."""
+    if not dist.is_dir():
+        yield f"{dist}: no such folder; build the sdist and the wheel into it"
+        return
     stem = f"torch_vllm_matrix-{version}"
     wanted = {f"{stem}.tar.gz", f"{stem}-py3-none-any.whl"}
     found = {path.name for path in dist.iterdir() if not path.name.startswith(".")}

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def opened(browser: Browser, address: str, picture: Picture, day: str | None = None) -> Page:
     """Return the page as a window of this size shows it, as if it were this day.
 
-    Beside a day the page says how long ago that is; a picture says the same whenever it is made.
+    The page says of a day how long ago it is; a picture says the same whenever it is made.
     """
     context = browser.new_context(
         viewport={"width": picture.width, "height": picture.height},

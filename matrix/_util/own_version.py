@@ -17,26 +17,45 @@ _UNTAGGED = "0.1.0.dev0"
 _ARCHIVED = ".git_archival.txt"
 """What git fills in where it makes an archive of a commit, as GitHub does."""
 
-_DESCRIBED = re.compile(r"(?:v(\d[\w.]*?)(?:-(\d+)-g([0-9a-f]+))?|([0-9a-f]{7,40}))", re.ASCII)
+TAG = re.compile(r"v(\d+(?:\.\d+)+(?:(?:a|b|rc)\d+)?)", re.ASCII)
+"""The tags of releases, as `scripts/check_release.py` takes them. Another tag is of none."""
+
+_DESCRIBED = re.compile(r"(?P<tag>v\d.*?)(?:-(?P<distance>\d+)-g(?P<after>[0-9a-f]+))?", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{7,40}", re.ASCII)
 
 
 def version(root: Path = _ROOT) -> str:
     """Return the version of a checkout, or of an sdist or an archive of one.
 
-    A commit after a release has the release's version and `.post1.dev7+g0123abc`.
+    A commit after a release has the release's version and `.post1.dev7+g0123abc`. One after a tag
+    of another form has its own name alone: what the tag says need not be a version.
     """
     built = _of_sdist(root)
     if built is not None:
         return built
-    for text in (_described(root), _archived(root)):
-        if text is not None and (found := _DESCRIBED.fullmatch(text)):
-            release, distance, after, alone = found.groups()
-            if release is None:
-                return f"{_UNTAGGED}+g{alone}"
-            if int(distance or 0):
-                return f"{release}.post1.dev{distance}+g{after}"
-            return str(release)
-    return _UNTAGGED
+    described = _described(root)
+    texts = _archived(root) if described is None else [described]
+    found = (_of_release(text) for text in texts)
+    named = (_of_commit(text) for text in texts)
+    return next(filter(None, (*found, *named)), _UNTAGGED)
+
+
+def _of_release(text: str) -> str | None:
+    """Return the version of `v0.1.0-7-g0123abc`; None where the tag is not of a release."""
+    found = _DESCRIBED.fullmatch(text)
+    release = found and TAG.fullmatch(found["tag"])
+    if not found or not release:
+        return None
+    if int(found["distance"] or 0):
+        return f"{release[1]}.post1.dev{found['distance']}+g{found['after']}"
+    return str(release[1])
+
+
+def _of_commit(text: str) -> str | None:
+    """Return the version of a commit of which no release is known; None where none is named."""
+    found = _DESCRIBED.fullmatch(text)
+    commit = found["after"] if found else text
+    return f"{_UNTAGGED}+g{commit}" if commit and _COMMIT.fullmatch(commit) else None
 
 
 def _of_sdist(root: Path) -> str | None:
@@ -68,11 +87,10 @@ def _described(root: Path) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _archived(root: Path) -> str | None:
-    """Return what git filled into an archive: `v0.1.0-7-g0123abc`, else the commit."""
+def _archived(root: Path) -> list[str]:
+    """Return what git filled into an archive: `v0.1.0-7-g0123abc` and the commit."""
     try:
         lines = (root / _ARCHIVED).read_text(encoding="utf-8").splitlines()
     except OSError:
-        return None
-    found = (line.partition(": ")[2].strip() for line in lines)
-    return next((text for text in found if _DESCRIBED.fullmatch(text)), None)
+        return []
+    return [line.partition(": ")[2].strip() for line in lines]

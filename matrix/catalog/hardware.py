@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from packaging.specifiers import SpecifierSet
 
-from matrix._util.nearest import suggested
+from matrix._util.nearest import nearest, with_meant
 from matrix._util.versions import parse_version
 from matrix.errors import MatrixError
 
@@ -28,15 +28,16 @@ _FORM = re.compile(
 
 # The GPUs of other makers, by the names that their drivers and people give them.
 _OTHERS = (
-    (
-        "AMD",
-        re.compile(
-            r"\b(?:amd|radeon|instinct|mi ?\d{2,3}[a-z]?|gfx ?\d{3,4}[a-z]?|rx ?\d{4}\w*"
-            r"|w[67]\d00)\b"
-        ),
-    ),
-    ("Intel", re.compile(r"\b(?:intel|gaudi ?\d?|arc|ponte vecchio)\b")),
+    ("AMD", re.compile(r"\b(?:radeon|instinct|mi ?\d{2,3}[a-z]?|gfx ?\d{3,4}[a-z]?|w[67]\d00)\b")),
+    ("Intel", re.compile(r"\b(?:gaudi ?\d?|arc|ponte vecchio)\b")),
 )
+# These makers sell processors too, and `rx` is a letter away from `rtx`: they say nothing where the
+# text has a name of NVIDIA's.
+_LIKELY_OTHERS = (
+    ("AMD", re.compile(r"\b(?:amd|rx ?\d{4}\w*)\b")),
+    ("Intel", re.compile(r"\bintel\b")),
+)
+_RX = re.compile(r"\brx ?(?=\d)")
 
 
 class HardwareError(MatrixError):
@@ -139,20 +140,39 @@ class HardwareTable:
         found = self.gpus.get(name)
         if found is None and (short := f"rtx {name}") in self.gpus:
             name, found = short, self.gpus[short]
-        if found is None and (maker := _other_maker(text)) is not None:
-            raise HardwareError(
+        if found is None:
+            raise self._unknown(text, name)
+        return GpuKind(capability=found, name=name)
+
+    def _unknown(self, text: str, name: str) -> HardwareError:
+        """Return what is wrong with a name that is not in the table: whose it is, or which is near.
+
+        Where none is near, a name of NVIDIA's within the text is the one that is meant.
+        """
+        held = self._held(text)
+        if (maker := _other_maker(text, is_likely=not held)) is not None:
+            return HardwareError(
                 f"{text!r}: is a GPU of {maker}, on which no build for CUDA runs; what is known"
                 " here is of those builds, so name an NVIDIA GPU"
             )
-        if found is None:
-            message = (
-                f"{text!r}: is not a known GPU; write its compute capability, as sm_90 or 9.0"
-                " (nvidia-smi --query-gpu=compute_cap --format=csv)"
-            )
-            # The names of unlike GPUs differ in a digit or two: the first letter tells the series.
-            series = [known for known in self.gpus if known[:1] == name[:1]]
-            raise HardwareError(suggested(message, name, series))
-        return GpuKind(capability=found, name=name)
+        message = (
+            f"{text!r}: is not a known GPU; write its compute capability, as sm_90 or 9.0"
+            " (nvidia-smi --query-gpu=compute_cap --format=csv)"
+        )
+        # The names of unlike GPUs differ in a digit or two: the first letter tells the series.
+        series = [known for known in self.gpus if known[:1] == name[:1]]
+        near = nearest(name, series) or (held[0] if len(held) == 1 else None)
+        return HardwareError(with_meant(message, near))
+
+    def _held(self, text: str) -> list[str]:
+        """Return the known names that a text holds as words, none of them within another."""
+        words = f" {_RX.sub('rtx ', ' '.join(re.findall(r'[a-z0-9]+', _words(text))))} "
+        held = [name for name in self.gpus if f" {name} " in words]
+        return [
+            name
+            for name in held
+            if not any(f" {name} " in f" {other} " and name != other for other in held)
+        ]
 
     def exists(self, capability: Capability) -> bool:
         """Tell whether a known GPU or CUDA is of a compute capability."""
@@ -224,15 +244,24 @@ def plain_name(text: str) -> str:
     >>> plain_name("NVIDIA H100 80GB HBM3"), plain_name("GeForce-RTX_5090"), plain_name("rtx5090")
     ('h100', 'rtx 5090', 'rtx 5090')
     """
+    return _FORM.sub("", _words(text))
+
+
+def _words(text: str) -> str:
+    """Return the words of the name of a GPU, without its maker and series."""
     words = _MAKERS.sub(" ", re.sub(r"[-_\s]+", " ", text.lower()))
     words = re.sub(r"\brtx(?=[0-9])|(?<=[0-9])(?=ti\b)", r"\g<0> ", words)
-    return _FORM.sub("", " ".join(words.split()))
+    return " ".join(words.split())
 
 
-def _other_maker(text: str) -> str | None:
-    """Return who makes a GPU that is not NVIDIA's; None where its name does not say so."""
+def _other_maker(text: str, *, is_likely: bool) -> str | None:
+    """Return who makes a GPU that is not NVIDIA's; None where its name does not say so.
+
+    `is_likely` takes the word of a name that may say something else, too.
+    """
     words = re.sub(r"[-_\s]+", " ", text.lower())
-    return next((maker for maker, form in _OTHERS if form.search(words)), None)
+    forms = (*_OTHERS, *(_LIKELY_OTHERS if is_likely else ()))
+    return next((maker for maker, form in forms if form.search(words)), None)
 
 
 def driver_of(text: str) -> Driver:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from packaging.utils import canonicalize_name
+
 from matrix.explain.model import Demanded, Fault, FaultKind
 
 _REQUIRES = re.compile(
@@ -46,7 +48,7 @@ def of_installed(line: str, _: str) -> Fault | None:
     found = _REQUIRES.search(line)
     if found is None or not any(_OWN_NAMES.fullmatch(found[key]) for key in ("who", "name")):
         return None
-    name = _canonical(found["name"])
+    name = canonicalize_name(found["name"])
     return Fault(
         kind=FaultKind.CONFLICT,
         signature="",
@@ -54,7 +56,7 @@ def of_installed(line: str, _: str) -> Fault | None:
         has=found["has"],
         demands=(
             Demanded(
-                who=f"{_canonical(found['who'])} {found['version']}",
+                who=f"{canonicalize_name(found['who'])} {found['version']}",
                 name=name,
                 range=found["range"],
             ),
@@ -94,7 +96,7 @@ def of_sentence(line: str, _: str) -> Fault | None:
         return Fault(
             kind=FaultKind.CONFLICT,
             signature="",
-            subject=_canonical(found["name"]),
+            subject=canonicalize_name(found["name"]),
             wants=wanted,
         )
     if _EXPLAINED.match(line):
@@ -108,9 +110,9 @@ def _excluding(line: str) -> tuple[Demanded, ...]:
     """Return two pins of one package in uv's sentences, where each is of another version."""
     pins: dict[str, Demanded] = {}
     for found in _DEPENDS.finditer(line):
-        name = _canonical(found["name"])
+        name = canonicalize_name(found["name"])
         demand = Demanded(
-            who=f"{_canonical(found['who'])} {found['whose'].removeprefix('==')}",
+            who=f"{canonicalize_name(found['who'])} {found['whose'].removeprefix('==')}",
             name=name,
             range=found["range"],
         )
@@ -118,7 +120,3 @@ def _excluding(line: str) -> tuple[Demanded, ...]:
         if first.range != demand.range:
             return first, demand
     return ()
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -19,9 +19,13 @@ def module_answer(
 ) -> FaultAnswer:
     """Return which vLLM has a module, and what to install where one has it.
 
-    Who starts Python in vLLM's sources imports these, which have none, whatever is installed.
+    Python that starts in the folder of vLLM's sources imports those, which have no compiled
+    module, whatever is installed. A module that no wheel has is unknown: vLLM has modules of Python
+    whose names look alike, such as `vllm._custom_ops`.
     """
     having = evidence.having((fault.subject or "").replace(".", "/"))
+    if not having.releases.holds:
+        return FaultAnswer(fault=fault, meaning=Meaning.UNKNOWN)
     holds = set(having.releases.holds)
     outside = FaultRemedy(code=RemedyCode.OUTSIDE_SOURCES)
     return FaultAnswer(

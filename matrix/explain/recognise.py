@@ -30,7 +30,8 @@ _MISSING = (
     re.compile(rf"{_LIBRARY}(?: \(deleted\))?: cannot open shared object"),
     re.compile(rf"{_LIBRARY} => not found"),
 )
-# A compiled module has a name with an underscore; `vllm._version` is made of Python.
+# A compiled module has a name with an underscore, and so have some of Python, as `vllm._version`:
+# whether a wheel has it is for `matrix.explain.modules` to say.
 _MODULE = re.compile(
     r"No module named ['\"](?P<module>vllm\.(?:\w{1,60}\.){0,4}_(?!version\b)\w{1,60})['\"]"
 )
@@ -265,7 +266,7 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"No module named 'vllm.", _module),
     (b'No module named "vllm.', _module),
     (b"version `", _old_library),
-    (b"version 'GLIBC", _old_library),
+    (b"version '", _old_library),
     (b"version \xe2\x80\x98", _old_library),
     (b"driver on your system is too old", _driver),
     (b"driver version is insufficient", _driver),

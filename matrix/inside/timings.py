@@ -114,7 +114,8 @@ class Timings:
         | `jit`            | building, or waiting for, kernels of FlashInfer; building | hooks   |
         |                  | kernels of Triton that Inductor did not write             |         |
         | `inspect`        | asking the model's class what it can do, which imports    | vLLM    |
-        |                  | vLLM again in a process of its own; its cache is vLLM's   |         |
+        |                  | vLLM again in a new interpreter; missing where the run    |         |
+        |                  | asked once before its cases (`matrix.inside.inspections`) |         |
         | `load`           | making the model and loading its weights                  | vLLM,   |
         |                  |                                                           | or hook |
         | `dynamo`         | tracing, until the backend is called                      | vLLM    |

@@ -196,8 +196,8 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         " not found"
     ),
     Meaning.NOT_BUILT: lambda _, name, __: (
-        f"{name} is a compiled module of vLLM's wheel: the vLLM that is imported has none, as its"
-        " sources, or is a release without it"
+        f"{name} is a compiled module of vLLM's wheel: what is imported is vLLM's sources, which"
+        " have no compiled modules, or a release without this one"
     ),
     Meaning.NO_CUDA_TORCH: lambda _, name, __: (
         f"{name} is torch's own: the torch that is installed is built without CUDA, or none is"

@@ -31,7 +31,7 @@ class Report:
     pairs; `answers` say of each vLLM, newest first, what to know first; `stale` says by cell and
     platform why a record does not stand for its cell as it would run now; `asked` has the first
     and the last day on which a resolver was asked; `installs` has by torch and vLLM what to
-    install for each pair of the grid.
+    install for each pair of the grid, and so for that of each answer.
     """
 
     table: Table
@@ -45,6 +45,16 @@ class Report:
     stale: Mapping[tuple[str, str], StaleReason] = field(default_factory=dict)
     asked: tuple[str, str] | None = None
     installs: Mapping[tuple[str, str], Install] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an answer without what installs its pair."""
+        for answer in self.answers:
+            cell = answer.progress.cell
+            if (cell.torch, cell.vllm) not in self.installs:
+                raise ValueError(
+                    f"answers: nothing in `installs` is for torch {cell.torch} with vLLM"
+                    f" {cell.vllm}; give `installs_of(grid, ...)` with them"
+                )
 
     def install(self, cell: Cell) -> Install:
         """Return what to install for the pair of a cell, on its Python."""

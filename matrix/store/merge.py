@@ -353,9 +353,10 @@ def _files(place: Path, refused: list[MatrixError]) -> Iterator[Path]:
         # A person named it, so it may be a link.
         yield Path(os.path.realpath(place))
         return
-    below, cut = [(place, 1)], len(str(place))
+    below = [(place, 1)]
     while below:
         folder, depth = below.pop()
+        within = str(folder.relative_to(place))
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
@@ -372,9 +373,7 @@ def _files(place: Path, refused: list[MatrixError]) -> Iterator[Path]:
                     refused.append(MergeError(f"{path}: lies too deep, below {depth} folders"))
             elif not entry.is_file(follow_symlinks=False):
                 refused.append(_no_file(path, _LINK if entry.is_symlink() else _PIPE))
-            elif entry.name.endswith((".json", PACK)) and not is_table(
-                str(folder)[cut:], entry.name
-            ):
+            elif entry.name.endswith((".json", PACK)) and not is_table(within, entry.name):
                 yield path
 
 

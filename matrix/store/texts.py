@@ -1,6 +1,6 @@
 """The texts of all records of some places: of files, of archives, of object stores.
 
-For who looks for words in them: a record is read only where its text is of use.
+A search for words needs them: a record is read only where its text is of use.
 """
 
 from __future__ import annotations

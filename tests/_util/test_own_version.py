@@ -67,6 +67,20 @@ def test_a_tag_is_the_version_and_commits_after_it_are_counted(checkout: Path) -
     assert sorted(order, key=Version) == order
 
 
+@pytest.mark.parametrize(
+    "tag", ["v0.2.0.post1", "v0.2.0.dev1", "v0.2.0-rc1", "v1x", "v1", "v0.2.0+cu128", "v0.2.0-3-x"]
+)
+def test_a_tag_that_no_release_has_is_not_a_version(checkout: Path, tag: str) -> None:
+    """The commit keeps its own name, at the tag and after it, in a checkout and in an archive."""
+    for later in range(3):
+        head = commit(checkout) if later else git(checkout, "rev-parse", "--short", "HEAD").strip()
+        if not later:
+            git(checkout, "tag", tag)
+        assert version(checkout) == f"{UNTAGGED}+g{head}"
+        assert version(archived(checkout)) == version(checkout)
+        assert str(Version(version(checkout))) == version(checkout)
+
+
 def test_an_archive_of_a_commit_has_the_version_of_the_commit(checkout: Path) -> None:
     assert version(archived(checkout)).startswith(f"{UNTAGGED}+g")
     git(checkout, "tag", "v0.2.0")

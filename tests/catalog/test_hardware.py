@@ -65,6 +65,10 @@ def test_any_other_text_says_what_to_write(text: str) -> None:
         ("rx7900xtx", "AMD"),
         ("W7900", "AMD"),
         ("Intel Arc A770", "Intel"),
+        ("Intel Arc Pro A40", "Intel"),  # NVIDIA has an A40 too
+        ("AMD", "AMD"),
+        ("rx 6800", "AMD"),
+        ("Intel Data Center GPU Max 1550", "Intel"),
         ("Gaudi3", "Intel"),
     ],
 )
@@ -101,6 +105,14 @@ def test_a_bare_number_is_a_capability_only_if_it_exists(text: str) -> None:
         ("h-100", "h100"),
         ("hh100", "h100"),
         ("L40-S", "l40s"),
+        ("RX 5090", "rtx 5090"),
+        ("rx5090", "rtx 5090"),
+        ("AMD RX-4090", "rtx 4090"),
+        ("rx 3080ti", "rtx 3080 ti"),
+        ("AMD EPYC with H100", "h100"),
+        ("Intel Xeon, NVIDIA H100 80GB HBM3", "h100"),
+        ("an AMD host (h100)", "h100"),
+        ("rtx pro 6000 of AMD", "rtx pro 6000"),
     ],
 )
 def test_a_name_that_is_nearly_right_is_named(text: str, name: str) -> None:

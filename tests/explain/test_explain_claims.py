@@ -292,11 +292,10 @@ def test_triton_has_a_ptxas_of_its_own() -> None:
         ("vllm._C", "vLLM 0.14.0 to 0.23.0 have it", "uv pip install vllm==0.23.0 torch==2.11.0"),
         ("vllm._qutlass_C", "vLLM 0.24.0 to 0.33.0 have it", NEWEST),
         ("vllm.vllm_flash_attn._vllm_fa2_C", "every vLLM from 0.14.0 to 0.33.0 has it", NEWEST),
-        ("vllm._rocm_C", "no vLLM from 0.14.0 to 0.33.0 has it", None),
     ],
 )
 def test_a_module_is_to_be_had_of_a_release_whose_wheel_has_it(
-    module: str, releases: str, first: str | None
+    module: str, releases: str, first: str
 ) -> None:
     for mark in "'\"":
         text = f"ModuleNotFoundError: No module named {mark}{module}{mark}"
@@ -304,10 +303,40 @@ def test_a_module_is_to_be_had_of_a_release_whose_wheel_has_it(
         assert (answer.fault.kind, answer.fault.subject) == (FaultKind.MISSING_MODULE, module)
         assert found["releases"] == releases
         outside = "start Python in a folder that does not hold vLLM's sources"
-        assert found["to do"] == (f"{first}; or {outside}" if first else outside)
+        assert found["to do"] == f"{first}; or {outside}"
+        assert found["means"].startswith(f"{module} is a compiled module of vLLM's wheel: what is ")
     kept = only(f"{text}\nvLLM Version : 0.19.1")
     if module == "vllm._C":
         assert commands(kept)[0] == CUDA_12
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["vllm._custom_ops", "vllm._ipex_ops", "vllm.v1.attention.backends._foo", "vllm._rocm_C"],
+)
+def test_a_module_that_no_wheel_has_is_not_known_to_be_compiled(module: str) -> None:
+    """The names of modules of Python look alike: nothing is claimed of them, nor proposed."""
+    text = f"ModuleNotFoundError: No module named '{module}'"
+    assert (only(text).fault.kind, only(text).known) == (FaultKind.MISSING_MODULE, False)
+    found = lines(text)
+    assert found["means"] == f"nothing here knows {module}"
+    assert found["releases"] == "not known"
+    assert found["to do"] == "nothing is known that helps"
+
+
+@pytest.mark.parametrize(("begin", "end"), ["`'", "''", "\u2018\u2019"])
+@pytest.mark.parametrize(
+    "version", ["GLIBC_2.34", "GLIBCXX_3.4.32", "CXXABI_1.3.13", "libcudart.so.12"]
+)
+@pytest.mark.parametrize("error", ["", "ImportError: /lib64/libc.so.6: "])
+def test_a_version_that_is_not_found_is_read_whatever_its_quotes(
+    begin: str, end: str, version: str, error: str
+) -> None:
+    text = f"{error}version {begin}{version}{end} not found (required by /x/vllm/_C.abi3.so)"
+    for log in (text, f"INFO starts\n(Worker pid=7) {text}\nINFO ends\nValueError: another\n"):
+        fault = explained(log)[0].fault
+        assert (fault.kind, fault.subject) == (FaultKind.OLD_LIBRARY, version)
+        assert fault.file == "_C.abi3.so"
 
 
 @pytest.mark.parametrize("name", ["vllm._version", "vllm.x", "vllm", "xvllm._C", "vllm_plugin"])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from matrix._util import own_version
 from matrix._util.files import write_text
 
 yaml = pytest.importorskip("yaml")
@@ -78,6 +82,43 @@ def test_another_tag_is_refused(root: Path, tag: str) -> None:
     assert check(root, tag) == 1
 
 
+@pytest.mark.parametrize(
+    ("tag", "version"),
+    [
+        ("v0.2.0", "0.2.0"),
+        ("v0.2.0rc1", "0.2.0rc1"),
+        ("v1.10b2", "1.10b2"),
+        ("v1", None),
+        ("v0.2.0-rc1", None),
+        ("v0.2.0.post1", None),
+        ("v0.2.0.dev1", None),
+        ("v\u0661.0", None),
+    ],
+)
+def test_the_version_of_a_checkout_takes_the_tags_that_a_release_takes(
+    tag: str, version: str | None
+) -> None:
+    for form in (RELEASE._TAG, own_version.TAG):
+        found = form.fullmatch(tag)
+        assert (found and found[1]) == version
+    assert RELEASE._TAG.pattern == own_version.TAG.pattern
+
+
+def test_a_folder_that_is_not_there_is_named(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (root / "elsewhere", root / "CHANGELOG.md"):
+        assert RELEASE.main(["v0.2.0", str(path), "--notes", str(root / "n")], root=root) == 1
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line == f"release: {path}: no such folder; build the sdist and the wheel into it"
+
+
+def test_the_help_says_what_each_argument_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        RELEASE.main(["--help"])
+    assert "where to write the notes" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 def test_every_action_is_pinned_by_hash_and_says_its_version(workflow: Path) -> None:
     used = re.findall(r"uses: (.*)", workflow.read_text(encoding="utf-8"))
@@ -91,14 +132,63 @@ def test_an_action_has_one_hash_in_all_workflows() -> None:
     assert len(used) == len({action for action, _ in used})
 
 
+def jobs_of_the_release() -> dict[str, Any]:
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    jobs: dict[str, Any] = yaml.safe_load(text)["jobs"]
+    return jobs
+
+
+def test_nothing_is_published_before_the_tests_passed() -> None:
+    jobs = jobs_of_the_release()
+    needs = {name: {*job["needs"]} if "needs" in job else set() for name, job in jobs.items()}
+    assert needs == {
+        "tests": set(),
+        "build": set(),
+        "pypi": {"tests", "build"},
+        "github": {"build", "pypi"},
+    }
+    ran = [step["run"] for step in jobs["tests"]["steps"] if "run" in step]
+    assert ran[-1] == "tox -e lint,type,unit"
+    # A condition or a step that may fail would let a red commit pass.
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    assert not any({"if", "continue-on-error"} & set(part) for part in (*jobs.values(), *steps))
+
+
+@pytest.mark.parametrize(
+    ("tag", "apart"),
+    [("v0.2.0", False), ("v0.2.0a1", True), ("v0.2.0b12", True), ("v0.2.0rc1", True)],
+)
+def test_a_candidate_is_not_published_as_the_latest_release(
+    tmp_path: Path, tag: str, apart: bool
+) -> None:
+    """The step runs as the runner starts it, with a `gh` that shows its arguments."""
+    gh = tmp_path / "bin" / "gh"
+    write_text(gh, '#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    gh.chmod(0o755)
+    for name in ("dist/a.whl", "dist/b.tar.gz", "notes.md"):
+        write_text(tmp_path / name, "")
+    (step,) = (step for step in jobs_of_the_release()["github"]["steps"] if "run" in step)
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        cwd=tmp_path,
+        env={"PATH": f"{gh.parent}{os.pathsep}{os.environ['PATH']}", "GITHUB_REF_NAME": tag},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [
+        *("release", "create", tag, *(["--prerelease"] if apart else []), "--verify-tag"),
+        *("--title", tag, "--notes-file", "notes.md", "dist/a.whl", "dist/b.tar.gz"),
+    ]
+
+
 def test_the_jobs_of_the_release_that_may_write_run_nothing_of_the_checkout() -> None:
     """Nor anything that an index brought: they get the files from the job that built them."""
-    path = ROOT / ".github" / "workflows" / "release.yml"
-    jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+    jobs = jobs_of_the_release()
     for name, job in jobs.items():
         uses = [step.get("uses", "").partition("@")[0] for step in job["steps"]]
         may_write = "write" in job["permissions"].values()
-        assert may_write == (name != "build")
+        assert may_write == (name not in ("tests", "build"))
         assert may_write != ("actions/checkout" in uses)
         assert not any("${{" in step.get("run", "") for step in job["steps"])
     assert jobs["pypi"]["permissions"] == {"id-token": "write"}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+
+import pytest
 
 from matrix.catalog.cells import Cell
 from matrix.report import api
@@ -24,6 +27,18 @@ def test_the_commands_of_a_pair_change_no_other_environment() -> None:
         made, *_, installed = new_environment(install)
         assert made.startswith(f"uv venv {install.environment} --python ")
         assert installed.startswith(f"uv pip install --python {install.environment} vllm==")
+
+
+def test_no_report_has_an_answer_that_it_cannot_install() -> None:
+    """It is refused where it is made, not where its page or its JSON is."""
+    (first, *_) = REPORT.answers
+    pair = first.progress.cell.torch, first.progress.cell.vllm
+    rest = {key: install for key, install in REPORT.installs.items() if key != pair}
+    for installs in ({}, rest):
+        with pytest.raises(ValueError, match=r"^answers: nothing in `installs` is for torch "):
+            replace(REPORT, installs=installs)
+    assert replace(REPORT, answers=(), installs={}).answers == ()
+    assert replace(REPORT, answers=(first,), installs={pair: REPORT.installs[pair]}).answers
 
 
 def test_off_its_pin_a_pair_has_overrides_in_its_folder() -> None:

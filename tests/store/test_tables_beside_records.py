@@ -41,6 +41,14 @@ def test_readers_find_the_record_alone(
         assert history.rows.errors == [] and history.errors == []
 
 
+@pytest.mark.parametrize("named", [".", "../results", "results/../"])
+def test_a_merge_of_the_folder_takes_no_table_for_a_record(here: Path, named: str) -> None:
+    folder = here / ("results" if named.startswith(".") else "")
+    done = matrix(folder, "results", "merge", named, "--into", str(here / "all"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("all: 1 record, 1 new, 0 there already\n")
+
+
 def test_commands_read_the_record_alone(here: Path) -> None:
     done = matrix(here, "results", "list")
     assert (done.returncode, done.stderr) == (0, "")

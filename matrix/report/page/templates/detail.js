@@ -66,10 +66,10 @@ function detailing(page) {
     return starts.map((start) => (start.ran ? start.name + " " + seconds(start.seconds.get("total")) + " s" : "no " + start.name + " start")).join(", ");
   };
   // Who changed, and what would decide: of a case by its place, of the run as a whole at -1.
-  const asked = (verdict) => "Who changed: ";
-  const blame = (entry, at, level, verdict) => entry[E.blame].filter((answer) => answer[0] === at).flatMap((answer) => {
+  const WHO_CHANGED = "Who changed: ";
+  const blame = (entry, at, level) => entry[E.blame].filter((answer) => answer[0] === at).flatMap((answer) => {
     const [wording, what, ...runs] = traceText(decoded(answer[2])).split("\n");
-    return [el(level, {}, asked(verdict) + text(answer[1])), el("p", {}, ...linked(wording)), what ? el("p", {}, "What: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, ...linked(run)))) : null];
+    return [el(level, {}, WHO_CHANGED + text(answer[1])), el("p", {}, ...linked(wording)), what ? el("p", {}, "What: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, ...linked(run)))) : null];
   });
   function caseDetail(entry, one, at) {
     const what = one.what, starts = startsOf(one), parts = [];
@@ -79,7 +79,7 @@ function detailing(page) {
     const outcome = text(what[W.outcome]).replace("_", " ");
     parts.push(el("p", {}, el("b", {}, verdict), (outcome === verdict ? "" : ", outcome " + outcome) + (what[W.model] ? ", model " + text(what[W.model]) : "")), reason);
     if (what[W.signature]) parts.push(el("h4", {}, "Signature"), el("p", {}, el("code", {}, text(what[W.signature]))));
-    parts.push(...blame(entry, at, "h4", what[W.verdict]));
+    parts.push(...blame(entry, at, "h4"));
     const counted = countersTable(starts, what);
     if (counted.length) parts.push(el("h4", {}, "Counters"), ...counted);
     const names = [...new Set(starts.flatMap((start) => [...start.seconds.keys()]))].sort((a, b) => (b === "total") - (a === "total"));
@@ -103,10 +103,10 @@ function detailing(page) {
   function recordParts(at) {
     const entry = D.entries[at], parts = entry[E.stock] ? [el("p", { class: "stock" }, text(entry[E.stock]))] : [], blamed = new Map();
     if (entry[E.stale]) parts.push(el("p", { class: "stock" }, el("b", {}, "Stale: "), text(entry[E.stale])));
-    parts.push(...blame(entry, -1, "h3", entry[E.verdict]));
+    parts.push(...blame(entry, -1, "h3"));
     for (const [place, answer] of entry[E.blame]) if (place >= 0) blamed.set(answer, (blamed.get(answer) || new Set()).add(place));
     const causes = [...blamed].map(([answer, places]) => text(answer) + " in " + places.size + (places.size === 1 ? " case" : " cases"));
-    if (causes.length) parts.push(el("p", {}, asked(entry[E.verdict]) + causes.join(", ")));
+    if (causes.length) parts.push(el("p", {}, WHO_CHANGED + causes.join(", ")));
     parts.push(el("h3", {}, "Cases" + (entry[E.part] ? ": " + text(entry[E.part]) : "")));
     parts.push(...(entry[E.cases] ? casesOf(entry).map((one, place) => caseDetail(entry, one, place)) : [el("p", {}, "No case was run.")]));
     parts.push(el("h3", {}, "Provenance"));
