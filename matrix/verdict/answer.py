@@ -96,7 +96,8 @@ def _answer(grid: Grid, vllm: Vllm, ran: _Ran, predictions: Predictions) -> Vllm
     good = [square for square in squares if _is_good(square)]
     pinned = [square for square in squares if not square.off_pin]
     chosen = next(iter([*sorted(good, key=_preference), *pinned, *squares]))
-    progress = chosen.shown
+    elsewhere = _elsewhere(chosen, ran)
+    progress = _progress(chosen, elsewhere)
     others = [square for square in good if square is not chosen]
     bad = (square for square in squares if _is_bad(square))
     return VllmAnswer(
@@ -104,7 +105,7 @@ def _answer(grid: Grid, vllm: Vllm, ran: _Ran, predictions: Predictions) -> Vllm
         torch=chosen.torch,
         progress=progress,
         entry=ran.get((progress.cell, Platform.CUDA)),
-        elsewhere=_elsewhere(chosen, ran),
+        elsewhere=elsewhere,
         prediction=predictions.at(chosen),
         others=tuple(square.torch for square in others if not _is_marked(square)),
         marked=tuple(square.torch for square in others if _is_marked(square)),
@@ -133,6 +134,15 @@ def _is_bad(square: Square) -> bool:
     """Tell whether a pair ran on this platform and failed or drifted."""
     shown = square.shown
     return shown.ran is not None and shown.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT)
+
+
+def _progress(square: Square, elsewhere: Entry | None) -> Progress:
+    """Return the progress that stands for the pair; without a run on the Python of another's."""
+    shown = square.shown
+    if shown.ran is not None or elsewhere is None:
+        return shown
+    there = square.on_python(elsewhere.factors.python)
+    return there if there is not None and there.fails == shown.fails else shown
 
 
 def _elsewhere(square: Square, ran: _Ran) -> Entry | None:

@@ -69,6 +69,14 @@ def test_the_pin_stands_where_it_ran_as_expected() -> None:
     assert said.others == "as expected too with torch 2.12.1"
 
 
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+def test_a_pair_that_ran_on_the_cpu_alone_is_answered_on_its_python(python: str) -> None:
+    cell = f"py{python.replace('.', '')}-torch211-vllm020"
+    answer, _ = of([make(cell, "2.11.0", "0.20.2", moe(), platform="cpu")])
+    assert answer.entry is None and answer.elsewhere is not None
+    assert answer.progress.cell == Cell(python, "2.11.0", "0.20.2")
+
+
 def test_another_torch_stands_where_the_pin_has_no_good_run() -> None:
     good = make(*NEWER, moe(), platform="cuda", provenance=H200)
     for pinned in ([], [make(*PINNED, moe(loaded=1), platform="cuda")]):
