@@ -95,7 +95,8 @@ def test_marks_become_letters_where_one_block_is_too_wide(published: Path) -> No
     wide = matrix(published, "grid", "--platform", "cpu").stdout
     assert "as expected, 2 cases recompile warm *" in wide and "[a]" not in wide
     narrow = matrix(published, "grid", "--platform", "cpu", "--width", "80").stdout
-    assert "as expected [a] *" in narrow and "\n  [a] 2 cases recompile warm\n" in narrow
+    [letter] = re.findall(r"\n  \[(\w)\] 2 cases recompile warm\n", narrow)
+    assert f"as expected [{letter}] *" in narrow
     assert max(map(len, narrow.splitlines())) <= 80
     assert "cpu: vLLM below, torch to the right, 1 of 3\n" in narrow
     pair = ("--platform", "cpu", "--torch", "==2.11.0")
