@@ -147,10 +147,10 @@ def _known(options: argparse.Namespace) -> tuple[AdviceFacts, int, list[str]]:
 
     releases, late = load_releases(), context.late_now()
     folders = arguments.given_or_default(options.folders)
-    found = newest_records(folders, late, print_status) if folders else None
-    errors = found.errors if found is not None else []
-    for line in (*map(str, errors), *late_lines(found.late if found is not None else [])):
+    found = newest_records(folders, late, print_status)
+    for line in (*map(str, found.errors), *late_lines(found.late)):
         print_status(line)
+    context.say_if_none(folders, found)
     answers = load_answers(releases)
     known = AdviceFacts(
         releases=releases,
@@ -158,12 +158,12 @@ def _known(options: argparse.Namespace) -> tuple[AdviceFacts, int, list[str]]:
         tables=load_tables(),
         answers=answers,
         runs=PairRuns(
-            found.records if found is not None else [],
+            found.records,
             lambda: load_expectations(options.expectations),
             late,
         ),
     )
-    return known, 2 if errors else 0, answers.faults
+    return known, 2 if found.errors else 0, answers.faults
 
 
 def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
