@@ -178,10 +178,7 @@ def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
         if wanted is not None and not any(
             wanted.contains(row.version, prereleases=True) for row in rows
         ):
-            raise MatrixError(
-                f"--{key} {getattr(options, key)}: no known release is that; `matrix refresh`"
-                " reads new ones"
-            )
+            raise context.unknown_release(f"--{key} {getattr(options, key)}", known.releases)
     return Wish(
         driver=arguments.read_of(options, "driver", driver_of),
         gpu=arguments.read_of(options, "gpu", known.tables.hardware.gpu),
@@ -199,8 +196,7 @@ def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
 def _python_must_be_known(python: str | None, known: AdviceFacts) -> None:
     """Raise MatrixError for a Python that no release is known for."""
     if python is not None and python not in known.releases.pythons:
-        pythons = ", ".join(known.releases.pythons)
-        raise MatrixError(f"--python {python}: is not known; the known are {pythons}")
+        raise context.unknown_release(f"--python {python}", known.releases, python=True)
 
 
 def _cuda(text: str) -> SpecifierSet:

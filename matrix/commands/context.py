@@ -155,15 +155,31 @@ def predictions_of(table: Table, releases: Releases, answers: Answers | None = N
 def specifiers(
     options: argparse.Namespace, keys: Sequence[str], releases: Releases
 ) -> dict[str, SpecifierSet]:
-    """Return the releases that these options ask for, by option."""
+    """Return the releases that these options ask for, by option.
+
+    Raises MatrixError where no release or Python that is known is one of them.
+    """
     from matrix._util.versions import chosen_specifier
+    from matrix.catalog.cells import is_meant
     from matrix.catalog.projects import Project
 
-    asked = {key: text for key in keys if (text := getattr(options, key)) is not None}
+    given = {key: text for key in keys if (text := getattr(options, key)) is not None}
     known = {str(project): releases.versions(project) for project in Project}
-    return {
-        key: chosen_specifier(text, known.get(key, ()), f"--{key}") for key, text in asked.items()
+    asked = {
+        key: chosen_specifier(text, known.get(key, ()), f"--{key}") for key, text in given.items()
     }
+    for key, wanted in asked.items():
+        versions = releases.pythons if key == "python" else known[key]
+        if not any(is_meant(wanted, version) for version in versions):
+            raise unknown_release(f"--{key} {given[key]}", releases, python=key == "python")
+    return asked
+
+
+def unknown_release(asked: str, releases: Releases, *, python: bool = False) -> MatrixError:
+    """Return the error of an option that asks for a release, or a Python, that nobody knows."""
+    if python:
+        return MatrixError(f"{asked}: is not known; the known are {', '.join(releases.pythons)}")
+    return MatrixError(f"{asked}: no known release is that; `matrix refresh` reads new ones")
 
 
 def chosen_platforms(options: argparse.Namespace) -> tuple[Platform, ...]:

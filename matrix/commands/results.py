@@ -191,13 +191,15 @@ def _list(options: argparse.Namespace) -> int:
         platform=Platform(options.platform) if options.platform else None,
         verdict=Verdict(options.verdict) if options.verdict else None,
     )
-    known = load_releases().published
+    releases = load_releases()
+    known = releases.published
     with History(required(options.folders), print_status) as history:
         listed = find(history, asked, expectations, known)
         status = _tell(history.errors)
         for line in late_lines(history.late(context.late_now())):
             print_status(line)
-    if not listed:
+    if not listed:  # a record may be of a release that is not known any more
+        context.specifiers(options, ("torch", "vllm", "python"), releases)
         _tell_of_patches(options, known)
     print(listed_json(listed) if options.json else listed_lines(listed), end="")
     return status

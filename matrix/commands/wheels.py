@@ -98,6 +98,6 @@ def _show(options: argparse.Namespace, path: Path) -> int:
     ]
     if not rows:
         named = " ".join(f"--{key} {getattr(options, key)}" for key in asked)
-        raise MatrixError(f"{named}: no known release is that; `matrix refresh` reads new ones")
+        raise context.unknown_release(named, releases)
     print(content(rows) if options.json else lines(rows), end="")
     return 0
