@@ -78,7 +78,7 @@ def test_what_is_not_known_is_status_1(tmp_path: Path) -> None:
         (["empty.log"], "empty.log: is empty"),
         ([""], "the text: is empty"),
         (["noise.bin"], "noise.bin: is not text"),
-        (["--wheel", "x-1-py3-none-any.whl"], "x-1-py3-none-any.whl: does not exist"),
+        (["--wheel", "x-1-py3-none-any.whl"], "x-1-py3-none-any.whl: no such file; name"),
         (["x-1-py3-none-any.whl"], "x-1-py3-none-any.whl: no such file"),
         (["_C.abi3.so"], "_C.abi3.so: is "),
         (["--records", "nowhere", SYMBOL], "--records nowhere: does not exist; name"),
