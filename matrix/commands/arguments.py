@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import matrix
 from matrix._util.console import LEAST_WIDTH, print_status
-from matrix._util.paths import CHECKOUT, PUBLISHED
+from matrix._util.paths import CHECKOUT, INSTALLED, PUBLISHED
 from matrix.errors import MatrixError
 
 _Value = TypeVar("_Value")
@@ -196,9 +196,22 @@ def places_of(
         must_exist_any(given)
         return list(given)
     here = _folders_here(default)
-    if default == DEFAULT_FOLDERS and PUBLISHED.is_dir() and not _any_record(here):
+    if DEFAULT_FOLDERS[0] in default and PUBLISHED.is_dir() and not _any_record(here):
         return [PUBLISHED]
     return list(here)
+
+
+def to_write(given: Path | None, own: Path, option: str) -> Path:
+    """Return the data file or folder that a command writes: `given` by `option`, or the package's.
+
+    Raises MatrixError where the package's own is that of an installed release.
+    """
+    if given is None and INSTALLED:
+        raise MatrixError(
+            f"{own.name}: is part of the installed matrix {matrix.__version__}, whose updates bring"
+            f" new data; update torch-vllm-matrix, use a checkout, or name another by {option}"
+        )
+    return given or own
 
 
 def must_exist(places: Iterable[Path | str], option: str = "") -> None:

@@ -65,6 +65,7 @@ def _wheels(options: argparse.Namespace) -> int:
         raise MatrixError(f"{given[0]}: --read and --fill make data; ask in a second call")
     if options.machine is not None and not options.fill:
         raise MatrixError("--machine: --read takes the processor from the wheel; leave it out")
+    path = arguments.to_write(options.file, WHEELS_FILE, "--file")
     faults = read_wheels(options.read, path, print)
     if options.fill:
         from matrix.catalog.index import Index

@@ -102,3 +102,35 @@ def test_an_installed_package_takes_the_current_folder_for_the_checkout(
     assert checkout_of(tmp_path / "site-packages" / "matrix") == gone
     gone.rmdir()
     assert checkout_of(tmp_path / "site-packages" / "matrix") == tmp_path / "site-packages"
+
+
+def test_a_check_holds_the_explanations_against_them(here: Path, published: Path) -> None:
+    (published / "cuda").mkdir()
+    other_python = CELL.replace("py311", "py312")
+    shutil.copy(ROOT / "results" / "cuda" / f"{other_python}.json", published / "cuda")
+    done = matrix(here, "check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "counters that differ: " in done.stdout
+    assert "no torch and vLLM have results of both platforms" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("refresh", "--releases"),
+        ("upstream", "--upstream"),
+        ("linkage --fill", "--tables"),
+        ("linkage --read a.whl", "--tables"),
+        ("wheels --fill", "--file"),
+        ("wheels --read a.whl", "--file"),
+        (f"jit {CELL}.json --write", "--list"),
+    ],
+)
+def test_the_data_of_an_installed_package_is_not_written(
+    here: Path, monkeypatch: pytest.MonkeyPatch, command: str, option: str
+) -> None:
+    monkeypatch.setattr(arguments, "INSTALLED", True)
+    done = matrix(here, *command.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is part of the installed matrix " in done.stderr
+    assert done.stderr.endswith(f"use a checkout, or name another by {option}\n")
