@@ -297,6 +297,13 @@ def _check_regular(mode: int, path: Path) -> None:
         raise OSError(errno.EINVAL, "is not a file, but a pipe, a socket or a device", str(path))
 
 
+def no_file(path: Path) -> str | None:
+    """Return what is wrong with a path that a person named as a file; None for a file."""
+    if path.is_file():
+        return None
+    return "is not a file" if path.exists() else "no such file"
+
+
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     digest = hashlib.sha256()

@@ -13,13 +13,21 @@ PUBLISHED = DATA / "published"
 """The published records, in a wheel alone: a checkout has them in `results`."""
 
 
+def is_checkout(folder: Path) -> bool:
+    """Tell whether a folder is a checkout of the matrix, and not where it was installed."""
+    return (folder / "pyproject.toml").is_file()
+
+
 def checkout_of(package: Path) -> Path:
     """Return the folder that holds the package, or where it is installed the current folder."""
-    if not (package.parent / "pyproject.toml").is_file():
+    if not is_checkout(package.parent):
         with contextlib.suppress(OSError):  # the current folder may be gone
             return Path.cwd()
     return package.parent
 
+
+INSTALLED = not is_checkout(PACKAGE.parent)
+"""The package's data is of an installed release: an update takes its place."""
 
 CHECKOUT = checkout_of(PACKAGE)
 """The checkout; of an installed package the current folder, which may be one."""

@@ -200,3 +200,12 @@ def spans(names: Sequence[str], places: Sequence[int]) -> str:
 def mib(size: int) -> str:
     """Return a size in bytes as people read it: `58.0 MiB`."""
     return f"{size / 2**20:.1f} MiB"
+
+
+def pip_install(extras: str) -> str:
+    """Return the command that installs these extras of the matrix, as a shell takes it.
+
+    >>> pip_install("history,table")
+    "pip install 'torch-vllm-matrix[history,table]'"
+    """
+    return f"pip install 'torch-vllm-matrix[{extras}]'"

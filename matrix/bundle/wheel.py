@@ -18,6 +18,7 @@ from types import ModuleType
 
 from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.files import digest_of
+from matrix._util.text import pip_install
 from matrix.bundle.fatbin import Pruned, keep_only
 from matrix.errors import MatrixError
 
@@ -127,8 +128,7 @@ def zstd_zipfile() -> ModuleType:
         return importlib.import_module("backports.zstd.zipfile")
     except ImportError:
         raise MatrixError(
-            "backports.zstd is not here, and --repack packs with it: install"
-            " torch-vllm-matrix[bundle]"
+            f"backports.zstd is not installed, and --repack packs with it: {pip_install('bundle')}"
         ) from None
 
 

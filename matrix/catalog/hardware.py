@@ -197,6 +197,11 @@ class HardwareTable:
         same = [row for row in self.cuda.values() if parse_version(row.version).major == major]
         return same[-1].least if same else None
 
+    @property
+    def oldest_cuda(self) -> str | None:
+        """Return the first CUDA of the table; an older one may have known its GPUs too."""
+        return next(iter(self.cuda), None)
+
     def known_since(self, capability: Capability) -> str | None:
         """Return the first CUDA that knows a GPU; None where no known one does."""
         return next((row.version for row in self.cuda.values() if capability in row.adds), None)

@@ -23,6 +23,7 @@ from matrix._util.addresses import without_logins
 from matrix._util.archives import BAD_ARCHIVE
 from matrix._util.files import digest_of
 from matrix._util.scratch import Scratch
+from matrix._util.text import pip_install
 from matrix.catalog.index_config import index_address
 from matrix.catalog.published_file import PublishedFile, published_file
 from matrix.errors import MatrixError
@@ -72,7 +73,7 @@ class Index:
         except ImportError as error:
             raise MatrixError(
                 f"{error.name} is not installed, and an index is read with it:"
-                f" pip install 'torch-vllm-matrix[index]'"
+                f" {pip_install('index')}"
             ) from None
         # A page of a newer form is read, or refused by what is in it.
         warnings.filterwarnings("ignore", category=pypi_simple.UnexpectedRepoVersionWarning)

@@ -10,6 +10,7 @@ import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from matrix._util.text import pip_install
 from matrix.errors import MatrixError
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
@@ -37,7 +38,7 @@ def alone(
     except ImportError:
         raise MatrixError(
             "filelock is not installed, and commands wait for each other with it:"
-            " pip install 'torch-vllm-matrix[index]'"
+            f" {pip_install('index')}"
         ) from None
     held = FileLock(lock)
     try:

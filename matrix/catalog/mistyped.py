@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from matrix._util.nearest import nearest
 
 _RELEASE = re.compile(r"(py|torch|vllm)[0-9]+")
+_JOINED = re.compile(r"(?<=[0-9])(?=torch|vllm)")
+"""Where a hyphen is missing."""
 _ORDER = ("py", "torch", "vllm")
 
 
@@ -21,9 +23,11 @@ def nearest_cell(name: str, factors: Iterable[str], names: Sequence[str]) -> str
     >>> factors = ["py312", "torch211", "torch213", "vllm026"]
     >>> nearest_cell("py312-trch213-vllm26", factors, [])
     'py312-torch213-vllm026'
+    >>> nearest_cell("py312torch211", factors, [])
+    'py312-torch211'
     """
     known = dict.fromkeys(factors)
-    parts = name.lower().replace("_", "-").split("-")
+    parts = _JOINED.sub("-", name.lower().replace("_", "-")).split("-")
     if all(part in known for part in name.split("-")):
         return None  # each is right, and what is wrong is something else
     found = [part if part in known else nearest_factor(part, known) for part in parts]

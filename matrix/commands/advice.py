@@ -147,10 +147,10 @@ def _known(options: argparse.Namespace) -> tuple[AdviceFacts, int, list[str]]:
 
     releases, late = load_releases(), context.late_now()
     folders = arguments.given_or_default(options.folders)
-    found = newest_records(folders, late, print_status) if folders else None
-    errors = found.errors if found is not None else []
-    for line in (*map(str, errors), *late_lines(found.late if found is not None else [])):
+    found = newest_records(folders, late, print_status)
+    for line in (*map(str, found.errors), *late_lines(found.late)):
         print_status(line)
+    context.say_if_none(folders, found)
     answers = load_answers(releases)
     known = AdviceFacts(
         releases=releases,
@@ -158,12 +158,12 @@ def _known(options: argparse.Namespace) -> tuple[AdviceFacts, int, list[str]]:
         tables=load_tables(),
         answers=answers,
         runs=PairRuns(
-            found.records if found is not None else [],
+            found.records,
             lambda: load_expectations(options.expectations),
             late,
         ),
     )
-    return known, 2 if errors else 0, answers.faults
+    return known, 2 if found.errors else 0, answers.faults
 
 
 def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
@@ -178,10 +178,7 @@ def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
         if wanted is not None and not any(
             wanted.contains(row.version, prereleases=True) for row in rows
         ):
-            raise MatrixError(
-                f"--{key} {getattr(options, key)}: no known release is that; `matrix refresh`"
-                " reads new ones"
-            )
+            raise context.unknown_release(f"--{key} {getattr(options, key)}", known.releases)
     return Wish(
         driver=arguments.read_of(options, "driver", driver_of),
         gpu=arguments.read_of(options, "gpu", known.tables.hardware.gpu),
@@ -199,8 +196,7 @@ def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
 def _python_must_be_known(python: str | None, known: AdviceFacts) -> None:
     """Raise MatrixError for a Python that no release is known for."""
     if python is not None and python not in known.releases.pythons:
-        pythons = ", ".join(known.releases.pythons)
-        raise MatrixError(f"--python {python}: is not known; the known are {pythons}")
+        raise context.unknown_release(f"--python {python}", known.releases, python=True)
 
 
 def _cuda(text: str) -> SpecifierSet:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import matrix
 from matrix._util.console import LEAST_WIDTH, print_status
-from matrix._util.paths import CHECKOUT, PUBLISHED
+from matrix._util.paths import CHECKOUT, INSTALLED, PUBLISHED
 from matrix.errors import MatrixError
 
 _Value = TypeVar("_Value")
@@ -152,43 +152,113 @@ def given_or_default(
 ) -> list[Path | str]:
     """Return the places that were named, else the default folders that exist (maybe none).
 
-    Where none exists, a line on stderr says so. Instead of all the default folders the published
-    records are read where a wheel brought them; a checkout only names its folders.
+    Where none exists, a line on stderr says so. Where no default folder has a record the published
+    ones are read, if a wheel brought them; a checkout only names its folders. Raises MatrixError as
+    `places_of` does.
     """
     found = places_of(given, default)
     if given or (found and found != [PUBLISHED]):
         return found
-    there = [str(path) for folder in default if (path := _ROOT / folder).is_dir()]
-    hint = f"; the checkout has {' and '.join(there)}" if there else ""
-    read = (
-        f"so the records published with matrix {matrix.__version__} are"
-        if found
-        else "so no record is"
-    )
-    print_status(f"no folder {' or '.join(default)} here, {read} read{hint}")
+    if not found:
+        print_status(f"{_none_here(default)}, so no record is read{_checkout_has(default)}")
+        return found
+    here = _folders_here(default)
+    why = f"no record in {named(here)}" if here else _none_here(default)
+    read = f"so the records published with matrix {matrix.__version__} are read"
+    print_status(f"{why}, {read}{_checkout_has(default)}")
     return found
+
+
+def required(
+    given: Sequence[Path | str], default: Sequence[str] = DEFAULT_FOLDERS
+) -> list[Path | str]:
+    """Return what `given_or_default` does. Raises MatrixError too where no folder is there."""
+    if not places_of(given, default):
+        raise MatrixError(no_folder(default))
+    return given_or_default(given, default)
+
+
+def no_folder(default: Sequence[str] = DEFAULT_FOLDERS) -> str:
+    """Return the line where none of these folders is here, and what makes one."""
+    makes = "`matrix run CELL` makes records, or name a folder of them"
+    return f"{_none_here(default)}; {makes}{_checkout_has(default)}"
 
 
 def places_of(
     given: Sequence[Path | str], default: Sequence[str] = DEFAULT_FOLDERS
 ) -> list[Path | str]:
-    """Return what `given_or_default` does, and print nothing."""
+    """Return what `given_or_default` does, and print nothing.
+
+    Raises MatrixError where nothing that was named is there; of several the reader names those that
+    are not, and reads the others.
+    """
     if given:
+        must_exist_any(given)
         return list(given)
-    here: list[Path | str] = [Path(folder) for folder in default if Path(folder).is_dir()]
-    if not here and default == DEFAULT_FOLDERS and PUBLISHED.is_dir():
+    here = _folders_here(default)
+    if DEFAULT_FOLDERS[0] in default and PUBLISHED.is_dir() and not _any_record(here):
         return [PUBLISHED]
-    return here
+    return list(here)
 
 
-def must_exist(places: Iterable[Path | str]) -> None:
-    """Raise MatrixError for a place of records that was named and is not there.
+def to_write(given: Path | None, own: Path, option: str) -> Path:
+    """Return the data file or folder that a command writes: `given` by `option`, or the package's.
+
+    Raises MatrixError where the package's own is that of an installed release.
+    """
+    if given is None and INSTALLED:
+        raise MatrixError(
+            f"{own.name}: is part of the installed matrix {matrix.__version__}, whose updates bring"
+            f" new data; update torch-vllm-matrix, use a checkout, or name another by {option}"
+        )
+    return given or own
+
+
+def must_exist(places: Iterable[Path | str], option: str = "") -> None:
+    """Raise MatrixError for places of records that were named, by `option`, and are not there.
 
     Whether an object store has a place is asked when it is read.
     """
-    for named_place in places:
-        if isinstance(named_place, Path) and not named_place.exists():
-            raise MatrixError(f"{named_place}: does not exist; name a folder of records")
+    from matrix.record.reader import NOTHING_THERE
+
+    gone = [found for found in places if isinstance(found, Path) and not found.exists()]
+    if gone:
+        raise MatrixError(f"{option}{named(gone)}: {NOTHING_THERE}")
+
+
+def must_exist_any(places: Sequence[Path | str]) -> None:
+    """Raise MatrixError where nothing of what was named is there, as `must_exist` does."""
+    if not any(isinstance(found, str) or found.exists() for found in places):
+        must_exist(places)
+
+
+def no_record(places: Sequence[Path | str]) -> str:
+    """Return the line about places that hold no record."""
+    return f"no record in {named(places)}; `matrix run CELL` makes one"
+
+
+def _folders_here(default: Sequence[str]) -> list[Path]:
+    return [Path(folder) for folder in default if Path(folder).is_dir()]
+
+
+def _any_record(folders: Sequence[Path]) -> bool:
+    """Tell whether one of the folders may hold a record: an unrelated `results` does not."""
+    if not folders:
+        return False
+    from matrix.store.layout import has_record
+
+    return any(map(has_record, folders))
+
+
+def _none_here(default: Sequence[str]) -> str:
+    return f"no folder {' or '.join(default)} here"
+
+
+def _checkout_has(default: Sequence[str]) -> str:
+    there = [str(path) for folder in default if (path := _ROOT / folder).is_dir()]
+    if not there or _folders_here(default):
+        return ""
+    return f"; the checkout has {' and '.join(there)}"
 
 
 def given_of(options: argparse.Namespace, names: Iterable[str]) -> list[str]:

@@ -128,8 +128,8 @@ def _check_differences() -> list[str]:
     from matrix.verdict.agreement import agree
 
     explanations = load_explanations()
-    here = [path for path in [Path("results")] if path.is_dir()]
-    found, errors = read_many(here)
+    here = arguments.places_of([], arguments.DEFAULT_FOLDERS[:1])
+    found, errors = read_many(place for place in here if isinstance(place, Path))
     for error in errors:
         raise error
     records = [record for _, record in found]

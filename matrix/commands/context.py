@@ -41,29 +41,40 @@ def read_all(
 
     The status is 2 where a record is bad; a line on stderr names it. The expectations are those of
     the options unless the caller has read these. `repeats` is that of `newest_records`. Raises
-    MatrixError where no record can be read; with `empty` a folder may have none yet, with `damaged`
-    all of them may be damaged. With `quiet` no line says that the default folders are not there.
+    MatrixError where no record can be read; with `empty` a folder may have none yet, and a line
+    names one that was named, with `damaged` all of them may be damaged, as before a run. With
+    `quiet` no line says that the default folders are not there.
     """
     from matrix.report.results import late_lines
     from matrix.rules.expectations_file import load_expectations
     from matrix.store.load import newest_records
     from matrix.verdict.table import tabulate
 
-    folders = (arguments.places_of if quiet else arguments.given_or_default)(options.folders)
+    found_by = arguments.given_or_default if empty else arguments.required
+    folders = (arguments.places_of if quiet else found_by)(options.folders)
     expectations = expectations or load_expectations(options.expectations)
     late = late_now()
     found = newest_records(folders, late, print_status, repeats=repeats)
     for line in (*map(str, found.errors), *late_lines(found.late)):
         print_status(line)
-    without = empty and (damaged or not found.errors)
-    if not (found.records or found.running or without):
-        named = arguments.named(folders)
-        what = "`matrix run CELL` makes one" if not found.errors else "name another folder"
-        raise MatrixError(f"no good record in {named}; {what}")
+    if not (found.records or found.running):
+        if found.errors and not (empty and damaged):
+            named = arguments.named(folders)
+            raise MatrixError(f"no good record in {named}; name another folder")
+        if not empty:
+            raise MatrixError(arguments.no_record(folders))
+        if options.folders and not damaged:
+            say_if_none(folders, found)
     table = tabulate(
         found.records, expectations, releases=releases, late=late, running=found.running
     )
     return table, found, 2 if found.errors else 0
+
+
+def say_if_none(folders: Sequence[Path | str], found: LoadedRecords) -> None:
+    """Say on stderr where the folders hold no record at all, good or bad."""
+    if folders and not (found.records or found.running or found.errors):
+        print_status(arguments.no_record(folders))
 
 
 def read_table(options: argparse.Namespace) -> tuple[Table, int]:
@@ -144,15 +155,31 @@ def predictions_of(table: Table, releases: Releases, answers: Answers | None = N
 def specifiers(
     options: argparse.Namespace, keys: Sequence[str], releases: Releases
 ) -> dict[str, SpecifierSet]:
-    """Return the releases that these options ask for, by option."""
+    """Return the releases that these options ask for, by option.
+
+    Raises MatrixError where no release or Python that is known is one of them.
+    """
     from matrix._util.versions import chosen_specifier
+    from matrix.catalog.cells import is_meant
     from matrix.catalog.projects import Project
 
-    asked = {key: text for key in keys if (text := getattr(options, key)) is not None}
+    given = {key: text for key in keys if (text := getattr(options, key)) is not None}
     known = {str(project): releases.versions(project) for project in Project}
-    return {
-        key: chosen_specifier(text, known.get(key, ()), f"--{key}") for key, text in asked.items()
+    asked = {
+        key: chosen_specifier(text, known.get(key, ()), f"--{key}") for key, text in given.items()
     }
+    for key, wanted in asked.items():
+        versions = releases.pythons if key == "python" else known[key]
+        if not any(is_meant(wanted, version) for version in versions):
+            raise unknown_release(f"--{key} {given[key]}", releases, python=key == "python")
+    return asked
+
+
+def unknown_release(asked: str, releases: Releases, *, python: bool = False) -> MatrixError:
+    """Return the error of an option that asks for a release, or a Python, that nobody knows."""
+    if python:
+        return MatrixError(f"{asked}: is not known; the known are {', '.join(releases.pythons)}")
+    return MatrixError(f"{asked}: no known release is that; `matrix refresh` reads new ones")
 
 
 def chosen_platforms(options: argparse.Namespace) -> tuple[Platform, ...]:

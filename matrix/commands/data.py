@@ -136,6 +136,8 @@ def _refresh(options: argparse.Namespace) -> int:
     from matrix.report.refresh import render
 
     path = options.releases or RELEASES_FILE
+    if not options.check:
+        path = arguments.to_write(options.releases, RELEASES_FILE, "--releases")
     with closing(Index(options.index)) as index:
         done = refresh(path, index, check=options.check, jobs=options.jobs)
     print(render(done, from_here(path), check=options.check), end="")
@@ -153,7 +155,7 @@ def _linkage(options: argparse.Namespace) -> int:
     if options.read or options.fill:
         if options.vllm or options.torch or options.json:
             raise MatrixError("--read and --fill make tables; ask about a pair in a second call")
-        return _make_tables(options, folder)
+        return _make_tables(options, arguments.to_write(options.tables, SYMBOL_TABLES, "--tables"))
     return _ask_linkage(options, folder)
 
 

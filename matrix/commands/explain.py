@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from matrix._util.console import print_status
-from matrix.commands.arguments import given_or_default, place
+from matrix.commands.arguments import given_or_default, must_exist, place
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _explain(options: argparse.Namespace) -> int:
     texts = list(_inputs([*options.words, *options.pytest_args], wheels))
     if not (texts or wheels):
         texts.append(_standard_input(asked=False))
-    _must_exist(options.records)
+    must_exist(options.records, "--records ")
     third = _read_wheels(wheels)
     for text in texts:
         found = faults_in(text.chunks)
@@ -176,13 +176,6 @@ def _standard_input(*, asked: bool) -> _Input:
     if sys.stdin is None or (not asked and sys.stdin.isatty()):
         raise MatrixError(f"explain: there is nothing to read; {_USE}")
     return _Input("the standard input", _blocks(sys.stdin.buffer))
-
-
-def _must_exist(named: Sequence[Path | str]) -> None:
-    """Raise MatrixError for named records that are not there."""
-    for folder in named:
-        if isinstance(folder, Path) and not folder.exists():
-            raise MatrixError(f"--records {folder}: no such folder; name one, or a record")
 
 
 def _read_wheels(paths: Sequence[Path]) -> tuple[ThirdWheel, ...]:

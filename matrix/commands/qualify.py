@@ -160,7 +160,7 @@ def _qualify(options: argparse.Namespace) -> int:
     releases = load_releases()
     query = _query(options, releases)
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
-    folders = arguments.given_or_default(options.folders)
+    folders = arguments.required(options.folders)
     judging = Context(
         expectations=expectations,
         releases=releases,
@@ -172,7 +172,7 @@ def _qualify(options: argparse.Namespace) -> int:
     for error in loaded.errors:
         print_status(str(error))
     if not loaded.count and not loaded.errors:
-        raise QualifyError(f"no record in {arguments.named(folders)}; `matrix run CELL` makes one")
+        raise QualifyError(arguments.no_record(folders))
     answers = load_answers(judging.releases)
     qualification = qualify(
         query,

@@ -10,12 +10,14 @@ from pathlib import Path
 from matrix._util.console import print_status
 from matrix._util.files import from_here
 from matrix._util.nvidia import gpu_visible
+from matrix._util.versions import minor_of
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import CellError, candidate_project
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import load_answers
 from matrix.commands import arguments, context
+from matrix.errors import MatrixError
 from matrix.qualify.candidate_plan import CandidatePlan, CandidateQuery, plan_candidate
 from matrix.qualify.engine import QualifyError
 from matrix.qualify.model import Qualification, QualificationVerdict
@@ -38,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     arguments.must_exist(options.folders)
     releases = load_releases()
+    _must_not_be_release(options.candidate, releases)
     candidate = releases.candidates.named(options.candidate)
     history = read_history(options.state, candidate.name)
     if options.watch:
@@ -82,6 +85,16 @@ def run(options: argparse.Namespace) -> int:
     given = arguments.repeated(options, ("under", "count", "timings", "expectations", "waivers"))
     print(_renderer(options)(result, given), end="")
     return found.exit_status
+
+
+def _must_not_be_release(text: str, releases: Releases) -> None:
+    """Raise MatrixError for a release where the name of a candidate belongs."""
+    for project, versions in releases.published.items():
+        if text in versions or text in map(minor_of, versions):
+            raise MatrixError(
+                f"{text}: is a release of {project}, not a candidate; write"
+                f" --{project} {text} --baseline VERSION"
+            )
 
 
 def _newest(candidate: Candidate, releases: Releases, *, write: bool) -> tuple[Candidate, Releases]:

@@ -90,6 +90,8 @@ def _jit(options: argparse.Namespace) -> int:
     from matrix.store.load import one_record
 
     path = options.list or JIT_FILE
+    if options.write:
+        path = arguments.to_write(options.list, JIT_FILE, "--list")
     record, name = one_record(options.record, print_status), from_here(options.record)
     rows = new_rows(record, load_jit_modules(path), name)
     print(render(record, rows, from_here(path), written=options.write), end="")

@@ -15,13 +15,15 @@ from matrix._util.paths import PUBLISHED
 from matrix._util.text import plural
 from matrix.commands import context
 from matrix.commands.arguments import (
-    DEFAULT_FOLDERS,
     add_folders,
     add_releases,
     finish,
     given_or_default,
+    must_exist_any,
+    no_folder,
     place,
     places_of,
+    required,
 )
 from matrix.commands.record import SHOWN_STATUS, show_record
 from matrix.errors import MatrixError
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from matrix.rules.expectations import Expectations
     from matrix.store.protected import ProtectedRecords
 
+
+_OWN = ("records",)
+"""The default of commands that write to a folder of records."""
 
 _READ_STATUS = "Exit status: 0, or 2 where a record is bad (the others are read all the same)."
 
@@ -114,7 +119,7 @@ def _add_pack(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         + _READ_STATUS,
         allow_abbrev=False,
     )
-    pack.add_argument("folder", metavar="FOLDER", nargs="?", type=place, default=Path("records"))
+    pack.add_argument("folder", metavar="FOLDER", nargs="?", type=place, help=f"default: {_OWN[0]}")
     pack.add_argument("--all", action="store_true", help="today's records too")
     pack.add_argument("--yes", action="store_true", help="delete the record files that are packed")
     finish(pack, _pack)
@@ -160,7 +165,7 @@ def _add_prune(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         f" the future. {_READ_STATUS}",
         allow_abbrev=False,
     )
-    add_folders(prune, ("records",), stores=False)
+    add_folders(prune, _OWN, stores=False)
     prune.add_argument(
         "--keep", metavar="N", type=int, help="what is beyond the N newest of a cell"
     )
@@ -186,13 +191,15 @@ def _list(options: argparse.Namespace) -> int:
         platform=Platform(options.platform) if options.platform else None,
         verdict=Verdict(options.verdict) if options.verdict else None,
     )
-    known = load_releases().published
-    with History(_places(options.folders), print_status) as history:
+    releases = load_releases()
+    known = releases.published
+    with History(required(options.folders), print_status) as history:
         listed = find(history, asked, expectations, known)
         status = _tell(history.errors)
         for line in late_lines(history.late(context.late_now())):
             print_status(line)
-    if not listed:
+    if not listed:  # a record may be of a release that is not known any more
+        context.specifiers(options, ("torch", "vllm", "python"), releases)
         _tell_of_patches(options, known)
     print(listed_json(listed) if options.json else listed_lines(listed), end="")
     return status
@@ -252,13 +259,14 @@ def _pack(options: argparse.Namespace) -> int:
     before = "9999" if options.all else f"{now:%Y-%m-%dT00:00:00Z}"
     if isinstance(options.folder, str):
         raise MatrixError("an object store is not packed from here; pack the folder it comes from")
-    if not options.folder.is_dir():
-        raise MatrixError(f"{options.folder}: is not a folder; name one with records")
-    with History([options.folder], print_status, index=True) as history:
+    (folder,) = required([options.folder] if options.folder else [], _OWN)
+    if not (isinstance(folder, Path) and folder.is_dir()):
+        raise MatrixError(f"{folder}: is not a folder; name one with records")
+    with History([folder], print_status, index=True) as history:
         status = _tell(history.errors)
         named = _named(load_expectations(options.expectations))
         packed = pack(
-            options.folder,
+            folder,
             history.rows,
             before,
             named.has,
@@ -280,7 +288,7 @@ def _export(options: argparse.Namespace) -> int:
     from matrix.store.export import export
     from matrix.store.query import History
 
-    with History(_places(options.folders), print_status) as history:
+    with History(required(options.folders), print_status) as history:
         status = _tell(history.errors)
         for path in export(history.rows, options.parquet):
             print(path)
@@ -293,6 +301,7 @@ def _merge(options: argparse.Namespace) -> int:
 
     if isinstance(options.into, str):
         raise MatrixError("--into: an object store is not written; merge into a folder, upload it")
+    must_exist_any(options.folders)
     merged = merge(options.folders, options.into, print_status)
     for line in refused_lines(merged):
         print_status(line)
@@ -312,7 +321,7 @@ def _prune(options: argparse.Namespace) -> int:
     if options.older_than is not None:
         before = f"{now - timedelta(days=options.older_than):%Y-%m-%dT%H:%M:%SZ}"
     policy = RetentionPolicy(keep=options.keep, before=before)
-    places = _places(options.folders, ("records",))
+    places = required(options.folders, _OWN)
     if any(isinstance(place, str) for place in places):
         raise MatrixError("an object store is not pruned from here; prune the folder it comes from")
     expectations = load_expectations(options.expectations)
@@ -336,20 +345,11 @@ def _named(expectations: Expectations) -> ProtectedRecords:
     return named_records(expectations, load_explanations(), load_notes())
 
 
-def _places(
-    given: Sequence[Path | str], default: Sequence[str] = DEFAULT_FOLDERS
-) -> list[Path | str]:
-    places = given_or_default(given, default)
-    if not places:
-        raise MatrixError(f"no folder {' or '.join(default)} here; name one with records")
-    return places
-
-
 def _folders(given: Sequence[Path | str]) -> list[Path | str]:
-    """Return what `_places` does, but no folder of a wheel: an index is a file in each folder."""
+    """Return what `required` does, but no folder of a wheel: an index is a file in each folder."""
     if not given and places_of(given) == [PUBLISHED]:
-        raise MatrixError(f"no folder {' or '.join(DEFAULT_FOLDERS)} here; name one with records")
-    return _places(given)
+        raise MatrixError(no_folder())
+    return required(given)
 
 
 def _tell(errors: Sequence[MatrixError]) -> int:

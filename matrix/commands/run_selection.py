@@ -14,7 +14,7 @@ from pathlib import Path
 
 from matrix._util.console import print_status, spoken
 from matrix._util.files import from_here
-from matrix._util.text import listed, plural
+from matrix._util.text import listed, pip_install, plural
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.commands import arguments, upstream_tests
@@ -421,7 +421,7 @@ def _watching(
         try:
             from rich.console import Console
         except ImportError:
-            print_status("pip install 'torch-vllm-matrix[run]' shows this as a table")
+            print_status(f"{pip_install('run')} shows this as a table")
         else:
             console = Console(stderr=True)
             with TableWatcher(jobs, console, judged, why=why, made=made) as watcher:

@@ -298,12 +298,6 @@ def _grid(options: argparse.Namespace) -> int:
     answers = load_answers(releases)
     known = context.grid_of(table.verdicts, releases, answers)
     grid = known.only(asked.get("torch"), asked.get("vllm"))
-    for name, shown in (("torch", grid.torch), ("vllm", grid.vllm)):
-        if not shown:
-            raise MatrixError(
-                f"--{name} {getattr(options, name)}: no known release is that; "
-                f"`matrix refresh` reads new ones"
-            )
     predictions = context.predictions_of(table, releases, answers)
     terminal = terminal_of(sys.stdout)
     if options.width is not None:

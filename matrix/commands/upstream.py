@@ -41,7 +41,7 @@ def _upstream(options: argparse.Namespace) -> int:
     from matrix.rules.upstream.file import UPSTREAM_FILE
     from matrix.rules.upstream.sdist import read_upstream
 
-    path = options.upstream or UPSTREAM_FILE
+    path = arguments.to_write(options.upstream, UPSTREAM_FILE, "--upstream")
     with closing(Index(options.index)) as index:
         done = read_upstream(path, index, every=options.all, jobs=options.jobs)
     print(render_read(done, from_here(path)), end="")

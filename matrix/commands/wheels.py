@@ -65,6 +65,7 @@ def _wheels(options: argparse.Namespace) -> int:
         raise MatrixError(f"{given[0]}: --read and --fill make data; ask in a second call")
     if options.machine is not None and not options.fill:
         raise MatrixError("--machine: --read takes the processor from the wheel; leave it out")
+    path = arguments.to_write(options.file, WHEELS_FILE, "--file")
     faults = read_wheels(options.read, path, print)
     if options.fill:
         from matrix.catalog.index import Index
@@ -98,6 +99,6 @@ def _show(options: argparse.Namespace, path: Path) -> int:
     ]
     if not rows:
         named = " ".join(f"--{key} {getattr(options, key)}" for key in asked)
-        raise MatrixError(f"{named}: no known release is that; `matrix refresh` reads new ones")
+        raise context.unknown_release(named, releases)
     print(content(rows) if options.json else lines(rows), end="")
     return 0

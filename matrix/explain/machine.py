@@ -222,6 +222,8 @@ def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
         ("until", hardware.known_until(capability)),
     )
     operands |= {key: value for key, value in limits if value}
+    if operands.get("since") == hardware.oldest_cuda:
+        operands["earlier"] = "perhaps"  # the table does not tell which older CUDA knew it
     if fault.subject == "ptxas":
         return _assembler_answer(fault, choice, operands, tables)
     code = code_by_processor(capability, choice, tables)

@@ -38,15 +38,15 @@ _MODULE = re.compile(
 # auditwheel puts a hash into the name of a library that it copies; a signature has <id> for it.
 _HASHED = re.compile(r"[.-](?:[0-9a-f]{8}|<id>)(?=\.so)")
 _VERSION_OF = re.compile(
-    r"version [`'\u2018](?P<version>(?:GLIBC|GLIBCXX|CXXABI)_[\d.]{1,20}\d|lib\w{1,40}\.so\.\d+)"
-    r"['\u2019] not found"
+    r"version [`'\u2018]?(?P<version>(?:GLIBC|GLIBCXX|CXXABI)_[\d.]{1,20}\d|lib\w{1,40}\.so\.\d+)"
+    r"['\u2019]? not found"  # a shell takes a backquote away
 )
 # Some break the line before it.
 _REQUIRED_BY = re.compile(r"\s{0,80}\(required by (?:[^()\s]*/)?(?P<file>[\w.+@=-]{1,200})\)")
 _FOUND_DRIVER = re.compile(
     r"driver on your system is too old(?: \(found version (?P<has>\d{4,6}))?"
 )
-_DRIVER = re.compile(r"driver version is insufficient for CUDA runtime version")
+_DRIVER = re.compile(r"driver version is insufficient")
 _PTX = re.compile(r"provided PTX was compiled with an unsupported toolchain")
 _NO_KERNEL = re.compile(r"no kernel image is available for execution")
 _CAPABILITY = re.compile(
@@ -267,6 +267,9 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b'No module named "vllm.', _module),
     (b"version `", _old_library),
     (b"version '", _old_library),
+    (b"version GLIBC", _old_library),
+    (b"version CXXABI_", _old_library),
+    (b"version lib", _old_library),
     (b"version \xe2\x80\x98", _old_library),
     (b"driver on your system is too old", _driver),
     (b"driver version is insufficient", _driver),

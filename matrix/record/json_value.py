@@ -9,6 +9,8 @@ from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 from matrix._util.enums import StrEnum
 from matrix.record.model import RecordError
 
+NAME_RECORD = "name a record, the JSON file that a run of a cell wrote"
+"""What to do about a file that is none."""
 SHOWN = 80
 """The most characters of a key that a message shows."""
 _LARGEST = 2**63 - 1
@@ -39,6 +41,8 @@ def decode(text: str, name: str) -> "JsonValue":
             raise RecordError(f"{name}: not a record: the key {twice[:SHOWN]!r} stands there twice")
         return found
 
+    # A run writes an object: what begins otherwise was never a record.
+    fix = "run the cell again" if text.lstrip().startswith("{") else NAME_RECORD
     try:
         data: object = json.loads(text, object_pairs_hook=mapping, parse_constant=constant)
     except json.JSONDecodeError as error:
@@ -47,7 +51,7 @@ def decode(text: str, name: str) -> "JsonValue":
         what = "truncated" if cut else "not JSON"
         raise RecordError(
             f"{name}: not a record: {what} at line {error.lineno}, column {error.colno}"
-            f" ({error.msg}); run the cell again"
+            f" ({error.msg}); {fix}"
         ) from None
     except (ValueError, RecursionError):
         raise RecordError(f"{name}: not a record: its JSON is too deep or too large") from None

@@ -19,6 +19,7 @@ from matrix.catalog.cells import PROJECTS, CellError, axis_of, cell_of, factors
 from matrix.record.case_reader import cases_of, clipped, failure_of, name_of
 from matrix.record.jit import CAPABILITY, Jit, JitModule
 from matrix.record.json_value import (
+    NAME_RECORD,
     TEXTS,
     JsonValue,
     decode,
@@ -74,9 +75,11 @@ def read(path: Path) -> Record:
     try:
         text = read_text(path, RECORD_LIMIT)
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+        why = error.strerror or error
+        raise RecordError(f"{path}: cannot be read: {why}; {NAME_RECORD}") from None
     except UnicodeDecodeError:
-        raise RecordError(f"{path}: not a record: its bytes are not UTF-8 text") from None
+        why = "its bytes are not UTF-8 text"
+        raise RecordError(f"{path}: not a record: {why}; {NAME_RECORD}") from None
     return of_file(text, path)
 
 
@@ -190,7 +193,7 @@ _DEPARTURE_KEYS = _keys(Departure)
 
 def _record(value: JsonValue) -> Record:
     if "schema" not in value.mapping():
-        value.fail("not a record: has no key 'schema'")
+        value.fail(f"not a record: has no key 'schema'; {NAME_RECORD}")
     schema = value.count("schema")
     if schema > SCHEMA:
         value.member("schema").fail(

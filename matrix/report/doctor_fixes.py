@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from matrix._util.text import pip_install
 from matrix.run.doctor.model import HostSystem, MachineCheck, Need, Remedy
 from matrix.run.rerun import WORK_DIR
 
@@ -40,7 +41,7 @@ _COMMANDS: Mapping[Remedy, str] = {
     Remedy.SET_CUDA_HOME: "export CUDA_HOME=/usr/local/cuda-{wanted}",
     Remedy.ENLARGE_SHARED_MEMORY: "{sudo}mount -o remount,size=1g {subject}",
     Remedy.SET_INDEX: "export UV_DEFAULT_INDEX=https://INDEX/simple",
-    Remedy.INSTALL_CLIENT: "python3 -m pip install 'torch-vllm-matrix[index]'",
+    Remedy.INSTALL_CLIENT: f"python3 -m {pip_install('index')}",
 }
 _ROOM: Mapping[Need, str] = {
     Need.ENVIRONMENTS_DISK: f"export {WORK_DIR}=/a/larger/disk",

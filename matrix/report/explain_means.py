@@ -91,14 +91,20 @@ def _of_ptx(answer: FaultAnswer, _: str, __: str) -> str:
 
 def _of_kernel(answer: FaultAnswer, _: str, __: str) -> str:
     architecture, since = answer.operands["architecture"], answer.operands.get("since")
-    until = answer.operands.get("until")
     if since is None:
         return f"what is installed has no code for {architecture}, and nothing here knows that GPU"
     tool = "what is installed has no code for it"
     if answer.meaning is Meaning.OLD_ASSEMBLER:
         tool = "the ptxas that compiles for it does not know it"
+    return f"the GPU is {architecture}, and {tool}: CUDA knows it {_known(answer.operands)}"
+
+
+def _known(operands: Mapping[str, str]) -> str:
+    """Return from which CUDA to which a GPU is known."""
+    earlier = " or earlier" if "earlier" in operands else ""
+    until = operands.get("until")
     last = f" and up to before {until}" if until else ""
-    return f"the GPU is {architecture}, and {tool}: CUDA knows it since {since}{last}"
+    return f"since {operands['since']}{earlier}{last}"
 
 
 def _of_pins(answer: FaultAnswer, _: str, __: str) -> str:
@@ -238,11 +244,9 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
 
 def _of_named_gpu(answer: FaultAnswer, _: str) -> str:
     operands = answer.operands
-    if (since := operands.get("since")) is None:
+    if "since" not in operands:
         return f"{operands['architecture']} is a GPU that nothing here knows"
-    until = operands.get("until")
-    last = f" and up to before {until}" if until else ""
-    return f"{operands['architecture']} is a GPU that CUDA knows since {since}{last}"
+    return f"{operands['architecture']} is a GPU that CUDA knows {_known(operands)}"
 
 
 def _of_named_library(answer: FaultAnswer, name: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from matrix._util.scratch import Scratch
-from matrix._util.text import clean, clip
+from matrix._util.text import clean, clip, pip_install
 from matrix.errors import MatrixError
 from matrix.record import provenance
 from matrix.run import node_work
@@ -98,9 +98,7 @@ def _ray() -> Module:
     try:
         import ray
     except ImportError:
-        raise ClusterError(
-            "--engine ray: Ray is not installed; pip install 'torch-vllm-matrix[ray]'"
-        ) from None
+        raise ClusterError(f"--engine ray: Ray is not installed; {pip_install('ray')}") from None
     return ray
 
 
@@ -204,7 +202,7 @@ def _node(about: Mapping[str, Any], seen: node_work.NodeInventory, limits: Limit
 def _why_unfit(node: Node, seen: node_work.NodeInventory) -> str | None:
     """Return why no cell can run on a node; None where one may."""
     if not seen.tox:
-        return "has no tox; pip install 'torch-vllm-matrix[ray]' there"
+        return f"has no tox; {pip_install('ray')} there"
     if node.machine.cores < 1:
         return "offers no core"
     return None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix._util.scratch import Scratch
+from matrix._util.text import pip_install
 from matrix.errors import MatrixError
 from matrix.record.running import is_marked
 from matrix.store.ingest import ROW, of_text, write_rows
@@ -66,8 +67,8 @@ class RecordDatabase:
         engine = duckdb()
         if engine is None:
             raise HistoryError(
-                "duckdb is not installed, and many or packed records are searched by it;"
-                " install torch-vllm-matrix[history,table]"
+                "duckdb is not installed, and many or packed records are searched by it:"
+                f" {pip_install('history,table')}"
             )
         self.errors: list[MatrixError] = []
         self.stale: set[str] = set()

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from matrix.catalog.cells import CellError, factors
 from matrix.errors import MatrixError
 from matrix.record.model import RecordError
 from matrix.record.tables import is_table
@@ -65,6 +66,26 @@ def by_index(places: Sequence[RecordSource]) -> bool:
     from matrix.store.database import duckdb
 
     return duckdb() is not None or needs_duckdb(places)
+
+
+def has_record(folder: Path) -> bool:
+    """Tell whether a folder has an archive or a file whose name is that of a record, good or bad.
+
+    A folder below it that cannot be read may have one.
+    """
+    errors: list[MatrixError] = []
+    return any(
+        entry.name.endswith(PACK) or _is_cell(entry.name.partition(".")[0])
+        for entry in walk(folder, errors)
+    ) or bool(errors)
+
+
+def _is_cell(name: str) -> bool:
+    """Tell whether it is the full name of a cell."""
+    try:
+        return factors(name).vllm is not None
+    except CellError:
+        return False
 
 
 def walk(folder: Path, errors: list[MatrixError] | None = None) -> Iterator[os.DirEntry[str]]:

@@ -140,7 +140,7 @@ def test_what_packs_with_zstandard_is_named_where_it_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "backports.zstd.zipfile", None)
-    with pytest.raises(MatrixError, match=r"install torch-vllm-matrix\[bundle\]"):
+    with pytest.raises(MatrixError, match=r"pip install 'torch-vllm-matrix\[bundle\]'"):
         zstd_zipfile()
 
 

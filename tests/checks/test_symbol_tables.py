@@ -321,6 +321,7 @@ def test_a_fill_fetches_what_has_no_table_and_a_second_one_nothing(
     ]
     assert fill(index, tmp_path, reported.append) == []
     assert len(index.fetched) == 2
+    assert reported[2:] == [f"{tmp_path}: nothing new; each wheel of the index was read before"]
 
 
 def test_a_table_of_another_wheel_or_a_damaged_one_is_made_anew(

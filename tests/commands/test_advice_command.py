@@ -258,7 +258,7 @@ def test_wheels_shows_what_was_read_and_what_was_not(tmp_path: Path) -> None:
         (("--gpu", "x"), "matrix: --gpu 'x': is not a known GPU"),
         (("--torch", "9.0"), "matrix: --torch 9.0: no known release is that"),
         (("--read", "a.whl", "--json"), "matrix: --json: --read and --fill make data"),
-        (("--read", "a.whl"), "matrix: a.whl: cannot be read"),
+        (("--read", "a.whl"), "matrix: a.whl: no such file"),
         (("--index", "https://i.example"), "matrix: --index: only --fill asks an index; add"),
         (("--read", "a.whl", "--index", "x"), "matrix: --index: only --fill asks an index; add"),
         (("--read", "a.whl", "--machine", "x86_64"), "matrix: --machine: --read takes the proc"),

@@ -185,11 +185,17 @@ def test_bad_records_are_told_and_the_rest_goes_on(here: Path) -> None:
     assert "2026-11-22T19:00:00Z" in outputs(here)[0]
 
 
-@pytest.mark.parametrize("arguments", [[], ["results", "nowhere"]])
-def test_a_missing_folder_is_told(tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "no folder results or records here; `matrix run CELL` makes records, or name"),
+        (["results", "nowhere"], "results, nowhere: does not exist; name a folder of records"),
+    ],
+)
+def test_a_missing_folder_is_told(tmp_path: Path, arguments: list[str], line: str) -> None:
     ended = aggregate(tmp_path, *arguments)
     assert ended.returncode == 2
-    assert "matrix: no good record in results, " in ended.stderr.splitlines()[-1]
+    assert ended.stderr.startswith(f"matrix: {line}") and ended.stderr.count("\n") == 1
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "build").exists()
 

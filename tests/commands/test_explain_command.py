@@ -78,10 +78,10 @@ def test_what_is_not_known_is_status_1(tmp_path: Path) -> None:
         (["empty.log"], "empty.log: is empty"),
         ([""], "the text: is empty"),
         (["noise.bin"], "noise.bin: is not text"),
-        (["--wheel", "x-1-py3-none-any.whl"], "x-1-py3-none-any.whl: does not exist"),
+        (["--wheel", "x-1-py3-none-any.whl"], "x-1-py3-none-any.whl: no such file; name"),
         (["x-1-py3-none-any.whl"], "x-1-py3-none-any.whl: no such file"),
         (["_C.abi3.so"], "_C.abi3.so: is "),
-        (["--records", "nowhere", SYMBOL], "--records nowhere: no such folder"),
+        (["--records", "nowhere", SYMBOL], "--records nowhere: does not exist; name"),
         (["--records", "gs://x/y", SYMBOL], "gs://x/y: gs:// is not read; name a folder"),
         (["closed.log"], "closed.log: cannot be read"),
     ],
@@ -217,3 +217,18 @@ def test_a_pipe_by_its_name_is_read(tmp_path: Path) -> None:
     found = matrix(tmp_path, "explain", "pipe")
     assert writer.wait(timeout=20) == 0
     assert found.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("CUDA driver version is insufficient", "the driver is too old"),
+        ("version GLIBC_2.32' not found", "glibc"),
+        ("libc.so.6: version GLIBC_2.32 not found (required by x.so)", "glibc"),
+        ("libstdc++.so.6: version CXXABI_1.3.15' not found", "CXXABI_1.3.15"),
+        ("libcusparse.so.12: version libnvJitLink.so.12' not found", "libnvJitLink.so.12"),
+    ],
+)
+def test_a_part_of_a_message_is_known_too(tmp_path: Path, text: str, means: str) -> None:
+    found = matrix(tmp_path, "explain", text)
+    assert (found.returncode, means in found.stdout) == (0, True), found.stdout

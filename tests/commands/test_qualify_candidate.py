@@ -24,6 +24,7 @@ from matrix.commands import context, qualify_candidate
 from matrix.qualify.state_files import MadeRound, add_round, read_history
 from matrix.qualify.turns import TIMED
 from matrix.record.model import Case, Platform
+from matrix.record.reader import NOTHING_THERE
 from matrix.record.writer import write
 from matrix.run.candidates import evidence
 from matrix.run.candidates.options import NotRunError, RunOptions
@@ -131,7 +132,7 @@ def test_a_folder_that_is_not_there_is_no_answer(run: Command, runs: Runs) -> No
     for arguments in (["--dry-run"], []):
         ended = run("torch216rc1", "nofolder", *arguments, "--platform", "cpu")
         assert (ended.returncode, ended.stdout, runs.ran) == (2, "", 0)
-        assert ended.stderr == "matrix: nofolder: does not exist; name a folder of records\n"
+        assert ended.stderr == f"matrix: nofolder: {NOTHING_THERE}\n"
 
 
 def test_a_dry_run_as_json_and_as_markdown(run: Command) -> None:

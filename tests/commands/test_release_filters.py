@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from command import matrix
 from commanded import make
 from made import provenance
 from matrix._util.versions import newest_patch
@@ -18,6 +19,8 @@ TORCHES = load_releases().published["torch"]
 MINOR = "2.12"
 PATCHES = [version for version in TORCHES if version.startswith(f"{MINOR}.")]
 NEWEST = newest_patch(MINOR, TORCHES)
+UNKNOWN_PYTHON = "--python 3.99: is not known; the known are 3."
+UNKNOWN_RELEASE = "{}: no known release is that; `matrix refresh` reads new ones\n"
 
 
 def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
@@ -122,3 +125,25 @@ def test_a_bad_filter_is_refused(
     for command in (["results", "list"], ["grid"], ["plan"]):
         assert main([*command, "--torch", text, "records"]) == 2
         assert capsys.readouterr().err.startswith(f"matrix: --torch {text!r}: is ")
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("plan", ("--torch 9.9", "--vllm 0.99", "--python 3.99")),
+        ("grid", ("--torch 9.9", "--vllm 0.99")),
+        ("wheels", ("--torch 9.9", "--vllm 0.99")),
+        ("recommend", ("--torch 9.9", "--vllm 0.99", "--python 3.99")),
+        ("results list", ("--torch 9.9", "--vllm 0.99", "--python 3.99")),
+    ],
+)
+def test_what_is_not_known_gets_no_answer(
+    tmp_path: Path, command: str, options: tuple[str, ...]
+) -> None:
+    if command != "wheels":
+        (tmp_path / "records").mkdir()
+    for option in options:
+        done = matrix(tmp_path, *command.split(), *option.split())
+        assert (done.returncode, done.stdout) == (2, "")
+        line = UNKNOWN_PYTHON if "python" in option else UNKNOWN_RELEASE.format(option)
+        assert f"matrix: {line}" in done.stderr

@@ -299,7 +299,7 @@ def test_the_number_of_a_gpu_alone_is_explained() -> None:
     named = only("sm_61\n")
     assert (named.fault.kind, named.fault.has) == (FaultKind.NO_KERNEL, "sm_61")
     assert lines("sm_61")["means"] == (
-        "sm_61 is a GPU that CUDA knows since 11.0 and up to before 13.0"
+        "sm_61 is a GPU that CUDA knows since 11.0 or earlier and up to before 13.0"
     )
 
 
@@ -331,7 +331,7 @@ def test_a_gpu_that_no_cuda_here_knows_is_named() -> None:
     text = "x with CUDA capability sm_199 is not compatible with the current PyTorch installation."
     assert "nothing here knows that GPU" in lines(text)["means"]
     old = "x with CUDA capability sm_61 is not compatible with the current PyTorch installation."
-    assert lines(old)["means"].endswith("CUDA knows it since 11.0 and up to before 13.0")
+    assert lines(old)["means"].endswith("CUDA knows it since 11.0 or earlier and up to before 13.0")
 
 
 UNREAD = "torch 2.7.0 to 2.8.0 and vLLM 0.9.0 to 0.13.0 were not read"

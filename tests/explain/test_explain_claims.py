@@ -36,6 +36,8 @@ def test_a_name_that_nothing_exports_is_not_called_torchs(file: str, first: str 
     ("name", "means"),
     [
         ("sm_90", "sm_90 is a GPU that CUDA knows since 11.8"),
+        ("sm_70", "sm_70 is a GPU that CUDA knows since 11.0 or earlier and up to before 13.0"),
+        ("sm_80", "sm_80 is a GPU that CUDA knows since 11.0 or earlier"),
         ("sm_199", "sm_199 is a GPU that nothing here knows"),
         (
             "libcudart.so.13",

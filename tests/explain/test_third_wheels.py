@@ -153,9 +153,9 @@ def test_what_is_no_wheel_or_library_is_one_line(
 
 
 def test_a_wheel_that_is_not_there_or_has_no_library_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ElfError, match="does not exist"):
+    with pytest.raises(ElfError, match="no such file"):
         read_third(tmp_path / NAME)
-    with pytest.raises(ElfError, match="cannot be read"):
+    with pytest.raises(ElfError, match="no such file"):
         read_third(tmp_path / "x.so")
     path = tmp_path / NAME
     with zipfile.ZipFile(path, "w") as archive:

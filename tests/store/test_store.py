@@ -204,7 +204,7 @@ def test_without_duckdb_few_records_are_read_and_archives_are_told(
     monkeypatch.setattr(rows, "duckdb", lambda: None)
     (folder / INDEX).touch()
     assert len(newest_records([folder], LATE, silent).records) == 1
-    with pytest.raises(HistoryError, match=r"install torch-vllm-matrix\[history,table\]"):
+    with pytest.raises(HistoryError, match=r"pip install 'torch-vllm-matrix\[history,table\]'"):
         newest_records([packed], LATE, silent)
 
 

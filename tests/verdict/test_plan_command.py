@@ -91,12 +91,12 @@ def test_the_command_plans_without_a_record(here: Path, capsys: pytest.CaptureFi
 def test_the_command_says_that_nothing_is_to_run(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(capsys, "plan", "--torch", "9.9", "--names") == (
+    assert command(capsys, "plan", "--torch", "2.10", "--vllm", "0.28", "--names") == (
         0,
         "",
         "matrix: nothing to run\n",
     )
-    status, out, _ = command(capsys, "plan", "--torch", "9.9")
+    status, out, _ = command(capsys, "plan", "--torch", "2.10", "--vllm", "0.28")
     assert (status, out.splitlines()[-1]) == (0, "nothing to run")
 
 

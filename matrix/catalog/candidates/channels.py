@@ -95,7 +95,7 @@ def place_of(
     if "://" in asked:
         return ChosenIndex(address=asked, index=_address(asked, option), channel=None)
     name, *more = asked.strip("/").split("/")
-    template, where = _template(name, project, overrides, environ, option)
+    template, where = _template(name, project, overrides, environ, f"{option} {asked}")
     wanted: dict[str, str] = {}
     if "{commit}" in template:
         if not more or not _COMMIT.fullmatch(more[0]):
@@ -145,7 +145,7 @@ def _template(
     project: Project,
     overrides: Mapping[str, Mapping[str, str]],
     environ: Mapping[str, str],
-    option: str,
+    asked: str,
 ) -> tuple[str, str]:
     """Return the address of a channel, with its places, and who gave it, for an error."""
     own = variable(project, name)
@@ -158,7 +158,7 @@ def _template(
     if name not in known:
         names = list(dict.fromkeys((*known, *written)))
         unknown = (
-            f"{option} {name}: is not a channel of {project}; the channels are {', '.join(names)};"
+            f"{asked}: is not a channel of {project}; the channels are {', '.join(names)};"
             " or write the address of an index"
         )
         raise CandidateError(suggested(unknown, name, names))

@@ -19,6 +19,7 @@ from packaging.version import InvalidVersion
 
 from matrix._util.addresses import AddressError, file_address, index_address
 from matrix._util.files import write_text
+from matrix._util.text import pip_install
 from matrix._util.toml_rows import check_keys, choice_of, read_text
 from matrix._util.versions import parse_version, specifier_set
 from matrix.catalog.candidates.channels import CHANNELS
@@ -178,7 +179,7 @@ def render_candidates(candidates: Candidates) -> str:
     except ImportError:
         raise MatrixError(
             "tomli_w is not installed, and the file of candidates is written with it:"
-            " pip install 'torch-vllm-matrix[index]'"
+            f" {pip_install('index')}"
         ) from None
     data: dict[str, Any] = {}
     if candidates.channels:

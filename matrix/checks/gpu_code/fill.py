@@ -11,7 +11,7 @@ from matrix._util.text import mib
 from matrix.catalog.published_file import PublishedFile
 from matrix.checks.gpu_code.read import read_wheels
 from matrix.checks.gpu_code.wheels import ReadWheels, load_wheels
-from matrix.checks.linkage.fill import PackageSource
+from matrix.checks.linkage.fill import PackageSource, nothing_new
 from matrix.checks.wheel_choice import OLDEST_READ, most_useful_first, taken
 from matrix.errors import MatrixError
 
@@ -31,7 +31,10 @@ def fill(
             published += index.files(project)
         except MatrixError as error:
             faults.append(str(error))
-    for wheel in lacking(published, load_wheels(file), machine):
+    wanted = lacking(published, load_wheels(file), machine)
+    if not wanted and not faults:
+        report(nothing_new(file))
+    for wheel in wanted:
         size = f", {mib(wheel.size)}" if wheel.size else ""
         try:
             with spoken(f"{wheel.filename}{size}"), Scratch("wheel") as scratch:

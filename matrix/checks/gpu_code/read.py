@@ -22,7 +22,8 @@ from typing import IO
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from matrix._util.archives import BAD_ARCHIVE
-from matrix._util.files import write_text
+from matrix._util.files import no_file, write_text
+from matrix._util.text import pip_install
 from matrix.catalog.platform_tags import machine_of
 from matrix.checks.gpu_code.images import fatbins
 from matrix.checks.gpu_code.wheels import Groups, ReadWheel, load_wheels, to_json
@@ -60,6 +61,8 @@ def read_wheels(paths: Sequence[Path], file: Path, report: Callable[[str], None]
 
 def read_wheel(path: Path) -> ReadWheel:
     """Read a wheel of torch or vLLM for Linux. Raises WheelReadError for any other file."""
+    if fault := no_file(path):
+        raise WheelReadError(f"{path.name}: {fault}; name a wheel that is one")
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
@@ -137,8 +140,7 @@ def _glibcs(library: IO[bytes]) -> set[tuple[int, ...]]:
         from elftools.elf.gnuversions import GNUVerNeedSection
     except ImportError as error:
         raise MatrixError(
-            f"{error.name} is not here, and reading wheels takes it: install"
-            " torch-vllm-matrix[linkage]"
+            f"{error.name} is not installed, and wheels are read with it: {pip_install('linkage')}"
         ) from None
     found: set[tuple[int, ...]] = set()
     library.seek(0)

@@ -26,7 +26,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from matrix._util.archives import BAD_ARCHIVE
-from matrix._util.files import digest_of
+from matrix._util.files import digest_of, no_file
+from matrix._util.text import pip_install
 from matrix.checks.linkage.tables import (
     DescribedWheel,
     Extension,
@@ -145,14 +146,13 @@ def read_extensions(path: Path) -> VllmSymbols:
 
     Raises ElfError for any other file.
     """
+    _must_be_file(path)
     if path.suffix != ".whl":
         return _one_library(path)
     try:
         _, version, _, _ = parse_wheel_filename(path.name)
     except InvalidWheelFilename as error:
         raise ElfError(f"{path.name}: {error}; give the wheel its own name") from None
-    if not path.is_file():
-        raise ElfError(f"{path.name}: does not exist")
     wheel = DescribedWheel(project="other", version=str(version), file=path.name, sha256="")
     try:
         with zipfile.ZipFile(path) as archive:
@@ -174,7 +174,9 @@ def _one_library(path: Path) -> VllmSymbols:
         with path.open("rb") as file:
             found = {path.name: read_object(file)}
     except OSError as error:
-        raise ElfError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+        raise ElfError(
+            f"{path.name}: cannot be read ({error.strerror or error}); name a readable one"
+        ) from error
     except ElfError as error:
         raise ElfError(f"{path.name}: {error}; name a wheel or a shared object") from None
     return _vllm(wheel, found, {})
@@ -374,7 +376,13 @@ def _python_of(path: str) -> str | None:
     return f"cp{found[1]}{found[2]}{found[3]}" if found else None
 
 
+def _must_be_file(path: Path) -> None:
+    if fault := no_file(path):
+        raise ElfError(f"{path.name}: {fault}; name a wheel or a library that is one")
+
+
 def _wheel(path: Path, sha256: str | None) -> DescribedWheel:
+    _must_be_file(path)
     try:
         name, version, _, tags = parse_wheel_filename(path.name)
     except InvalidWheelFilename as error:
@@ -384,8 +392,6 @@ def _wheel(path: Path, sha256: str | None) -> DescribedWheel:
         raise ElfError(f"{path.name}: a wheel of {project}; name one of torch or vLLM")
     if not any(tag.platform.endswith("x86_64") or tag.platform == "any" for tag in tags):
         raise ElfError(f"{path.name}: not for Linux on x86_64; name such a wheel")
-    if not path.is_file():
-        raise ElfError(f"{path.name}: does not exist")
     kind: Literal["torch", "vllm"] = "torch" if project == "torch" else "vllm"
     return DescribedWheel(
         project=kind,
@@ -441,8 +447,7 @@ def _elftools() -> tuple[type[ELFFile], tuple[type[Exception], ...]]:
         from elftools.elf.elffile import ELFFile
     except ImportError as error:
         raise MatrixError(
-            f"{error.name} is not here, and reading wheels takes it: install"
-            " torch-vllm-matrix[linkage]"
+            f"{error.name} is not installed, and wheels are read with it: {pip_install('linkage')}"
         ) from None
     # What pyelftools and the bytes of a damaged file raise.
     faults = (ELFError, ConstructError, struct.error, ValueError, KeyError, IndexError)

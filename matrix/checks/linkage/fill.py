@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from matrix._util.files import read_bytes, write_bytes
+from matrix._util.files import from_here, read_bytes, write_bytes
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
 from matrix.checks.linkage.elf import read_wheel
@@ -94,6 +94,8 @@ def fill(
         for file in lacking(files, load_tables(folder))
         if not names or (file.project, file.version) in names
     ]
+    if not wanted and not faults:
+        report(nothing_new(folder))
     for number, file in enumerate(wanted, 1):
         size = f", {mib(file.size)}" if file.size else ""
         try:
@@ -107,6 +109,11 @@ def fill(
         except MatrixError as error:
             faults.append(str(error))
     return faults
+
+
+def nothing_new(data: Path) -> str:
+    """Return the line where the data of the wheels has all that the index lists."""
+    return f"{from_here(data)}: nothing new; each wheel of the index was read before"
 
 
 def lacking(files: Iterable[PublishedFile], tables: Tables) -> list[PublishedFile]:

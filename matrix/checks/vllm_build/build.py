@@ -30,7 +30,7 @@ from matrix._util.caches import cache_folder
 from matrix._util.files import digest_of, write_text
 from matrix._util.reported import Say, last_line, printed, run_reported
 from matrix._util.scratch import Scratch
-from matrix._util.text import clean, clip, mib
+from matrix._util.text import clean, clip, mib, pip_install
 from matrix.catalog.candidates.model import SourceKind
 from matrix.catalog.cells import Made
 from matrix.catalog.located import find_file
@@ -367,7 +367,7 @@ def _for_python(build: _Build, wheel: Path) -> Path:
     if find_spec("wheel") is None:
         raise MatrixError(
             f"{build.sources.shown}: wheel is not installed, and tags it for Python {wanted}:"
-            " pip install 'torch-vllm-matrix[bundle]'"
+            f" {pip_install('bundle')}"
         )
     tag = f"cp{wanted.replace('.', '')}"
     command = [sys.executable, "-m", "wheel", "tags", "--remove"]

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+from matrix._util.text import pip_install
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 from matrix.record.model import Platform, Rung
@@ -113,7 +114,7 @@ def _environment() -> _Environment:
     try:
         jinja2 = importlib.import_module("jinja2")
     except ImportError:
-        raise MatrixError("the page needs Jinja2; pip install 'torch-vllm-matrix[table]'") from None
+        raise MatrixError(f"the page needs Jinja2; {pip_install('table')}") from None
     loader = jinja2.FileSystemLoader(_TEMPLATES)
     environment: _Environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
