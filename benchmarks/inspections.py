@@ -32,6 +32,8 @@ def main() -> int:
     cell = f"py{sys.version_info.major}{sys.version_info.minor}-{options.pair}"
     with tempfile.TemporaryDirectory(prefix="bench-") as records:
         inspected, total = _run(cell, records)
+    if not inspected[_ASKS]:
+        raise SystemExit(f"{_ASKS}: vLLM reports no seconds of inspection; nothing to compare")
     share = inspected[_IS_GIVEN] / inspected[_ASKS]
     print(f"{cell} on the CPU: seconds of inspection in a cold start, of its seconds in all")
     for case, seconds in inspected.items():

@@ -114,8 +114,8 @@ class Timings:
         | `jit`            | building, or waiting for, kernels of FlashInfer; building | hooks   |
         |                  | kernels of Triton that Inductor did not write             |         |
         | `inspect`        | asking the model's class what it can do, which imports    | vLLM    |
-        |                  | vLLM again in a new interpreter; missing where the run    |         |
-        |                  | asked once before its cases (`matrix.inside.inspections`) |         |
+        |                  | vLLM again in a new interpreter; next to nothing where    |         |
+        |                  | the run asked before its cases (`inspections`)            |         |
         | `load`           | making the model and loading its weights                  | vLLM,   |
         |                  |                                                           | or hook |
         | `dynamo`         | tracing, until the backend is called                      | vLLM    |

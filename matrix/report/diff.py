@@ -108,7 +108,7 @@ def _why_no_change(diff: Diff, history: int) -> str:
     if diff.before.jobs != diff.after.jobs:
         return ", which do not compare: as many cases did not run side by side"
     if diff.other_tests:
-        return ", which do not compare: the startup tests take another time since one of the two"
+        return ", which do not compare: the startup tests of the two take different times"
     known = plural(history, "record")
     if history < LEAST:
         return f"; {known} of the cell before it: too few to tell noise ({LEAST} needed)"

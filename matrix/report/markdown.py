@@ -72,8 +72,8 @@ Where the time went, as torch and vLLM report it themselves or as their steps we
 where this release, platform or record does not say. torch and vLLM are imported once a run, \
 before all starts; *import* is what a start imports beyond that. *inspect* is vLLM asking the \
 model's class what it can do, for which a new interpreter imports torch and vLLM again. A run does \
-that once for all its models, before its cases, and its starts have no such seconds: those that \
-have some are of older records, or of a model whose class could not be asked before. *jit* is \
+that once for all its models, before its cases; `small_startup[dense]` asks again, and so did the \
+starts of older records. *jit* is \
 building kernels that no release brings built, or waiting for them. *other steps* are \
 configuration, tokenizer, device, profile run, KV cache, warm-up and the rest of the engine. \
 *unnamed* is what no part has. No time is judged.

@@ -12,6 +12,7 @@ from operator import attrgetter
 
 from matrix._util.enums import StrEnum
 from matrix.record.model import STARTS, Case, CheckedCompile, Defaults, Outcome, Record, StartKind
+from matrix.record.start_seconds import compared_seconds
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.expectations import Expectations
 from matrix.store.stats import beyond_noise
@@ -180,7 +181,7 @@ def _seconds(before: Record, after: Record, times: Times) -> list[RecordChange]:
     changes = []
     for (name, start), *cases in _pairs(before, after):
         old, new = (case.started(start) for case in cases)
-        totals = [seen.seconds.get("total") if seen else None for seen in (old, new)]
+        totals = [compared_seconds(seen) if seen else None for seen in (old, new)]
         if None in totals or totals[0] == totals[1]:
             continue
         assert totals[0] is not None and totals[1] is not None

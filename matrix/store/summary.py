@@ -14,6 +14,7 @@ from matrix.errors import MatrixError
 from matrix.record.content import content_hash
 from matrix.record.model import STARTS, Case, ErrorKind, Outcome, Platform, Record, StartKind
 from matrix.record.signature import signature_of
+from matrix.record.start_seconds import compared_seconds
 from matrix.record.startup_tests import version_of_tests
 from matrix.record.stock import not_stock
 from matrix.rules.expectations import Expectations
@@ -141,9 +142,9 @@ def summarise(record: Record) -> Summary:
 
 
 def _total_seconds(case: Case, start: StartKind) -> float | None:
-    """Return the seconds of a whole start of a case; None where it did not run or was not timed."""
+    """Return the seconds of a start that are compared; None where there are none."""
     seen = case.started(start)
-    return seen.seconds.get("total") if seen else None
+    return compared_seconds(seen) if seen else None
 
 
 def _evidence(record: Record) -> EvidenceLevel:

@@ -32,13 +32,15 @@ class InspectionStep:
         os.environ.pop(inspections.INSPECTIONS_VARIABLE, None)
         try:
             found, why = self._ask()
+            if found is None or not found["answered"]:
+                why = why or "no answer is kept"
+                self._progress.line(f"inspects no model before the cases: {why}")
+                return
+            with quiet_unless_it_fails(self._record.path):
+                count = inspections.import_all(found["modules"])
         except (IsolationError, OSError) as error:
-            found, why = None, str(error)
-        if found is None or not found["answered"]:
-            self._progress.line(f"inspects no model before the cases: {why or 'no answer is kept'}")
+            self._progress.line(f"inspects no model before the cases: {error}")
             return
-        with quiet_unless_it_fails(self._record.path):
-            count = inspections.import_all(found["modules"])
         self._progress.line(
             f"inspects {time.monotonic() - began:.1f} s  {found['answered']} models for all cases,"
             f" {count} modules imported"
