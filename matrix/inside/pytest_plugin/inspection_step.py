@@ -54,7 +54,7 @@ class InspectionStep:
             self._scratch = None
 
     def _ask(self) -> tuple[dict[str, Any] | None, str]:
-        """Return what the child answers, or None and why there is no answer."""
+        """Return what the child answers, or None and why it does not answer."""
         self._scratch = Scratch("inspections")
         held = self._scratch.path / "vllm"
         asked = sorted({model.architecture for model in MODELS.values()})
