@@ -101,6 +101,7 @@ class Index:
         Files with another kind of name are left out. Raises FetchError: no such project, no answer,
         or an answer that is not a page of the simple API.
         """
+        from bs4.builder import ParserRejectedMarkup  # pypi-simple reads HTML by it
         from pypi_simple import NoSuchProjectError, UnsupportedRepoVersionError
 
         shown = addresses.without_secrets(self.url)
@@ -111,7 +112,12 @@ class Index:
             raise NoProjectError(
                 f"{project}: is not on the index {shown} (404); name another: --index"
             ) from None
-        except (UnsupportedRepoVersionError, ValueError, RecursionError) as error:
+        except (
+            UnsupportedRepoVersionError,
+            ParserRejectedMarkup,
+            ValueError,
+            RecursionError,
+        ) as error:
             raise FetchError(
                 f"{project}: what the index {shown} answers is not a page of the simple"
                 f" API ({_first_line(error)}); name another: --index"

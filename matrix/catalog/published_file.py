@@ -44,7 +44,12 @@ class PublishedFile:
 
 
 def published_file(package: DistributionPackage, project: str, index: str) -> PublishedFile | None:
-    """Return a file of an index's page; None if neither wheel nor source distribution."""
+    """Return a file of an index's page; None if neither wheel nor source distribution.
+
+    A name that leads to another folder, as the text of an HTML page can, is none either.
+    """
+    if any(sign in package.filename for sign in "/\\\0"):
+        return None
     if package.package_type not in ("wheel", "sdist") or not package.version:
         return None
     if canonicalize_name(package.project or "") != canonicalize_name(project):

@@ -50,6 +50,23 @@ def damaged(draw: st.DrawFn, text: str) -> str:
     return text
 
 
+def test_markup_that_the_parser_rejects_is_refused_in_a_line() -> None:
+    hosts = mock.patch.dict(os.environ, NO_PROXY="*", NETRC="/dev/null")
+    with hosts, serving() as served, contextlib.closing(Index(served.url, tries=1)) as index:
+        served.pages["torch"] = ("text/html", "<!DOCTYPE html><html><body><![n</body></html>")
+        with pytest.raises(FetchError, match="not a page of the simple API"):
+            index.files("torch")
+
+
+def test_a_name_that_leads_to_another_folder_is_left_out() -> None:
+    hosts = mock.patch.dict(os.environ, NO_PROXY="*", NETRC="/dev/null")
+    with hosts, serving() as served, contextlib.closing(Index(served.url, tries=1)) as index:
+        names = ("torch-2.16.0-../py3-none-any.whl", "torch-2.16.0-py3-none-any.whl")
+        page = "".join(f"<a href='../../files/a.whl'>{name}</a>" for name in names)
+        served.pages["torch"] = ("text/html", f"<!DOCTYPE html><html><body>{page}</body></html>")
+        assert [file.filename for file in index.files("torch")] == [names[1]]
+
+
 @pytest.mark.parametrize(
     ("kind", "text"), [(JSON, PAGE), ("text/html", HTML)], ids=["json", "html"]
 )
