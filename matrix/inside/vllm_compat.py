@@ -9,7 +9,6 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -274,17 +273,13 @@ def lacks_deep_gemm() -> bool:
 def preload(platform: Platform) -> None:
     """Import what every start needs, once, for all the forked children to inherit.
 
-    On the CPU also ask Inductor which vector instructions this machine has: it finds out by
-    compiling and running a probe for each, which takes longer than a warm start, tells nothing
-    about the release, and leaves no compile cache behind. CUDA stays untouched: what might ask a
-    GPU while it is imported is left to the starts there.
+    CUDA stays untouched: what might ask a GPU while it is imported is left to the starts there.
     """
     importlib.import_module("torch._inductor.compile_fx")
     importlib.import_module(importlib.import_module("vllm").LLM.__module__)
     if platform is Platform.CPU:
         for name in STARTED:
             importlib.import_module(name)
-        importlib.import_module("torch._inductor.cpu_vec_isa").valid_vec_isa_list()
 
 
 def cuda_spoilt_by_fork() -> bool:
@@ -292,14 +287,6 @@ def cuda_spoilt_by_fork() -> bool:
     import torch
 
     return bool(torch.cuda._is_in_bad_fork())
-
-
-def move_header_cache(folder: Path) -> None:
-    """Keep Inductor's precompiled C++ headers below `folder`; it fixes the place at import."""
-    codecache: Any = importlib.import_module("torch._inductor.codecache")
-    if hasattr(codecache, "_HEADER_DIR"):
-        codecache._HEADER_DIR = str(folder / "precompiled_headers")
-        codecache._HEADER_LOCK_DIR = str(folder / "precompiled_headers" / "locks")
 
 
 def chosen_platform() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from matrix._util.text import listed
-from matrix.inside import inspections, starts, vllm_compat
+from matrix.inside import cpp_compiler, inspections, starts, vllm_compat
 from matrix.inside.isolation import run_forked
 from matrix.inside.journal import JOURNAL_VARIABLE, Journal
 from matrix.inside.laws import Law
@@ -50,7 +50,7 @@ def fresh_vllm_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("VLLM_CACHE_ROOT", str(folder / "vllm"))
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
         monkeypatch.setenv("TRITON_CACHE_DIR", str(folder / "triton"))
-        vllm_compat.move_header_cache(folder)
+        cpp_compiler.give_headers(folder)
         if vllm_compat.knows(_AUTOTUNED):
             monkeypatch.setenv(_AUTOTUNED, str(folder / "autotuned"))
         temporary = folder / "tmp"

@@ -23,6 +23,7 @@ from matrix.inside import gpus
 from matrix.inside.concurrency import jobs_for
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.inside.pytest_plugin.cases import CaseRunner
+from matrix.inside.pytest_plugin.compiler_step import CompilerStep
 from matrix.inside.pytest_plugin.imports import import_for_session
 from matrix.inside.pytest_plugin.inspection_step import InspectionStep
 from matrix.inside.pytest_plugin.jit_step import JitStep
@@ -58,6 +59,7 @@ class SessionHooks:
             on_gpu=self._platform is Platform.CUDA,
             kept=config.getoption("--jit-cache"),
         )
+        self._compiler = CompilerStep(self._progress, self._platform)
         self._inspections = InspectionStep(self._record, self._progress, self._platform)
         self._cases = CaseRunner(
             self._record,
@@ -81,8 +83,10 @@ class SessionHooks:
         if not self._config.getoption("collectonly"):
             os.environ[PLATFORM_VARIABLE] = self._platform
             self._jit.begin()
+            self._compiler.begin()
             self._progress.line("imports  torch and vllm: up to a minute or two")
-            self._progress.line(import_for_session(self._record, self._platform))
+            imported = import_for_session(self._record, self._platform, self._compiler.finish)
+            self._progress.line(imported)
         # Not before the import: one that hangs outside of Python would never come to the handler.
         if threading.current_thread() is threading.main_thread() and (
             signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -92,6 +96,7 @@ class SessionHooks:
 
     def pytest_unconfigure(self) -> None:
         """Remove what the session held for its cases, and put the handler of SIGTERM back."""
+        self._compiler.close()
         self._inspections.close()
         self._jit.close()
         if self._sigterm is not None:
@@ -204,7 +209,7 @@ class SessionHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """Have all that the cases share, before the first of them: answers, modules, kernels."""
+        """Have all that the cases share before the first: answers, modules, kernels."""
         may_run = not self._config.getoption("collectonly") and not session.testsfailed
         if may_run and any(map(is_isolated, session.items)):
             self._inspections.run()

@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -43,16 +43,18 @@ _IMPORTING = "MATRIX_IMPORTING"  # the file by which `matrix run` learns of an i
 _QUERY_SECONDS = 60.0  # for a child that only answers a question
 
 
-def import_for_session(record: RecordFile, platform: Platform) -> str:
-    """Import torch and vLLM and fill the record with what that tells; return a line for people.
+def import_for_session(record: RecordFile, platform: Platform, prepare: Callable[[], None]) -> str:
+    """Import torch and vLLM and fill the record with what that shows; return a line for people.
+
+    Once they are imported, `prepare` is called, before this process or a child of it compiles.
 
     Ends the session by pytest.exit where they do not import, or cannot use this machine.
     """
     with _import_announced():
-        return _import(record, platform)
+        return _import(record, platform, prepare)
 
 
-def _import(record: RecordFile, platform: Platform) -> str:
+def _import(record: RecordFile, platform: Platform, prepare: Callable[[], None]) -> str:
     began = time.monotonic()
     try:
         with quiet_unless_it_fails(record.path):
@@ -94,6 +96,7 @@ def _import(record: RecordFile, platform: Platform) -> str:
         record.fail(ErrorKind.INTERNAL, why)
         pytest.exit(why, returncode=1)
     record.set_defaults(torch_internals.defaults())
+    prepare()
     record.set_cache_check(cache_check.check())
     versions = f"torch {torch.__version__}, vllm {vllm.__version__}, {platform}"
     return f"imports  {seconds:.1f} s  {versions}"
