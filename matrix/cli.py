@@ -13,7 +13,7 @@ from typing import NoReturn, TextIO
 
 import matrix
 from matrix._util.console import open_streams, patient, print_status
-from matrix.commands.parser import CommandParser
+from matrix.commands.parser import CommandParser, UsageError
 from matrix.errors import MatrixError
 
 # The commands of each module of `matrix.commands`, in the order of `matrix --help`.
@@ -64,6 +64,9 @@ def _run(argv: Sequence[str] | None) -> int:
         options = parse(list(sys.argv[1:] if argv is None else argv))
         status: int = options.run(options)
         sys.stdout.flush()
+    except UsageError as error:
+        print_status(str(error), error.program)
+        return 2
     except MatrixError as error:
         print_status(str(error))
         return 2
@@ -77,7 +80,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def parse(given: list[str]) -> argparse.Namespace:
-    """Return what a command line asks for. Exits as argparse does, or raises UsageError."""
+    """Return what a command line asks for; exits for `--help`. Raises UsageError."""
     if given[:1] == ["help"]:
         given = [*given[1:], "--help"]
     # What follows the first -- is pytest's, and argparse would mix it up with its own. So is, for
@@ -93,7 +96,7 @@ def parse(given: list[str]) -> argparse.Namespace:
         try:
             options.folders = [*options.folders, *map(place, unknown)]
         except argparse.ArgumentTypeError as error:
-            options.parser.error(f"argument FOLDER: {error}")
+            options.parser.error(f"FOLDER: {error}")
         options.pytest_args = given[cut + 1 :]
     if options.pytest_args and "takes_pytest_args" not in options:
         options.parser.refuse_unknown(options.pytest_args)

@@ -29,7 +29,7 @@ def matrix(here: Path, *arguments: str, **environ: str) -> subprocess.CompletedP
 def _status(arguments: tuple[str, ...]) -> int:
     try:
         return cli.main(arguments)
-    except SystemExit as stopped:  # argparse: help, or a wrong usage
+    except SystemExit as stopped:  # argparse: help
         assert isinstance(stopped.code, int)
         return stopped.code
 

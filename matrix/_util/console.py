@@ -56,14 +56,14 @@ def _width(stream: TextIO, environ: Mapping[str, str]) -> int:
     return max(width or _TERMINAL_WIDTH, LEAST_WIDTH)
 
 
-def print_status(line: str) -> None:
-    """Print one line to stderr at once, under the command's name; it may hold text of a record.
+def print_status(line: str, program: str = "matrix") -> None:
+    """Print one line to stderr at once, under the program's name; it may hold text of a record.
 
     What is too long to read in it is left out, and so is what may be the password of an address.
     Where stderr takes nothing, such as a log on a full disk, the line is lost and the work goes on.
     """
     with contextlib.suppress(OSError):
-        print(f"matrix: {shorten(clean(without_logins(line)))}", file=sys.stderr, flush=True)
+        print(f"{program}: {shorten(clean(without_logins(line)))}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -15,15 +15,22 @@ _FEW = 8  # names that an error lists
 
 
 class UsageError(MatrixError):
-    """A name on the command line that no command, option or value has."""
+    """What a command line asks for and no command does, with the command that was named.
+
+    `program` is how a person writes that command: `matrix grid`.
+    """
+
+    def __init__(self, message: str, program: str = "matrix") -> None:
+        super().__init__(message)
+        self.program = program
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose errors repeat no password and nothing too long.
+    """A parser whose errors are one line, which repeats no password and nothing too long.
 
-    A name that is not known is one line, with the nearest one that is. The description and the
-    examples of a command are those of `matrix.commands.helps`, by its name; they are read for
-    `--help` alone.
+    A name that is not known comes with the nearest one that is. The description and the examples
+    of a command are those of `matrix.commands.helps`, by its name; they are read for `--help`
+    alone.
     """
 
     @property
@@ -43,22 +50,25 @@ class CommandParser(argparse.ArgumentParser):
         return f"{super().format_help()}\nexamples:\n{examples}\n"
 
     def error(self, message: str) -> NoReturn:
-        """End with the usage and what is wrong."""
-        super().error(shorten(without_logins(message)))
+        """Refuse the command line. Raises UsageError, which names the help unless it has a fix.
+
+        argparse calls this with the words of its own errors too.
+        """
+        line = shorten(without_logins(message)).removeprefix("argument ")
+        fix = "" if "; " in line else f"; `{self.prog} --help` shows what it takes"
+        raise UsageError(f"{line}{fix}", self.prog)
 
     def refuse_unknown(self, words: Sequence[str], note: str = "") -> NoReturn:
-        """End with what is not known of these arguments; one line where an option is mistyped.
+        """Refuse arguments that are not known, with the option that one may be meant for.
 
-        `note` says what they might have been. Raises UsageError then.
+        `note` says what they might have been. Raises UsageError.
         """
         message = f"unrecognized arguments: {' '.join(words)}{note}"
         for word in words:
             option = word.partition("=")[0]
             near = nearest(option, self.options()) if option.startswith("--") else None
             if near is not None:
-                raise UsageError(with_meant(f"{self._where()}{message}", near))
-        if note:
-            raise UsageError(message)
+                self.error(with_meant(message, near))
         self.error(message)
 
     def options(self) -> list[str]:
@@ -73,13 +83,10 @@ class CommandParser(argparse.ArgumentParser):
         is_command = isinstance(action.choices, Mapping)
         what = "is not a command" if is_command else f"is not {_either(names)}"
         name = "" if is_command else f"{'/'.join(action.option_strings) or action.metavar} "
-        message = suggested(f"{self._where()}{name}{str(value)!r}: {what}", str(value), names)
+        message = suggested(f"{name}{str(value)!r}: {what}", str(value), names)
         if is_command and message.endswith("command"):
-            message += f"; {self.prog} --help has all of them"
-        raise UsageError(without_logins(message))
-
-    def _where(self) -> str:
-        return f"{self.command}: " if self.command else ""
+            message += f"; `{self.prog} --help` has all of them"
+        raise UsageError(without_logins(message), self.prog)
 
 
 def _either(names: Iterable[str]) -> str:

@@ -82,11 +82,37 @@ def test_a_bad_record_is_one_line_and_exit_2(
         ["table", "", "records"],
     ],
 )
-def test_wrong_usage_is_exit_2_without_a_traceback(tmp_path: Path, arguments: list[str]) -> None:
+def test_a_wrong_usage_is_one_line_with_the_command_and_its_help(
+    tmp_path: Path, arguments: list[str]
+) -> None:
     ended = matrix(tmp_path, *arguments)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("usage: ") and "error: " in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    program, _, message = line.partition(": ")
+    words = program.split()
+    assert words == ["matrix", *arguments[: len(words) - 1]] and (len(words) > 1 or not arguments)
+    assert message.endswith(
+        (f"; `{program} --help` shows what it takes", "; write . for the current folder")
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("grid --width no", "grid: --width: 'no' is not a number of columns from 20 to 9999"),
+        ("show", "show: the following arguments are required: RECORD"),
+        ("results list --torch", "results list: --torch: expected one argument"),
+        ("qualify --torch 2 --vllm 1", "qualify: --vllm: not allowed with argument --torch"),
+        ("plan --max-jobs 2", "plan: --max-jobs: goes with --format"),
+    ],
+)
+def test_a_wrong_argument_is_named_without_the_usage(
+    tmp_path: Path, arguments: str, line: str
+) -> None:
+    ended = matrix(tmp_path, *arguments.split())
+    command = line.partition(":")[0]
+    assert ended.stderr == f"matrix {line}; `matrix {command} --help` shows what it takes\n"
+    assert (ended.returncode, ended.stdout) == (2, "")
 
 
 def test_help_is_help(tmp_path: Path) -> None:
@@ -458,10 +484,7 @@ def test_an_error_repeats_no_argument_that_is_too_long_to_read(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    try:
-        status = cli.main([argument.format(word) for argument in arguments])
-    except SystemExit as stopped:
-        status = int(stopped.code or 0)
+    status = cli.main([argument.format(word) for argument in arguments])
     last = capsys.readouterr().err.splitlines()[-1]
     assert status == 2
     assert last.startswith("matrix") and "x" * 100 in last.replace(" y ", "x") and len(last) < 2100

@@ -92,9 +92,7 @@ def test_its_help_has_what_makes_the_exit_status_1(capsys: pytest.CaptureFixture
 def test_what_is_no_number_of_jobs_is_refused(
     engine: Engine, capsys: pytest.CaptureFixture[str], jobs: str
 ) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["run", CELL, "--here", f"--jobs={jobs}"])
-    assert stopped.value.code == 2
+    assert cli.main(["run", CELL, "--here", f"--jobs={jobs}"]) == 2
     assert "neither auto nor a number of cases" in capsys.readouterr().err
     assert engine.asked is None
 

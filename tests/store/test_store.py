@@ -222,10 +222,7 @@ def matrix(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     os.chdir(here)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                status = cli.main(["results", *arguments])
-            except SystemExit as ended:
-                status = int(ended.code or 0)
+            status = cli.main(["results", *arguments])
     finally:
         os.chdir(before)
     command = ["matrix", "results", *arguments]
