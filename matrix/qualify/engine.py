@@ -139,12 +139,22 @@ def qualify(
     )
     found += pairing.compare_sides(before, after)
     found += pairing.add_unidentified(lost)
-    cells = [unknown.cell for unknown in findings.unknown if unknown.rung is None]
-    cells += [match.candidate.record.cell for match in findings.matches]
-    found += caveats.other_releases(query, dict.fromkeys(cells), context.releases)
+    found += caveats.other_releases(query, _named(findings), context.releases)
     pairing.add_lost_pins(sides)
     rungs = () if checks is None else compare_rungs(checks.every())
     return findings.qualification(context.releases, found, unread, rungs)
+
+
+def _named(findings: Findings) -> Iterable[str]:
+    """Return the cells that a person may be asked to run."""
+    unknown = [cell for cell in findings.unknown if cell.rung is None]
+    return dict.fromkeys(
+        [
+            *(cell.cell for cell in unknown),
+            *(match.candidate.record.cell for match in findings.matches),
+            *(cell.decides for cell in unknown if cell.decides is not None),
+        ]
+    )
 
 
 def _check(query: Query, held: Iterable[PlatformReleases], releases: Releases) -> None:

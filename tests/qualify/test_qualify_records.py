@@ -17,6 +17,8 @@ from matrix.qualify.query import MOST_RUNS
 from matrix.record.model import ErrorKind, Platform, RunError
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
+from matrix.report.qualify.sections import commands
+from matrix.report.qualify.sections import notes as sections_notes
 from matrix.report.qualify.text import lines
 from matrix.store.stats import shifted
 from qualifications import (
@@ -40,6 +42,20 @@ def test_a_name_that_means_another_patch_is_told() -> None:
     )
     found = held(make(OLD, passed()), query=ask("torch", NEXT, OLD, (Platform.CPU,)))
     assert not any("installs" in note for note in notes(found))
+
+
+def test_a_cell_that_would_install_another_patch_is_not_proposed() -> None:
+    found = held(make(OLD, passed()), query=ask("torch", "2.12.0", OLD, (Platform.CPU,)))
+    assert commands(found, []) == [
+        f"matrix qualify --torch 2.12.0 --baseline {OLD} --platform cpu",
+    ]
+    assert sections_notes(found)[-1] == (
+        "py311-torch212-vllm020 installs torch 2.12.1, and no tox name there stands for torch"
+        " 2.12.0, so no run of it is proposed; `matrix candidate add NAME --wheel WHEEL` gives the"
+        " wheel of torch 2.12.0 a name"
+    )
+    found = held(make(OLD, passed()), query=ask("torch", NEXT, OLD, (Platform.CPU,)))
+    assert commands(found, [])[0] == "tox -e py311-torch212-vllm020 -- --platform cpu"
 
 
 def test_of_several_records_the_newest_decides_and_the_others_are_told() -> None:

@@ -12,6 +12,7 @@ from matrix._util.grouped import group
 from matrix._util.text import clean, clip, listed, plural, spans
 from matrix.catalog.cells import build_of
 from matrix.catalog.projects import Project
+from matrix.qualify.caveats import InstallsAnother
 from matrix.qualify.model import (
     Drift,
     DriftKind,
@@ -313,7 +314,14 @@ def if_expired(qualification: Qualification, waiver: Waiver) -> str:
 
 def notes(qualification: Qualification) -> list[str]:
     """Return the caveats of the query, of records and of pairs of records, each once."""
-    lines = [caveat_sentence(caveat) for caveat in qualification.caveats]
+    lines = [
+        caveat_sentence(caveat)
+        for caveat in qualification.caveats
+        if not isinstance(caveat, InstallsAnother)
+    ]
+    lines += _unnamed_lines(
+        [caveat for caveat in qualification.caveats if isinstance(caveat, InstallsAnother)]
+    )
     for match in qualification.matches:
         name = place_name(match.candidate.place)
         lines += [f"{name}: {caveat_sentence(caveat)}" for caveat in match.caveats]
@@ -324,13 +332,33 @@ def notes(qualification: Qualification) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def _unnamed_lines(caveats: Sequence[InstallsAnother]) -> list[str]:
+    """Return which patch has no name of tox, one line a patch, and how it gets one."""
+    lines = []
+    groups = group(caveats, lambda caveat: (caveat.project, caveat.candidate, caveat.release))
+    for (project, asked, release), alike in groups.items():
+        first, *rest = [caveat.cell for caveat in alike]
+        more = f" and {plural(len(rest), 'other cell')}" if rest else ""
+        install = "install" if rest else "installs"
+        patch = f"{project.label} {asked}"
+        lines.append(
+            f"{first}{more} {install} {project.label} {release}, and no tox name there stands for"
+            f" {patch}, so no run of it is proposed; `matrix candidate add NAME --wheel WHEEL`"
+            f" gives the wheel of {patch} a name"
+        )
+    return lines
+
+
 def commands(qualification: Qualification, given: Sequence[str]) -> list[str]:
     """Return what runs the candidate's cells again, or for the first time, and asks this again.
 
     Where the run that counts is not stock, its packages stand behind the command, and so do those
-    of the baseline.
+    of the baseline. A cell is left out whose name would install another patch.
     """
     query = qualification.query
+    others = {
+        caveat.cell for caveat in qualification.caveats if isinstance(caveat, InstallsAnother)
+    }
     cells: dict[tuple[str, str], tuple[Departure, ...]] = {
         (unknown.decides or unknown.cell, unknown.platform): ()
         for unknown in qualification.unknown
@@ -354,6 +382,7 @@ def commands(qualification: Qualification, given: Sequence[str]) -> list[str]:
     runs = [
         f"tox -e {cell} -- --platform {platform}{_stock_comment(packages)}"
         for (cell, platform), packages in cells.items()
+        if cell not in others
     ]
     return [*runs, f"{again} --platform {which}{more}"]
 
