@@ -75,6 +75,13 @@ def lines(text: str) -> dict[str, str]:
     return {line[:11].rstrip(): line[11:] for line in found}
 
 
+def apart(vllm: str, torch: str, more: str = "") -> str:
+    """Return the command that makes an environment of its own with a vLLM and its pin."""
+    folder = f"vllm-{vllm}"
+    packages = " ".join(filter(None, (f"vllm=={vllm} torch=={torch}", more and f"'{more}'")))
+    return f"uv venv {folder} --python 3.12 && uv pip install --python {folder} {packages}"
+
+
 def commands(answer: FaultAnswer) -> list[str]:
     return [found for remedy in answer.remedies if (found := command(remedy))]
 

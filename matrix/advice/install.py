@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from matrix._util.versions import parse_version
+from matrix._util.versions import distance, parse_version
 from matrix.advice.fits import MachineTables, WheelNeeds, needs_of
 from matrix.advice.pairs import Pair
 from matrix.catalog.cells import Cell
@@ -17,6 +17,8 @@ from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.releases import Releases
 from matrix.verdict.answer import installation
 from matrix.verdict.grid import Grid
+
+_PREFERRED = "3.12"  # the Python of most records, for which all known releases have wheels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,15 @@ def install_of(
         overrides=found.overrides,
         backend=_backend(pair, torch, hardware),
     )
+
+
+def preferred(pythons: Iterable[str]) -> list[str]:
+    """Return Pythons in the order in which they are advised.
+
+    >>> preferred(["3.10", "3.11", "3.12", "3.13"])
+    ['3.12', '3.11', '3.13', '3.10']
+    """
+    return sorted(pythons, key=lambda python: (distance(python, _PREFERRED), parse_version(python)))
 
 
 def environment_of(vllm: str, torch: str | None = None) -> str:

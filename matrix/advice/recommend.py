@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from matrix._util.versions import distance, parse_version
 from matrix.advice.evidence import (
     Evidence,
     PairRuns,
@@ -15,7 +14,7 @@ from matrix.advice.evidence import (
     failing_case,
 )
 from matrix.advice.fits import MachineTables, WheelNeeds, fits_but_for_cuda, misfit, needs_of
-from matrix.advice.install import Install, install_of
+from matrix.advice.install import Install, install_of, preferred
 from matrix.advice.kinds import EvidenceKind, is_enough
 from matrix.advice.pairs import Pair, pairs
 from matrix.advice.reasons import MisfitCode, Reason
@@ -30,9 +29,6 @@ from matrix.record.model import RUNGS, Platform, Rung
 from matrix.verdict.ladder import Progress, assess
 from matrix.verdict.ladder import evidence_of as ran_of
 from matrix.verdict.states import StepState, Verdict
-
-_PREFERRED = "3.12"
-"""The Python to take where none is asked for and the pair ran on none."""
 
 _MEASURED = EvidenceKind.ELSEWHERE
 
@@ -256,10 +252,7 @@ def _pythons(pair: Pair, wish: Wish, known: AdviceFacts) -> list[str]:
     if wish.python is not None:
         return [wish.python]
     ran = known.runs.pythons(pair.torch.version, pair.vllm.version)
-    return sorted(
-        known.releases.pythons,
-        key=lambda python: (python not in ran, distance(python, _PREFERRED), parse_version(python)),
-    )
+    return sorted(preferred(known.releases.pythons), key=lambda python: python not in ran)
 
 
 def _elsewhere(newer: Iterable[Excluded], wish: Wish, known: AdviceFacts) -> Iterator[Elsewhere]:

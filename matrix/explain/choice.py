@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from matrix._util.versions import parse_version
+from matrix.advice.install import environment_of, preferred
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
 from matrix.catalog.releases import Releases
 from matrix.explain.model import FaultRemedy, KnownReleases, PinnedPair, RemedyCode, TextVersions
@@ -77,12 +78,25 @@ class InstallChoice:
         )
 
     def install(self, row: Vllm | None) -> tuple[FaultRemedy, ...]:
-        """Return the remedy to install a vLLM with its pin; none for no vLLM."""
+        """Return the remedy to install a vLLM with its pin, apart; none for no vLLM."""
         if row is None:
             return ()
         more = self.releases.constraints(row.version)
-        requirements = (f"vllm=={row.version}", f"torch=={row.torch}", *more)
-        return (FaultRemedy(code=RemedyCode.INSTALL, requirements=requirements),)
+        remedy = FaultRemedy(
+            code=RemedyCode.INSTALL,
+            requirements=(f"vllm=={row.version}", f"torch=={row.torch}", *more),
+            environment=environment_of(row.version),
+            python=self._python(row),
+        )
+        return (remedy,)
+
+    def _python(self, row: Vllm) -> str:
+        """Return the Python to advise, of those that a vLLM and its pin accept."""
+        torch = self.torches.get(row.torch)
+        every = preferred(self.releases.pythons)
+        bounds = [row.python, *([torch.python] if torch and torch.python else [])]
+        fit = (python for python in every if all(bound.contains(python) for bound in bounds))
+        return next(fit, every[0])
 
     def installs(
         self, fits: Callable[[Vllm], bool], versions: TextVersions

@@ -202,11 +202,14 @@ class FaultRemedy:
     """One thing to do about a fault.
 
     `requirements` are what to install, remove or rebuild; `what` is an operand. There are none to
-    rebuild where the package of a file is not known.
+    rebuild where the package of a file is not known. `environment` is the folder of a new
+    environment for them, with this `python`; None where they go into the one that there is.
     """
 
     code: RemedyCode
     requirements: tuple[str, ...] = ()
+    environment: str | None = None
+    python: str | None = None
     what: str | None = None
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 from matrix._util.text import clean, clip, listed, plural
+from matrix.advice.install import Install
 from matrix.explain.model import (
     FaultAnswer,
     FaultKind,
@@ -18,7 +19,7 @@ from matrix.explain.model import (
     TextFaults,
 )
 from matrix.report.explain_means import NAME_LIMIT, means, spanned
-from matrix.report.uv_commands import pip_install, pip_uninstall
+from matrix.report.uv_commands import command_line, pip_install, pip_uninstall
 
 _FILES = 4  # files of vLLM that are named
 _RECORDS = 2  # records that are named; JSON has them all
@@ -329,6 +330,14 @@ def command(remedy: FaultRemedy) -> str | None:
     """Return the command of a remedy; None where it is none."""
     named = " ".join(shlex.quote(requirement) for requirement in remedy.requirements)
     match remedy.code:
+        case RemedyCode.INSTALL if remedy.environment and remedy.python:
+            return command_line(
+                Install(
+                    environment=remedy.environment,
+                    python=remedy.python,
+                    requirements=remedy.requirements,
+                )
+            )
         case RemedyCode.INSTALL:
             return pip_install(remedy.requirements)
         case RemedyCode.REMOVE:

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from command import matrix
-from explained import tables
+from explained import apart, tables
 from matrix.checks.linkage.link import load_tables
 from matrix.checks.linkage.tables import file_name
 
@@ -129,7 +129,7 @@ def test_json_has_codes_facts_and_the_lines(tmp_path: Path) -> None:
     assert answer["remedies"][0] == {
         "code": "install",
         "requirements": ["vllm==0.19.1", "torch==2.10.0"],
-        "command": "uv pip install vllm==0.19.1 torch==2.10.0",
+        "command": apart("0.19.1", "2.10.0"),
         "what": None,
     }
     plain = matrix(tmp_path, "explain", ERROR).stdout

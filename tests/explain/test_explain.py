@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from explained import commands, explained, kinds, lines, only, read
+from explained import apart, commands, explained, kinds, lines, only, read
 from matrix.explain.model import FaultKind, KnownReleases, Meaning
 from matrix.report.explain import five
 
 LOGGER = "_ZN3c1013MessageLoggerC1EPKciib"
 SYMBOL = f"ImportError: /x/site-packages/vllm/_C.abi3.so: undefined symbol: {LOGGER}"
 NO_LIBRARY = "ImportError: {}: cannot open shared object file: No such file or directory"
-NEWEST = "uv pip install vllm==0.33.0 torch==2.14.0 'cuda-python>=13'"
-CUDA_12 = "uv pip install vllm==0.19.1 torch==2.10.0"
+NEWEST = apart("0.33.0", "2.14.0", "cuda-python>=13")
+CUDA_12 = apart("0.19.1", "2.10.0")
 
 
 def test_a_symbol_is_answered_in_five_lines() -> None:
@@ -107,7 +107,7 @@ def test_a_symbol_is_answered_in_five_lines() -> None:
             FaultKind.CONFLICT,
             Meaning.NO_SUCH_VERSION,
             "torch",
-            "uv pip install vllm==0.16.0 torch==2.9.1",
+            apart("0.16.0", "2.9.1"),
         ),
         (
             "No matching distribution found for vllm==9.9",
@@ -212,9 +212,12 @@ def test_a_mac_and_ldd_write_it_otherwise() -> None:
 
 def test_the_versions_of_a_text_decide_what_to_install() -> None:
     text = f"PyTorch version: 2.11.0+cu130\nvLLM Version   : 0.18.1\n{SYMBOL}"
-    assert commands(only(text)) == ["uv pip install vllm==0.18.1 torch==2.10.0", CUDA_12]
+    assert commands(only(text)) == [
+        apart("0.18.1", "2.10.0"),
+        CUDA_12,
+    ]
     kept = f"vLLM API server version 0.24.0\n{NO_LIBRARY.format('libcudart.so.13')}"
-    assert commands(only(kept))[0] == "uv pip install vllm==0.24.0 torch==2.11.0"
+    assert commands(only(kept))[0] == apart("0.24.0", "2.11.0")
     vision = "torch==2.10.0\noperator torchvision::nms does not exist"
     assert commands(only(vision)) == [
         "uv pip install torch==2.10.0 torchvision==0.25.0 torchaudio==2.10.0"
@@ -225,7 +228,7 @@ def test_the_versions_in_a_log_of_compose_are_read() -> None:
     text = "torch      2.10.0\nvllm   0.18.1\nloading\n" + NO_LIBRARY.format("libcudart.so.12")
     log = "".join(f"vllm-1  | {line}\n" for line in text.splitlines())
     assert read(log).versions == read(text).versions
-    assert commands(only(log))[0] == "uv pip install vllm==0.18.1 torch==2.10.0"
+    assert commands(only(log))[0] == apart("0.18.1", "2.10.0")
     assert read("torch-1  | 2.10.0\nvllm  | 0.18.1\n").versions == read("").versions
 
 
@@ -411,11 +414,14 @@ def test_a_driver_runs_what_its_cuda_runs(found: str, first: str | None) -> None
 
 def test_what_excludes_a_pin_is_what_another_vllm_pins() -> None:
     text = "vllm 0.19.1 needs torch==2.10.0, and vllm-ascend 0.19.1rc1 needs torch==2.9.0"
-    assert commands(only(text)) == ["uv pip install vllm==0.13.0 torch==2.9.0", CUDA_12]
+    assert commands(only(text)) == [
+        apart("0.13.0", "2.9.0"),
+        CUDA_12,
+    ]
     asked = "vllm 0.26.0 needs torch==2.11.0, and torch==2.9.1 was asked for"
-    assert commands(only(asked))[0] == "uv pip install vllm==0.16.0 torch==2.9.1"
+    assert commands(only(asked))[0] == apart("0.16.0", "2.9.1")
     pins = "vllm 0.33.0 needs flashinfer-python==0.7.2.post1, and x 1 needs flashinfer-python<0.7"
-    assert commands(only(pins))[0] == "uv pip install vllm==0.30.0 torch==2.13.0"
+    assert commands(only(pins))[0] == apart("0.30.0", "2.13.0")
 
 
 def test_several_errors_are_each_answered_once_in_their_order() -> None:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from explained import commands, explained, lines, only
+from explained import apart, commands, explained, lines, only
 from matrix.explain.model import FaultKind, Meaning
 from matrix.report.explain import five
 
 LOGGER = "_ZN3c1013MessageLoggerC1EPKciib"
-NEWEST = "uv pip install vllm==0.33.0 torch==2.14.0 'cuda-python>=13'"
-CUDA_12 = "uv pip install vllm==0.19.1 torch==2.10.0"
+NEWEST = apart("0.33.0", "2.14.0", "cuda-python>=13")
+CUDA_12 = apart("0.19.1", "2.10.0")
 COUNTER = "num_compiled_artifacts_saved"
 ASSERTED = f"AssertionError: {COUNTER} not as expected, before it is"
 
@@ -291,7 +291,11 @@ def test_triton_has_a_ptxas_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("module", "releases", "first"),
     [
-        ("vllm._C", "vLLM 0.14.0 to 0.23.0 have it", "uv pip install vllm==0.23.0 torch==2.11.0"),
+        (
+            "vllm._C",
+            "vLLM 0.14.0 to 0.23.0 have it",
+            apart("0.23.0", "2.11.0"),
+        ),
         ("vllm._qutlass_C", "vLLM 0.24.0 to 0.33.0 have it", NEWEST),
         ("vllm.vllm_flash_attn._vllm_fa2_C", "every vLLM from 0.14.0 to 0.33.0 has it", NEWEST),
     ],
@@ -368,7 +372,7 @@ def test_a_local_version_of_a_text_is_held_against_pins_without_it() -> None:
             "vLLM 0.20.0 to 0.26.0 pin torch==2.11.0"
         )
     asked = "vllm 0.26.0 needs torch==2.11.0, and torch==2.9.1+cpu was asked for"
-    assert commands(only(asked))[0] == "uv pip install vllm==0.16.0 torch==2.9.1"
+    assert commands(only(asked))[0] == apart("0.16.0", "2.9.1")
 
 
 @pytest.mark.parametrize("version", ["GLIBC_2.99", "GLIBCXX_3.4.99"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from explained import choice, commands, evidence, read
+from explained import apart, choice, commands, evidence, read
 from matrix.checks.linkage.elf import ElfError
 from matrix.explain.answer import Explainer
 from matrix.explain.choice import package_of_wheel, rebuild
@@ -58,7 +58,7 @@ def test_a_wheel_is_held_against_every_torch(tmp_path: Path, library: Path) -> N
     assert (answer.fault.kind, answer.meaning) == (FaultKind.WHEEL, Meaning.LINKS_WITH)
     assert answer.torch is not None
     assert answer.torch.holds == ("2.10.0",)
-    assert commands(answer) == ["uv pip install vllm==0.19.1 torch==2.10.0"]
+    assert commands(answer) == [apart("0.19.1", "2.10.0")]
     rows = five(answer)
     assert rows[0] == f"signature  {NAME}"
     assert rows[1] == "means      its extensions need 1 symbol of torch"
