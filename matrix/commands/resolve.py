@@ -80,12 +80,16 @@ def _add_target(resolve: argparse.ArgumentParser) -> None:
         help="how many at a time (default: 4)",
     )
     resolve.add_argument(
-        "--data", metavar="FILE", type=Path, help="the answers (default: the package's own)"
+        "--data",
+        metavar="FILE",
+        type=Path,
+        help="where the answers are read and kept (default: the package's own)",
     )
 
 
 def _resolve(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
+    from matrix.checks.resolution.cache import RESOLUTIONS_FILE
     from matrix.checks.resolution.resolve_cells import ResolveRequest, ask_missing, plan_questions
     from matrix.checks.resolution.resolver import ResolverError
     from matrix.report import resolution
@@ -108,6 +112,8 @@ def _resolve(options: argparse.Namespace) -> int:
     if request.cells:
         for line in resolution.known_lines(plan):
             print(line)
+    if any(not query.cell.builds for query in plan.missing):
+        arguments.to_write(options.data, RESOLUTIONS_FILE, "--data")
     began = time.monotonic()
     answers = []
     for number, answered in enumerate(ask_missing(plan, request, options.data), 1):

@@ -124,6 +124,7 @@ def test_a_check_holds_the_explanations_against_them(here: Path, published: Path
         ("wheels --fill", "--file"),
         ("wheels --read a.whl", "--file"),
         (f"jit {CELL}.json --write", "--list"),
+        ("resolve py312-torch210-vllm019 --refresh", "--data"),
     ],
 )
 def test_the_data_of_an_installed_package_is_not_written(
