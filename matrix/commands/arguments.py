@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import matrix
 from matrix._util.console import LEAST_WIDTH, print_status
-from matrix._util.paths import CHECKOUT, INSTALLED, PUBLISHED
+from matrix._util.paths import CHECKOUT, INSTALLED, PACKAGE, PUBLISHED, is_checkout
 from matrix.errors import MatrixError
 
 _Value = TypeVar("_Value")
@@ -207,9 +207,13 @@ def to_write(given: Path | None, own: Path, option: str) -> Path:
     Raises MatrixError where the package's own is that of an installed release.
     """
     if given is None and INSTALLED:
+        here = CHECKOUT / PACKAGE.name / own.relative_to(PACKAGE)
+        fix = "update torch-vllm-matrix, use a checkout"
+        if is_checkout(CHECKOUT) and here.exists():
+            fix = "`pip install -e .` lets matrix write that of the checkout here"
         raise MatrixError(
             f"{own.name}: is part of the installed matrix {matrix.__version__}, whose updates bring"
-            f" new data; update torch-vllm-matrix, use a checkout, or name another by {option}"
+            f" new data; {fix}, or name another by {option}"
         )
     return given or own
 

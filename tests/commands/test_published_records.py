@@ -131,7 +131,21 @@ def test_the_data_of_an_installed_package_is_not_written(
     here: Path, monkeypatch: pytest.MonkeyPatch, command: str, option: str
 ) -> None:
     monkeypatch.setattr(arguments, "INSTALLED", True)
+    monkeypatch.setattr(arguments, "CHECKOUT", here)
     done = matrix(here, *command.split())
     assert (done.returncode, done.stdout) == (2, "")
     assert "is part of the installed matrix " in done.stderr
     assert done.stderr.endswith(f"use a checkout, or name another by {option}\n")
+
+
+def test_an_install_inside_a_checkout_is_told_to_be_editable(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arguments, "INSTALLED", True)
+    done = matrix(here, "refresh")
+    assert done.returncode == 2
+    assert done.stderr.startswith("matrix: releases.json: is part of the installed matrix ")
+    assert done.stderr.endswith(
+        "; `pip install -e .` lets matrix write that of the checkout here, or name another by"
+        " --releases\n"
+    )
