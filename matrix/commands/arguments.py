@@ -179,7 +179,9 @@ def required(
 
 
 def no_folder(default: Sequence[str] = DEFAULT_FOLDERS) -> str:
-    """Return the line where none of these folders is here, and what makes one."""
+    """Return the line where none of these folders is here, or has a record, and what makes one."""
+    if here := _folders_here(default):
+        return no_record(here)
     makes = "`matrix run CELL` makes records, or name a folder of them"
     return f"{_none_here(default)}; {makes}{_checkout_has(default)}"
 

@@ -104,6 +104,18 @@ def test_an_installed_package_takes_the_current_folder_for_the_checkout(
     assert checkout_of(tmp_path / "site-packages" / "matrix") == tmp_path / "site-packages"
 
 
+def test_an_index_of_an_empty_folder_says_that_it_has_no_record(
+    here: Path, published: Path
+) -> None:
+    done = matrix(here, "results", "index")
+    assert done.returncode == 2
+    assert done.stderr.startswith("matrix: no folder results or records here; `matrix run CELL`")
+    (here / "records").mkdir()
+    done = matrix(here, "results", "index")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "matrix: no record in records; `matrix run CELL` makes one\n"
+
+
 def test_a_check_holds_the_explanations_against_them(here: Path, published: Path) -> None:
     (published / "cuda").mkdir()
     other_python = CELL.replace("py311", "py312")
