@@ -96,6 +96,7 @@ def _recommend(options: argparse.Namespace) -> int:
     from matrix.advice.recommend import recommend
     from matrix.report.advice.recommend import content, lines
 
+    context.refuse_candidates(options, "`matrix qualify {}` says whether it works")
     known, status, faults = _known(options)
     found = recommend(_wish(options, known), known)
     for fault in faults:

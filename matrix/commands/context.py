@@ -16,6 +16,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
+    from matrix.catalog.candidates.model import Candidate
     from matrix.catalog.releases import Releases
     from matrix.checks.lookup import Answers
     from matrix.record.model import Platform, Record
@@ -157,7 +158,8 @@ def specifiers(
 ) -> dict[str, SpecifierSet]:
     """Return the releases that these options ask for, by option.
 
-    Raises MatrixError where no release or Python that is known is one of them.
+    Raises MatrixError where no release or Python that is known is one of them, and for a candidate
+    that is not known.
     """
     from matrix._util.versions import chosen_specifier
     from matrix.catalog.cells import is_meant
@@ -165,6 +167,8 @@ def specifiers(
 
     given = {key: text for key in keys if (text := getattr(options, key)) is not None}
     known = {str(project): releases.versions(project) for project in Project}
+    for key in known.keys() & given.keys():
+        named_candidate(given[key], key, releases)
     asked = {
         key: chosen_specifier(text, known.get(key, ()), f"--{key}") for key, text in given.items()
     }
@@ -173,6 +177,42 @@ def specifiers(
         if not any(is_meant(wanted, version) for version in versions):
             raise unknown_release(f"--{key} {given[key]}", releases, python=key == "python")
     return asked
+
+
+def named_candidate(text: str | None, project: str, releases: Releases) -> Candidate | None:
+    """Return the candidate that an option names; None where it names releases.
+
+    Raises MatrixError for a name that no candidate of the project has.
+    """
+    from matrix.catalog.cells import is_candidate_name
+
+    if text is None or not is_candidate_name(text):
+        return None
+    candidate = releases.candidates.named(text)
+    if candidate.project != project:
+        raise MatrixError(
+            f"--{project} {text!r}: is a candidate of {candidate.project}; write"
+            f" --{candidate.project} {text}"
+        )
+    return candidate
+
+
+def refuse_candidates(options: argparse.Namespace, instead: str) -> None:
+    """Raise MatrixError where `--torch` or `--vllm` names a candidate, and means releases alone.
+
+    `instead` says which command takes it, with {} where its name goes.
+    """
+    from matrix.catalog.cells import is_candidate_name
+    from matrix.catalog.projects import Project
+
+    for project in Project:
+        text = getattr(options, project) or ""
+        if is_candidate_name(text):
+            raise MatrixError(
+                f"--{project} {text}: is the name of a candidate, a build of {project.label} that"
+                f" is not published as a final release, and {options.parser.prog} takes releases"
+                f" alone; {instead.format(text)}"
+            )
 
 
 def unknown_release(asked: str, releases: Releases, *, python: bool = False) -> MatrixError:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix._util.files import from_here
-from matrix.commands import arguments
+from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.catalog.candidates.model import Candidate
-    from matrix.catalog.releases import Releases
     from matrix.checks.linkage.link import Linkage
 
 
@@ -98,24 +97,6 @@ def _add_linkage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     linkage.set_defaults(run=_linkage, parser=linkage)
 
 
-def _named_candidate(text: str | None, project: str, releases: Releases) -> Candidate | None:
-    """Return the candidate that an option names; None where it names releases.
-
-    Raises MatrixError for a name that no candidate of the project has.
-    """
-    from matrix.catalog.cells import is_candidate_name
-
-    if text is None or not is_candidate_name(text):
-        return None
-    candidate = releases.candidates.named(text)
-    if candidate.project != project:
-        raise MatrixError(
-            f"--{project} {text!r}: is a candidate of {candidate.project}; write"
-            f" --{candidate.project} {text}"
-        )
-    return candidate
-
-
 def _has_symbols(candidate: Candidate, python: str) -> bool:
     """Read the symbols of a candidate, unless a table has them; tell whether it has any."""
     from matrix.checks.linkage.candidate import read_candidate
@@ -184,7 +165,7 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
     asked = [
         candidate
         for project in Project
-        if (candidate := _named_candidate(getattr(options, project), project, releases))
+        if (candidate := context.named_candidate(getattr(options, project), project, releases))
     ]
     lacks = [candidate for candidate in asked if not _has_symbols(candidate, options.python)]
     if lacks:

@@ -182,6 +182,8 @@ def _list(options: argparse.Namespace) -> int:
     from matrix.store.listing import RecordFilter, find
     from matrix.store.query import History
 
+    own = "`matrix results list --cell '*{}*'` lists the records of its cells"
+    context.refuse_candidates(options, own)
     expectations = load_expectations(options.expectations)
     asked = RecordFilter(
         **{

@@ -84,6 +84,7 @@ def _show(options: argparse.Namespace, path: Path) -> int:
     from matrix.checks.gpu_code.wheels import load_wheels
     from matrix.report.advice.wheels import content, lines
 
+    context.refuse_candidates(options, "`matrix candidate show {}` names its wheels")
     releases, hardware = load_releases(), load_hardware()
     asked = context.specifiers(options, ("torch", "vllm"), releases)
     tables = MachineTables(hardware=hardware, wheels=load_wheels(path))

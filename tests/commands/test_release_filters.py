@@ -147,3 +147,35 @@ def test_what_is_not_known_gets_no_answer(
         assert (done.returncode, done.stdout) == (2, "")
         line = UNKNOWN_PYTHON if "python" in option else UNKNOWN_RELEASE.format(option)
         assert f"matrix: {line}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "instead"),
+    [
+        ("wheels", "`matrix candidate show torch216rc1` names its wheels"),
+        ("recommend", "`matrix qualify torch216rc1` says whether it works"),
+        (
+            "results list",
+            "`matrix results list --cell '*torch216rc1*'` lists the records of its cells",
+        ),
+    ],
+)
+def test_where_releases_alone_are_meant_a_candidate_gets_its_command(
+    tmp_path: Path, command: str, instead: str
+) -> None:
+    (tmp_path / "records").mkdir()
+    done = matrix(tmp_path, *command.split(), "--torch", "torch216rc1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "matrix: --torch torch216rc1: is the name of a candidate, a build of torch that is not"
+        f" published as a final release, and matrix {command} takes releases alone; {instead}\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["grid", "plan"])
+def test_a_candidate_that_nobody_added_is_named(tmp_path: Path, command: str) -> None:
+    (tmp_path / "records").mkdir()
+    none = str(tmp_path / "none.toml")
+    done = matrix(tmp_path, command, "--torch", "torch216rc1", MATRIX_CANDIDATES=none)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "matrix: candidate 'torch216rc1': is not known; there is none yet" in done.stderr
