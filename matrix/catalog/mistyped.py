@@ -39,6 +39,15 @@ def nearest_cell(name: str, factors: Iterable[str], names: Sequence[str]) -> str
     return nearest(name, names)
 
 
+def lacks_hyphen(part: str) -> bool:
+    """Tell whether two factors are joined in what would be one.
+
+    >>> lacks_hyphen("torch211vllm026"), lacks_hyphen("torch216rc1")
+    (True, False)
+    """
+    return _JOINED.search(part) is not None
+
+
 def factor_names(
     pythons: Iterable[str], releases: Mapping[str, Iterable[str]], candidates: Iterable[str]
 ) -> list[str]:

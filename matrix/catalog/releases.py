@@ -25,7 +25,7 @@ from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.candidates.rows import torch_row, vllm_row
 from matrix.catalog.cells import Build, Cell, CellError, Factors, factors, is_candidate
 from matrix.catalog.constraints import Constraint
-from matrix.catalog.mistyped import factor_names, nearest_cell
+from matrix.catalog.mistyped import factor_names, lacks_hyphen, nearest_cell
 from matrix.catalog.projects import Project
 from matrix.catalog.release import COMPANIONS, Torch, Unread, Vllm
 
@@ -334,6 +334,9 @@ class Releases:
         try:
             return self.candidates.named(factor)
         except CandidateError as error:
+            if lacks_hyphen(factor):
+                lacks = f"cell {name!r}: factor {factor!r} lacks a hyphen"
+                raise CellError(self._with_nearest(lacks, name)) from None
             raise CellError(f"cell {name!r}: {error}") from None
 
     def _no_candidate(self, name: str, build: Build) -> CellError:

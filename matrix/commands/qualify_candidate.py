@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matrix._util.console import print_status
 from matrix._util.files import from_here
 from matrix._util.nvidia import gpu_visible
-from matrix._util.versions import minor_of
+from matrix._util.versions import minor_of, newest_patch
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import CellError, candidate_project
 from matrix.catalog.releases import Releases
@@ -32,6 +33,9 @@ from matrix.run.candidates.evidence import CandidateRecords
 from matrix.run.candidates.runs import ToxRuns, carry_out
 from matrix.run.rerun import RECORDS
 
+_RELEASE = re.compile(
+    r"(?:(?P<project>torch|vllm)(?:==?|-)?)?(?P<version>[0-9]{1,9}(?:\.[0-9]{1,9}){0,3})", re.ASCII
+)
 _NOTHING_DECIDES = 3
 _INTERRUPTED = 130
 
@@ -88,12 +92,25 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _must_not_be_release(text: str, releases: Releases) -> None:
-    """Raise MatrixError for a release where the name of a candidate belongs."""
+    """Raise MatrixError for a release where the name of a candidate belongs.
+
+    A person writes one as 2.14, torch==2.14, or torch214 as in the name of a cell.
+    """
+    found = _RELEASE.fullmatch(text)
+    if found is None:
+        return
+    version = found["version"]
+    if found["project"] and "." not in version:
+        version = f"{version[0]}.{version[1:]}"
     for project, versions in releases.published.items():
-        if text in versions or text in map(minor_of, versions):
+        if found["project"] not in (None, project):
+            continue
+        if version in versions or version in map(minor_of, versions):
+            newest = newest_patch(version, versions)
+            means = "" if newest == version else f" whose newest patch is {newest}, and"
             raise MatrixError(
-                f"{text}: is a release of {project}, not a candidate; write"
-                f" --{project} {text} --baseline VERSION"
+                f"{text}: is a release of {project},{means} not a candidate; write"
+                f" --{project} {version} --baseline VERSION"
             )
 
 

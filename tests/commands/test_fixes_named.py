@@ -54,6 +54,18 @@ def test_a_wheel_that_is_not_there(tmp_path: Path, command: str, name: str) -> N
         ("doctor py311torch210", "; did you mean 'py311-torch210'?"),
         ("qualify 2.12.1", "; write --torch 2.12.1 --baseline VERSION"),
         ("qualify 0.20", "; write --vllm 0.20 --baseline VERSION"),
+        ("qualify torch==2.9.0", "not a candidate; write --torch 2.9.0 --baseline VERSION"),
+        *(
+            (
+                f"qualify {text}",
+                (
+                    "is a release of torch, whose newest patch is 2.9.1, and not a candidate; write"
+                    " --torch 2.9 --baseline VERSION"
+                ),
+            )
+            for text in ("2.9", "torch==2.9", "torch-2.9", "torch29")
+        ),
+        ("qualify vllm020", "; write --vllm 0.20 --baseline VERSION"),
         (
             "candidate add torch216rc1 --index foo/bar",
             (

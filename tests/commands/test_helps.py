@@ -143,6 +143,8 @@ def test_an_option_that_is_like_none_has_the_help(tmp_path: Path) -> None:
         ("py312-torch211-vllm26", "py312-torch211-vllm026"),
         ("PY312_TORCH211_VLLM026", "py312-torch211-vllm026"),
         ("py311-torhc210", "py311-torch210"),
+        ("py312-torch211vllm026", "py312-torch211-vllm026"),
+        ("py312-torch211vllm26", "py312-torch211-vllm026"),
     ],
 )
 @pytest.mark.parametrize("command", ["doctor", "bundle --out o", "resolve"])
