@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from matrix.catalog.index import FetchError
 from matrix.catalog.published_file import PublishedFile
 from matrix.checks.linkage.elf import read_wheel
-from matrix.checks.linkage.fill import fill, lacking, read_wheels
+from matrix.checks.linkage.fill import fill, lacking, nothing_new, read_wheels
 from matrix.checks.linkage.link import load_tables
 from matrix.checks.linkage.tables import (
     DescribedWheel,
@@ -321,7 +321,7 @@ def test_a_fill_fetches_what_has_no_table_and_a_second_one_nothing(
     ]
     assert fill(index, tmp_path, reported.append) == []
     assert len(index.fetched) == 2
-    assert reported[2:] == [f"{tmp_path}: nothing new; each wheel of the index was read before"]
+    assert reported[2:] == [nothing_new(tmp_path)]
 
 
 def test_a_table_of_another_wheel_or_a_damaged_one_is_made_anew(

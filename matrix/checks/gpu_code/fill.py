@@ -33,7 +33,7 @@ def fill(
             faults.append(str(error))
     wanted = lacking(published, load_wheels(file), machine)
     if not wanted and not faults:
-        report(nothing_new(file))
+        report(nothing_new(file, machine))
     for wheel in wanted:
         size = f", {mib(wheel.size)}" if wheel.size else ""
         try:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Protocol
 from matrix._util.files import from_here, read_bytes, write_bytes
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
+from matrix.catalog.platform_tags import MACHINES
 from matrix.checks.linkage.elf import read_wheel
 from matrix.checks.linkage.link import SYMBOL_TABLES, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError, dump, file_name, load
-from matrix.checks.wheel_choice import most_useful_first, taken
+from matrix.checks.wheel_choice import OLDEST_READ, most_useful_first, taken
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -111,9 +112,13 @@ def fill(
     return faults
 
 
-def nothing_new(data: Path) -> str:
-    """Return the line where the data of the wheels has all that the index lists."""
-    return f"{from_here(data)}: nothing new; each wheel of the index was read before"
+def nothing_new(data: Path, machine: str = MACHINES[0]) -> str:
+    """Return the line where the data has each wheel of the index that a fill would read."""
+    oldest = " or ".join(f"{name} {first}" for name, first in OLDEST_READ.items())
+    return (
+        f"{from_here(data)}: nothing new; the index has no wheel for {machine} of {oldest} or a"
+        " newer release that was not read before"
+    )
 
 
 def lacking(files: Iterable[PublishedFile], tables: Tables) -> list[PublishedFile]:
