@@ -56,9 +56,12 @@ def read_all(
     expectations = expectations or load_expectations(options.expectations)
     late = late_now()
     found = newest_records(folders, late, print_status, repeats=repeats)
+    none = not (found.records or found.running)
+    if none and len(found.errors) == 1 and not (empty and damaged):
+        raise MatrixError(str(found.errors[0]))  # it names the fix, and no other place has a record
     for line in (*map(str, found.errors), *late_lines(found.late)):
         print_status(line)
-    if not (found.records or found.running):
+    if none:
         if found.errors and not (empty and damaged):
             named = arguments.named(folders)
             raise MatrixError(f"no good record in {named}; name another folder")

@@ -64,3 +64,11 @@ def test_a_place_without_a_record_is_named(tmp_path: Path, reader: str) -> None:
     done = matrix(tmp_path, *reader.split(), "empty")
     assert done.returncode == 0
     assert done.stderr == "matrix: no record in empty; `matrix run CELL` makes one\n"
+
+
+@pytest.mark.parametrize("reader", ["table", "grid", "plan", "predict"])
+def test_a_missing_place_and_an_empty_one_are_one_line(tmp_path: Path, reader: str) -> None:
+    (tmp_path / "empty").mkdir()
+    done = matrix(tmp_path, reader, "nofolder", "empty")
+    line = "matrix: nofolder: does not exist; name a folder of records, or a record\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
