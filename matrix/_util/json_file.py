@@ -15,7 +15,7 @@ def read_object(path: Path, error: type[MatrixError]) -> dict[str, Any]:
     try:
         found = json.loads(read_text(path))
     except OSError as fault:
-        raise error(f"{path}: cannot be read ({fault.strerror})") from fault
+        raise error(f"{path}: cannot be read ({fault.strerror}); name another file") from fault
     except (ValueError, RecursionError) as fault:
         raise error(f"{path}: is not JSON ({fault}); restore it") from fault
     if not isinstance(found, dict):

@@ -29,7 +29,7 @@ def read_text(path: Path, error: type[MatrixError]) -> str:
     try:
         return files.read_text(path)
     except OSError as fault:
-        raise error(f"{path}: cannot be read ({fault.strerror})") from fault
+        raise error(f"{path}: cannot be read ({fault.strerror}); name another file") from fault
     except UnicodeDecodeError as fault:
         raise error(f"{path}: is not UTF-8; save it as UTF-8") from fault
 

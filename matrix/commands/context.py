@@ -64,7 +64,7 @@ def read_all(
     if none:
         if found.errors and not (empty and damaged):
             named = arguments.named(folders)
-            raise MatrixError(f"no good record in {named}; name another folder")
+            raise MatrixError(f"no record in {named} can be read; name another folder")
         if not empty:
             raise MatrixError(arguments.no_record(folders))
         if options.folders and not damaged:

@@ -156,7 +156,7 @@ def _is_compiled(path: Path) -> bool:
         with path.open("rb") as file:
             return path.suffix == ".whl" or file.read(4) == b"\x7fELF"
     except OSError as error:
-        raise MatrixError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise MatrixError(f"{path}: cannot be read ({error.strerror or error}); {_USE}") from None
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
@@ -164,7 +164,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
         with path.open("rb") as file:
             yield from _blocks(file)
     except OSError as error:
-        raise MatrixError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise MatrixError(f"{path}: cannot be read ({error.strerror or error}); {_USE}") from None
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:

@@ -406,7 +406,7 @@ def _none_good(place: RecordSource, errors: Sequence[MatrixError]) -> MatrixErro
     if len(errors) == 1:
         return errors[0]
     return MergeError(
-        f"{place}: holds no good record; {len(errors)} files in it are wrong, such as {errors[0]}"
+        f"{place}: no record in it can be read: {len(errors)} files are wrong, such as {errors[0]}"
     )
 
 

@@ -230,7 +230,7 @@ def test_a_way_goes_with_sources_and_with_its_files(
     way = candidate.on_cuda
     assert way is not None
     source = Wheel(location="x.whl", sha256="0" * 64)
-    with pytest.raises(CandidateError, match="has wheels of its own, and no way to cuda"):
+    with pytest.raises(CandidateError, match="has wheels of its own, and on-cuda is for sources"):
         replace(candidate, source=source, files=way.files, version="0.33.0")
     with pytest.raises(CandidateError, match="without compiling, and cuda needs its extensions"):
         replace(candidate, on_cuda=replace(way, way=Made.WITHOUT_COMPILING))

@@ -45,7 +45,7 @@ def test_a_wheel_that_is_not_there(tmp_path: Path, command: str, name: str) -> N
     done = matrix(tmp_path, *command.split(), name)
     fault = "is not a file" if name == "folder.whl" else "no such file"
     assert done.returncode == 2
-    assert done.stderr.startswith(f"matrix: {name}: {fault}; name a wheel")
+    assert done.stderr.startswith(f"matrix: {name}: {fault}; name the file of a wheel")
 
 
 @pytest.mark.parametrize(

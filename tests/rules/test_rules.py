@@ -29,7 +29,7 @@ every_kind = pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "cannot be read (No such file or directory)"),
+        (None, "cannot be read (No such file or directory); name another file"),
         (b"\xff\xfe", "is not UTF-8; save it as UTF-8"),
         (b"[[", "is not TOML ("),
         (b"\0", "is not TOML ("),

@@ -155,7 +155,7 @@ def test_a_folder_without_a_good_record_is_one_line(tmp_path: Path) -> None:
     for name in ("package", "package-lock"):
         (other / f"{name}.json").write_text("{}")
     assert refused(merge([other], into, silent)).startswith(
-        f"{other}: holds no good record; 2 files in it are wrong, such as {other}/package"
+        f"{other}: no record in it can be read: 2 files are wrong, such as {other}/package"
     )
     gone = tmp_path / "gone"
     assert refused(merge([gone], into, silent)) == (

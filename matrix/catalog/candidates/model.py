@@ -253,7 +253,9 @@ class Candidate:
         if way is None:
             return
         if not self.is_built:
-            raise CandidateError(f"{where}: has wheels of its own, and no way to cuda besides")
+            raise CandidateError(
+                f"{where}: has wheels of its own, and on-cuda is for sources alone; delete it"
+            )
         if way.way not in WAYS:
             raise CandidateError(f"{where}: {way.way}, and cuda needs its extensions")
         if (way.way is Made.COMPILED) == bool(way.files):

@@ -62,7 +62,7 @@ def read_wheels(paths: Sequence[Path], file: Path, report: Callable[[str], None]
 def read_wheel(path: Path) -> ReadWheel:
     """Read a wheel of torch or vLLM for Linux. Raises WheelReadError for any other file."""
     if fault := no_file(path):
-        raise WheelReadError(f"{path.name}: {fault}; name a wheel that is one")
+        raise WheelReadError(f"{path.name}: {fault}; name the file of a wheel")
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()

@@ -378,7 +378,7 @@ def _python_of(path: str) -> str | None:
 
 def _must_be_file(path: Path) -> None:
     if fault := no_file(path):
-        raise ElfError(f"{path.name}: {fault}; name a wheel or a library that is one")
+        raise ElfError(f"{path.name}: {fault}; name the file of a wheel or of a library")
 
 
 def _wheel(path: Path, sha256: str | None) -> DescribedWheel:

@@ -364,7 +364,7 @@ def _failed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     _only(row, {"cause", why}, "does not resolve", where)
     if row["cause"] not in KEPT_CAUSES:
         raise ResolutionsError(
-            f"{where}: cause: {row['cause']!r} is none of {', '.join(KEPT_CAUSES)}; {_FIX}"
+            f"{where}: cause: {row['cause']!r} is not one of {', '.join(KEPT_CAUSES)}; {_FIX}"
         )
     cause = ConflictCause(row["cause"])
     if why == "facts":
@@ -387,7 +387,9 @@ def _fact(row: object, where: str) -> Fact:
         raise ResolutionsError(f"{where}: is not an object; {_FIX}")
     code = row.get("code")
     if not isinstance(code, str) or code not in _OPERANDS:
-        raise ResolutionsError(f"{where}: code: {code!r} is none of {', '.join(_OPERANDS)}; {_FIX}")
+        raise ResolutionsError(
+            f"{where}: code: {code!r} is not one of {', '.join(_OPERANDS)}; {_FIX}"
+        )
     for key in sorted(_OPERANDS[code] - row.keys()):
         raise ResolutionsError(f"{where}: {key}: is missing; {_FIX}")
     for key in sorted(row.keys() - _IN_FACTS - {"code"}):

@@ -248,7 +248,7 @@ def _pinned(lock: str, cell: Cell) -> dict[str, Pinned]:
             if name in pinned:
                 parse_version(pinned[name].version)
     except (LockFileError, InvalidVersion) as error:
-        raise ResolverError(f"uv's answer is none: {error}") from error
+        raise ResolverError(f"uv's answer cannot be used: {error}") from error
     return pinned
 
 
