@@ -28,13 +28,20 @@ _FORM = re.compile(
 
 # The GPUs of other makers, by the names that their drivers and people give them.
 _OTHERS = (
-    ("AMD", re.compile(r"\b(?:radeon|instinct|mi ?\d{2,3}[a-z]?|gfx ?\d{3,4}[a-z]?|w[67]\d00)\b")),
+    (
+        "AMD",
+        re.compile(
+            r"\b(?:radeon|instinct|firepro|vega ?\d*|mi ?\d{2,3}[a-z]?|gfx ?\d{3,4}[a-z]?"
+            r"|w[67]\d00)\b"
+        ),
+    ),
     ("Intel", re.compile(r"\b(?:gaudi ?\d?|arc|ponte vecchio)\b")),
 )
+_NEEDS = {"AMD": "ROCm", "Intel": "XPU or HPU"}
 # These makers sell processors too, and `rx` is a letter away from `rtx`: they say nothing where the
 # text has a name of NVIDIA's.
 _LIKELY_OTHERS = (
-    ("AMD", re.compile(r"\b(?:amd|rx ?\d{4}\w*)\b")),
+    ("AMD", re.compile(r"\b(?:amd|rx ?\d{3,4}\w*)\b")),
     ("Intel", re.compile(r"\bintel\b")),
 )
 _RX = re.compile(r"\brx ?(?=\d)")
@@ -152,8 +159,9 @@ class HardwareTable:
         held = self._held(text)
         if (maker := _other_maker(text, is_likely=not held)) is not None:
             return HardwareError(
-                f"{text!r}: is a GPU of {maker}, on which no build for CUDA runs; what is known"
-                " here is of those builds, so name an NVIDIA GPU"
+                f"{text!r}: is a GPU of {maker}, which needs builds of torch and vLLM for"
+                f" {_NEEDS[maker]}, and the wheels that are known here are for CUDA; name an NVIDIA"
+                " GPU"
             )
         message = (
             f"{text!r}: is not a known GPU; write its compute capability, as sm_90 or 9.0"

@@ -129,7 +129,7 @@ def test_no_reason_is_printed_twice(here: Path) -> None:
     ("options", "line"),
     [
         (("--driver", "new"), "matrix: --driver 'new': is not a version of a driver; write it as"),
-        (("--gpu", "mi300x"), "matrix: --gpu 'mi300x': is a GPU of AMD, on which no build for"),
+        (("--gpu", "mi300x"), "matrix: --gpu 'mi300x': is a GPU of AMD, which needs builds of"),
         (("--gpu", "p100"), "matrix: --gpu 'p100': is not a known GPU; write its compute"),
         (("--gpu", "12"), "matrix: --gpu '12': is not a known GPU; write its compute"),
         (("--gpu", "900"), "matrix: --gpu '900': is not a known GPU; write its compute"),
