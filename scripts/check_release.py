@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import re
+import runpy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
-_TAG = re.compile(r"v(\d+(?:\.\d+)+(?:(?:a|b|rc)\d+)?)", re.ASCII)
+# By its path: where this runs the package need not be installed.
+_TAG: re.Pattern[str] = runpy.run_path(str(_ROOT / "matrix/_util/own_version.py"))["TAG"]
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = _ROOT) -> int:

@@ -18,7 +18,10 @@ _ARCHIVED = ".git_archival.txt"
 """What git fills in where it makes an archive of a commit, as GitHub does."""
 
 TAG = re.compile(r"v(\d+(?:\.\d+)+(?:(?:a|b|rc)\d+)?)", re.ASCII)
-"""The tags of releases, as `scripts/check_release.py` takes them. Another tag is of none."""
+"""The tags of releases. Another tag is of none; `scripts/check_release.py` takes the same."""
+
+_GLOBS = ("--match", "v[0-9]*.[0-9]*", "--exclude", "v*[!0-9.abrc]*")
+"""What git leaves out of other tags, so that one of them does not hide an older release."""
 
 _DESCRIBED = re.compile(r"(?P<tag>v\d.*?)(?:-(?P<distance>\d+)-g(?P<after>[0-9a-f]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{7,40}", re.ASCII)
@@ -71,7 +74,7 @@ def _described(root: Path) -> str | None:
     """Return `v0.1.0-7-g0123abc`, or the commit where no tag is of a release; None without git."""
     if not (root / ".git").exists():  # the project's tree may lie in a checkout of another one
         return None
-    command = ["git", "-C", str(root), "describe", "--tags", "--long", "--match", "v[0-9]*"]
+    command = ["git", "-C", str(root), "describe", "--tags", "--long", *_GLOBS]
     environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
         done = subprocess.run(

@@ -81,6 +81,15 @@ def test_a_tag_that_no_release_has_is_not_a_version(checkout: Path, tag: str) ->
         assert str(Version(version(checkout))) == version(checkout)
 
 
+@pytest.mark.parametrize("tag", ["nightly-1", "v0.3.0-rc1", "v0.3.0.dev1", "v1", "v9x"])
+def test_a_tag_of_another_form_hides_no_older_release(checkout: Path, tag: str) -> None:
+    git(checkout, "tag", "v0.2.0")
+    head = commit(checkout)
+    git(checkout, "tag", tag)
+    assert version(checkout) == f"0.2.0.post1.dev1+g{head}"
+    assert version(archived(checkout)) == version(checkout)
+
+
 def test_an_archive_of_a_commit_has_the_version_of_the_commit(checkout: Path) -> None:
     assert version(archived(checkout)).startswith(f"{UNTAGGED}+g")
     git(checkout, "tag", "v0.2.0")
