@@ -222,7 +222,22 @@ def unknown_release(asked: str, releases: Releases, *, python: bool = False) -> 
     """Return the error of an option that asks for a release, or a Python, that nobody knows."""
     if python:
         return MatrixError(f"{asked}: is not known; the known are {', '.join(releases.pythons)}")
-    return MatrixError(f"{asked}: no known release is that; `matrix refresh` reads new ones")
+    near = _nearest_of(asked, releases)
+    which = f" (the nearest: {', '.join(near)})" if near else ""
+    return MatrixError(f"{asked}: no known release is that{which}; `matrix refresh` reads new ones")
+
+
+def _nearest_of(asked: str, releases: Releases) -> list[str]:
+    """Return the known releases around the one that `--torch 2.99` asks for; none for a range."""
+    from packaging.version import InvalidVersion
+
+    from matrix._util.versions import neighbours
+
+    option, _, text = asked.partition(" ")
+    try:
+        return neighbours(text, releases.published.get(option.removeprefix("--"), ()))
+    except InvalidVersion:
+        return []
 
 
 def chosen_platforms(options: argparse.Namespace) -> tuple[Platform, ...]:

@@ -137,7 +137,7 @@ def test_no_reason_is_printed_twice(here: Path) -> None:
         (("--cuda", "x"), "matrix: --cuda 'x': is not a CUDA; write it as 12.9, 12 or '<13'"),
         (("--cuda", ""), "matrix: --cuda '': is not a CUDA; write it as 12.9, 12 or '<13'"),
         (("--model", "gpt-9"), "matrix: --model 'gpt-9': no record has it; the models are"),
-        (("--torch", "9.0"), "matrix: --torch 9.0: no known release is that; `matrix refresh`"),
+        (("--torch", "9.0"), "matrix: --torch 9.0: no known release is that (the nearest: "),
         (("--vllm", "x"), "matrix: --vllm 'x': is neither a release nor a specifier"),
         (("--python", "3.9"), "matrix: --python 3.9: is not known; the known are 3.10, 3.11"),
     ],

@@ -20,7 +20,9 @@ MINOR = "2.12"
 PATCHES = [version for version in TORCHES if version.startswith(f"{MINOR}.")]
 NEWEST = newest_patch(MINOR, TORCHES)
 UNKNOWN_PYTHON = "--python 3.99: is not known; the known are 3."
-UNKNOWN_RELEASE = "{}: no known release is that; `matrix refresh` reads new ones\n"
+UNKNOWN_RELEASE = (
+    "{}: no known release is that (the nearest: {}); `matrix refresh` reads new ones\n"
+)
 
 
 def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
@@ -145,7 +147,9 @@ def test_what_is_not_known_gets_no_answer(
     for option in options:
         done = matrix(tmp_path, *command.split(), *option.split())
         assert (done.returncode, done.stdout) == (2, "")
-        line = UNKNOWN_PYTHON if "python" in option else UNKNOWN_RELEASE.format(option)
+        project = option.split()[0].removeprefix("--")
+        newest = load_releases().published.get(project, ("",))[-1]
+        line = UNKNOWN_PYTHON if "python" in option else UNKNOWN_RELEASE.format(option, newest)
         assert f"matrix: {line}" in done.stderr
 
 
