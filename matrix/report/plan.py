@@ -44,8 +44,8 @@ def why_words(item: Planned) -> str:
     why = "; ".join(map(plan_words, (item.why, *(item.also if item.runs else ()))))
     if item.brought is None or not item.runs:
         return why
-    name = item.brought.project.label
-    return f"{item.brought.code} {name} {item.brought.version}; {why}"
+    how = "next to" if item.brought.code is reasons.BroughtCode.BESIDE else "new"
+    return f"{how} {item.brought.project.label} {item.brought.version}; {why}"
 
 
 def plan_words(reason: reasons.PlanReason) -> str:

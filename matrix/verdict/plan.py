@@ -36,7 +36,7 @@ class Wanted:
     """What a person asks for. `stale` leaves out what would run as it did, and measure the same.
 
     `new` and `neighbours` are releases (`("torch", "2.15.0")`): the cells of the one, and the cells
-    beside those of the other; both bring off-pin pairs with them. A record that is older than
+    next to those of the other; both bring off-pin pairs with them. A record that is older than
     `max_age` is stale; with `force` each is.
     """
 
@@ -305,7 +305,7 @@ def _brought(
 
 
 class _Pairs:
-    """The pairs of the environments, as a table of minor releases: what is beside what."""
+    """The pairs of the environments, as a table of minor releases: what is next to what."""
 
     def __init__(self, cells: Iterable[Cell], releases: Releases) -> None:
         self.at = {

@@ -305,7 +305,7 @@ class BroughtCode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Brought:
-    """What brought a pair into a plan: it is of that release, or beside a pair of it."""
+    """What brought a pair into a plan: it is of that release, or next to a pair of it."""
 
     code: BroughtCode
     project: Project

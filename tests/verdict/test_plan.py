@@ -258,7 +258,7 @@ def test_why_names_the_release_and_what_is_stale() -> None:
         told["py311-torch210-vllm019", Platform.CUDA]
         == "new vLLM 0.19.1; ran on 2026-11-22, not stale"
     )
-    assert told["py311-torch211-vllm019", Platform.CUDA] == "beside vLLM 0.19.1; never ran"
+    assert told["py311-torch211-vllm019", Platform.CUDA] == "next to vLLM 0.19.1; never ran"
 
 
 @pytest.mark.parametrize(
