@@ -29,7 +29,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     resolve.add_argument(
         "--off-pin",
         action="store_true",
-        help="the newest patch of each vLLM minor with that of every other torch minor",
+        help="the newest patch of each vLLM minor with that of every other torch minor (implies"
+        " --override)",
     )
     resolve.add_argument(
         "--stale",

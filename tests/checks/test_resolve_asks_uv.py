@@ -353,7 +353,7 @@ def test_the_pins_and_what_is_off_them(
 ) -> None:
     data = tmp_path / "r.json"
     assert resolve(data, "--all-pins", "--python", "3.12", "--vllm", ">=0.18,<0.20") == 0
-    off = ("--off-pin", "--override", "--python", "3.12", "--torch", "2.9")
+    off = ("--off-pin", "--python", "3.12", "--torch", "2.9")  # which implies --override
     assert resolve(data, *off, "--vllm", "0.19") == 0
     rows = [(row.cell.torch, row.cell.vllm, row.ok) for row in load_resolutions(data).rows]
     assert rows == [

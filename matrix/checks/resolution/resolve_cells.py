@@ -42,6 +42,7 @@ class ResolveRequest:
     """What a person wants to know: the options of `matrix resolve`.
 
     `stale` is a number of days, `torch` and `vllm` are releases or ranges, as ``2.9`` or ``>=2.9``.
+    `off_pin` implies `override` for its own cells.
     """
 
     cells: tuple[str, ...] = ()
@@ -128,14 +129,17 @@ def _questions(
     many: list[Cell] = []
     if request.all_pins:
         many += pinned_cells(releases, pythons)
-    if request.off_pin:
-        many += off_pin_cells(releases, pythons)
+    # As declared each of these only fails at its pin: they are asked as their cells install them.
+    off_pin = dict.fromkeys(off_pin_cells(releases, pythons) if request.off_pin else ())
+    many += off_pin
     known = releases.published
     torch = _range("--torch", request.torch, known["torch"])
     vllm = _range("--vllm", request.vllm, known["vllm"])
     many = [cell for cell in many if torch.contains(cell.torch) and vllm.contains(cell.vllm)]
     cells = dict.fromkeys([*named, *many])
-    questions = [_question(cell, releases, override=request.override) for cell in cells]
+    questions = [
+        _question(cell, releases, override=request.override or cell in off_pin) for cell in cells
+    ]
     if request.stale is not None:
         old = [row for row in recorded.stale(today, request.stale) if row.platform == platform]
         # Those of candidates are asked again where they are named: they may be gone.
