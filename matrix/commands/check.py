@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = commands.add_parser(
         "check",
         help="check the releases, the cells, the expectations, explanations, notes and waivers",
-        epilog="Exit status: 0; 1 where a rule contradicts upstream's own startup tests or goes"
-        " beyond its evidence; 2 where a"
+        epilog="Exit status: 0; 1 where a rule contradicts upstream's own startup tests, goes"
+        " beyond its evidence, or names a record that is not there or counts otherwise; 2 where a"
         " data file is bad.",
     )
     check.add_argument(
@@ -75,8 +76,15 @@ def _sync(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
-    from matrix.report.check import otherwise_line, release_lines, rule_line, waiver_line
+    from matrix.report.check import (
+        otherwise_line,
+        release_lines,
+        rule_line,
+        unfounded_lines,
+        waiver_line,
+    )
     from matrix.rules.expectations_file import load_expectations
+    from matrix.rules.founded import find_record, unfounded
     from matrix.rules.notes import load_notes
     from matrix.rules.waivers import load_waivers
 
@@ -90,6 +98,10 @@ def _check(options: argparse.Namespace) -> int:
     print(rule_line(expectations))
     wrong = _check_upstream(options, expectations, releases)
     print(otherwise_line(expectations))
+    folder = None if options.expectations is None else options.expectations.parent
+    wrong += unfounded_lines(
+        unfounded(expectations, partial(find_record, folder=folder)), expectations.name
+    )
     for line in _check_differences():
         print(line)
     print(f"notes         {len(load_notes())} on pairs of releases")

@@ -8,6 +8,7 @@ from datetime import date
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.rules.expectations import Expectations
+from matrix.rules.founded import NoEvidence, Unfounded
 from matrix.rules.platform_differences import Explanations
 from matrix.rules.waivers import Waivers
 from matrix.verdict.agreement import Agreement
@@ -46,6 +47,22 @@ def otherwise_line(expectations: Expectations) -> str:
     """Return how many counters were measured otherwise than upstream publishes them."""
     count = sum(len(rule.upstream.counters) for rule in expectations.rules if rule.upstream)
     return f"              counters measured otherwise than upstream publishes: {count}"
+
+
+def unfounded_lines(found: Iterable[Unfounded], where: str) -> list[str]:
+    """Return a line for each rule and record that it names and that is not evidence of it."""
+    return [f"{where}: rule {item.rule!r}: evidence: {_why(item)}" for item in found]
+
+
+def _why(item: Unfounded) -> str:
+    if item.why is NoEvidence.MISSING:
+        return f"{item.record}: is not there; restore it, or name another record"
+    if item.why is NoEvidence.UNREADABLE:
+        return str(item.detail)
+    return (
+        f"{item.record}: has no start that the rule is about and that counts so; correct the rule,"
+        " or name another record"
+    )
 
 
 def difference_lines(explanations: Explanations, agreement: Agreement) -> list[str]:

@@ -291,6 +291,15 @@ def test_check_counts_what_upstream_publishes_otherwise(here: Path) -> None:
     assert "              counters measured otherwise than upstream publishes: 1\n" in ended.stdout
 
 
+def test_check_names_a_record_of_a_rule_that_is_not_there(here: Path) -> None:
+    named = 'evidence = ["results/cpu/gone.json"]'
+    (here / "rules.toml").write_text(ANY_CASE_TEXT.replace('evidence = ["a record"]', named, 1))
+    ended = matrix(here, "check", "--expectations", "rules.toml")
+    assert ended.returncode == 1
+    line = "evidence: results/cpu/gone.json: is not there; restore it, or name another record\n"
+    assert line in ended.stderr
+
+
 def test_predict_shows_both_platforms(here: Path) -> None:
     both_platforms(here, "both")
     ended = matrix(here, "predict", "both")
