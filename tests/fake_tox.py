@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from matrix.commands import run_sites
 from matrix.run import rerun
 
 ROOT = Path(__file__).parents[1]
@@ -160,6 +161,7 @@ class FakeTox:
 def fake_tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTox:
     fake = FakeTox(tmp_path)
     monkeypatch.setattr(rerun, "tox_command", lambda: fake.command)
+    monkeypatch.setattr(run_sites, "lacks_python", lambda minor, root: None)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     for name, version in (
         ("torch", "2.10.0"),

@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from matrix._util.console import print_status, spoken
 from matrix._util.files import from_here
+from matrix._util.grouped import group
 from matrix._util.text import listed, pip_install, plural
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
@@ -108,12 +109,39 @@ def run_selection(options: argparse.Namespace) -> int:
         selection = _resumed(options, site, stack) if again else _selected(options, site)
         if not selection.jobs:
             return 0 if options.dry_run else _judged_already(selection, expectations)
+        if not options.dry_run:
+            selection = _with_pythons(selection, site)
         machines = site.machines(selection.jobs)
         tasks, found = _simulated(selection, machines)
         if options.dry_run:
             print(dry_lines(tasks, selection.jobs, selection.why, found), end="")
             return 0
         return _carry_out(selection, site, machines, expectations)
+
+
+def _with_pythons(selection: _Selection, site: Site) -> _Selection:
+    """Return a selection without the jobs whose Python cannot be had, which a line names.
+
+    Raises MatrixError where none is left.
+    """
+    with spoken("looks for the Pythons of the cells"):
+        lacking = site.lacking(selection.jobs)
+    if not lacking:
+        return selection
+    gone = [job for job in selection.jobs if job.environment in lacking]
+    lines = []
+    for python, jobs in group(gone, lambda job: job.cell.python).items():
+        names = list(dict.fromkeys(job.environment for job in jobs))
+        lines.append(
+            f"{_few(names)}: Python {python} is not here, and uv does not get it"
+            f" ({lacking[names[0]]}); `uv python install {python}`, or leave out what needs it"
+        )
+    left = tuple(job for job in selection.jobs if job.environment not in lacking)
+    for line in lines if left else lines[:-1]:
+        print_status(line)
+    if not left:
+        raise MatrixError(lines[-1])
+    return replace(selection, jobs=left, statuses=(*selection.statuses, *[_UNTESTED] * len(gone)))
 
 
 def _selected(options: argparse.Namespace, site: Site) -> _Selection:
@@ -280,8 +308,11 @@ def _upstream_options(options: argparse.Namespace, cells: Sequence[Cell]) -> tup
 
 
 def _names(items: Sequence[Planned], most: int = 5) -> str:
-    names = [item.cell.name for item in items]
-    return listed(names[:most] + [f"{len(names) - most} more"] * (len(names) > most))
+    return _few([item.cell.name for item in items], most)
+
+
+def _few(names: Sequence[str], most: int = 5) -> str:
+    return listed([*names[:most], *[f"{len(names) - most} more"] * (len(names) > most)])
 
 
 def _simulated(selection: _Selection, machines: Machines) -> tuple[list[Task], Simulated]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
@@ -13,6 +15,7 @@ from matrix._util.console import print_status, spoken
 from matrix._util.text import listed, plural
 from matrix.errors import MatrixError
 from matrix.report.run_progress import lacks_words
+from matrix.run.doctor.pythons import lacks_python
 from matrix.run.engine import Engine
 from matrix.run.environments import Environments, tox_folder, uv_cache
 from matrix.run.here import Hardware, common
@@ -95,6 +98,9 @@ class Site(Protocol):
     def linked(self) -> frozenset[tuple[str, str]]:
         """Return the releases that uv links from its cache wherever a job may run."""
 
+    def lacking(self, jobs: Sequence[Job]) -> Mapping[str, str]:
+        """Return the environments whose Python cannot be had where the jobs run, and why."""
+
     def machines(self, jobs: Sequence[Job]) -> Machines:
         """Return where these jobs can run. Raises MatrixError where none of them can anywhere."""
 
@@ -156,6 +162,21 @@ class _Here:
     def linked(self) -> frozenset[tuple[str, str]]:
         return self._environments.linked()
 
+    def lacking(self, jobs: Sequence[Job]) -> Mapping[str, str]:
+        """Return the environments that are to be made and whose Python cannot be had, and why."""
+        folder = self._environments.folder
+        made = {
+            job.environment: job.cell.python
+            for job in jobs
+            if not (folder / job.environment / "bin" / "python").exists()
+        }
+        pythons = sorted(set(made.values()))
+        # uv tries for some seconds to fetch one.
+        with ThreadPoolExecutor(max_workers=len(pythons) or 1) as pool:
+            every = pool.map(partial(lacks_python, root=self._root), pythons)
+            why = dict(zip(pythons, every, strict=True))
+        return {name: text for name, python in made.items() if (text := why[python]) is not None}
+
     def machines(self, jobs: Sequence[Job]) -> Machines:
         """Return the environments that may be used or removed, and the machine with their disk.
 
@@ -213,6 +234,11 @@ class OnRay:
     def linked(self) -> frozenset[tuple[str, str]]:
         """Return the releases that uv links from its cache on every node."""
         return frozenset.intersection(*(node.linked for node in self._nodes))
+
+    def lacking(self, jobs: Sequence[Job]) -> Mapping[str, str]:
+        """Return none: `machines` leaves out a node without any of the Pythons."""
+        del jobs
+        return {}
 
     def machines(self, jobs: Sequence[Job]) -> Machines:
         """Return the nodes that can run one of the jobs; says why each other cannot.

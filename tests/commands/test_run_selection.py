@@ -16,7 +16,7 @@ from capacity import has_room_for
 from command import matrix
 from fake_tox import TORCH29, TORCH210, FakeTox
 from matrix._util import console
-from matrix.commands import run_selection
+from matrix.commands import run_selection, run_sites
 from matrix.record.reader import read
 from matrix.record.running import marked_running
 from matrix.record.writer import write
@@ -67,6 +67,41 @@ def test_each_cell_gets_an_environment_and_a_record(fake_tox: FakeTox) -> None:
     )
     assert f"{TORCH210} on cpu: runs, about 10 min (never ran)" in ended.stderr
     assert "2 of 2 cells done" in ended.stderr.splitlines()[-1]
+
+
+def lacks(monkeypatch: pytest.MonkeyPatch, *minors: str) -> None:
+    why = dict.fromkeys(minors, "dns error")
+    monkeypatch.setattr(run_sites, "lacks_python", lambda minor, root: why.get(minor))
+
+
+def test_a_python_that_cannot_be_had_is_said_once_before_any_cell(
+    fake_tox: FakeTox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacks(monkeypatch, "3.11")
+    ended = run(fake_tox, TORCH210, TORCH29)
+    assert (ended.returncode, ended.stdout, fake_tox.calls()) == (2, "", [])
+    assert ended.stderr.splitlines()[-1] == (
+        f"matrix: {TORCH210} and {TORCH29}: Python 3.11 is not here, and uv does not get it (dns"
+        " error); `uv python install 3.11`, or leave out what needs it"
+    )
+    assert not (fake_tox.here / "records/runs").exists()
+
+
+def test_the_cells_of_other_pythons_run(fake_tox: FakeTox, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacks(monkeypatch, "3.12")
+    ended = run(fake_tox, TORCH210, "py312-torch210-vllm019")
+    assert ended.returncode == 5
+    assert fake_tox.shown() == [f"make {TORCH210}", f"run {TORCH210}"]
+    assert "py312-torch210-vllm019: Python 3.12 is not here, and uv does not" in ended.stderr
+    assert "1 compatible" in ended.stdout
+
+
+def test_a_python_is_not_looked_for_where_the_environment_is_there(
+    fake_tox: FakeTox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(fake_tox, TORCH210).returncode == 0
+    lacks(monkeypatch, "3.11")
+    assert run(fake_tox, TORCH210, "--force").returncode == 0
 
 
 def test_what_is_for_cells_and_for_pytest_is_handed_on(fake_tox: FakeTox) -> None:

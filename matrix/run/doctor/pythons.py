@@ -16,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.nvidia import capture
+from matrix._util.scratch import Scratch
 from matrix._util.text import clean, clip
 from matrix.run.doctor.model import CheckState, FoundCode, MachineCheck, Need, Remedy
 from matrix.run.environments import tox_folder
@@ -32,6 +33,7 @@ from matrix.run.toolchain import (
 )
 
 _SECONDS = 30.0
+_FETCH_SECONDS = 300.0  # of a Python, 30 MB
 _LEAST_TOX = SpecifierSet(">=4.40")
 _ASK = (
     "import json, platform, sysconfig; print(json.dumps([platform.python_version(),"
@@ -80,6 +82,25 @@ def find_python(
             return found
         broken = broken or found
     return broken
+
+
+def lacks_python(minor: str, root: Path, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return why tox can have no Python of a minor release; None where it can, or nobody knows.
+
+    Where none is here, uv makes an environment as tox would have it make one: it may fetch it.
+    """
+    uv = find_uv(root, environ)
+    found = find_python(minor, uv, environ)
+    if uv is None or (found is not None and found.version is not None):
+        return None
+    preference = environ.get("UV_PYTHON_PREFERENCE", "system")
+    with Scratch("python") as folder:
+        made = [uv, "venv", "-p", minor, "--python-preference", preference, str(folder / "made")]
+        answer = capture(made, _FETCH_SECONDS)
+    if answer is None or answer[0] == 0:
+        return None
+    words = " ".join(answer[1].split()).removeprefix("error: ")
+    return clip(clean(words), 160)
 
 
 def python_checks(
