@@ -22,6 +22,7 @@ LEAST_WIDTH = 20
 
 _EVERY = 8.0  # seconds
 _TERMINAL_WIDTH = 80  # of one that does not say how wide it is
+_PIPE_WIDTH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +48,27 @@ def terminal_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Term
     return Terminal(colour=colour, width=_width(stream, environ) if is_terminal else None)
 
 
+def report_width(stream: TextIO, environ: Mapping[str, str] = os.environ) -> int:
+    """Return in how many columns a report is written to a stream.
+
+    Those of a terminal; of a pipe or a file, COLUMNS where it is set, else 100.
+    """
+    width = terminal_of(stream, environ).width or _named_width(environ) or _PIPE_WIDTH
+    return max(width, LEAST_WIDTH)
+
+
 def _width(stream: TextIO, environ: Mapping[str, str]) -> int:
-    named = environ.get("COLUMNS", "")
-    width = int(named) if named.isascii() and named.isdigit() and len(named) < 6 else 0
+    width = _named_width(environ)
     if not width:
         with contextlib.suppress(OSError, ValueError):
             width = os.get_terminal_size(stream.fileno()).columns
     return max(width or _TERMINAL_WIDTH, LEAST_WIDTH)
+
+
+def _named_width(environ: Mapping[str, str]) -> int:
+    """Return the columns that COLUMNS names, else 0."""
+    named = environ.get("COLUMNS", "")
+    return int(named) if named.isascii() and named.isdigit() and len(named) < 6 else 0
 
 
 def print_status(line: str, program: str = "matrix") -> None:

@@ -11,6 +11,7 @@ from matrix._util.gc import gc_paused
 from matrix.advice.kinds import EvidenceKind
 from matrix.catalog.platform_tags import MACHINES
 from matrix.commands import arguments, context
+from matrix.commands.output import show
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def _recommend(options: argparse.Namespace) -> int:
     found = recommend(_wish(options, known), known)
     for fault in faults:
         print_status(fault)
-    print(content(found) if options.json else lines(found), end="")
+    text = content(found) if options.json else lines(found)
+    show(text, fit=not options.json)
     return status or int(found.choice is None)
 
 
@@ -128,7 +130,8 @@ def _upgrade(options: argparse.Namespace) -> int:
         requirements=known_requirements(),
         notes=load_notes(),
     )
-    print(content(found) if options.json else lines(found), end="")
+    text = content(found) if options.json else lines(found)
+    show(text, fit=not options.json)
     return status
 
 

@@ -12,6 +12,7 @@ from matrix._util.console import print_status
 from matrix._util.gc import gc_paused
 from matrix._util.nearest import suggested
 from matrix.commands import arguments, context
+from matrix.commands.output import show
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -107,8 +108,9 @@ def _attribute(options: argparse.Namespace) -> int:
             print_status(failure)
         options.folders = context.with_new_records(options.folders)
     silent = unanswered(judged, releases, **asked)
-    shown = to_json if options.json else lines
-    print(shown(found, silent, _parts(table, names)), end="")
+    worded = to_json if options.json else lines
+    text = worded(found, silent, _parts(table, names))
+    show(text, fit=not options.json)
     if options.run_missing and not wanted:
         print_status("no run is missing that could tell more")
     elif options.dry_run:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix.commands import arguments, context
+from matrix.commands.output import show
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -286,13 +287,13 @@ def _finish(
     following = search.bisection.next
     command = None if following is None else shown(rerun(following))
     if options.dry_run and command is not None:
-        print(first_run(search, command, None if line is None else line.series.where), end="")
+        show(first_run(search, command, None if line is None else line.series.where))
         return records.status
     change = None if line is None else change_of(line, search)
     if options.json:
         print(to_json(search, *asked, change, None if line is None else found.runs), end="")
     else:
-        print(lines(search, *asked) if line is None else line_text(search, *asked, change), end="")
+        show(lines(search, *asked) if line is None else line_text(search, *asked, change))
         if command is not None:
             print(f"next: {command}")
     return 2 if found.failures else records.status

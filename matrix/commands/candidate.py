@@ -10,6 +10,7 @@ from pathlib import Path
 from matrix._util.console import print_status
 from matrix._util.files import from_here
 from matrix.commands import arguments
+from matrix.commands.output import show
 
 _NAMED_STATUS = "Exit status: 0, or 2 where the candidate is not known."
 
@@ -126,7 +127,7 @@ def _add(options: argparse.Namespace) -> int:
 
     given = {field.name: getattr(options, field.name) for field in fields(AddRequest)}
     added = add_candidate(AddRequest(**given), load_releases(), print_status)
-    print("\n".join(added_lines(added)))
+    show("".join(f"{line}\n" for line in added_lines(added)))
     return 0
 
 
@@ -145,7 +146,7 @@ def _list(options: argparse.Namespace) -> int:
         ]
         print(json.dumps(rows, indent=2))
     elif every:
-        print(render_list(every))
+        show(f"{render_list(every)}\n")
     else:
         path = from_here(Path(candidates_path()))
         print_status(f"no candidate in {path}; matrix candidate add NAME adds one")
@@ -163,7 +164,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(candidate_json(candidate, pythons), indent=2))
     else:
-        print(render_candidate(candidate, pythons))
+        show(f"{render_candidate(candidate, pythons)}\n")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix.commands import arguments, context
+from matrix.commands.output import show
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -92,18 +93,15 @@ def _check(options: argparse.Namespace) -> int:
     cells = releases.cells()
     for cell in cells:
         releases.companions(cell)
-    for line in release_lines(releases, cells):
-        print(line)
+    show("".join(f"{line}\n" for line in release_lines(releases, cells)))
     expectations = load_expectations(options.expectations)
-    print(rule_line(expectations))
+    show(f"{rule_line(expectations)}\n")
     wrong = _check_upstream(options, expectations, releases)
-    print(otherwise_line(expectations))
+    show("".join(f"{line}\n" for line in (otherwise_line(expectations), *_check_differences())))
     folder = None if options.expectations is None else options.expectations.parent
     wrong += unfounded_lines(
         unfounded(expectations, partial(find_record, folder=folder)), expectations.name
     )
-    for line in _check_differences():
-        print(line)
     print(f"notes         {len(load_notes())} on pairs of releases")
     print(waiver_line(load_waivers(options.waivers), context.today()))
     for line in wrong:
@@ -125,9 +123,8 @@ def _check_upstream(
 
     upstream = load_upstream(options.upstream)
     held = hold(upstream, expectations, torches_of(upstream, releases))
-    print(f"upstream      {render_held(held)}")
-    for line in render_unread(upstream.releases):
-        print(f"              {line}")
+    unread = [f"              {line}\n" for line in render_unread(upstream.releases)]
+    show("".join([f"upstream      {render_held(held)}\n", *unread]))
     too_far = overruns(expectations, evidence_of(upstream, releases))
     return [*contradictions(held, expectations.name), *beyond(too_far, expectations.name)]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matrix._util.console import print_status
+from matrix._util.console import print_status, report_width
 from matrix._util.files import from_here
 from matrix.commands import arguments, context
+from matrix.commands.output import show
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -121,7 +123,7 @@ def _refresh(options: argparse.Namespace) -> int:
         path = arguments.to_write(options.releases, RELEASES_FILE, "--releases")
     with closing(Index(options.index)) as index:
         done = refresh(path, index, check=options.check, jobs=options.jobs)
-    print(render(done, from_here(path), check=options.check), end="")
+    show(render(done, from_here(path), check=options.check))
     for failure in done.failures:
         print_status(failure)
     if done.failures:
@@ -169,7 +171,8 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
     ]
     lacks = [candidate for candidate in asked if not _has_symbols(candidate, options.python)]
     if lacks:
-        print(without_extensions(lacks[0], options.python, as_json=options.json), end="")
+        text = without_extensions(lacks[0], options.python, as_json=options.json)
+        show(text, fit=not options.json)
         return 0
     keys = {candidate.name: candidate.key for candidate in asked}
     tables = load_tables(folder, candidate_tables(asked))
@@ -182,7 +185,8 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
     )
     if options.vllm and options.torch and len(vllms) == len(torches) == 1:
         found = tables.link(vllms[0], torches[0], options.python)
-        print(to_json([found], extensions=True) if options.json else one(found), end="")
+        text = to_json([found], extensions=True) if options.json else one(found)
+        show(text, fit=not options.json)
         return 0 if found.ok else 1
     linkages: list[Linkage] = []
     faults: dict[str, None] = {}
@@ -199,6 +203,8 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
     if not linkages:
         return 2
     pins = {release.version: release.torch for release in releases.every_vllm}
-    text = to_json(linkages, extensions=False) if options.json else None
-    print(text or grid(linkages, pins, options.python), end="")
+    if options.json:
+        print(to_json(linkages, extensions=False), end="")
+    else:
+        show(grid(linkages, pins, options.python, report_width(sys.stdout)))
     return 2 if faults else 0

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from matrix._util.console import print_status, spoken, terminal_of
+from matrix.commands.output import show
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,5 +57,6 @@ def _doctor(options: argparse.Namespace) -> int:
             root=Path.cwd(),
             network=options.network,
         )
-    print(content(found) if options.json else lines(found, terminal_of(sys.stdout)), end="")
+    text = content(found) if options.json else lines(found, terminal_of(sys.stdout))
+    show(text, fit=not options.json)
     return found.exit_status

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from matrix._util.console import print_status
 from matrix.commands.arguments import given_or_default, must_exist, place
+from matrix.commands.output import show
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def _explain(options: argparse.Namespace) -> int:
     answers: list[FaultAnswer] = list(explainer.of_wheels())
     for found in read:
         answers += explainer.answers(found)
-    print(to_json(answers, read) if options.json else report.lines(answers), end="")
+    text = to_json(answers, read) if options.json else report.lines(answers)
+    show(text, fit=not options.json)
     for found in read:
         if more := report.more_words(found):
             print_status(more)

@@ -11,6 +11,7 @@ from matrix._util.console import print_status
 from matrix._util.files import from_here
 from matrix._util.gc import gc_paused
 from matrix.commands import arguments, context
+from matrix.commands.output import show
 
 if TYPE_CHECKING:
     from matrix.catalog.releases import Releases
@@ -185,7 +186,8 @@ def _qualify(options: argparse.Namespace) -> int:
     for fault in answers.faults:
         print_status(fault)
     given = arguments.repeated(options, ("expectations", "waivers"))
-    print(_renderer(options)(qualification, given), end="")
+    text = _renderer(options)(qualification, given)
+    show(text, fit=not (options.json or options.markdown))
     return qualification.exit_status
 
 

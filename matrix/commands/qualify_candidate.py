@@ -18,6 +18,7 @@ from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import load_answers
 from matrix.commands import arguments, context
+from matrix.commands.output import show
 from matrix.errors import MatrixError
 from matrix.qualify.candidate_plan import CandidatePlan, CandidateQuery, plan_candidate
 from matrix.qualify.engine import QualifyError
@@ -53,8 +54,9 @@ def run(options: argparse.Namespace) -> int:
         known = last is not None and last.identity == candidate.identity
         if last is not None and known and last.verdict is not QualificationVerdict.NOT_ENOUGH:
             render = report.render_nothing_new if options.json else nothing_new
-            print(render(last, history), end="")
+            show(render(last, history), fit=not options.json)
             return last.verdict.exit_status
+    is_text = not (options.json or options.markdown)
     asked = _asked(options, candidate, releases)
     evidence = CandidateRecords(
         folders=arguments.given_or_default(options.folders),
@@ -69,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     )
     plan = plan_candidate(asked, evidence.known())
     if options.dry_run or not plan.cells:
-        print(_plan_renderer(options)(plan), end="")
+        show(_plan_renderer(options)(plan), fit=is_text)
         return 0 if plan.cells else _NOTHING_DECIDES
     runs = ToxRuns(root=Path.cwd(), state=options.state, say=print_status)
     try:
@@ -87,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         delta=_followed(options, candidate, found) if options.watch else None,
     )
     given = arguments.repeated(options, ("under", "count", "timings", "expectations", "waivers"))
-    print(_renderer(options)(result, given), end="")
+    show(_renderer(options)(result, given), fit=is_text)
     return found.exit_status
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from matrix._util.console import print_status, terminal_of
 from matrix._util.files import from_here
 from matrix.commands import arguments
+from matrix.commands.output import show
 
 if TYPE_CHECKING:
     from matrix.record.model import Record
@@ -94,7 +95,9 @@ def _jit(options: argparse.Namespace) -> int:
         path = arguments.to_write(options.list, JIT_FILE, "--list")
     record, name = one_record(options.record, print_status), from_here(options.record)
     rows = new_rows(record, load_jit_modules(path), name)
-    print(render(record, rows, from_here(path), written=options.write), end="")
+    show(render(record, from_here(path), is_new=bool(rows), written=options.write))
+    if rows and record.jit is not None:
+        print(rows.strip("\n"))  # TOML
     if options.write and rows:
         with path.open("a", encoding="utf-8") as file:
             file.write(rows)
@@ -127,5 +130,5 @@ def print_record(
         split=split,
         pin=load_releases().overridden_pin(record.cell),
     )
-    print(text, end="")
+    show(text)
     return verdict

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from matrix.commands import arguments
+from matrix.commands.output import show
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -111,14 +112,13 @@ def _resolve(options: argparse.Namespace) -> int:
     )
     plan = plan_questions(request, load_releases(), options.data)
     if request.cells:
-        for line in resolution.known_lines(plan):
-            print(line)
+        show("".join(f"{line}\n" for line in resolution.known_lines(plan)))
     if any(not query.cell.builds for query in plan.missing):
         arguments.to_write(options.data, RESOLUTIONS_FILE, "--data")
     began = time.monotonic()
     answers = []
     for number, answered in enumerate(ask_missing(plan, request, options.data), 1):
         answers.append(answered)
-        print(resolution.answered_line(plan, number, answered), flush=True)
-    print(resolution.summary(plan, answers, time.monotonic() - began), flush=True)
+        show(f"{resolution.answered_line(plan, number, answered)}\n")
+    show(f"{resolution.summary(plan, answers, time.monotonic() - began)}\n")
     return 2 if any(isinstance(timed.answer, ResolverError) for timed in answers) else 0

@@ -25,6 +25,7 @@ from matrix.commands.arguments import (
     places_of,
     required,
 )
+from matrix.commands.output import show
 from matrix.commands.record import SHOWN_STATUS, show_record
 from matrix.errors import MatrixError
 from matrix.verdict.states import VERDICTS, Verdict
@@ -203,7 +204,8 @@ def _list(options: argparse.Namespace) -> int:
     if not listed:  # a record may be of a release that is not known any more
         context.specifiers(options, ("torch", "vllm", "python"), releases)
         _tell_of_patches(options, known)
-    print(listed_json(listed) if options.json else listed_lines(listed), end="")
+    text = listed_json(listed) if options.json else listed_lines(listed)
+    show(text, fit=not options.json)
     return status
 
 
@@ -245,9 +247,8 @@ def _diff(options: argparse.Namespace) -> int:
     diff = differences(before, after, expectations, times)
     seen = {started for series in times.series.values() for started, _ in series}
     known = sum(started <= before.started for started in seen)
-    print(
-        diff_json(diff, names) if options.json else diff_lines(diff, names, history=known), end=""
-    )
+    text = diff_json(diff, names) if options.json else diff_lines(diff, names, history=known)
+    show(text, fit=not options.json)
     telling = {Aspect.VERDICT, Aspect.CASE, Aspect.COUNTER, Aspect.SECONDS}
     return int(any(change.notable and change.aspect in telling for change in diff.changes))
 

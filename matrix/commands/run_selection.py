@@ -19,6 +19,7 @@ from matrix._util.text import listed, pip_install, plural
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.commands import arguments, upstream_tests
+from matrix.commands.output import show
 from matrix.commands.run_sites import Machines, Site, Work, site_of
 from matrix.commands.selection import select
 from matrix.errors import MatrixError
@@ -114,7 +115,7 @@ def run_selection(options: argparse.Namespace) -> int:
         machines = site.machines(selection.jobs)
         tasks, found = _simulated(selection, machines)
         if options.dry_run:
-            print(dry_lines(tasks, selection.jobs, selection.why, found), end="")
+            show(dry_lines(tasks, selection.jobs, selection.why, found))
             return 0
         return _carry_out(selection, site, machines, expectations)
 

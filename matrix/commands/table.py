@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from matrix._util.console import print_status, terminal_of
 from matrix._util.gc import gc_paused
 from matrix.commands import arguments, context
+from matrix.commands.output import show
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -278,9 +279,9 @@ def _predict(options: argparse.Namespace) -> int:
             "no torch and vLLM ran on both platforms; `matrix run CELL --platform cpu` and"
             " `--platform cuda` make records to compare"
         )
-    print(lines(agreement), end="")
+    show(lines(agreement))
     predictions = context.predictions_of(table, releases)
-    print("\n".join(prediction.summary(predictions.accuracy)))
+    show("".join(f"{line}\n" for line in prediction.summary(predictions.accuracy)))
     return status
 
 
@@ -328,7 +329,7 @@ def _plan(options: argparse.Namespace) -> int:
     elif options.format:
         _plan_for_ci(options, planned)
     else:
-        print(lines(planned, every=options.all, held=selected.held), end="")
+        show(lines(planned, every=options.all, held=selected.held))
     return selected.status
 
 

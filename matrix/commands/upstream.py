@@ -8,6 +8,7 @@ from pathlib import Path
 from matrix._util.console import print_status
 from matrix._util.files import from_here
 from matrix.commands import arguments
+from matrix.commands.output import show
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -44,7 +45,7 @@ def _upstream(options: argparse.Namespace) -> int:
     path = arguments.to_write(options.upstream, UPSTREAM_FILE, "--upstream")
     with closing(Index(options.index)) as index:
         done = read_upstream(path, index, every=options.all, jobs=options.jobs)
-    print(render_read(done, from_here(path)), end="")
+    show(render_read(done, from_here(path)))
     for failure in done.failures:
         print_status(failure)
     return 2 if done.failures else 0

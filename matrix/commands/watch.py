@@ -9,6 +9,7 @@ from pathlib import Path
 
 from matrix._util.gc import gc_paused
 from matrix.commands import arguments, context
+from matrix.commands.output import show
 from matrix.errors import MatrixError
 
 
@@ -60,7 +61,7 @@ def _watch(options: argparse.Namespace) -> int:
             ("comment.md", made.comment),
         ):
             write_text(options.issue / name, text)
-    print(ci_issue.line(delta), end="", flush=True)
+    show(ci_issue.line(delta))
     hand_over(ci_issue.outputs(delta), os.environ)
     # Last: what could not be handed over is new the next time, too.
     write_table_watch(options.state, delta.watched)

@@ -8,6 +8,7 @@ from pathlib import Path
 from matrix._util.console import print_status
 from matrix.catalog.platform_tags import MACHINES
 from matrix.commands import arguments, context
+from matrix.commands.output import show
 from matrix.errors import MatrixError
 
 
@@ -101,5 +102,6 @@ def _show(options: argparse.Namespace, path: Path) -> int:
     if not rows:
         named = " ".join(f"--{key} {getattr(options, key)}" for key in asked)
         raise context.unknown_release(named, releases)
-    print(content(rows) if options.json else lines(rows), end="")
+    text = content(rows) if options.json else lines(rows)
+    show(text, fit=not options.json)
     return 0

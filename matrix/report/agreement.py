@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import zip_longest
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from textwrap import wrap
 
 from matrix._util.grouped import group
 from matrix._util.text import aligned, clean, clip, code, markdown, tabular
@@ -126,19 +124,7 @@ def lines(agreement: Agreement) -> str:
         ]
         differing = [difference for difference in differences if difference.pair == pair]
         if differing:
-            head = ("case", "start", "counter", "cuda", "cpu", "why")
-            rows: list[tuple[str, ...]] = [
-                (
-                    _plain(difference.case),
-                    difference.start,
-                    _plain(difference.counter),
-                    str(difference.cuda),
-                    str(difference.cpu),
-                    ", ".join(why.id for why in difference.why) or _UNEXPLAINED,
-                )
-                for difference in differing
-            ]
-            parts += ["", *aligned([head, *rows], right=(3, 4))]
+            parts += ["", *_by_case(differing)]
         missing = [
             (_plain(prediction.case), clip(clean(prediction_words(prediction.reason)), 100))
             for prediction in agreement.predictions
@@ -147,19 +133,38 @@ def lines(agreement: Agreement) -> str:
         if missing:
             parts += ["", *aligned([("case", "not predicted"), *missing])]
         parts.append("")
-    reasons = [
-        (name, line)
-        for why in _explanations(differences)
-        for name, line in zip_longest([why.id], wrap(why.text, 78), fillvalue="")
-    ]
+    reasons = [(why.id, " ".join(why.text.split())) for why in _explanations(differences)]
     if reasons:
         parts += [*aligned([("why", ""), *reasons]), ""]
     shares = [
-        (name, *(str(share) for share in _all_shares(figures)))
-        for name, figures in _figure_rows(agreement)
+        (name, *map(_percent, _all_shares(figures))) for name, figures in _figure_rows(agreement)
     ]
     parts += aligned([("predicted rightly", *_COLUMNS), *shares])
     return "\n".join(parts) + "\n"
+
+
+def _by_case(differences: Sequence[ComparedCount]) -> list[str]:
+    """Return the differences of a pair as a table, with the name of a case above its counters."""
+    head = ("  start", "counter", "cuda", "cpu", "why")
+    rows = [
+        (
+            f"  {difference.start}",
+            _plain(difference.counter),
+            str(difference.cuda),
+            str(difference.cpu),
+            ", ".join(why.id for why in difference.why) or _UNEXPLAINED,
+        )
+        for difference in differences
+    ]
+    first, *shown = aligned([head, *rows], right=(2, 3))
+    found = ["case", first]
+    case = None
+    for difference, line in zip(differences, shown, strict=True):
+        if difference.case != case:
+            case = difference.case
+            found.append(_plain(case))
+        found.append(line)
+    return found
 
 
 def _apart(pair: ComparedPair) -> list[tuple[str, str, str]]:
@@ -358,6 +363,11 @@ def _explanations(differences: Iterable[ComparedCount]) -> list[Explanation]:
 
 def _all_shares(figures: Figures) -> tuple[Share, ...]:
     return figures.expected, figures.counted, figures.every, figures.raised, figures.cases
+
+
+def _percent(share: Share) -> str:
+    """Return a share as a percentage, rounded down, and of how many: narrower than in full."""
+    return f"{100 * share.right // share.of} % of {share.of}" if share.of else str(share)
 
 
 def _shares(figures: Figures) -> dict[str, object]:

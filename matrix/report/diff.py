@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 from matrix._util.text import aligned, clean, clip, plural
@@ -12,6 +13,9 @@ from matrix.report.reasons import reason_words
 from matrix.store.diff import Aspect, Diff, ShownCase, ShownVerdict
 from matrix.store.stats import LEAST
 from matrix.verdict.judge import CellVerdict
+
+_HASH = re.compile(r"\b([0-9a-f]{12})(?:[0-9a-f]{28}|[0-9a-f]{52})\b")
+"""A revision or a SHA-256; JSON has all of it."""
 
 _TITLES = {
     Aspect.VERDICT: "verdict",
@@ -124,7 +128,7 @@ def _judged(record: Record, verdict: CellVerdict) -> str:
 
 def _side(value: str | ShownVerdict | ShownCase | None) -> str:
     words = _side_words(value)
-    return "none" if words is None else clip(clean(words), 100)
+    return "none" if words is None else clip(_HASH.sub(r"\1", clean(words)), 100)
 
 
 def _side_words(value: str | ShownVerdict | ShownCase | None) -> str | None:

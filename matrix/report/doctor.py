@@ -81,7 +81,6 @@ _FOUND: Mapping[FoundCode, str] = {
     FoundCode.NOT_KNOWN: "not known",
     FoundCode.NO_CLIENT: "cannot be asked",
 }
-_COLUMN = 32  # characters of what was found, beyond which a line is wider than its column
 _DETAIL = 90  # characters of what a program printed
 
 
@@ -91,7 +90,6 @@ def lines(found: Examination, terminal: Terminal | None = None) -> str:
     checks = sorted(found.checks, key=lambda check: _ORDER.index(check.state))
     rows = [("", "what", "found", "wanted"), *(_row(check) for check in checks)]
     widths = [max(len(row[place]) for row in rows) for place in range(3)]
-    widths[2] = min(widths[2], _COLUMN)
     text = [_summary(found)]
     for row, check in zip(rows, [None, *checks], strict=True):
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]

@@ -1,4 +1,4 @@
-"""The answer of `matrix explain`: five lines a fault."""
+"""The answer of `matrix explain`: five parts a fault, each a line but for what there is to do."""
 
 from __future__ import annotations
 
@@ -27,8 +27,21 @@ _WITH_TORCH = "with the torch that is installed"
 
 
 def lines(answers: Sequence[FaultAnswer]) -> str:
-    """Return the answers, five lines each."""
-    return "\n".join("".join(f"{line}\n" for line in five(answer)) for answer in answers)
+    """Return the answers, five parts each; a command to copy has a line of its own."""
+    return "\n".join("".join(f"{line}\n" for line in _shown(answer)) for answer in answers)
+
+
+def _shown(answer: FaultAnswer) -> list[str]:
+    """Return the lines of an answer, safe to show, with each remedy on its own."""
+    *shown, to_do = five(answer)
+    remedies = _remedies(answer)
+    if not remedies:
+        return [*shown, to_do]
+    for number, words in enumerate(remedies):
+        for place, part in enumerate(filter(None, words)):
+            name = ("or" if number else "to do") if not place else ""
+            shown.append(f"{name:<11}{clean(part)}")
+    return shown
 
 
 def five(answer: FaultAnswer) -> list[str]:
@@ -272,25 +285,36 @@ def whose_change(shown: ShownBy) -> str:
 
 
 def _to_do(answer: FaultAnswer) -> str:
-    torch = answer.torch
-    if answer.fault.kind is FaultKind.WHEEL and torch is not None and torch.holds == torch.asked:
+    if _is_fine(answer):
         return "nothing has to change"
-    words = list(dict.fromkeys(_remedy(remedy, answer) for remedy in answer.remedies))
+    words = [" ".join(filter(None, remedy)) for remedy in _remedies(answer)]
     return "; or ".join(words) if words else "nothing is known that helps"
 
 
-def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> str:
+def _is_fine(answer: FaultAnswer) -> bool:
+    torch = answer.torch
+    return answer.fault.kind is FaultKind.WHEEL and torch is not None and torch.holds == torch.asked
+
+
+def _remedies(answer: FaultAnswer) -> list[tuple[str, str]]:
+    """Return each remedy once: its command and what is to know of it, each "" where it has none."""
+    if _is_fine(answer):
+        return []
+    return list(dict.fromkeys(_remedy(remedy, answer) for remedy in answer.remedies))
+
+
+def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> tuple[str, str]:
     found = command(remedy)
     if found is None:
-        return _without_command(remedy, answer)
+        return "", _without_command(remedy, answer)
     match remedy.code:
         case RemedyCode.NAME_GPU:
-            return f"{found} names the GPU: explain its sm_ number"
+            return found, "names the GPU: explain its sm_ number"
         case RemedyCode.NAME_DRIVER:
-            return f"{found} names the driver: give it to matrix recommend --driver"
+            return found, "names the driver: give it to matrix recommend --driver"
         case RemedyCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
-            return f"{found} builds it for the torch that is installed"
-    return found
+            return found, "builds it for the torch that is installed"
+    return found, ""
 
 
 def _without_command(remedy: FaultRemedy, answer: FaultAnswer) -> str:

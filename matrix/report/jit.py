@@ -6,10 +6,10 @@ from matrix._util.text import clean, seconds
 from matrix.record.model import Record
 
 
-def render(record: Record, rows: str, path: str, *, written: bool) -> str:
-    """Return the step, every module with its seconds and who built it, and rows for the list.
+def render(record: Record, path: str, *, is_new: bool, written: bool) -> str:
+    """Return the step, every module with its seconds and who built it, and the list's heading.
 
-    `path` is the list's; `written`: the rows are added to it.
+    `path` is the list's; `is_new`: rows for it follow; `written`: they are added to it.
     """
     jit = record.jit
     if jit is None:
@@ -24,9 +24,8 @@ def render(record: Record, rows: str, path: str, *, written: bool) -> str:
             f"  {clean(module.name):<{width}}  {seconds(module.seconds):>6}"
             f"  {clean(module.library)}, {by}{again}"
         )
-    if rows:
+    if is_new:
         lines.append(f"{'added to' if written else 'new for'} {clean(path)}:")
-        lines.append(rows.strip("\n"))
     else:
         lines.append(f"nothing new for {clean(path)}")
     return "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from matrix._util.text import clean, clip
+from matrix._util.text import aligned, clean, clip
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.update import described
 from matrix.checks.facts import LinkCode, LinkFact
@@ -15,6 +15,7 @@ from matrix.checks.linkage.link import Linkage, Linked
 from matrix.checks.linkage.why import link_fact
 from matrix.report.coded import coded
 from matrix.report.facts import link_fault, link_words
+from matrix.report.grid_text import blocks
 
 _ABIS = {"stable": "stable", "c++": "C++", "none": "-"}
 _SHOWN = 3  # missing symbols of an extension; JSON has them all
@@ -70,11 +71,13 @@ def without_extensions(candidate: Candidate, python: str, *, as_json: bool) -> s
     )
 
 
-def grid(linkages: Sequence[Linkage], pins: Mapping[str, str], python: str) -> str:
+def grid(
+    linkages: Sequence[Linkage], pins: Mapping[str, str], python: str, width: int | None = None
+) -> str:
     """Return every pair: a line for each vLLM, a column for each torch, and what the marks mean.
 
     `pins` is the torch of each vLLM. Of each the major release of CUDA is there that it is built
-    for.
+    for. The columns stand in as many blocks as it takes for a `width`.
     """
     torches = list(dict.fromkeys(linkage.torch for linkage in linkages))
     marks = _marks(linkages)
@@ -93,15 +96,10 @@ def grid(linkages: Sequence[Linkage], pins: Mapping[str, str], python: str) -> s
                 ),
             ]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     builds = [build for linkage in linkages for build in linkage.builds]
     machines = " and ".join(sorted({build.machine or "an unknown processor" for build in builds}))
     lines = [f"vLLM down, torch across, Python {python}, wheels for {clean(machines)}", ""]
-    lines += [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    lines.append("")
+    lines += [*_in_blocks(rows, width), ""]
     for line in _LEGEND.splitlines():
         lines.append(line)
         if line.startswith("-X"):
@@ -123,6 +121,17 @@ def grid(linkages: Sequence[Linkage], pins: Mapping[str, str], python: str) -> s
     )
     lines += ["", f"{len(linkages)} pairs: {summary}"]
     return "\n".join(lines) + "\n"
+
+
+def _in_blocks(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Return aligned rows in blocks that fit, each with the first two columns at its left."""
+    first, second, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    key = first + len("  ") + second
+    parts = [
+        aligned([[*row[:2], *(row[2 + place] for place in part)] for row in rows])
+        for part in blocks(widths, key, width)
+    ]
+    return "\n\n".join("\n".join(part) for part in parts).split("\n")
 
 
 def to_json(linkages: Sequence[Linkage], *, extensions: bool) -> str:

@@ -33,11 +33,11 @@ def late_lines(late: Sequence[tuple[str, str]]) -> list[str]:
 
 def listed_lines(listed: Sequence[Listed]) -> str:
     """Return the records as an aligned table, and their number."""
-    head = ["started", "cell", "platform", "verdict", "torch", "vLLM", "Python", "cases"]
-    head += ["seconds", "record"]
+    head = ["started", "cell", "platform", "verdict", "cases", "seconds", "torch", "vLLM"]
+    head += ["Python", "record"]
     rows = [head, *map(_row, listed)]
     count = plural(len(listed), "record")
-    lines = aligned(rows, right=(7, 8)) if listed else []
+    lines = aligned(rows, right=(4, 5)) if listed else []
     return "\n".join([*lines, count]) + "\n"
 
 
@@ -48,11 +48,11 @@ def _row(record: Listed) -> list[str]:
         record.cell,
         record.platform,
         _listed_verdict(record),
+        f"{record.passed}/{record.cases - record.not_applicable}",
+        seconds(record.seconds),
         clip(clean(record.torch), 30),
         clip(clean(record.vllm), 30),
         clip(clean(record.python), 20),
-        f"{record.passed}/{record.cases - record.not_applicable}",
-        seconds(record.seconds),
         clean(record.paths[0]) + (f" (and {more} more)" if more else ""),
     ]
 

@@ -71,7 +71,11 @@ def disk(mib: int) -> str:
     >>> disk(10 * 1024), disk(600)
     ('about 10 GB', 'about 600 MB')
     """
-    return f"about {mib / 1024:.0f} GB" if mib >= 1024 else f"about {mib} MB"
+    return f"about {_size(mib)}"
+
+
+def _size(mib: int) -> str:
+    return f"{mib / 1024:.0f} GB" if mib >= 1024 else f"{mib} MB"
 
 
 def whole_install_words(mib: int, seconds: float, *, linked: bool) -> str:
@@ -330,7 +334,7 @@ def dry_lines(
             str(number),
             by_key[key].environment,
             by_key[key].platform,
-            _install_words(by_key[key]) if by_key[key].environment in made else "is there",
+            _short_install_words(by_key[key]) if by_key[key].environment in made else "is there",
             duration(by_key[key].estimate.run_seconds),
             clip(clean(why.get(key, "")), _LINE),
         ]
@@ -339,4 +343,14 @@ def dry_lines(
     left = [end_line(end, by_key) for end in found.ends if end.how is not HowEnded.DONE]
     head = ["", "cell", "platform", "environment", "run", "why"]
     total = f"{plural(len(order), 'cell')}, about {duration(found.seconds)} in all"
+    jobs_made = [by_key[key] for key in order if by_key[key].environment in made]
+    if any(job.demand.disk_mib == LINKED_MIB for job in jobs_made):
+        left.append(f"~{_size(LINKED_MIB)}: uv's cache has the rest of that environment")
     return "\n".join([*aligned([head, *rows], right=(0,)), *left, total]) + "\n"
+
+
+def _short_install_words(job: Job) -> str:
+    """Return what an environment takes that is to be made, for a column: disk and time."""
+    seconds = job.estimate.build_seconds
+    time = "minutes" if seconds >= 60 else f"~{duration(seconds)}"
+    return f"~{_size(job.demand.disk_mib)}, {time}"

@@ -1,0 +1,126 @@
+"""A whole report in the columns of a terminal, whatever it is made of.
+
+Two blanks stand between the columns of a table, and nowhere else: `clean` leaves none in a text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from matrix.report.fitting.table import fitted_rows
+from matrix.report.fitting.words import longest, wrapped
+
+_FURTHER = 2  # blanks before the lines of a sentence that follow its first one
+_LEAST_INDENT = 4
+_ROW = re.compile(r"\S {2,}(?=\S)")
+_PAINTED = re.compile(r"\x1b\[(\d+)m([^\x1b]*)\x1b\[0m")
+_FIRST_INK = 0xF0000  # of the private use of Unicode, which no report has
+
+
+def fitted(text: str, width: int, *, shell: bool = True) -> str:
+    r"""Return a report without a line wider than `width`, but for what nobody may break.
+
+    That is one word, such as a path, code in backquotes or a symbol of C++; and a command, which
+    goes on after a backslash, or without `shell` stays on one line.
+
+    >>> print(fitted("ran  torch 2.11.0 and vLLM 0.26.0\nto do\n  matrix plan --platform cpu", 24))
+    ran  torch 2.11.0 and
+         vLLM 0.26.0
+    to do
+      matrix plan \
+          --platform cpu
+    """
+    ink = _Ink()
+    lines = ink.dry(text).split("\n")
+    if all(len(line) <= width for line in lines):
+        return text
+    shown: list[str] = []
+    for block in _blocks(lines):
+        rows = [line for line in block if _is_row(line, block)]
+        fitting = iter(fitted_rows(rows, width, shell=shell) if rows else ())
+        for line in block:
+            is_row = _is_row(line, block)
+            shown += next(fitting) if is_row else _sentence(line, width, shell=shell)
+    return ink.wet("\n".join(shown))
+
+
+class _Ink:
+    """The colours of a text: each letter with its colour becomes one sign, and a letter again.
+
+    So a text is as long as it looks.
+    """
+
+    def __init__(self) -> None:
+        self._signs: dict[tuple[str, str], str] = {}
+
+    def dry(self, text: str) -> str:
+        """Return a text without escapes."""
+        return _PAINTED.sub(self._as_signs, text)
+
+    def _as_signs(self, painted: re.Match[str]) -> str:
+        return "".join(
+            letter
+            if letter.isspace()
+            else self._signs.setdefault((painted[1], letter), chr(_FIRST_INK + len(self._signs)))
+            for letter in painted[2]
+        )
+
+    def wet(self, text: str) -> str:
+        """Return the text with its escapes again."""
+        letters = {sign: known for known, sign in self._signs.items()}
+        for colour in dict.fromkeys(colour for colour, _ in self._signs):
+            signs = "".join(sign for (of, _), sign in self._signs.items() if of == colour)
+            text = re.sub(
+                f"[{signs}]+( [{signs}]+)*",
+                lambda found, colour=colour: (
+                    f"\x1b[{colour}m"
+                    + "".join(letters[sign][1] if sign in letters else sign for sign in found[0])
+                    + "\x1b[0m"
+                ),
+                text,
+            )
+        return text
+
+
+def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Return the lines in order, those of a table together.
+
+    So are sentences further right in it, which speak of the row above them.
+    """
+    table: list[str] = []
+    for line in lines:
+        if _ROW.search(line) or (table and _indent(line) > min(map(_indent, table))):
+            table.append(line)
+            continue
+        if table:
+            yield table
+        table = []
+        yield [line]
+    if table:
+        yield table
+
+
+def _is_row(line: str, block: Sequence[str]) -> bool:
+    """Return whether a line of a block is a row, or has only the last cell of one.
+
+    That stands below the last cell of the first row.
+    """
+    if _ROW.search(line):
+        return True
+    gaps = list(_ROW.finditer(block[0]))
+    return bool(gaps) and _indent(line) == gaps[-1].end()
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _sentence(line: str, width: int, *, shell: bool) -> list[str]:
+    """Return a line of no table; one far to the right moves left where a word would not fit."""
+    if len(line) <= width:
+        return [line]
+    plain = line.lstrip(" ")
+    most = max(width - longest(plain) - _FURTHER, _LEAST_INDENT)
+    indent = " " * min(_indent(line), most)
+    return wrapped(indent + plain, width, indent + " " * _FURTHER, shell=shell)

@@ -1,0 +1,118 @@
+"""Prose in lines that fit, and commands that a person can still copy from them."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+
+TIE = "\ue000"
+"""The sign for a space at which no line ends."""
+
+_PROGRAMS = r"(?:uv|tox|matrix|pip|python3|printf|nvidia-smi)"
+_COMMAND = re.compile(rf"\$ \S|(?:\w+=\S* )*{_PROGRAMS} ")
+_SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:\\.|[^"\\])*")+""")
+_CODE = re.compile(r"`[^`]+`")
+_AMOUNT = re.compile(r"(?<=\d) (?=(?:%|s|min|h|KiB|MiB|GiB|MB|GB)(?![\w%]))")
+_RELEASE = re.compile(r"\b(torch|vLLM|Python|CUDA|glibc) (?=\d)")
+_COUNT = re.compile(r"(?<=\w) (?=\d[\w.+-]*(?:[,;)]|:(?: |$)|$))")
+_CONTINUED = " \\"
+_FURTHER = "    "  # before the lines of a command that follow its first one
+_MOST_WORDS = 60  # of a symbol
+
+
+def is_command(text: str) -> bool:
+    """Return whether a text is a command to copy, by its first word.
+
+    >>> is_command("uv pip install vllm"), is_command("$ ulimit -n 65536"), is_command("tox: 4.30")
+    (True, True, False)
+    """
+    return _COMMAND.match(text.lstrip()) is not None
+
+
+def tied(text: str) -> str:
+    """Return a text in which what belongs together is one word.
+
+    That is code, a symbol of C++, an amount with its unit, and a number after its name, in a list
+    of such or of a release.
+
+    >>> tied("CUDA 13.0 in 3.4 s by `matrix plan`, c10::f(int, char const*)").replace(TIE, "_")
+    'CUDA_13.0 in 3.4_s by `matrix_plan`, c10::f(int,_char_const*)'
+    >>> tied("saved 4, loaded 0").replace(TIE, "_")
+    'saved_4, loaded_0'
+    """
+    text = _CODE.sub(lambda code: code[0].replace(" ", TIE), text)
+    text = _RELEASE.sub(rf"\1{TIE}", _COUNT.sub(TIE, _AMOUNT.sub(TIE, text)))
+    return " ".join(_with_symbols(text.split(" "))) if "::" in text else text
+
+
+def _with_symbols(words: Sequence[str]) -> Iterator[str]:
+    """Return the words, those of a symbol as one: up to the end of its brackets."""
+    place = 0
+    while place < len(words):
+        end = place + 1
+        if "::" in words[place]:
+            end = _end_of_symbol(words, place)
+        yield TIE.join(words[place:end])
+        place = end
+
+
+def _end_of_symbol(words: Sequence[str], place: int) -> int:
+    depth = 0
+    for end in range(place, min(place + _MOST_WORDS, len(words))):
+        plain = words[end].replace("->", "")
+        depth += sum(map(plain.count, "(<")) - sum(map(plain.count, ")>"))
+        if depth <= 0:
+            is_const = words[end + 1 : end + 2] and words[end + 1].startswith("const")
+            return end + 2 if words[end].endswith(")") and is_const else end + 1
+    return place + 1
+
+
+def longest(text: str) -> int:
+    """Return how long the longest word of a text is, of a command the longest of the shell's."""
+    words = _SHELL_WORD.findall(text) if is_command(text) else tied(text).split()
+    return max(map(len, words), default=0)
+
+
+def wrapped(text: str, width: int, hang: str = "", *, shell: bool = True) -> list[str]:
+    r"""Return a text in lines of a width; the first keeps its indent, `hang` is that of the others.
+
+    A command goes on after a backslash, and stays on one line without `shell`. What is longer than
+    a line and is one word stands on a line of its own, whole.
+
+    >>> wrapped("needs `matrix plan` to know", 14, "  ")
+    ['needs', '  `matrix plan`', '  to know']
+    >>> wrapped("uv pip install 'a b' c", 20, "  ")
+    ['uv pip install \\', "    'a b' c"]
+    """
+    if len(text) <= width:
+        return [text]
+    if is_command(text):
+        return _continued(text, width) if shell else [text]
+    lines = _folded(tied(text), width, hang)
+    return [line.replace(TIE, " ") for line in lines] or [text]
+
+
+def _folded(text: str, width: int, hang: str) -> list[str]:
+    plain = text.lstrip(" ")
+    return textwrap.wrap(
+        plain,
+        max(width, 1),
+        initial_indent=text[: len(text) - len(plain)],
+        subsequent_indent=hang,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _continued(text: str, width: int) -> list[str]:
+    """Return a command in lines that end with a backslash, for a shell still the same command."""
+    plain = text.lstrip(" ")
+    words = _SHELL_WORD.findall(plain)
+    if " ".join(words) != plain:
+        return [text]
+    indent = text[: len(text) - len(plain)]
+    line = indent + " ".join(word.replace(" ", TIE) for word in words)
+    *first, last = _folded(line, width - len(_CONTINUED), indent + _FURTHER)
+    lines = [*(part + _CONTINUED for part in first), last]
+    return [part.replace(TIE, " ") for part in lines]
