@@ -38,6 +38,9 @@ with contextlib.suppress(ImportError):  # lint and page have no property to test
     profile = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if in_ci else "dev")
     settings.load_profile(profile)
 
+# Most tests read a sentence whole; those of the width of a report say how wide it is.
+os.environ["COLUMNS"] = "5000"
+
 # Tests judge the package's own releases, not the candidates of whoever runs them.
 os.environ["MATRIX_CANDIDATES"] = "/nowhere/candidates.toml"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from matrix._util.console import report_width
-from matrix.report.fitting.text import fitted
 
 
 def show(report: str, *, fit: bool = True) -> None:
@@ -14,5 +13,7 @@ def show(report: str, *, fit: bool = True) -> None:
     On a terminal a long command goes on after a backslash; what reads a pipe gets it on one line.
     """
     if fit:
+        from matrix.report.fitting.text import fitted
+
         report = fitted(report, report_width(sys.stdout), shell=sys.stdout.isatty())
     print(report, end="", flush=True)

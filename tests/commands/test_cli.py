@@ -308,7 +308,7 @@ def test_predict_shows_both_platforms(here: Path) -> None:
     *_, figures, empty, predicted = ended.stdout.splitlines()
     assert figures.split()[:8] == [
         *("torch", "2.10.0,", "vLLM", "0.19.1"),
-        *("1", "of", "2", "(50"),
+        *("50", "%", "of", "2"),
     ]
     assert not empty
     assert predicted == (
@@ -420,6 +420,7 @@ def test_every_command_is_in_the_list_of_its_module() -> None:
         "completion",
         "context",
         "helps",
+        "output",
         "parser",
         "qualify_candidate",
         "run_selection",

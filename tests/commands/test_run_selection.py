@@ -270,15 +270,22 @@ def test_what_another_run_left_of_a_part_of_the_cases_does_not_end_a_job(
     assert "1 compatible" in ended.stdout and len(records(fake_tox)) == 2
 
 
-def test_options_choose_cells_as_they_do_for_plan(fake_tox: FakeTox) -> None:
+def test_options_choose_cells_as_they_do_for_plan(
+    fake_tox: FakeTox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = ["--torch", "2.10", "--vllm", "0.19", "--python", "3.11"]
     ended = run(fake_tox, *asked, "--stale", "--dry-run")
     assert ended.returncode == 0
-    head, first, total = ended.stdout.splitlines()
+    head, first, size, total = ended.stdout.splitlines()
     assert head.split() == ["cell", "platform", "environment", "run", "why"]
+    assert size == "~600 MB: uv's cache has the rest of that environment"
     assert first.split()[:3] == ["1", TORCH210, "cpu"] and first.endswith("never ran")
     assert total.startswith("1 cell, about ")
     assert fake_tox.calls() == [] and not (fake_tox.here / "records").exists()
+    monkeypatch.setenv("COLUMNS", "60")
+    fits = run(fake_tox, *asked, "--stale", "--dry-run").stdout
+    assert max(map(len, fits.splitlines())) <= 60
+    assert sorted(fits.split()) == sorted(ended.stdout.split())
     both = run(fake_tox, *asked, TORCH29)
     assert both.returncode == 0 and records(fake_tox) == [TORCH210, TORCH29]
 

@@ -251,7 +251,7 @@ def test_a_dry_run_has_the_order_and_a_sum() -> None:
     text = dry_lines(tasks, [A, B, C], {A.key: "never ran"}, found)
     head, first, second, unfit, total = text.splitlines()
     assert head.split() == ["cell", "platform", "environment", "run", "why"]
-    assert first.split()[:3] == ["1", B.environment, "cpu"] and "about 10 GB" in first
+    assert first.split()[:3] == ["1", B.environment, "cpu"] and "  ~10 GB, minutes  " in first
     assert second.split()[:3] == ["2", A.environment, "cpu"] and "is there" in second
     assert unfit == f"{C.environment} on cpu: not run: no machine has what it needs"
     assert total == "2 cells, about 13 min in all"

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise, product, zip_longest
 
-from matrix.report.fitting.words import longest, wrapped
+from matrix.report.fitting.words import longest, sentence, wrapped
 
 _GAP = 2  # blanks between two columns
 _FURTHER = 4  # blanks before the lines of a row that follow its first one
@@ -27,12 +26,12 @@ class _Column:
     right: bool
     before: int
 
-    @cached_property
+    @property
     def natural(self) -> int:
         """Return the width in which each cell is one line."""
         return max(map(len, self.cells))
 
-    @cached_property
+    @property
     def least(self) -> int:
         """Return the least width that reads well."""
         if self.right:
@@ -40,7 +39,7 @@ class _Column:
         least = max(_SMALL, min(self.natural // 2, _ENOUGH), *map(longest, self.cells))
         return min(self.natural, least)
 
-    @cached_property
+    @property
     def least_last(self) -> int:
         """Return the least width of a last column, whose long cells can stand below their rows."""
         if self.right:
@@ -73,18 +72,16 @@ class _Layout:
     shell: bool
     below: bool = False
 
-    @cached_property
     def rows(self) -> list[list[str]]:
         """Return the lines of each row; none of one that has no text here."""
         return [self._row(number) for number in range(len(self.columns[0].cells))]
 
-    @property
-    def cost(self) -> tuple[int, int]:
-        """Return how many lines are too wide, and how many half lines the table takes.
+    def cost(self, rows: Sequence[Sequence[str]]) -> tuple[int, int]:
+        """Return how many lines of the rows are too wide, and how many half lines they take.
 
         A cell below its row costs one more: it reads less well than one in its column.
         """
-        lines = [line for row in self.rows for line in row]
+        lines = [line for row in rows for line in row]
         moved = self.below * self.columns[-1].broken(self.widths[-1])
         return sum(len(line) > self.width for line in lines), 2 * len(lines) + moved
 
@@ -137,7 +134,7 @@ def fitted_rows(rows: Sequence[str], width: int, *, shell: bool = True) -> list[
     if len(columns) == 1:
         if len(rows) > 1:
             return [lines for row in rows for lines in fitted_rows([row], width, shell=shell)]
-        return [wrapped(rows[0], width, " " * (indent + _GAP), shell=shell)]
+        return [sentence(rows[0], width, shell=shell)]
     layouts = [
         _Layout(
             columns=columns, widths=widths, indent=indent, width=width, shell=shell, below=below
@@ -145,8 +142,9 @@ def fitted_rows(rows: Sequence[str], width: int, *, shell: bool = True) -> list[
         for widths, below in product(_widths(columns, width - indent), (False, True))
     ]
     if layouts:
-        return min(layouts, key=lambda layout: layout.cost).rows
-    parts = [layout.rows for layout in _stacked(columns, indent, width, shell=shell)]
+        made = [(layout, layout.rows()) for layout in layouts]
+        return min(made, key=lambda found: found[0].cost(found[1]))[1]
+    parts = [layout.rows() for layout in _stacked(columns, indent, width, shell=shell)]
     return [[line for lines in row for line in lines] for row in zip(*parts, strict=True)]
 
 

@@ -9,10 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from matrix.report.fitting.table import fitted_rows
-from matrix.report.fitting.words import longest, wrapped
+from matrix.report.fitting.words import is_command, sentence
 
-_FURTHER = 2  # blanks before the lines of a sentence that follow its first one
-_LEAST_INDENT = 4
 _ROW = re.compile(r"\S {2,}(?=\S)")
 _PAINTED = re.compile(r"\x1b\[(\d+)m([^\x1b]*)\x1b\[0m")
 _FIRST_INK = 0xF0000  # of the private use of Unicode, which no report has
@@ -41,7 +39,7 @@ def fitted(text: str, width: int, *, shell: bool = True) -> str:
         fitting = iter(fitted_rows(rows, width, shell=shell) if rows else ())
         for line in block:
             is_row = _is_row(line, block)
-            shown += next(fitting) if is_row else _sentence(line, width, shell=shell)
+            shown += next(fitting) if is_row else sentence(line, width, shell=shell)
     return ink.wet("\n".join(shown))
 
 
@@ -89,8 +87,10 @@ def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
     So are sentences further right in it, which speak of the row above them.
     """
     table: list[str] = []
+    left = 0
     for line in lines:
-        if _ROW.search(line) or (table and _indent(line) > min(map(_indent, table))):
+        if _has_gap(line) or (table and _indent(line) > left):
+            left = min(left, _indent(line)) if table else _indent(line)
             table.append(line)
             continue
         if table:
@@ -106,21 +106,16 @@ def _is_row(line: str, block: Sequence[str]) -> bool:
 
     That stands below the last cell of the first row.
     """
-    if _ROW.search(line):
+    if _has_gap(line):
         return True
     gaps = list(_ROW.finditer(block[0]))
     return bool(gaps) and _indent(line) == gaps[-1].end()
 
 
+def _has_gap(line: str) -> bool:
+    """Return whether a line has columns; a command may have two blanks in quotes."""
+    return _ROW.search(line) is not None and not is_command(line)
+
+
 def _indent(line: str) -> int:
     return len(line) - len(line.lstrip(" "))
-
-
-def _sentence(line: str, width: int, *, shell: bool) -> list[str]:
-    """Return a line of no table; one far to the right moves left where a word would not fit."""
-    if len(line) <= width:
-        return [line]
-    plain = line.lstrip(" ")
-    most = max(width - longest(plain) - _FURTHER, _LEAST_INDENT)
-    indent = " " * min(_indent(line), most)
-    return wrapped(indent + plain, width, indent + " " * _FURTHER, shell=shell)

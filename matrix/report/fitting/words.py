@@ -15,8 +15,10 @@ _SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:\\.|[^"\\])*")+""")
 _CODE = re.compile(r"`[^`]+`")
 _AMOUNT = re.compile(r"(?<=\d) (?=(?:%|s|min|h|KiB|MiB|GiB|MB|GB)(?![\w%]))")
 _RELEASE = re.compile(r"\b(torch|vLLM|Python|CUDA|glibc) (?=\d)")
-_COUNT = re.compile(r"(?<=\w) (?=\d[\w.+-]*(?:[,;)]|:(?: |$)|$))")
+_COUNT = re.compile(r"(?<!\S)([(\w.+-]{1,30}) (?=\d[\w.+-]{,20}(?:[,;)]|:(?: |$)|$))")
 _CONTINUED = " \\"
+_HANG = 2  # blanks before the lines of a sentence that follow its first one
+_LEAST_INDENT = 4
 _FURTHER = "    "  # before the lines of a command that follow its first one
 _MOST_WORDS = 60  # of a symbol
 
@@ -42,8 +44,9 @@ def tied(text: str) -> str:
     'saved_4, loaded_0'
     """
     text = _CODE.sub(lambda code: code[0].replace(" ", TIE), text)
-    text = _RELEASE.sub(rf"\1{TIE}", _COUNT.sub(TIE, _AMOUNT.sub(TIE, text)))
-    return " ".join(_with_symbols(text.split(" "))) if "::" in text else text
+    if "::" in text:
+        text = " ".join(_with_symbols(text.split(" ")))
+    return _RELEASE.sub(rf"\1{TIE}", _COUNT.sub(rf"\1{TIE}", _AMOUNT.sub(TIE, text)))
 
 
 def _with_symbols(words: Sequence[str]) -> Iterator[str]:
@@ -91,6 +94,20 @@ def wrapped(text: str, width: int, hang: str = "", *, shell: bool = True) -> lis
         return _continued(text, width) if shell else [text]
     lines = _folded(tied(text), width, hang)
     return [line.replace(TIE, " ") for line in lines] or [text]
+
+
+def sentence(line: str, width: int, *, shell: bool = True) -> list[str]:
+    """Return a line in lines of a width; one far to the right moves left for a long word.
+
+    >>> sentence("  to know since when, run it again", 20)
+    ['  to know since', '    when, run it', '    again']
+    """
+    if len(line) <= width:
+        return [line]
+    plain = line.lstrip(" ")
+    most = max(width - longest(plain) - _HANG, _LEAST_INDENT)
+    indent = " " * min(len(line) - len(plain), most)
+    return wrapped(indent + plain, width, indent + " " * _HANG, shell=shell)
 
 
 def _folded(text: str, width: int, hang: str) -> list[str]:
