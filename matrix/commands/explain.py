@@ -95,8 +95,8 @@ def _explain(options: argparse.Namespace) -> int:
     answers: list[FaultAnswer] = list(explainer.of_wheels())
     for found in read:
         answers += explainer.answers(found)
-    text = to_json(answers, read) if options.json else report.lines(answers)
-    show(text, fit=not options.json)
+    answered = to_json(answers, read) if options.json else report.lines(answers)
+    show(answered, fit=not options.json)
     for found in read:
         if more := report.more_words(found):
             print_status(more)

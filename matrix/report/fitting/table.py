@@ -139,7 +139,7 @@ def fitted_rows(rows: Sequence[str], width: int, *, shell: bool = True) -> list[
         _Layout(
             columns=columns, widths=widths, indent=indent, width=width, shell=shell, below=below
         )
-        for widths, below in product(_widths(columns, width - indent), (False, True))
+        for widths, below in product(dict.fromkeys(_widths(columns, width - indent)), (False, True))
     ]
     if layouts:
         made = [(layout, layout.rows()) for layout in layouts]
@@ -173,7 +173,7 @@ def _column(raw: Sequence[str]) -> _Column:
     return _Column(cells=cells, right=right, before=len(raw[0]) - _GAP)
 
 
-def _widths(columns: Sequence[_Column], room: int) -> Iterator[list[int]]:
+def _widths(columns: Sequence[_Column], room: int) -> Iterator[tuple[int, ...]]:
     """Return the widths of the columns in the ways that fit, those that change least first."""
     room -= _GAP * (len(columns) - 1)
     *firsts, last = columns
@@ -188,7 +188,7 @@ def _widths(columns: Sequence[_Column], room: int) -> Iterator[list[int]]:
         (natural, [*every[:-1], last.least_last]),
     ):
         if sum(least) <= room:
-            yield _shrunk(columns, wide, least, room)
+            yield tuple(_shrunk(columns, wide, least, room))
 
 
 def _shrunk(

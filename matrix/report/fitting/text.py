@@ -6,7 +6,8 @@ Two blanks stand between the columns of a table, and nowhere else: `clean` leave
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from matrix.report.fitting.table import fitted_rows
 from matrix.report.fitting.words import is_command, sentence
@@ -66,19 +67,17 @@ class _Ink:
 
     def wet(self, text: str) -> str:
         """Return the text with its escapes again."""
-        letters = {sign: known for known, sign in self._signs.items()}
+        letters = {sign: letter for (_, letter), sign in self._signs.items()}
         for colour in dict.fromkeys(colour for colour, _ in self._signs):
             signs = "".join(sign for (of, _), sign in self._signs.items() if of == colour)
-            text = re.sub(
-                f"[{signs}]+( [{signs}]+)*",
-                lambda found, colour=colour: (
-                    f"\x1b[{colour}m"
-                    + "".join(letters[sign][1] if sign in letters else sign for sign in found[0])
-                    + "\x1b[0m"
-                ),
-                text,
-            )
+            words = re.compile(f"[{signs}]+(?: [{signs}]+)*")
+            text = words.sub(partial(_as_letters, colour, letters), text)
         return text
+
+
+def _as_letters(colour: str, letters: Mapping[str, str], signs: re.Match[str]) -> str:
+    text = "".join(letters.get(sign, sign) for sign in signs[0])
+    return f"\x1b[{colour}m{text}\x1b[0m"
 
 
 def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
