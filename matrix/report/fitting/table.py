@@ -77,13 +77,14 @@ class _Layout:
         return [self._row(number) for number in range(len(self.columns[0].cells))]
 
     def cost(self, rows: Sequence[Sequence[str]]) -> tuple[int, int]:
-        """Return how many lines of the rows are too wide, and how many half lines they take.
+        """Return how many signs of the rows are beyond the width, and the half lines they take.
 
         A cell below its row costs one more: it reads less well than one in its column.
         """
         lines = [line for row in rows for line in row]
         moved = self.below * self.columns[-1].broken(self.widths[-1])
-        return sum(len(line) > self.width for line in lines), 2 * len(lines) + moved
+        beyond = sum(max(len(line) - self.width, 0) for line in lines)
+        return beyond, 2 * len(lines) + moved
 
     def _row(self, number: int) -> list[str]:
         *firsts, last = (column.cells[number] for column in self.columns)
