@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from command import matrix
-from matrix._util.console import Terminal, terminal_of
+from matrix._util.console import Terminal, report_width, terminal_of
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import load_answers
 from matrix.commands import context
@@ -143,3 +143,20 @@ def test_a_terminal_says_how_it_shows(environ: dict[str, str], expected: Termina
 def test_what_is_no_terminal_has_no_width() -> None:
     assert terminal_of(io.StringIO(), {"COLUMNS": "80"}) == Terminal()
     assert terminal_of(io.StringIO(), {"FORCE_COLOR": "1"}) == Terminal(colour=True)
+
+
+@pytest.mark.parametrize(
+    ("stream", "environ", "width"),
+    [
+        (_Screen(), {}, 80),
+        (_Screen(), {"COLUMNS": "132"}, 132),
+        (io.StringIO(), {}, 100),
+        (io.StringIO(), {"COLUMNS": "132"}, 132),
+        (io.StringIO(), {"COLUMNS": "many"}, 100),
+        (io.StringIO(), {"COLUMNS": "3"}, 20),
+    ],
+)
+def test_a_report_is_as_wide_as_its_stream(
+    stream: io.StringIO, environ: dict[str, str], width: int
+) -> None:
+    assert report_width(stream, environ) == width
