@@ -38,7 +38,7 @@ _HEAD = (
 )
 _NONE = "No pair of releases ran on both platforms yet.\n"
 _LEGEND = """\
-- **expected counters**: the five that expectations speak of (artifacts saved and loaded; \
+- **expected counters**: the five that expectations name (artifacts saved and loaded; \
 AOTAutograd's total, cache miss and cache hit), in the starts that ran on both platforms
 - **of all that CUDA counted**: the same five in every start that CUDA ran; a case that the CPU \
 cannot run counts as wrong
@@ -81,7 +81,7 @@ def page(agreement: Agreement) -> str:
     return "\n".join(
         [
             _HEAD,
-            "## Share that the CPU predicts rightly\n",
+            "## Share that the CPU predicts correctly\n",
             _figures(agreement),
             *_not_stock(agreement),
             *_partial(agreement),
@@ -139,7 +139,7 @@ def lines(agreement: Agreement) -> str:
     shares = [
         (name, *map(_percent, _all_shares(figures))) for name, figures in _figure_rows(agreement)
     ]
-    parts += aligned([("predicted rightly", *_COLUMNS), *shares])
+    parts += aligned([("predicted correctly", *_COLUMNS), *shares])
     return "\n".join(parts) + "\n"
 
 
@@ -186,7 +186,9 @@ def _partial(agreement: Agreement) -> list[str]:
         for pair in agreement.pairs
         for cell, platform, part in _parts(pair)
     ]
-    return ["Runs of some cases only; what they lack is not predicted:\n", *lines, ""] * bool(lines)
+    return ["Runs of only some cases; the missing cases have no prediction:\n", *lines, ""] * bool(
+        lines
+    )
 
 
 def _not_stock(agreement: Agreement) -> list[str]:
@@ -198,7 +200,7 @@ def _not_stock(agreement: Agreement) -> list[str]:
     ]
     if not lines:
         return []
-    return ["Runs that are not stock, whose counts may be their environment's:\n", *lines, ""]
+    return ["Runs that are not stock, whose counts can come from their environment:\n", *lines, ""]
 
 
 def _figures(agreement: Agreement) -> str:
@@ -240,7 +242,7 @@ def _counters(agreement: Agreement) -> str:
         if counter in DEFAULT_COUNTERS or share.right < share.of
     }
     text = tabular(
-        ["counter", "predicted rightly"],
+        ["counter", "predicted correctly"],
         [[code(counter), str(share)] for counter, share in shown.items()],
         right=(1,),
     )
@@ -314,7 +316,7 @@ def _alone(agreement: Agreement) -> list[str]:
     if not agreement.alone:
         return []
     names = ", ".join(code(name) for name in agreement.alone)
-    return [f"Ran on CUDA, and no cell of the same releases on the CPU: {names}.\n"]
+    return [f"Ran on CUDA, but no cell of the same releases ran on the CPU: {names}.\n"]
 
 
 def _pair(

@@ -10,7 +10,9 @@ from matrix.rules.widen import Proposal
 def render(found: Calibration) -> str:
     """Return rules and comments as TOML; what proposes nothing is named in a comment."""
     if not found.parts:
-        return _comment(f"{found.name}: nothing to propose, every counter asked for is expected")
+        return _comment(
+            f"{found.name}: nothing to propose: every requested counter has an expectation"
+        )
     return "\n".join(map(_part, found.parts))
 
 
@@ -33,14 +35,14 @@ def _proposal(part: Proposal) -> str:
     """Return a proposal for a rule that ended before the record's releases, with what to do."""
     follows = f"rule {part.follows.id!r} ends before this record, which"
     if part.widens:
-        return _comment(f"{follows} counts the same: put this in its place") + rule_toml(part.rule)
+        return _comment(f"{follows} counts the same: replace it with this") + rule_toml(part.rule)
     if part.gone or part.rule.counters.items() - part.follows.counters.items():
         how = "counts otherwise"
     elif part.follows.platform is None:
         how = f"counts the same, on {part.rule.platform} alone"
     else:
         how = "counts the same, but a wider rule would tie with another"
-    text = _comment(f"{follows} {how}: add this, and leave that one as it is")
+    text = _comment(f"{follows} {how}: add this, and leave that one unchanged")
     if part.gone:
         text += _comment(f"it does not count {', '.join(part.gone)} at all")
     return text + rule_toml(part.rule)

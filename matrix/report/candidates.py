@@ -50,8 +50,8 @@ def absent_line(found: AbsentCompanions) -> str:
     vllm = f"vLLM {found.vllm}" if found.is_release else found.vllm
     them = "it" if len(found.names) == 1 else "them"
     return (
-        f"{found.torch} goes without {listed(found.names)}, and {vllm} requires {them}: what fails"
-        f" without {them} stays untested; name one by matrix candidate add {found.torch} ..."
+        f"{found.torch} lacks {listed(found.names)}, but {vllm} requires {them}: failures"
+        f" without {them} stay untested; add one with matrix candidate add {found.torch} ..."
         f" --companion {found.names[0]}==V"
     )
 
@@ -119,8 +119,8 @@ def added_lines(added: Added) -> list[str]:
     candidate = added.candidate
     what = {
         Update.ADDED: "added",
-        Update.REPLACED: "added in place of the build before",
-        Update.UNCHANGED: "is there already, and is the same build",
+        Update.REPLACED: "added; it replaces the previous build",
+        Update.UNCHANGED: "exists already, with the same build",
     }[added.update]
     pythons = (
         f"Python {listed(list(added.pythons))}" if added.pythons else "no Python of the matrix"
@@ -134,7 +134,7 @@ def added_lines(added: Added) -> list[str]:
     if candidate.is_built and candidate.on_cuda is not None:
         lines.append(f"  on cuda: {on_cuda(candidate.on_cuda)}")
     if added.cell is not None:
-        lines.append(f"  run it by tox -e {added.cell}")
+        lines.append(f"  run it with tox -e {added.cell}")
     return [clean(line) for line in lines]
 
 

@@ -46,7 +46,7 @@ def rule_line(expectations: Expectations) -> str:
 def otherwise_line(expectations: Expectations) -> str:
     """Return how many counters were measured otherwise than upstream publishes them."""
     count = sum(len(rule.upstream.counters) for rule in expectations.rules if rule.upstream)
-    return f"              counters measured otherwise than upstream publishes: {count}"
+    return f"              counters measured differently from what upstream publishes: {count}"
 
 
 def unfounded_lines(found: Iterable[Unfounded], where: str) -> list[str]:
@@ -71,7 +71,7 @@ def difference_lines(explanations: Explanations, agreement: Agreement) -> list[s
     unused = [item.id for item in explanations.every if item.id not in used]
     line = f"differences   explanations: {len(explanations.every)}"
     if not agreement.pairs:
-        return [f"{line}; no torch and vLLM have results of both platforms to hold them against"]
+        return [f"{line}; no torch and vLLM have results of both platforms to compare"]
     differing, unexplained = len(agreement.differences), len(agreement.unexplained)
     line += f"; counters that differ: {differing}, not explained: {unexplained}"
     return [line, *(f"              {name} explains nothing" for name in unused)]

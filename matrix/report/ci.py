@@ -42,7 +42,7 @@ _MOST_CELLS = 50
 _MOST_LINES = 40
 _LINE = 500
 _MESSAGE = 4000
-_CUT = "\n*What follows was left out: a summary ends at {} bytes.*\n"
+_CUT = "\n*The rest was left out: a summary has at most {} bytes.*\n"
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 

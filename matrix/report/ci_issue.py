@@ -24,8 +24,8 @@ _MOST_PLACES = 30
 _MOST_COMMANDS = 10
 _RUN = re.compile(r"https://[A-Za-z0-9.:-]+/[A-Za-z0-9._/-]+/actions/runs/[0-9]+", re.ASCII)
 _NAME = re.compile(r"[a-z0-9-]+", re.ASCII)
-_CUT = "\n*What follows was left out: it would be longer than GitHub takes.*\n"
-_FROM_BEFORE = "from before the watch began"
+_CUT = "\n*The rest was left out: GitHub accepts no longer text.*\n"
+_FROM_BEFORE = "older than the watch"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ def diff_lines(diff: Diff, names: Sequence[str], *, history: int) -> str:
             count = plural(len(changes) - len(shown), "start")
             lines += ["", f"{count} took other seconds{_why_no_change(diff, history)}"]
     if not diff.changes:
-        lines += ["", "nothing differs but when they ran"]
+        lines += ["", "nothing differs except the times of the runs"]
     return "\n".join(lines) + "\n"
 
 
@@ -115,7 +115,7 @@ def _why_no_change(diff: Diff, history: int) -> str:
         return ", which do not compare: the startup tests of the two take different times"
     known = plural(history, "record")
     if history < LEAST:
-        return f"; {known} of the cell before it: too few to tell noise ({LEAST} needed)"
+        return f"; {known} of the cell before it: too few to estimate noise ({LEAST} needed)"
     return f", none of them beyond noise as far as {known} of the cell tell"
 
 

@@ -171,8 +171,8 @@ def _of_recompiling(answer: FaultAnswer) -> str:
     if pair := answer.operands.get("clean"):
         cases = plural(int(answer.operands["clean cases"]), "case")
         where = f"on {answer.operands['clean platform']}, {cases}"
-        return f"the newest pair of which a whole run loads all: {pair} ({where})"
-    return "no whole run that was looked through loads all"
+        return f"the newest pair with a complete run that loads everything: {pair} ({where})"
+    return "no complete run among these records loads everything"
 
 
 def _of_wheel(answer: FaultAnswer) -> str | None:
@@ -288,7 +288,7 @@ def _to_do(answer: FaultAnswer) -> str:
     if _is_fine(answer):
         return "nothing has to change"
     words = [" ".join(filter(None, remedy)) for remedy in _remedies(answer)]
-    return "; or ".join(words) if words else "nothing is known that helps"
+    return "; or ".join(words) if words else "no fix is known"
 
 
 def _is_fine(answer: FaultAnswer) -> bool:

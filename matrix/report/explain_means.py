@@ -141,9 +141,7 @@ def _of_companion(answer: FaultAnswer, _: str, __: str) -> str:
 
 
 def _of_torch(answer: FaultAnswer, name: str, file: str) -> str:
-    text = (
-        f"{file} was built for a torch that exports {name}, and the torch that is loaded does not"
-    )
+    text = f"{file} was built for a torch that exports {name}, but the loaded torch does not"
     if answer.torch is not None and answer.torch.holds == answer.torch.asked:
         text += f": it is older than {answer.torch.asked[0]}, or of files of two releases"
     return text

@@ -19,11 +19,11 @@ from matrix.verdict.states import Verdict
 
 _INTRO = """\
 Every published torch from {torch} with every vLLM from {vllm}, on Python {pythons}: {pairs} \
-pairs, {cells} cells on each platform. The first rungs need no GPU and no environment: *declared* \
-and *resolves* are what the releases' metadata and a resolver say, *links* what the symbols of \
-the compiled files say: of the wheels of the default index for Linux on x86_64 with glibc 2.35, \
-each torch for the CUDA of that wheel. From *imports* on it is a record that says so. A pair that \
-nothing speaks against is *not* known to work until it ran.
+pairs, {cells} cells on each platform. The first rungs need no GPU and no environment. *declared* \
+comes from the releases' metadata, *resolves* from a resolver, and *links* from the symbols of the \
+compiled files, in the wheels of the default index for Linux on x86_64 with glibc 2.35, each torch \
+for the CUDA of that wheel. The rungs from *imports* on come from a record. A pair without a known \
+obstacle is *not* known to work until it ran.
 """
 _COUNTED = """\
 Each pair counts once on each platform: at the highest rung that it reached, or at the one where \
@@ -31,14 +31,14 @@ it fails.
 """
 _LEGEND = """\
 In the grids: the torch that a vLLM pins is **bold**, every other pair is off-pin (an override \
-installs it); ❌ fails at this rung, the number says why; a rung alone is the highest that passed, \
-nothing was run; *?* after it: a rung below was not asked; · off-pin, and nobody asked further. \
-Shown are the newest patch of each minor release and of each torch that it pins, and what ran; \
-compatibility.json has every release.
+installs it); ❌ fails at this rung, and the number names the reason; a rung alone is the highest \
+that passed, and nothing ran; *?* after it: a rung below was not asked; ·: off-pin, and nothing \
+else was asked. The grids show the newest patch of each minor release and of each torch that it \
+pins, and all pairs that ran; compatibility.json has every release.
 """
 _PYTHONS = """\
-A square shows the Python about which most was asked, and of these the one that gets highest; \
-where the pair ran, the worst.
+A square shows the Python with the most answers, and of several the one that gets highest. If the \
+pair ran, it shows the worst run.
 """
 
 

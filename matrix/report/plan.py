@@ -83,7 +83,7 @@ def _stale(reason: reasons.StaleReason) -> str:
         case reasons.NoCase():
             text = "its run had no case"
         case reasons.CasesUntested(cases=cases):
-            text = f"its run has no answer of {_some(cases)}"
+            text = f"its run has no answer for {_some(cases)}"
         case reasons.TooOld(days=days, most=most):
             text = f"ran {_days(days)} ago, and a record may be {_days(most)} old"
         case reasons.Forced(day=day):

@@ -50,7 +50,9 @@ def accuracy_words(accuracy: Accuracy) -> str:
     if not cases.of:
         return "no case that ran on both has a verdict, so nobody knows how often that is right"
     was = "was" if cases.right == 1 else "were"
-    text = f"of {plural(cases.of, 'case')} that ran on both, {cases.right} {was} predicted rightly"
+    text = (
+        f"of {plural(cases.of, 'case')} that ran on both, {cases.right} {was} predicted correctly"
+    )
     if not apart.of:
         return f"{text}; none of them failed or drifted on cuda"
     return f"{text}; of the {apart.of} that failed or drifted on cuda, {apart.right}"

@@ -106,13 +106,13 @@ def _of_packages_or_run(
     inner = reason_words(reason.reason)
     match reason:
         case reasons.PackageFails(departure=departure):
-            return f"{described(departure)}, so this shows nothing of the pair: {inner}"
+            return f"{described(departure)}, so this shows nothing about the pair: {inner}"
         case reasons.NotStock(departures=departures, verdict=verdict):
             how = "failed" if verdict == Verdict.INCOMPATIBLE else "differs"
             return f"{mark(departures)}; {how}: {inner or reason.rung}"
         case reasons.GoesOn(verdict=verdict):
             so_far = "" if verdict is None else _SO_FAR.get(verdict, "")
-            return "the run is going on" + (f"; {so_far}{inner}" if reason.reason else "")
+            return "the run is in progress" + (f"; {so_far}{inner}" if reason.reason else "")
 
 
 def contradiction_words(found: Contradiction) -> str:

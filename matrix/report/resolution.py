@@ -72,7 +72,7 @@ def _answer(answer: Resolution) -> str:
     if not answer.ok:
         return f"does not resolve: {clean(facts_words(answer.facts))}; {where}"
     versions = ", ".join(_versions(answer))
-    how = "resolves" if answer.cuda else "resolves for the CPU alone, torch is a build without CUDA"
+    how = "resolves" if answer.cuda else "resolves for the CPU only: torch is a build without CUDA"
     built = f", CUDA {clean(answer.cuda)}" if answer.cuda else ""
     packages = f"{answer.count} packages" + (f" ({versions})" if versions else "")
     return f"{how}: {packages}; {where}{built}"

@@ -118,7 +118,7 @@ def prune_lines(
             every, left = plural(len(paths), "file"), plural(len(paths) - done, "file")
             lines = [
                 f"deleted {done} of {every}; {plural(kept, 'other record')} stay",
-                f"{left} gone already, or written meanwhile and left",
+                f"{left} already gone, or written meanwhile and kept",
             ]
     elif gone:
         files = plural(len(paths), "file")
@@ -132,7 +132,7 @@ def refused_lines(merged: Merged) -> list[str]:
     """Return a line for each of the first twenty things that a merge refused."""
     lines = [str(error) for error in merged.refused[:_MOST_REFUSED]]
     more = len(merged.refused) - _MOST_REFUSED
-    return [*lines, f"and {more} more that were refused"] if more > 0 else lines
+    return [*lines, f"and {more} more that were rejected"] if more > 0 else lines
 
 
 def merged_line(merged: Merged, into: Path) -> str:

@@ -160,7 +160,7 @@ def event_line(
     if event.what is Happened.REMOVED:
         return f"{event.environment}: its environment is removed, since the disk is short"
     if event.what is Happened.STOPPED:
-        return f"{event.detail}: no cell begins any more; those at work write their records"
+        return f"{event.detail}: no further cell begins; running cells write their records"
     return _machine_line(event, job)
 
 

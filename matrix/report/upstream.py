@@ -27,8 +27,8 @@ def section(rules: Sequence[Rule]) -> str:
         return ""
     head = ["case", "where", "start", "counter", "measured", "upstream", "record"]
     return (
-        "## Where we measured something else than upstream publishes\n\n"
-        "What was measured is what is expected.\n\n" + tabular(head, rows, right=(4, 5))
+        "## Measured counts that differ from upstream's\n\n"
+        "The expectation is the measured count.\n\n" + tabular(head, rows, right=(4, 5))
     )
 
 

@@ -85,7 +85,7 @@ def beyond(overruns: Iterable[Overrun], where: str) -> list[str]:
 def _overrun(overrun: Overrun, where: str) -> str:
     project = overrun.project.label
     if overrun.carried is None:
-        end = f" is of no release of {project}; name a record or a link to a tag's test"
+        end = f" belongs to no release of {project}; name a record or a link to a tag's test"
     else:
         end = f" ends with {project} {overrun.carried}; end the rule with {overrun.end}"
     return (

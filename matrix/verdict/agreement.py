@@ -119,7 +119,7 @@ class PredictedCase:
 class Figures:
     """The figures of some counts, each a share that the CPU predicts rightly.
 
-    ``expected``: the counters that expectations speak of (DEFAULT_COUNTERS), in the starts that ran
+    ``expected``: the counters that expectations name (DEFAULT_COUNTERS), in the starts that ran
     on both platforms. ``counted``: the same of all starts that CUDA ran, so that a case which the
     CPU cannot run counts as wrong. ``every``: every counter, in the starts that ran on both.
     ``raised``: those of them that are not 0 on both, since many a counter never moves.

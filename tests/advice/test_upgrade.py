@@ -165,7 +165,7 @@ def test_the_text() -> None:
     for line in (
         "upgrade of vLLM 0.19.0 to 0.20.0, wheels for x86_64, Python 3.12",
         "GPU code of vLLM not read sm_80 sm_90",
-        "flashinfer-cubin 0.6.6: of another version than flashinfer-python, which refuses it",
+        "flashinfer-cubin 0.6.6: with another version than flashinfer-python, which rejects it",
         "uv pip uninstall flashinfer-cubin nvidia-nccl-cu12 flashinfer-jit-cache",
         "vLLM 0.20.0 with torch 2.11.0: no run on a GPU is known",
         "moe 60.0 10.0 -",

@@ -57,7 +57,7 @@ def test_a_build_without_cuda_resolves_for_the_cpu_alone(
     data = tmp_path / "r.json"
     assert resolve(data, "py312-torch210-vllm019", "--machine", "aarch64") == 0
     out = capsys.readouterr().out
-    assert "resolves for the CPU alone, torch is a build without CUDA: 4 packages" in out
+    assert "resolves for the CPU only: torch is a build without CUDA: 4 packages" in out
     assert "for manylinux_2_35_aarch64\n" in out
     assert "1 resolve (1 without CUDA), 0 do not" in out
 

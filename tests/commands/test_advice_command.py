@@ -37,7 +37,7 @@ def test_a_driver_of_cuda_12_gets_the_last_release_for_it_and_the_reason(here: P
         " not 570"
     )
     assert "measured on another GPU of the same compute capability: NVIDIA H200" in ended.stdout
-    assert "nobody looked into it" in text[-1]
+    assert "nobody has read it" in text[-1]
 
 
 def test_the_model_that_was_asked_for_says_how_it_starts(here: Path) -> None:
@@ -160,7 +160,7 @@ def test_options_that_argparse_knows_are_refused_by_name(here: Path) -> None:
 def test_without_records_the_answer_is_by_checks_alone(tmp_path: Path) -> None:
     ended = matrix(tmp_path, "recommend", "--vllm", "0.26")
     assert ended.returncode == 0
-    assert "by checks alone, no run speaks of it; passed: declared, resolves and links" in (
+    assert "by checks alone, without a run of the pair; passed: declared, resolves and links" in (
         ended.stdout
     )
     model = matrix(tmp_path, "recommend", "--model", "glm_4.5")
@@ -183,7 +183,7 @@ def test_upgrade_says_what_changes_and_what_stays_behind(here: Path) -> None:
         "torch 2.10.0 2.11.0",
         "CUDA of vLLM's wheel 12.9 13.0",
         "least driver 525.60.13 580.65.06",
-        "flashinfer-cubin 0.6.6: of another version than flashinfer-python, which refuses it",
+        "flashinfer-cubin 0.6.6: with another version than flashinfer-python, which rejects it",
         "vLLM 0.26.0 with torch 2.11.0: no run on a GPU is known",
     ):
         assert line in text

@@ -125,7 +125,7 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch, *records: Record) -> list[Rerun]:
 def test_what_is_missing_is_printed_as_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attribute", BAD, "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert "no neighbour that ran tells more: unknown" in out
+    assert "no neighbour that ran shows more: unknown" in out
     assert out.endswith(
         "tox -e py311-torch211-vllm020 -- --platform cpu -k 'a[b'\n"
         "tox -e py311-torch212-vllm019 -- --platform cpu -k 'a[b'\n"
@@ -259,7 +259,7 @@ def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFix
     assert main(["attribute", "--all"]) == 0
     assert capsys.readouterr().out == (
         "nothing fails or differs from what is expected in what has an answer"
-        "; `matrix qualify` compares two releases, also by what no expectation names\n"
+        "; `matrix qualify` compares two releases, also by counters without an expectation\n"
         f"no answer in 1 cell, where no run came to one: {BAD} on cpu\n"
     )
     assert main(["attribute", "--all", "--json"]) == 0
@@ -273,7 +273,7 @@ def test_a_flaky_cell_is_named_though_its_newest_run_passes(
 ) -> None:
     save(ran("2.12.1", "0.20.2", minute=30), name=f"{BAD}.new")
     assert main(["attribute", "--all"]) == 0
-    assert "nothing tells them apart: flaky" in capsys.readouterr().out
+    assert "nothing distinguishes them: flaky" in capsys.readouterr().out
     assert main(["table"]) == 0
     text = json.loads((here / "build" / "table" / "compatibility.json").read_text(encoding="utf-8"))
     assert [item["answer"] for item in text["attributions"]] == ["flaky"]
@@ -288,7 +288,7 @@ def test_a_record_from_the_future_takes_no_failure_back(
     assert main(["attribute", "--all"]) == 0
     out, err = capsys.readouterr()
     assert "ahead of this machine's clock" in err
-    assert "no neighbour that ran tells more: unknown" in out and "newer run" not in out
+    assert "no neighbour that ran shows more: unknown" in out and "newer run" not in out
 
 
 @pytest.mark.parametrize(

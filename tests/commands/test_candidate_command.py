@@ -78,7 +78,7 @@ def test_a_version_on_an_index_is_written_with_its_companions(
     assert done.returncode == 0, done.stderr
     assert "torch216rc1 added: torch 2.16.0+cu130 for Python 3.11 and 3.12" in done.stdout
     assert "no torchaudio for it; it goes without" in done.stdout
-    assert re.search("run it by tox -e py31[12]-torch216rc1-vllm0", done.stdout)
+    assert re.search("run it with tox -e py31[12]-torch216rc1-vllm0", done.stdout)
     (row,) = tomllib.loads(candidates.read_text())["candidate"]
     assert row["version"] == "2.16.0+cu130"
     names = [file["name"] for file in row["files"] + row["companions"]]
@@ -161,11 +161,11 @@ def test_the_same_build_changes_nothing_and_the_next_takes_its_place(
     assert run(*add).returncode == 0
     before = candidates.read_bytes()
     again = run(*add)
-    assert "is there already, and is the same build" in again.stdout
+    assert "exists already, with the same build" in again.stdout
     assert candidates.read_bytes() == before
     publish(rc, "torch", "2.17.0.dev20261128+cu130", pythons=("311", "312"))
     newer = run(*add)
-    assert newer.returncode == 0 and "in place of the build before" in newer.stdout
+    assert newer.returncode == 0 and "replaces the previous build" in newer.stdout
     rc.projects["torch"] = [r for r in rc.projects["torch"] if "dev" not in r["filename"]]
     refused(run(*add), "its index went back in time, from 2.17.0.dev20261128+cu130 to", candidates)
     assert run(*add, "--force").returncode == 0
@@ -362,7 +362,7 @@ def test_a_vllm_on_an_index_has_the_pins_of_its_metadata(served: Served, run: Co
     served.add("vllm", f"vllm-{version}-cp38-abi3-{LINUX}.whl", content)
     done = run("add", "vllmmain", "--index", served.url, "--python", "3.13")
     assert done.returncode == 0, done.stderr
-    assert "run it by tox -e py313-torch214-vllmmain" in done.stdout
+    assert "run it with tox -e py313-torch214-vllmmain" in done.stdout
     shown = json.loads(run("show", "vllmmain", "--json").stdout)
     assert shown["pins"]["torch"] == "2.14.0" and shown["revision"] == "4152872ac"
 

@@ -288,7 +288,10 @@ def test_check_counts_what_upstream_publishes_otherwise(here: Path) -> None:
     message = f"{record} num_compiled_artifacts_saved {link}"
     (here / "rules.toml").write_text(ANY_CASE_TEXT.replace('evidence = ["a record"]', message, 1))
     ended = matrix(here, "check", "--expectations", "rules.toml")
-    assert "              counters measured otherwise than upstream publishes: 1\n" in ended.stdout
+    assert (
+        "              counters measured differently from what upstream publishes: 1\n"
+        in ended.stdout
+    )
 
 
 def test_check_names_a_record_of_a_rule_that_is_not_there(here: Path) -> None:
@@ -313,7 +316,7 @@ def test_predict_shows_both_platforms(here: Path) -> None:
     assert not empty
     assert predicted == (
         "predicted: what the CPU's run and the first rungs predict; of 1 case that ran on both,"
-        " 1 was predicted rightly; of the 1 that failed or drifted on cuda, 1"
+        " 1 was predicted correctly; of the 1 that failed or drifted on cuda, 1"
     )
 
 
@@ -331,7 +334,7 @@ def test_predict_tells_of_a_bad_record_and_goes_on(here: Path) -> None:
     ended = matrix(here, "predict", "both")
     assert ended.returncode == 2
     assert "has no key 'schema'" in ended.stderr
-    assert "predicted rightly" in ended.stdout
+    assert "predicted correctly" in ended.stdout
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_a_pair_without_a_gpu_is_predicted_until_it_ran_on_one(tmp_path: Path) -
     assert line.startswith("  vLLM 0.19.1 under torch 2.10.0: as expected, 2 cases recompile warm;")
     publish(tmp_path, "cuda", CUDA)
     assert "predicted" not in matrix(tmp_path, "grid", *PAIR).stdout
-    share = "of 8 cases that ran on both, 8 were predicted rightly"
+    share = "of 8 cases that ran on both, 8 were predicted correctly"
     assert share in matrix(tmp_path, "predict").stdout.splitlines()[-1]
     publish(tmp_path, "cpu", "py311-torch210-vllm018")
     other = matrix(tmp_path, "grid", *PAIR[:-1], "==0.18.1")

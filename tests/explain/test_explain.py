@@ -19,7 +19,7 @@ def test_a_symbol_is_answered_in_five_lines() -> None:
     assert lines(SYMBOL) == {
         "signature": f"ImportError: _C.abi3.so: undefined symbol: {LOGGER}",
         "means": "_C.abi3.so was built for a torch that exports c10::MessageLogger::MessageLogger("
-        "char const*, int, int, bool), and the torch that is loaded does not",
+        "char const*, int, int, bool), but the loaded torch does not",
         "releases": "torch 2.10.0 alone exports it; vLLM 0.17.0 to 0.19.1 need it (_C.abi3.so,"
         " _flashmla_C.abi3.so); pairs with both: vLLM 0.17.0 to 0.19.1 with torch 2.10.0",
         "records": "none was looked through",

@@ -115,8 +115,8 @@ OWN = "_Z24silu_and_mul_nvfp4_quantRN2at6TensorES1_S1_S1_"
 @pytest.mark.parametrize(
     ("where", "to_do"),
     [
-        ("", "nothing is known that helps"),
-        ("ImportError: ", "nothing is known that helps"),
+        ("", "no fix is known"),
+        ("ImportError: ", "no fix is known"),
         ("/x/site-packages/vllm/_C.abi3.so: ", NEWEST),
         ("/x/vllm/_C.abi3.so: ", NEWEST),
         (
@@ -266,7 +266,7 @@ def test_what_was_asked_for_gives_way_to_what_a_package_needs() -> None:
     text = "vllm 0.5.4 needs torch==2.4.0, and torch==2.1.1 was asked for"
     assert lines(text)["to do"] == "fulfil what the text names: vllm 0.5.4 needs torch==2.4.0"
     both = "a 1 needs torch==2.4.0, and b 2 needs torch==2.1.1"
-    assert lines(both)["to do"] == "nothing is known that helps"
+    assert lines(both)["to do"] == "no fix is known"
 
 
 @pytest.mark.parametrize("after", ["", ")\n", " (required by\n", "\nother (required by /x/y.so)"])
@@ -285,7 +285,7 @@ def test_triton_has_a_ptxas_of_its_own() -> None:
     text = "ptxas fatal   : Value '{}' is not defined for option 'gpu-name'"
     path = "set TRITON_PTXAS_PATH to the ptxas of a CUDA 12.9 or newer"
     assert lines(text.format("sm_121a"))["to do"] == f"{NEWEST}; or {path}"
-    assert lines(text.format("sm_999"))["to do"] == "nothing is known that helps"
+    assert lines(text.format("sm_999"))["to do"] == "no fix is known"
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_module_that_no_wheel_has_is_not_known_to_be_compiled(module: str) -> 
     found = lines(text)
     assert found["means"] == f"nothing here knows {module}"
     assert found["releases"] == "not known"
-    assert found["to do"] == "nothing is known that helps"
+    assert found["to do"] == "no fix is known"
 
 
 @pytest.mark.parametrize(("begin", "end"), ["`'", "''", "\u2018\u2019"])

@@ -99,7 +99,7 @@ def test_a_warm_start_that_compiles_again_is_found_by_its_counters(tmp_path: Pat
     assert answer.records is not None
     assert [shown.cell for shown in answer.records] == ["py311-torch210-vllm019"]
     assert five(answer)[2].endswith(
-        "a whole run loads all: vLLM 0.20.2 with torch 2.11.0 (on cuda, 1 case)"
+        "a complete run that loads everything: vLLM 0.20.2 with torch 2.11.0 (on cuda, 1 case)"
     )
     assert commands(answer)[0] == apart("0.20.2", "2.11.0")
     assert only("warm_artifacts_saved: got 0", [folder]).records == ()
@@ -140,7 +140,7 @@ def test_only_a_whole_run_that_passed_says_that_a_pair_loads_all(
     run = loading("py311-torch211-vllm020", "2.11.0", "0.20.2", **changes)
     answer = only(AGAIN, [written(tmp_path, run)])
     assert answer.looked == 1
-    assert five(answer)[2].endswith("no whole run that was looked through loads all")
+    assert five(answer)[2].endswith("no complete run among these records loads everything")
     assert "clean" not in answer.operands
 
 

@@ -51,7 +51,7 @@ def compared(before: CacheCheck | None, after: CacheCheck | None) -> Qualificati
             AOT_HIT,
             "AOTAutograd's cache misses in a second process what the first one saved",
         ),
-        (check(warm=""), AOT_HIT, "AOTAutograd's cache is off: a second process does not ask it"),
+        (check(warm=""), AOT_HIT, "AOTAutograd's cache is off: a second process does not use it"),
         (
             check(graphs=f"{GRAPHS}_bypass"),
             GRAPHS_HIT,
@@ -75,7 +75,7 @@ def test_a_cache_without_a_hit_is_found_though_every_case_is_as_before(
 def test_caches_that_are_off_are_two_findings() -> None:
     found = compared(check(), check("", ""))
     assert [drift.counter for drift in found.drifts] == [AOT_HIT, GRAPHS_HIT]
-    assert lines(found).count("is off: a second process does not ask it; the baseline's hits") == 2
+    assert lines(found).count("is off: a second process does not use it; the baseline's hits") == 2
 
 
 def test_a_cache_that_the_baseline_lacks_too_fails_nothing() -> None:
@@ -91,7 +91,7 @@ def test_without_the_baselines_check_its_run_would_tell() -> None:
     assert (unknown.case, unknown.decides) == (CACHE_CHECK, "py311-torch211-vllm020")
     assert found.exit_status == 3 and not found.drifts
     text = lines(found)
-    assert f"{GRAPHS_HIT} is 0, and the record of the baseline holds no cache check" in text
+    assert f"{GRAPHS_HIT} is 0, and the record of the baseline has no cache check" in text
     assert "tox -e py311-torch211-vllm020 -- --platform cpu\n" in text
     assert "as with an unstable key; the baseline's is not known" in text
 

@@ -96,8 +96,8 @@ def qualified(defect: str) -> Qualification:
             "caches-off",
             1,
             (
-                "AOTAutograd's cache is off: a second process does not ask it; the baseline's hits",
-                "Inductor's cache of graphs is off: a second process does not ask it",
+                "AOTAutograd's cache is off: a second process does not use it; the baseline's hits",
+                "Inductor's cache of graphs is off: a second process does not use it",
                 "torch._functorch.config.enable_autograd_cache: true, now false",
                 "torch._inductor.config.fx_graph_cache: true, now false",
                 "RuntimeError: The compiled artifact is not serializable.",

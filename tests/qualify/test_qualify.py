@@ -281,7 +281,7 @@ def test_the_same_minor_stands_in_where_no_patch_ran_on_both_sides() -> None:
     found = held(make(OLD, passed(), vllm="0.20.1"), make(NEXT, failed()))
     assert found.exit_status == 1
     assert notes(found.matches[0]) == (
-        "no patch of vLLM 0.20 ran on both sides: vLLM 0.20.2 is held against 0.20.1",
+        "no patch of vLLM 0.20 ran on both sides: vLLM 0.20.2 is compared with 0.20.1",
     )
     exact = make(OLD, failed(), vllm="0.20.2", file="py311-torch211-vllm020.b", day=21)
     found = held(make(OLD, passed(), vllm="0.20.1"), exact, make(NEXT, failed()))

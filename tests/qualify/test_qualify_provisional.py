@@ -16,8 +16,8 @@ def test_equal_counts_pass_with_a_caveat() -> None:
     assert (found.verdict, kinds(found)) == ("qualified", [])
     (note,) = (text for text in notes(found) if "provisional" in text)
     assert note.endswith(
-        "is newer than the expectations of 1 case: provisional, held against torch 2.11, from which"
-        " 0 of 1 differ"
+        "is newer than the expectations of 1 case: provisional, compared with torch 2.11, from"
+        " which 0 of 1 differ"
     )
 
 

@@ -80,7 +80,7 @@ def test_a_copy_counts_once_and_is_told() -> None:
     assert found.exit_status == 0
     assert notes(found)[1:] == (
         (
-            "results/cpu/py311-torch212-vllm020.json is there more than once (records/copy.json)"
+            "results/cpu/py311-torch212-vllm020.json exists more than once (records/copy.json)"
             " and counts once"
         ),
     )
@@ -88,7 +88,7 @@ def test_a_copy_counts_once_and_is_told() -> None:
 
 def test_a_clock_that_is_ahead_is_told() -> None:
     found = held(make(OLD, passed()), make(NEXT, passed(), day=25))
-    assert "started on 2026-11-25T18:00:00Z, which is yet to come" in notes(found)[1]
+    assert "started on 2026-11-25T18:00:00Z, which is in the future" in notes(found)[1]
 
 
 def test_a_run_of_the_future_is_the_oldest_of_its_cell() -> None:
@@ -102,7 +102,7 @@ def test_a_run_of_the_future_is_the_oldest_of_its_cell() -> None:
     found = held(*records, late=late)
     assert found.exit_status == 1
     assert any(
-        "ahead.json says that it started on 2026-11-30T18:00:00Z, which is yet to come; it counts"
+        "ahead.json says that it started on 2026-11-30T18:00:00Z, which is in the future; it counts"
         " as the oldest of its cell" in note
         for note in notes(found)
     )

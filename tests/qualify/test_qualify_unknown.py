@@ -313,7 +313,7 @@ def test_what_neither_side_counts_is_no_evidence() -> None:
     [unknown] = found.unknown
     assert (found.exit_status, unknown_sentence(unknown)) == (
         3,
-        "neither side counts what is expected of it: warm num_compiled_artifacts_loaded",
+        "neither side has its expected count: warm num_compiled_artifacts_loaded",
     )
     accepted = waiver("counters = ['num_compiled_artifacts_loaded']")
     assert held(*records, rules=ONE_RULE, waivers=accepted).exit_status == 0

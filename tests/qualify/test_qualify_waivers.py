@@ -107,8 +107,8 @@ def test_a_waiver_that_may_be_mistyped_is_named() -> None:
     assert [waiver.id for waiver in found.unmatched] == list(astray)
     assert found.elsewhere == len(elsewhere)
     assert (
-        "cell speaks of the candidate and of no cell that was compared (py312-torch212-vllm020);"
-        " correct it or take it out: https://github.com/pytorch/pytorch/issues/1"
+        "cell matches the candidate but no compared cell (py312-torch212-vllm020);"
+        " correct or remove it: https://github.com/pytorch/pytorch/issues/1"
     ) in lines(found)
 
 

@@ -165,7 +165,7 @@ def test_a_page_of_nothing_says_so() -> None:
     assert "No pair of releases ran on both platforms yet." in output
     assert agreement.section(NOTHING) == ""
     alone = agreement.page(agree([make("cuda", case())[1]], Explanations()))
-    assert "no cell of the same releases on the CPU: `py311-torch210-vllm019`." in alone
+    assert "no cell of the same releases ran on the CPU: `py311-torch210-vllm019`." in alone
 
 
 def test_several_pairs_have_a_line_for_all() -> None:
@@ -204,7 +204,7 @@ def test_a_terminal_shows_what_differs_and_the_figures() -> None:
         "why\n"
         "router  The *router* is compiled apart.\n"
         "\n"
-        "predicted rightly          expected counters  of all that CUDA counted  every counter"
+        "predicted correctly        expected counters  of all that CUDA counted  every counter"
         "  not 0 on both  cases\n"
         "torch 2.10.0, vLLM 0.19.1  75 % of 4          37 % of 8                 75 % of 4    "
         "  66 % of 3      50 % of 2\n"
@@ -246,7 +246,7 @@ def test_the_json_obeys_its_schema() -> None:
 
 def test_what_upstream_publishes_otherwise_is_said_with_both_numbers_and_a_link() -> None:
     output = markdown.render(reported(RECORDS, UPSTREAM))
-    assert "## Where we measured something else than upstream publishes\n" in output
+    assert "## Measured counts that differ from upstream's\n" in output
     assert (
         "| `moe_startup` | cuda, torch `>=2.10,<2.12`, vLLM `<99`, MEGA `True` | warm |"
         f" `{SAVED}` | 1 | [0](https://github.com/vllm-project/vllm/pull/3) |"

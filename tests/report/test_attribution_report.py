@@ -86,7 +86,7 @@ def test_cells_without_an_answer_are_named_the_first_ten() -> None:
     silent = [(f"cell{number}", "cpu") for number in range(12)]
     assert lines([], silent[:1]) == (
         "nothing fails or differs from what is expected in what has an answer"
-        "; `matrix qualify` compares two releases, also by what no expectation names\n"
+        "; `matrix qualify` compares two releases, also by counters without an expectation\n"
         "no answer in 1 cell, where no run came to one: cell0 on cpu\n"
     )
     assert lines([ONE], silent).endswith("cell8 on cpu, cell9 on cpu and 2 more\n")
@@ -94,7 +94,7 @@ def test_cells_without_an_answer_are_named_the_first_ten() -> None:
 
 def test_where_no_run_would_tell_more_it_says_so() -> None:
     unknown = replace(ONE, answer=Cause.UNKNOWN, reason=reasons.NoCleanNeighbour(), missing=())
-    assert "no run that can work and is missing would tell more" in lines([unknown])
+    assert "no missing run that can work would decide" in lines([unknown])
     assert "no run that can work" not in lines([replace(ONE, missing=())])
 
 

@@ -149,12 +149,12 @@ STOCK = reasons.StockAndAnotherDiffer(
             reasons.RepeatsDisagree(shows=1, runs=2),
             Cause.FLAKY,
             (
-                f"{PAIR} fails to start warm in 1 of 2 runs of the same cell, and nothing tells"
-                " them apart: flaky"
+                f"{PAIR} fails to start warm in 1 of 2 runs of the same cell, and nothing"
+                " distinguishes them: flaky"
             ),
             (
-                f"{PAIR} counts warm {SAVED} 3 in 1 of 2 runs of the same cell, and nothing tells"
-                " them apart: flaky"
+                f"{PAIR} counts warm {SAVED} 3 in 1 of 2 runs of the same cell, and nothing"
+                " distinguishes them: flaky"
             ),
         ),
         (
@@ -278,8 +278,8 @@ STOCK = reasons.StockAndAnotherDiffer(
         (
             reasons.NoCleanNeighbour(),
             Cause.UNKNOWN,
-            f"{PAIR} fails to start warm, and no neighbour that ran tells more: unknown",
-            f"{PAIR} counts warm {SAVED} 3, and no neighbour that ran tells more: unknown",
+            f"{PAIR} fails to start warm, and no neighbour that ran shows more: unknown",
+            f"{PAIR} counts warm {SAVED} 3, and no neighbour that ran shows more: unknown",
         ),
         (
             reasons.NoCleanNeighbour(

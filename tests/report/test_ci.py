@@ -107,7 +107,7 @@ def test_a_summary_ends_at_its_limit(limit: int) -> None:
     assert len(output.encode()) <= limit
     assert output == whole if limit >= len(whole.encode()) else "###" in output or limit < 1500
     if 100 <= limit < len(whole.encode()):
-        assert output.endswith(f"*What follows was left out: a summary ends at {limit} bytes.*\n")
+        assert output.endswith(f"*The rest was left out: a summary has at most {limit} bytes.*\n")
 
 
 def test_a_megabyte_of_failures_is_cut() -> None:
@@ -121,7 +121,7 @@ def test_a_megabyte_of_failures_is_cut() -> None:
     ]
     output = ci.summary(table(make("py311-torch210-vllm019", *cases)))
     assert 0.9 * ci.SUMMARY_LIMIT < len(output.encode()) <= ci.SUMMARY_LIMIT
-    assert "*What follows was left out" in output
+    assert "*The rest was left out" in output
 
 
 def test_annotations_are_at_most_ten_of_a_level() -> None:

@@ -93,10 +93,10 @@ def test_what_is_still_there_silent_and_not_asked_has_its_part() -> None:
 def test_what_was_there_before_the_watch_is_folded() -> None:
     made = issue(*watched(BAD))
     assert made.title == "Compatibility matrix: 0 findings not closed"
-    assert "<details><summary>From before the watch began: 4</summary>" in made.body
+    assert "<details><summary>Older than the watch: 4</summary>" in made.body
     assert made.comment == ""
     assert line(watched(BAD)[0]) == (
-        "The watch began: 2 cells with a new record; 4 from before the watch began.\n"
+        "The watch began: 2 cells with a new record; 4 older than the watch.\n"
     )
 
 
@@ -156,7 +156,7 @@ def test_a_long_text_ends_below_the_limit() -> None:
     made = issue(*watched(GOOD, night(2, make(CELL, *cases))))
     for text in (made.body, made.comment):
         assert len(text) <= BODY_LIMIT
-        assert text.endswith("it would be longer than GitHub takes.*\n")
+        assert text.endswith("The rest was left out: GitHub accepts no longer text.*\n")
 
 
 def recorded(day: int, case: Case) -> Record:

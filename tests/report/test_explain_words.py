@@ -180,7 +180,7 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
                 "a warm start saved compiled code again (4 artifacts): it compiled what its caches"
                 " should hold"
             ),
-            "no whole run that was looked through loads all",
+            "no complete run among these records loads everything",
         ),
         (
             "warm_artifacts_saved: got 0",
@@ -193,7 +193,7 @@ NEW_TORCH = "torch 2.11.0 to 2.15.0"
         (
             "Compiling model again due to a load failure",
             "a warm start could not load what a cold start had compiled, and compiled it again",
-            "no whole run that was looked through loads all",
+            "no complete run among these records loads everything",
         ),
     ],
 )

@@ -69,7 +69,7 @@ SENTENCES: list[tuple[reasons.VerdictReason, str]] = [
     ),
     (
         reasons.PackageFails(departure=RAY, reason=TEXT),
-        "ray>=2.48 is missing, so this shows nothing of the pair: KeyError: x",
+        "ray>=2.48 is missing, so this shows nothing about the pair: KeyError: x",
     ),
     (
         reasons.NotStock(
@@ -83,12 +83,12 @@ SENTENCES: list[tuple[reasons.VerdictReason, str]] = [
         ),
         "not stock: without ray; differs: KeyError: x",
     ),
-    (reasons.GoesOn(), "the run is going on"),
+    (reasons.GoesOn(), "the run is in progress"),
     (
         reasons.GoesOn(verdict=Verdict.DRIFT, reason=TEXT),
-        "the run is going on; this case drifts: KeyError: x",
+        "the run is in progress; this case drifts: KeyError: x",
     ),
-    (reasons.GoesOn(reason=TEXT), "the run is going on; KeyError: x"),
+    (reasons.GoesOn(reason=TEXT), "the run is in progress; KeyError: x"),
     (reasons.CaseRuns(), "is running"),
     (reasons.OfCase(case="moe", reason=TEXT), "moe: KeyError: x"),
 ]
@@ -165,7 +165,7 @@ def test_the_first_line_of_a_reason(
 
 
 OF_A_KEY: dict[plan_reasons.PlanReason, str] = {
-    plan_reasons.CasesUntested(cases=("a", "b")): "its run has no answer of a, b",
+    plan_reasons.CasesUntested(cases=("a", "b")): "its run has no answer for a, b",
     plan_reasons.OtherBuild(candidate="torch216rc1", ran="b1", here="b2"): (
         "ran another build of torch216rc1 (b1, now b2)"
     ),

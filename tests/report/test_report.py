@@ -58,8 +58,8 @@ WANTED = """\
 # torch × vLLM: what starts, cold and warm
 
 Each cell starts vLLM once with empty compile caches (cold) and once more with the caches that the \
-first start left (warm), and compares what the compiler counted with what this pair of releases \
-should count.
+first start left (warm), and compares the counts of the compiler with those that this pair of \
+releases should have.
 
 cuda: 1 cell (1 untested); cpu: 4 cells (2 compatible, 1 drift, 1 incompatible). Newest record: \
 2026-11-23.
@@ -70,16 +70,16 @@ cuda: 1 cell (1 untested); cpu: 4 cells (2 compatible, 1 drift, 1 incompatible).
 as expected |
 | ☑️ as expected, not stock | the same, in an environment without, or with another version of, a \
 package that this vLLM requires: the note names it |
-| ☑️ as expected, 2 cases recompile warm | as expected is not the same as well: these cases compile \
-again on their warm start, as this pair is known to; the note has the issue, or that no public one \
+| ☑️ as expected, 2 cases recompile warm | these cases are as expected, but compile again on their \
+warm start, which is known for this pair; the note names the issue, or says that no public issue \
 is known |
-| ☑️ as expected, 1 of 9 cases | a run of some cases only |
+| ☑️ as expected, 1 of 9 cases | a run of only some cases |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
 | ❌ *rung* | incompatible: does not get past this rung of declared, builds (a vLLM from its \
 sources), resolves, links, imports, starts cold, starts warm |
 | ❔ provisional | starts cold and warm, and is newer than the releases whose counters are known: \
 the note says how it compares with the last of them |
-| ❔ untested | was tried, but shows nothing about the pair: the note says why |
+| ❔ untested | was tried, but shows nothing about the pair: the note gives the reason |
 | – not applicable | this case does not apply to this cell; it does not count |
 | · | no record: this cell was never run |
 
@@ -123,15 +123,14 @@ its cold and warm starts | 2026-11-23 |
 
 ## Seconds
 
-Where the time went, as torch and vLLM report it themselves or as their steps were timed; a dash \
-where this release, platform or record does not say. torch and vLLM are imported once a run, \
-before all starts; *import* is what a start imports beyond that. *inspect* is vLLM asking the \
-model's class what it can do, for which a new interpreter imports torch and vLLM again. A run does \
-that once for all its models, before its cases; `small_startup[dense]` asks again, and so did the \
-starts of older records. *jit* is \
-building kernels that no release brings built, or waiting for them. *other steps* are \
-configuration, tokenizer, device, profile run, KV cache, warm-up and the rest of the engine. \
-*unnamed* is what no part has. No time is judged.
+How each start spent its time, as torch and vLLM report it, or as the run timed their steps. A \
+dash means that this release, platform or record has no value. A run imports torch and vLLM once, \
+before all starts; *import* is the time of further imports in a start. In *inspect*, vLLM asks the \
+model's class for its features, and a new interpreter imports torch and vLLM again for that. A run \
+does this once for all its models, before its cases; `small_startup[dense]` does it again, and so \
+did the starts of older records. In *jit*, a start builds kernels that no release brings built, or \
+waits for them. *other steps* are configuration, tokenizer, device, profile run, KV cache, warm-up \
+and the rest of the engine. *unnamed* is the time without a step. No time is judged.
 """
 
 

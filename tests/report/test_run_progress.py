@@ -97,7 +97,7 @@ def event(what: Happened, of: Job = A, **more: object) -> RunEvent:
         ),
         (
             event(Happened.STOPPED, detail="SIGINT"),
-            "SIGINT: no cell begins any more; those at work write their records",
+            "SIGINT: no further cell begins; running cells write their records",
         ),
         (event(Happened.ENDED), None),
         (

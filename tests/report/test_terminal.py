@@ -209,7 +209,7 @@ def test_a_prune_tells_what_it_did_and_not_what_it_wanted() -> None:
     assert prune_lines(GONE, paths, 4, done=3) == "deleted 2 records (3 files); 4 stay\n"
     assert prune_lines(GONE, paths, 4, done=1) == (
         "deleted 1 of 3 files; 4 other records stay\n"
-        "2 files gone already, or written meanwhile and left\n"
+        "2 files already gone, or written meanwhile and kept\n"
     )
     assert prune_lines(GONE, paths, 4, done=None).splitlines() == [
         *paths,

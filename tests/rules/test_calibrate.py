@@ -151,7 +151,7 @@ def test_only_the_counters_asked_for_are_proposed() -> None:
 def test_what_is_as_expected_proposes_nothing() -> None:
     known = parse_expectations(calibrate(record(case()), NONE), "known")
     assert calibrate(record(case()), known, name="a.json") == (
-        "# a.json: nothing to propose, every counter asked for is expected\n"
+        "# a.json: nothing to propose: every requested counter has an expectation\n"
     )
 
 

@@ -439,7 +439,7 @@ def test_a_rule_may_say_what_upstream_publishes_otherwise() -> None:
     [one] = found.rules
     assert one.upstream == PublishedCounters(counters={SAVED: 4}, link=LINK)
     assert one.records == ("results/cuda/one.json",)
-    # What was measured is what is expected.
+    # The expectation is the measured count.
     assert values(found.expect(situation(), StartKind.COLD)) == {SAVED: 3, TOTAL: 9}
     assert parse_expectations(RULE, "rules.toml").rules[0].upstream is None
 

@@ -94,7 +94,7 @@ def by_id(expectations: Expectations) -> dict[str, Rule]:
 def test_a_record_that_counts_the_same_widens_the_rule() -> None:
     text = calibrate(record(OLD), RULES)
     assert text == (
-        "# rule 'cold' ends before this record, which counts the same: put this in its place\n"
+        "# rule 'cold' ends before this record, which counts the same: replace it with this\n"
         + KNOWN.partition('\n\n[[rule]]\nid = "warm"')[0]
         .strip()
         .replace("<0.33", "<0.35")
@@ -103,8 +103,8 @@ def test_a_record_that_counts_the_same_widens_the_rule() -> None:
             '[\n    "results/cuda/py312-torch213-vllm032.json",\n'
             '    "results/cuda/py312-torch213-vllm034.json",\n]',
         )
-        + "\n\n# rule 'warm' ends before this record, which counts the same: put this in its"
-        " place\n"
+        + "\n\n# rule 'warm' ends before this record, which counts the same: replace it with"
+        " this\n"
         "[[rule]]\n"
         'id = "warm"\ncase = "moe"\nplatform = "cuda"\nvllm = ">=0.32,<0.35"\nstart = "warm"\n'
         "counters = { num_compiled_artifacts_loaded = 3 }\n"
@@ -117,7 +117,7 @@ def test_a_record_that_counts_otherwise_begins_another_rule() -> None:
     text = calibrate(record({**OLD, "cold": {SAVED: 4, LOADED: 0}}), RULES)
     assert text.startswith(
         "# rule 'cold' ends before this record, which counts otherwise: add this, and leave that"
-        ' one as it is\n[[rule]]\nid = "cold-0.34"\n'
+        ' one unchanged\n[[rule]]\nid = "cold-0.34"\n'
     )
     new = by_id(pasted(text, RULES))
     assert (new["cold"], new["cold"].vllm.text) == (RULES.rules[0], ">=0.19,<0.33")
@@ -155,7 +155,7 @@ def test_a_rule_of_the_other_platform_hinders_nobody() -> None:
     wider = of_cpu.replace("<0.33", "<0.40").replace("==0.32.*", ">=0.32,<0.40")
     text = calibrate(record(OLD), parse_expectations(KNOWN + wider, "known.toml"))
     assert text == calibrate(record(OLD), RULES)
-    assert "put this in its place" in text
+    assert "replace it with this" in text
 
 
 def test_cases_of_one_rule_that_differ_have_a_rule_each() -> None:

@@ -101,7 +101,7 @@ def test_few_records_tell_no_noise() -> None:
     for history, count in ((0, "0 records"), (1, "1 record"), (2, "2 records")):
         assert told(SLOW, history)[-1] == (
             f"1 start took other seconds; {count} of the cell before it:"
-            " too few to tell noise (3 needed)"
+            " too few to estimate noise (3 needed)"
         )
 
 

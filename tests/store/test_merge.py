@@ -410,7 +410,7 @@ def test_many_faults_are_twenty_lines(tmp_path: Path) -> None:
     done = matrix(tmp_path, "results", "merge", "a", "--into", "results")
     lines = done.stderr.splitlines()
     assert (done.returncode, len(lines)) == (2, 21)
-    assert lines[-1] == "matrix: and 5 more that were refused"
+    assert lines[-1] == "matrix: and 5 more that were rejected"
 
 
 @pytest.mark.parametrize(

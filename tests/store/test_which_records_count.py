@@ -375,8 +375,8 @@ def printed(capsys: pytest.CaptureFixture[str], *command: str) -> str:
 @pytest.mark.parametrize(
     ("others", "shown"),
     [
-        ((), ("untested", "the run is going on")),
-        ((make(cases=(), deselected=9),), ("untested", "the run is going on")),
+        ((), ("untested", "the run is in progress")),
+        ((make(cases=(), deselected=9),), ("untested", "the run is in progress")),
         ((make(deselected=1, finished=False),), ("untested", "the run did not finish")),
         ((make(),), ("compatible", None)),
     ],
@@ -446,7 +446,7 @@ def test_a_failure_of_a_run_that_goes_on_is_reported_as_running(
     with folder(tmp_path, indexed=False, running=replace(GOES_ON, cases=(failing,))):
         told = printed(capsys, "ci", "--format", "github", "records")
     assert "0 of 1 cell not as expected" in told and "::error" not in told
-    assert "the run is going on; this case failed: KeyError: 'x'" in told
+    assert "the run is in progress; this case failed: KeyError: 'x'" in told
 
 
 def test_lists_name_it_and_nothing_packs_or_deletes_it(

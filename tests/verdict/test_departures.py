@@ -78,7 +78,7 @@ def test_a_failure_by_such_a_package_is_untested_and_names_it() -> None:
     verdict = judge(blamed(), NO_RULES)
     assert verdict.verdict == "untested"
     assert words(verdict.reason) == (
-        "moe: flashinfer-python==0.6.8 is missing, so this shows nothing of the pair:"
+        "moe: flashinfer-python==0.6.8 is missing, so this shows nothing about the pair:"
         f" {NO_FLASHINFER}"
     )
     assert [case.verdict for case in verdict.cases] == ["untested", "untested"]
@@ -166,10 +166,10 @@ def test_while_it_runs_such_a_case_says_that_the_run_goes_on() -> None:
     drifting = passed("moe", num_compiled_artifacts_loaded=2)
     _, record = make("2.11.0", drifting, failed("dense"), departures=(FLASHINFER,), finished=False)
     found = judge_running(record, ONE_RULE)
-    assert (words(found.reason), found.fails_at) == ("the run is going on", None)
+    assert (words(found.reason), found.fails_at) == ("the run is in progress", None)
     for case, how in zip(found.cases, ("differs: warm", "failed: why"), strict=True):
         assert (case.verdict, case.rung, case.differences) == ("untested", None, ())
-        start = f"the run is going on; not stock: without flashinfer-python; {how}"
+        start = f"the run is in progress; not stock: without flashinfer-python; {how}"
         assert (words(case.reason) or "").startswith(start)
 
 

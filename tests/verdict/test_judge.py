@@ -372,16 +372,16 @@ def test_a_run_that_goes_on_shows_its_cases_and_no_verdict_of_the_cell() -> None
     assert (found.verdict, found.rung, words(found.reason)) == (
         "untested",
         None,
-        "the run is going on",
+        "the run is in progress",
     )
     assert [(case.case, case.verdict, words(case.reason)) for case in found.cases] == [
         ("moe", "compatible", None),
         ("dense", "untested", "is running"),
-        ("x", "untested", "the run is going on; this case failed: e"),
+        ("x", "untested", "the run is in progress; this case failed: e"),
         (
             "moe",
             "untested",
-            f"the run is going on; this case drifts: {drift}",
+            f"the run is in progress; this case drifts: {drift}",
         ),
     ]
     assert all(case.differences == () and case.rung is None for case in found.cases[1:])

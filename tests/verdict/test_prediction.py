@@ -224,7 +224,7 @@ def test_a_prediction_is_held_against_what_cuda_showed_case_by_case() -> None:
         "",
     ]
     assert last == (
-        f"{LEGEND}of 4 cases that ran on both, 2 were predicted rightly; of the 2 that failed or"
+        f"{LEGEND}of 4 cases that ran on both, 2 were predicted correctly; of the 2 that failed or"
         " drifted on cuda, 1"
     )
 

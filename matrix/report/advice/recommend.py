@@ -111,8 +111,8 @@ def _elsewhere(found: tuple[Elsewhere, ...]) -> list[str]:
     for wheels in found:
         newest.setdefault(wheels.cuda, wheels)
     return [
-        f"not read: {wheels.index} is to have vLLM {wheels.version} for CUDA {wheels.cuda}"
-        f" (driver {wheels.driver or words.UNKNOWN} or newer); nobody looked into it"
+        f"not read: {wheels.index} should have vLLM {wheels.version} for CUDA {wheels.cuda}"
+        f" (driver {wheels.driver or words.UNKNOWN} or newer); nobody has read it"
         for wheels in newest.values()
     ]
 

@@ -62,14 +62,14 @@ def _left(found: Upgrade) -> list[str]:
     known = [_known(side) for side in (found.old, found.new) if side.packages != KnownPackages.ALL]
     made = [f"    {line}" for line in new_environment(found.install)]
     if not found.left:
-        none = "No package is known that an upgrade in place leaves behind. A new environment:"
+        none = "An upgrade in place leaves no known package behind. A new environment:"
         return [none, *made, *known]
     kinds = {kind: [package for package in found.left if package.kind is kind] for kind in LeftKind}
     why = {
-        LeftKind.OTHER_CUDA: f"of another CUDA than torch {found.new.torch.version}",
-        LeftKind.OTHER_VERSION: "of another version than flashinfer-python, which refuses it",
-        LeftKind.BY_HAND: "refused by the new flashinfer-python too, where you installed it",
-        LeftKind.UNUSED: "vLLM requires it no longer",
+        LeftKind.OTHER_CUDA: f"for another CUDA than torch {found.new.torch.version}",
+        LeftKind.OTHER_VERSION: "with another version than flashinfer-python, which rejects it",
+        LeftKind.BY_HAND: "rejected by the new flashinfer-python too, if you installed it",
+        LeftKind.UNUSED: "vLLM no longer requires it",
     }
     text = ["an upgrade in place leaves behind:"]
     for kind, packages in kinds.items():

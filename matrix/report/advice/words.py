@@ -115,7 +115,7 @@ def evidence_words(evidence: Evidence, python: str, wish: Wish) -> str:
     passed = f"passed: {listed(evidence.passed)}" if evidence.passed else "none passed"
     asked = [rung for rung in evidence.unknown if rung in ("declared", "resolves", "links")]
     unasked = f"; not asked: {listed(asked)}" if asked else ""
-    return f"{_KINDS[evidence.kind]}, no run speaks of it; {passed}{unasked}"
+    return f"{_KINDS[evidence.kind]}, without a run of the pair; {passed}{unasked}"
 
 
 def _measured(found: MeasuredRun, python: str) -> str:
@@ -234,7 +234,7 @@ def code_words(needs: WheelNeeds) -> str:
     if code is None:
         return f"for {listed(needs.archs)}"
     how = {
-        CodeFit.OWN: "for this very chip",
+        CodeFit.OWN: "for exactly this chip",
         CodeFit.NEAR: f"for a chip of the same major capability ({listed(needs.archs)})",
         CodeFit.PTX: "as PTX, which the driver compiles",
         CodeFit.NONE: "not for this chip",

@@ -14,9 +14,10 @@ from matrix.verdict.ladder import Part
 _HEAD = """\
 ## Who changed
 
-What fails or differs, attributed from the cells beside it: the same vLLM under other torch, the \
-same torch under other vLLM, the same pair on another Python or platform, repeated runs. A counter \
-that has no expectation is held against what its vLLM counts under the torch that it pins.
+The cause of each failure and difference, by the runs of the cells around it: the same vLLM with \
+another torch, the same torch with another vLLM, the same pair on another Python or platform, and \
+repeated runs. A counter without an expectation is compared with the count of its vLLM under the \
+torch that it pins.
 """
 
 

@@ -113,7 +113,7 @@ def question_words(question: reasons.Question) -> str:
 def missing_runs(attribution: Attribution) -> list[str]:
     """Return the runs that would decide or tell more, one line each; or that none would."""
     if attribution.answer is Cause.UNKNOWN and not attribution.missing:
-        return ["no run that can work and is missing would tell more"]
+        return ["no missing run that can work would decide"]
     return [
         f"to know {question_words(run.question)}: {run.name} on {run.platform}{how(run)}"
         for run in attribution.missing
@@ -183,7 +183,7 @@ def _of_repeats(
         )
     text += f" in {reason.shows} of {reason.runs} runs of the same cell"
     if not reason.differences:
-        return f"{text}, and nothing tells them apart: flaky"
+        return f"{text}, and nothing distinguishes them: flaky"
     text += f", and in these {listed(list(map(_repeat_difference, reason.differences)))}"
     if attribution.answer is Cause.UNKNOWN:
         return f"{text}: it may be flaky, or the environment: unknown"
@@ -264,7 +264,7 @@ def _shown_along(cell: Cell, shown: reasons.ShownAlong) -> str:
 
 def _also_shown_or_none(cell: Cell, reason: reasons.NoCleanNeighbour) -> str:
     if not reason.also_shown:
-        return "no neighbour that ran tells more"
+        return "no neighbour that ran shows more"
     shown = " and ".join(_shown_along(cell, shown) for shown in reason.also_shown)
     return f"{shown} shows it too"
 

@@ -13,7 +13,7 @@ from matrix.verdict.ladder import Part
 
 MAX_WIDTH = 400
 _MAX_SILENT = 10
-_QUALIFY = "`matrix qualify` compares two releases, also by what no expectation names"
+_QUALIFY = "`matrix qualify` compares two releases, also by counters without an expectation"
 
 
 def lines(

@@ -124,7 +124,7 @@ def _drift_parts(drifts: Sequence[Drift]) -> list[str]:
     others = [drift for drift in drifts if not drift.judged]
     parts = [_drift_table(judged)] if judged else []
     if others:
-        more = "Counters of which no expectation of either side speaks"
+        more = "Counters without an expectation on either side"
         parts.append(
             f"<details><summary>{more}: {plural(len(others), 'change')}</summary>\n\n"
             f"{_drift_table(others)}\n</details>\n"
@@ -202,7 +202,7 @@ def _waiver_parts(qualification: Qualification) -> list[str]:
             for waiver in qualification.unused
         ),
         *(
-            (waiver, f"is of no cell that was compared{sections.conditions(waiver)}")
+            (waiver, f"matches no compared cell{sections.conditions(waiver)}")
             for waiver in qualification.unmatched
         ),
     ]

@@ -43,16 +43,16 @@ FAILURES = {
     FailureKind.REPAIR: "Repairs: failed at the baseline",
 }
 DRIFTS = {
-    DriftKind.UNEXPECTED: "Counters that are not as this release's own expectation",
-    DriftKind.NO_RULE: "Counters that changed, and of which nothing is expected yet",
+    DriftKind.UNEXPECTED: "Counters that differ from this release's own expectation",
+    DriftKind.NO_RULE: "Counters that changed and have no expectation yet",
     DriftKind.EXPECTED: "Counters that changed as expected",
     DriftKind.EXPECTED_AGAIN: "Counters that are as expected again",
     DriftKind.AS_BEFORE: "Counters that drift as they did before",
     DriftKind.NEW: "Counters that the baseline did not count",
-    DriftKind.NOT_JUDGED: "Counters that changed, and that are not judged",
+    DriftKind.NOT_JUDGED: "Counters that changed and are not judged",
 }
 FLAGS = "Effective flags that differ"
-FIRST_RUNGS = "First rungs, which need no run; that they pass is not an answer"
+FIRST_RUNGS = "First rungs, which need no run; a passed rung is not an answer"
 TIMES = "Seconds, which are not judged"
 _NOT_TESTABLE = "Cannot be asked with these wheels: no regression, and no answer"
 _CHANGES = {RungChange.NOT_TESTABLE: "cannot be asked with these wheels"}
@@ -135,12 +135,12 @@ def obstacles(qualification: Qualification) -> list[str]:
         )
     if any(finding.waived.expired for finding in qualification.failing):
         lines.append(
-            "what an expired waiver accepted fails again, though the baseline may have it too"
+            "a failure that an expired waiver accepted counts again, also if the baseline has it"
         )
     if qualification.unread:
         lines.append(f"{plural(qualification.unread, 'record')} could not be read, and may decide")
     if not_enough and qualification.blocking and qualification.compared:
-        lines.append("what has an answer on one side alone is too little; see what is not known")
+        lines.append("results on only one side are not enough; see the unknown results")
     if any(unknown.rung == Rung.LINKS for unknown in qualification.blocking):
         lines.append(
             "what cannot be asked with these wheels has no answer until one is built for that"

@@ -51,7 +51,7 @@ def _reason_sentence(reason: reasons.UnknownReason) -> str:
         case reasons.NoAnswer(candidate=missing, baseline=baseline):
             text = f"{missing_phrase(missing)}, and at the baseline it {missing_phrase(baseline)}"
         case reasons.NotCounted(start=start, counter=counter, more=more):
-            text = f"neither side counts what is expected of it: {start} {counter}{_more(more)}"
+            text = f"neither side has its expected count: {start} {counter}{_more(more)}"
         case (
             reasons.Incomplete()
             | reasons.CacheUnchecked()
@@ -78,7 +78,7 @@ def _record_sentence(
             return f"the record of the {side} {missing_phrase(missing)}"
         case reasons.CacheUnchecked(counter=counter):
             return (
-                f"{counter} is 0, and the record of the baseline holds no cache check; run the"
+                f"{counter} is 0, and the record of the baseline has no cache check; run the"
                 " baseline again"
             )
         case reasons.PassedNotStock(packages=packages):
@@ -261,7 +261,7 @@ def caveat_sentence(caveat: caveats.Caveat | caveats.PairCaveat) -> str:
             path=path, cell=cell, platform=platform, releases=releases, cases=cases, differ=differ
         ):
             text = f"{path}, which decides for {cell} on {platform}, is newer than the expectations"
-            text += f" of {plural(cases, 'case')}: provisional, held against"
+            text += f" of {plural(cases, 'case')}: provisional, compared with"
             last = listed(list(map(release_words, releases)))
             text += f" {last}, from which {differ} of {cases} differ"
         case caveats.Unidentified(path=path, cause=cause, detail=detail):
@@ -275,7 +275,7 @@ def caveat_sentence(caveat: caveats.Caveat | caveats.PairCaveat) -> str:
             )
         case caveats.NoCommonPatch(minor=minor, candidate=candidate, baseline=baseline):
             text = (
-                f"no patch of vLLM {minor} ran on both sides: vLLM {candidate} is held against"
+                f"no patch of vLLM {minor} ran on both sides: vLLM {candidate} is compared with"
                 f" {baseline}"
             )
         case caveats.StartupTestsChanged():
@@ -295,9 +295,9 @@ def _record_caveat(
     match caveat:
         case caveats.FutureDated(path=path, started=started, oldest=oldest):
             counts = "; it counts as the oldest of its cell" if oldest else ""
-            return f"{path} says that it started on {started}, which is yet to come{counts}"
+            return f"{path} says that it started on {started}, which is in the future{counts}"
         case caveats.Copies(path=path, copies=copies):
-            return f"{path} is there more than once ({', '.join(map(str, copies))}) and counts once"
+            return f"{path} exists more than once ({', '.join(map(str, copies))}) and counts once"
     decides = f"{caveat.path} decides for {caveat.cell} on {caveat.platform}, and"
     match caveat:
         case caveats.OlderRecords(count=count):

@@ -131,13 +131,13 @@ def _waiver_lines(qualification: Qualification) -> list[str]:
         for waiver, count in qualification.expired
     ]
     rows += [
-        f"{waiver.id} matches nothing here{sections.if_expired(qualification, waiver)}; take it out"
+        f"{waiver.id} matches nothing here{sections.if_expired(qualification, waiver)}; remove it"
         f" if the failure is fixed: {waiver.link}"
         for waiver in qualification.unused
     ]
     rows += [
-        f"{waiver.id} speaks of the candidate and of no cell that was compared"
-        f"{sections.conditions(waiver)}; correct it or take it out: {waiver.link}"
+        f"{waiver.id} matches the candidate but no compared cell"
+        f"{sections.conditions(waiver)}; correct or remove it: {waiver.link}"
         for waiver in qualification.unmatched
     ]
     return rows

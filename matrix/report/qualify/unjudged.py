@@ -118,7 +118,7 @@ def _lost_words(lost: LostCache) -> str:
     elif lost.bypasses:
         how = f"torch bypasses {name} in a second process"
     else:
-        how = f"{name} is off: a second process does not ask it"
+        how = f"{name} is off: a second process does not use it"
     before = {None: "the baseline's is not known", 0: "the baseline's has no hit either"}
     hits = before.get(lost.before, "the baseline's hits")
     return f"torch.compile alone, without a start of vLLM: {how}; {hits}"
