@@ -72,7 +72,7 @@ _EXAMPLES = (
     Example(command="recommend", bare="uv pip install"),
     Example(command="upgrade --from 0.19.1 --to 0.26.0", bare="compile cache"),
     Example(command="plan --stale --platform cuda", bare="to run"),
-    Example(command="predict", bare="predicted rightly"),
+    Example(command="predict", bare="predicted correctly"),
     Example(command="check", bare="waivers"),
     Example(command="ci --format github", bare="cells not as expected"),
     Example(command="show PUBLISHED", bare="compatible"),

@@ -263,7 +263,7 @@ def read_bytes(path: Path, limit: int = READ_LIMIT) -> bytes:
         content = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
         content += file.read(limit + 1 - len(content)) if content else b""
     if len(content) > limit:
-        what = f"has more than {limit >> 20} MiB, which nothing of this kind has"
+        what = f"has more than {limit >> 20} MiB, the most that such a file can have"
         raise OSError(errno.EFBIG, what, str(path))
     return content
 
@@ -323,4 +323,4 @@ def from_here(path: Path | str) -> str:
 
 
 def _taken(path: Path) -> NameTakenError:
-    return NameTakenError(f"{path}: is there already; choose another name")
+    return NameTakenError(f"{path}: exists already; choose another name")

@@ -95,7 +95,7 @@ def check_ids(ids: Sequence[str], where: str, error: type[MatrixError]) -> None:
     """Refuse an id that is there twice: raise `error`; `where` is as `waivers.toml: waiver`."""
     for name in ids:
         if ids.count(name) > 1:
-            raise error(f"{where} {name!r}: id: is there twice; give each its own")
+            raise error(f"{where} {name!r}: id: appears twice; give each its own")
 
 
 def choice_of(
@@ -138,7 +138,7 @@ def text_of(
     """Return the text that a row has under a key, in one line. Raises `error` where it is none."""
     value = row[key]
     if not isinstance(value, str) or not value.strip():
-        raise error(f"{where}: {key}: {value!r} says nothing; {fix}")
+        raise error(f"{where}: {key}: {value!r} is empty; {fix}")
     return " ".join(value.split())
 
 

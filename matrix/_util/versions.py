@@ -355,7 +355,7 @@ def _boundaries(text: str | None) -> tuple[tuple[int, ...], ...]:
     found: list[tuple[int, ...]] = []
     for specifier in specifiers:
         if specifier.operator == "===":
-            raise VersionRangeError(f"{str(specifier)!r} compares texts; write == instead")
+            raise VersionRangeError(f"{str(specifier)!r} compares strings; write == instead")
         version = Version(specifier.version.removesuffix(".*"))
         if version != Version(version.base_version) or version.epoch:
             raise VersionRangeError(

@@ -122,7 +122,7 @@ def _manifest(data: Mapping[str, Any], digest: str) -> Manifest:
     items = [_item(file) for file in data["files"]]
     files = {item.name: item for item in items}
     if len(files) < len(items):
-        raise ValueError("files: a name is there twice")
+        raise ValueError("files: a name appears twice")
     cells = {name: _cell(name, cell) for name, cell in data["cells"].items()}
     named = {package.wheel for cell in cells.values() for package in cell.lock}
     installer = _text("installer", data["installer"])
@@ -168,7 +168,7 @@ def _package(data: Mapping[str, Any]) -> Package:
     _text("lock", package.version, _VERSION)
     _text("lock", package.wheel)
     if not isinstance(package.by_file, bool):
-        raise TypeError("lock: by_file is neither true nor false")
+        raise TypeError("lock: by_file is not true or false")
     return package
 
 

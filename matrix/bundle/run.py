@@ -218,7 +218,9 @@ def _unpack(
     item = manifest.files.get(member.name)
     content = tar.extractfile(member) if member.isreg() else None
     if item is None or content is None or member.size != item.bytes:
-        raise BundleError(f"{bundle}: the parts hold {member.name!r}, which is not theirs")
+        raise BundleError(
+            f"{bundle}: the parts hold {member.name!r}, which does not belong to them"
+        )
     path = folder / item.name
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()

@@ -128,7 +128,7 @@ def zstd_zipfile() -> ModuleType:
         return importlib.import_module("backports.zstd.zipfile")
     except ImportError:
         raise MatrixError(
-            f"backports.zstd is not installed, and --repack packs with it: {pip_install('bundle')}"
+            f"backports.zstd is not installed; --repack needs it: {pip_install('bundle')}"
         ) from None
 
 

@@ -64,7 +64,7 @@ def load_hardware(path: Path | None = None) -> HardwareTable:
             )
         for name in row["names"]:
             if name in gpus or plain_name(name) != name:
-                raise HardwareError(f"{where}: names: {name!r}: is there twice, or not plain")
+                raise HardwareError(f"{where}: names: {name!r}: appears twice, or is not plain")
             gpus[name] = capability
     return HardwareTable(
         gpus=gpus,
@@ -97,7 +97,7 @@ def _releases_of_cuda(rows: Iterable[tuple[Mapping[str, Any], str]]) -> dict[str
     for row, where in rows:
         release = _cuda_release(row, where)
         if release.version in found:
-            raise HardwareError(f"{where}: version: {release.version} is there twice; keep one")
+            raise HardwareError(f"{where}: version: {release.version} appears twice; keep one")
         found[release.version] = release
     return dict(sorted(found.items(), key=lambda item: parse_version(item[0])))
 

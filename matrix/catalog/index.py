@@ -37,8 +37,8 @@ _PATIENCE = 60  # seconds at most before the next try, even where an index asks 
 _BUSY = (429, 500, 502, 503, 504)
 _REMEDIES = {
     401: "; put its user and password into ~/.netrc",
-    403: "; put a user who may read it into ~/.netrc",
-    404: "; it is gone, or was never there: name another",
+    403: "; put a user with access into ~/.netrc",
+    404: "; it does not exist: name another",
 }
 _LARGE = 100 << 20  # bytes from which a file counts as one of the few that may lie on disk at once
 _FEW = 2
@@ -72,8 +72,7 @@ class Index:
             from matrix.catalog.index_session import new_session
         except ImportError as error:
             raise MatrixError(
-                f"{error.name} is not installed, and an index is read with it:"
-                f" {pip_install('index')}"
+                f"{error.name} is not installed; it reads the index: {pip_install('index')}"
             ) from None
         # A page of a newer form is read, or refused by what is in it.
         warnings.filterwarnings("ignore", category=pypi_simple.UnexpectedRepoVersionWarning)
@@ -230,9 +229,9 @@ class Index:
         """
         name = file.filename
         if PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
-            raise FetchError(f"{name!r}: is not the name of a file; the index is not to be trusted")
+            raise FetchError(f"{name!r}: is not the name of a file; do not trust the index")
         if file.sha256 is None:
-            raise FetchError(f"{name}: the index tells no sha256 of it, so it is not fetched")
+            raise FetchError(f"{name}: the index gives no sha256 for it, so it is not fetched")
         whole, part = folder / name, folder / f"{name}.part"
         try:
             if whole.is_file() and digest_of(whole) == file.sha256:

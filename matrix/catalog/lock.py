@@ -37,7 +37,7 @@ def alone(
         from filelock import FileLock, Timeout
     except ImportError:
         raise MatrixError(
-            "filelock is not installed, and commands wait for each other with it:"
+            "filelock is not installed; commands use it to wait for each other:"
             f" {pip_install('index')}"
         ) from None
     held = FileLock(lock)

@@ -202,7 +202,7 @@ def _changes_of(before: ReleaseRow | None, row: ReleaseRow) -> Iterator[tuple[Ch
     if "yanked" in row and row["yanked"] != before.get("yanked"):
         yield ChangeKind.YANKED, str(row["yanked"])
     elif "yanked" in before and "yanked" not in row:
-        yield ChangeKind.BACK, "is not yanked any more"
+        yield ChangeKind.BACK, "is no longer yanked"
     keys = [key for key in _ORDER if key != "yanked" and before.get(key) != row.get(key)]
     if keys:
         what = ", ".join(_changed(key, before.get(key), row.get(key)) for key in keys)

@@ -188,7 +188,7 @@ def _rows(
             if name in _VERSIONS:
                 _parsed(value, f"{where}: {name}")
         if Version(row["version"]) in seen:
-            raise ReleasesError(f"{where}: version: is there twice; keep one")
+            raise ReleasesError(f"{where}: version: appears twice; keep one")
         seen.add(Version(row["version"]))
         result.append((where, row))
     return result

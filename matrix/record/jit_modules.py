@@ -85,8 +85,8 @@ def new_rows(record: Record, listed: tuple[ListedModule, ...], name: str) -> str
     capability = gpu.get("capability") if isinstance(gpu, Mapping) else None
     if record.jit is None or not isinstance(capability, str) or not isinstance(vllm, str):
         raise JitModulesError(
-            f"{name}: does not say what was built just in time on which GPU; name a record of a run"
-            " on a GPU with startup tests of version 23 or newer"
+            f"{name}: does not contain the kernels that were built just in time, or the GPU;"
+            " name a record of a run on a GPU with startup tests of version 23 or newer"
         )
     try:
         version = parse_version(vllm)

@@ -27,7 +27,7 @@ RESERVE_BYTES = 1 << 20
 _LEAST_RESERVE = 1 << 14
 _FULL = RunError(
     kind=ErrorKind.NO_SPACE,
-    reason="the disk of the records became full while the run went on: make room, run it again",
+    reason="the disk of the records became full during the run: make room and run it again",
 )
 
 

@@ -210,7 +210,7 @@ class Expectations:
         for rule in self.rules:
             if rule.id in seen:
                 raise ExpectationsError(
-                    f"{self.name}: rule {rule.id!r}: id: is there twice; give each rule its own"
+                    f"{self.name}: rule {rule.id!r}: id: appears twice; give each rule its own"
                 )
             seen.add(rule.id)
             groups = earlier.setdefault(rule.start, {})

@@ -117,7 +117,7 @@ def _published(value: object, rule: Rule, where: str) -> PublishedCounters:
     for counter, count in counters.items():
         if counter not in rule.counters:
             raise ExpectationsError(
-                f"{where}: counters: {counter} is not among the rule's own; name what was measured"
+                f"{where}: counters: {counter} is not among the rule's own; name a measured one"
             )
         if count == rule.counters[counter]:
             raise ExpectationsError(

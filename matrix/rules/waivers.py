@@ -159,7 +159,7 @@ def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
     check_keys(row, where, _KEYS, _NEEDED, WaiversError)
     if "signature" not in row and "counters" not in row:
         raise WaiversError(
-            f"{where}: signature: is missing, and so is counters; name the failure that is waived"
+            f"{where}: signature: is missing, and so is counters; name the waived failure"
         )
     if "start" in row and "counters" not in row:
         raise WaiversError(f"{where}: start: goes with counters only; leave it out")
@@ -169,7 +169,7 @@ def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
         raise WaiversError(f"{where}: link: {link!r} is not a link; write https://host/path")
     owner = text_of(row, "owner", where, "name a team", WaiversError) if "owner" in row else None
     if owner is not None and _MAIL.search(owner):
-        raise WaiversError(f"{where}: owner: {owner!r} is an address of mail; name a team")
+        raise WaiversError(f"{where}: owner: {owner!r} is an email address; name a team")
     if "case" in row:
         text_of(row, "case", where, "name a case", WaiversError)
     case = case_of(row, where, WaiversError)
@@ -202,7 +202,7 @@ def _until(value: object, where: str) -> date:
         except ValueError:
             pass
     shown = str(value) if isinstance(value, datetime) else repr(value)
-    raise WaiversError(f"{where}: until: {shown} is not a day; write its last one as 2027-01-31")
+    raise WaiversError(f"{where}: until: {shown} is not a date; write the last day as 2027-01-31")
 
 
 def _cell(row: Mapping[str, object], where: str) -> str | None:

@@ -275,7 +275,7 @@ def _check_answers(address: str) -> None:
         raise ClusterError(f"--address {address}: is not an address; write host:port, or auto")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _CONNECT) as connection:
-            why = None if _is_grpc(connection) else "what listens there is not Ray"
+            why = None if _is_grpc(connection) else "the program that listens there is not Ray"
     except OSError as error:
         why = error.strerror or str(error)
     if why is not None:

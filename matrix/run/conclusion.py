@@ -40,7 +40,7 @@ _NO_TESTS = 5  # pytest's status where there was nothing to run
 _NO_FAULT = (0, _NO_TESTS)
 _CONFUSED = {
     2: "pytest was interrupted, or could not collect the startup tests",
-    3: "pytest met an internal error",
+    3: "pytest had an internal error",
     _USAGE: "pytest did not accept its arguments",
 }
 
@@ -97,7 +97,7 @@ def not_run(error: OSError) -> Refusal:
     why = error.strerror or str(error)
     return Refusal(
         kind=ErrorKind.NO_SPACE if full else ErrorKind.INTERNAL,
-        reason=f"pytest cannot be run: {why}" + (": make room, run it again" if full else ""),
+        reason=f"pytest cannot be run: {why}" + (": make room and run it again" if full else ""),
     )
 
 

@@ -78,7 +78,7 @@ class Environments:
         Raises EnvironmentsError where it is in use, or the disk refuses.
         """
         if self.in_use(name):
-            raise EnvironmentsError(f"{self.folder / name}: is in use, and stays")
+            raise EnvironmentsError(f"{self.folder / name}: is in use and is kept")
         away = self.folder / f"{_REMOVED}{name}.{os.getpid()}"
         try:
             (self.folder / name).rename(away)

@@ -40,8 +40,8 @@ _DRIVER_ERRORS = {
     "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE": (
         ErrorKind.DRIVER_TOO_OLD,
         (
-            "CUDA's forward compatibility does not serve this GPU: update the NVIDIA driver, and"
-            " take cuda-compat out of LD_LIBRARY_PATH"
+            "CUDA's forward compatibility does not support this GPU: update the NVIDIA driver, and"
+            " remove cuda-compat from LD_LIBRARY_PATH"
         ),
     ),
     "CUDA_ERROR_NO_DEVICE": (
@@ -57,7 +57,7 @@ _DRIVER_ERRORS = {
     ),
     "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": (
         ErrorKind.NO_DRIVER,
-        "libcuda.so.1 and the kernel's NVIDIA driver are of two versions: reboot, or install one",
+        "libcuda.so.1 and the kernel's NVIDIA driver differ in version: reboot, or install one",
     ),
     "CUDA_ERROR_SYSTEM_NOT_READY": (
         ErrorKind.NO_DRIVER,
@@ -222,7 +222,7 @@ def refused_by(answer: DriverAnswer | None, wheel: tuple[int, int] | None) -> Re
             (
                 ErrorKind.GPU_FAULT,
                 (
-                    "CUDA does not come up on this GPU: see nvidia-smi and the kernel's log for"
+                    "CUDA does not start on this GPU: see nvidia-smi and the kernel's log for"
                     " Xid, and reset the GPU or reboot"
                 ),
             ),

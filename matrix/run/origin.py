@@ -276,7 +276,7 @@ def _no_release(project: Project, found: Installed, releases: Releases) -> str |
     A known git revision identifies a release. Of another one a local version, such as
     2.16.0+cu130 of PyTorch's test index, may be that of a candidate.
     """
-    add = "; add it by matrix candidate add to run it"
+    add = "; add it with matrix candidate add to run it"
     if found.url is not None:
         return (
             f"was installed from {found.file or 'a file'}, not from an index as a release is{add}"
@@ -289,7 +289,7 @@ def _no_release(project: Project, found: Installed, releases: Releases) -> str |
         return f"is of git revision {revision}, and the release {release} of {known[:_SHOWN]}{add}"
     local = found.version.partition("+")[2]
     if local and project is Project.TORCH:
-        return f"has the local version {local}, which the release of the index has not{add}"
+        return f"has the local version {local}, which the release of the index does not have{add}"
     return None
 
 
@@ -315,7 +315,7 @@ def _no_candidate(
     if found.sha256 is not None and found.sha256 != file.sha256:
         return f"has another SHA-256 than {what}"
     if found.url is None:
-        return f"was installed from an index, so nothing says that it is {what}"
+        return f"was installed from an index, so it is not known to be {what}"
     if found.sha256 is None and found.url != file.url:
         return f"was installed from {found.file or 'elsewhere'}, which is not {what}"
     return None

@@ -136,7 +136,7 @@ class _Reading:
 
     def _add(self, job: Job) -> None:
         if job.key in self._keys:
-            raise ValueError(f"job {job.key} is there twice")
+            raise ValueError(f"job {job.key} appears twice")
         if job.environment != job.cell.name:
             raise RunStateError(
                 f"{self._path}: job {job.key} would run in another environment than that of its"

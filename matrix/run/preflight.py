@@ -96,7 +96,8 @@ def _no_space(folder: Path, setting: str, least_mib: int) -> Refusal | None:
     except OSError as error:
         return Refusal(
             kind=ErrorKind.NO_SPACE,
-            reason=f"{folder}: cannot be written ({error.strerror}): set {setting} to another",
+            reason=f"{folder}: cannot be written ({error.strerror}): set {setting} to another"
+            " folder",
         )
     if free >= least_mib:
         return None
@@ -104,7 +105,7 @@ def _no_space(folder: Path, setting: str, least_mib: int) -> Refusal | None:
         kind=ErrorKind.NO_SPACE,
         reason=(
             f"{folder}: {free} MiB free, a cell needs {least_mib} MiB:"
-            f" make room or set {setting} to another"
+            f" make room or set {setting} to another folder"
         ),
     )
 
@@ -127,7 +128,7 @@ def _split_path(temporary: Path) -> Refusal | None:
         kind=ErrorKind.UNUSABLE_TMPDIR,
         reason=(
             f"the temporary folder {str(temporary)!r} has a space, a quote or a backslash in its"
-            " path, where torch's compiler command splits: set TMPDIR to a path without one"
+            " path, at which torch's compiler command splits: set TMPDIR to a path without one"
         ),
     )
 

@@ -171,5 +171,5 @@ def tox_command() -> list[str]:
         return [sys.executable, "-m", "tox"]
     found = shutil.which("tox")
     if found is None:
-        raise RerunError("tox is not installed, and it makes the environments; pip install tox")
+        raise RerunError("tox is not installed; it makes the environments: pip install tox")
     return [found]

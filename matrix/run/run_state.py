@@ -109,7 +109,7 @@ class RunState:
         if not _lock(self._file.fileno()):
             self.close()
             raise RunStateError(
-                f"{folder}: this run goes on in another process; wait for its end, or end it"
+                f"{folder}: another process is still running this run; wait for its end, or end it"
             )
         self._end_of_line()
 
@@ -169,7 +169,7 @@ class RunState:
                 spoke = now
                 left = f"{max(until - now, 0):.0f} s more at most"
                 print_status(
-                    f"{folder}: waits for what an earlier part of this run left at work, {left}"
+                    f"{folder}: waits for processes that an earlier part of this run left, {left}"
                 )
             if now > until:
                 state.close()

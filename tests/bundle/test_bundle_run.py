@@ -147,7 +147,7 @@ def test_parts_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     manifest = read_manifest(bundle)
     fewer = {name: file for name, file in manifest.files.items() if name != "project/a.py"}
     more = {**manifest.files, "b": BundleItem(name="b", bytes=1, sha256="")}
-    for files, message in ((fewer, "which is not theirs"), (more, "the parts lack b")):
+    for files, message in ((fewer, "which does not belong to them"), (more, "the parts lack b")):
         changed: Manifest = dataclasses.replace(manifest, files=files)
         with pytest.raises(BundleError, match=message):
             offline._untar(changed, bundle, tmp_path / message[:5])

@@ -140,7 +140,7 @@ def test_a_link_in_the_parts_is_refused(
     _parts(bundle, _archive(bundle, member))
     assert faults(read_manifest(bundle), bundle) == []
     said = refused(bundle, tmp_path / "work", capsys)
-    assert f"the parts hold {name!r}, which is not theirs" in said
+    assert f"the parts hold {name!r}, which does not belong to them" in said
     assert not list((tmp_path / "work").rglob("*.whl"))
 
 

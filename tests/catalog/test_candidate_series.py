@@ -185,9 +185,9 @@ def test_a_line_of_commits_takes_the_first_parent(
     assert line[0].day == "2026-03-01"
     assert [logged.title for logged in here.line(second, last)][1:] == ["merge", "last"]
     for old, new, fault in [
-        (first, first, f"{first[:12]} is both ends, so nothing lies between them; name two"),
+        (first, first, f"{first[:12]} is both ends of the range; name two"),
         (last, first, f"{first[:12]} is older than {last[:12]}; write the range as"),
-        (side, second, f"they part at {first[:12]}; write the range as"),
+        (side, second, f"they branch at {first[:12]}; write the range as"),
         ("12" * 20, last, f"has no commit {'12' * 20}; push it"),
     ]:
         with pytest.raises(GitError) as caught:
@@ -202,7 +202,7 @@ def test_commits_without_a_common_history_have_no_line(
     one = commit_all(tree)
     git(tree, "checkout", "--quiet", "--orphan", "other")
     other = commit_all(tree, "another beginning")
-    with pytest.raises(GitError, match="have no history in common"):
+    with pytest.raises(GitError, match="have no common history"):
         repository(str(tree)).line(one, other)
 
 
@@ -212,7 +212,7 @@ def test_a_line_needs_git(
     tree = write_tree(tmp_path / "tree")
     old, new = commit_all(tree), commit_all(tree, "two")
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(GitError, match="git is not here"):
+    with pytest.raises(GitError, match="git is missing"):
         repository(str(tree)).line(old, new)
 
 

@@ -118,7 +118,7 @@ def test_a_name_of_no_cell_is_refused_in_one_line(name: str, fault: str) -> None
 
 
 def test_without_candidates_a_line_says_how_to_add_one() -> None:
-    with pytest.raises(CellError, match="there is none yet: matrix candidate add NAME"):
+    with pytest.raises(CellError, match="there is no candidate yet: matrix candidate add NAME"):
         with_candidates().resolve(CELL)
 
 
@@ -246,5 +246,5 @@ def test_candidates_have_one_of_each_name() -> None:
     assert [candidate.name for candidate in newer.excluding("vllmmain").every] == ["torch216rc1"]
     with pytest.raises(CandidateError, match="the known ones are torch216rc1, vllmmain"):
         newer.excluding("torchmine")
-    with pytest.raises(CandidateError, match="is there twice"):
+    with pytest.raises(CandidateError, match="appears twice"):
         Candidates(every=(torch_candidate(), torch_candidate()))

@@ -159,7 +159,7 @@ def test_a_fault_is_one_line_with_file_key_and_fix(old: str, new: str, fault: st
 def test_two_of_one_name_are_a_fault() -> None:
     rows = render_candidates(Candidates(every=EVERY.every[:1]))
     twice = rows + rows.partition("\n\n")[2]
-    with pytest.raises(CandidatesFileError, match="'torch216rc1': is there twice; keep one"):
+    with pytest.raises(CandidatesFileError, match="'torch216rc1': appears twice; keep one"):
         parse_candidates(twice, "candidates.toml")
 
 

@@ -296,7 +296,7 @@ def test_the_order_of_the_files_does_not_matter(tmp_path: Path) -> None:
         ({**PUBLISHED, "vllm": [{**ROW, "torch": "new"}]}, "torch: 'new' is not a version"),
         ({**PUBLISHED, "vllm": [{**ROW, "torch": "2.9.1"}]}, "2.9.1 is not in the list of torch"),
         ({**PUBLISHED, "vllm": [{**ROW, "python": "3"}]}, "python: '3' is not a range"),
-        ({**PUBLISHED, "vllm": [ROW, ROW]}, "vllm 0.19.1: version: is there twice"),
+        ({**PUBLISHED, "vllm": [ROW, ROW]}, "vllm 0.19.1: version: appears twice"),
         (
             {**PUBLISHED, "torch": [{"version": "2.10.0", "without": "triton"}]},
             "torch 2.10.0: without: 'triton' is unknown; the names are torchaudio and torchvision",

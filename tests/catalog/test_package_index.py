@@ -115,7 +115,7 @@ def test_an_index_that_is_busy_is_asked_again(served: Served, index: Index) -> N
     ("status", "said", "asked"),
     [
         (429, "answers 429 Too Many Requests, 3 times", TRIES),
-        (403, "answers 403 Forbidden; put a user who may read it into ~/.netrc", 1),
+        (403, "answers 403 Forbidden; put a user with access into ~/.netrc", 1),
     ],
 )
 def test_an_index_that_refuses_is_named(
@@ -213,13 +213,13 @@ def test_a_file_that_is_larger_than_said(served: Served, index: Index, tmp_path:
 
 def test_a_file_without_a_hash(served: Served, index: Index, tmp_path: Path) -> None:
     served.add("torch", WHEEL, b"x", hashes={})
-    assert "tells no sha256" in fault(index, only(index), tmp_path)
+    assert "gives no sha256" in fault(index, only(index), tmp_path)
 
 
 def test_a_file_that_is_not_there(served: Served, index: Index, tmp_path: Path) -> None:
     del served.contents[served.add("torch", WHEEL, b"x")]
     assert fault(index, only(index), tmp_path) == (
-        f"{WHEEL}: answers 404 Not Found; it is gone, or was never there: name another"
+        f"{WHEEL}: answers 404 Not Found; it does not exist: name another"
     )
 
 

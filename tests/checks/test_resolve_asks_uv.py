@@ -376,7 +376,7 @@ def test_the_pins_and_what_is_off_them(
         (["--all-pins", "--glibc", "2"], "--glibc '2': write it as 2.35"),
         (
             ["--all-pins", "--glibc", "2.12"],
-            "--glibc: glibc 2.12: uv knows none that old; name 2.17 or newer",
+            "--glibc: glibc 2.12: uv supports none that old; name 2.17 or newer",
         ),
         (["--all-pins", "--machine", "a b"], "--machine 'a b': write it as x86_64"),
         (["--stale"], "no answer is older than 30 days"),

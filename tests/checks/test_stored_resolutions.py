@@ -287,10 +287,10 @@ def test_a_file_that_is_none(tmp_path: Path, text: str | bytes, message: str) ->
         ({**ROW, "torch": "new"}, "'new' is not a version"),
         ({**ROW, "python": "3"}, "is not a minor release"),
         ({**ROW, "platform": "cuda"}, "platform: 'cuda' is not a platform tag"),
-        ({**ROW, "asked": "yesterday"}, "asked: 'yesterday' is not a day"),
-        ({**ROW, "asked": "20261123"}, "asked: '20261123' is not a day"),
-        ({**ROW, "ok": 1}, "ok: 1 is neither true nor false"),
-        ({**ROW, "more_indexes": "no"}, "more_indexes: 'no' is neither true nor false"),
+        ({**ROW, "asked": "yesterday"}, "asked: 'yesterday' is not a date"),
+        ({**ROW, "asked": "20261123"}, "asked: '20261123' is not a date"),
+        ({**ROW, "ok": 1}, "ok: 1 is not true or false"),
+        ({**ROW, "more_indexes": "no"}, "more_indexes: 'no' is not true or false"),
         ({**ROW, "count": 0}, "count: 0 is not a number"),
         ({**ROW, "count": True}, "count: True is not a number"),
         ({**ROW, "packages": []}, "packages: is not an object"),
@@ -333,7 +333,7 @@ def test_a_row_that_is_none(tmp_path: Path, row: object, message: str) -> None:
 def test_an_answer_that_is_there_twice(tmp_path: Path) -> None:
     load_resolutions(write(tmp_path / "r.json", ROW, {**FAILED, "override": FORCED}))
     path = write(tmp_path / "r.json", ROW, FAILED)
-    with pytest.raises(ResolutionsError, match="resolutions 2: py312-torch210-vllm019 is there tw"):
+    with pytest.raises(ResolutionsError, match="resolutions 2: py312-torch210-vllm019 appears tw"):
         load_resolutions(path)
 
 

@@ -66,7 +66,7 @@ def test_a_record_takes_the_room_that_was_kept_for_it(tmp_path: Path, full: list
 @pytest.mark.parametrize(
     ("before", "kind", "reason"),
     [
-        (None, "no_space", "make room, run it again"),
+        (None, "no_space", "make room and run it again"),
         (
             RunError(kind=ErrorKind.IMPORTS, reason="OSError: x"),
             "no_space",

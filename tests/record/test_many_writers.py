@@ -85,7 +85,7 @@ def test_a_record_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     (first, record), *_ = tries(tmp_path)
     create(record, first)
     before = first.read_bytes()
-    with pytest.raises(RecordTakenError, match="is there already; choose another name"):
+    with pytest.raises(RecordTakenError, match="exists already; choose another name"):
         create(make(finished=False), first)
     assert first.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == [first.name]

@@ -164,6 +164,6 @@ def test_a_rule_beyond_its_evidence_is_told_in_one_line_with_the_end_to_write() 
     (_, two) = overruns(Expectations(rules=(rule("a", torch=None),)), EVIDENCE)
     (line,) = beyond([two], "rules.toml")
     assert line == (
-        "rules.toml: rule 'one': torch: every release, and its evidence on cuda belongs to no release"
-        " of torch; name a record or a link to a tag's test"
+        "rules.toml: rule 'one': torch: every release, and its evidence on cuda belongs to no"
+        " release of torch; name a record or a link to a tag's test"
     )

@@ -374,7 +374,7 @@ def test_compare_lists_what_differs() -> None:
         ('"<99"', '">=0.17"', 'is of, as ">=0.19,<0.34"'),
         ('"<99"', '"!=0.17.0"', "vllm: has no upper bound"),
         ("start =", "torch = ''\nstart =", "torch: is empty; leave the key out"),
-        ("start =", "torch = '===2.10'\nstart =", "torch: '===2.10' compares texts; write =="),
+        ("start =", "torch = '===2.10'\nstart =", "torch: '===2.10' compares strings; write =="),
         ("start =", "torch = '>=2.12,<2.10'\nstart =", "satisfies '>=2.12,<2.10'; widen it"),
         ("start =", "torch = '<0'\nstart =", "torch: no version satisfies '<0'"),
         ("start =", "torch = '>=2.12.0rc1'\nstart =", "by base version; write >=2.12.0"),
@@ -410,7 +410,7 @@ def test_a_bad_rule_is_refused_with_its_fix(old: str, new: str, part: str) -> No
 
 
 def test_an_id_is_used_once() -> None:
-    with pytest.raises(ExpectationsError, match=r"rules\.toml: rule 'one': id: is there twice"):
+    with pytest.raises(ExpectationsError, match=r"rules\.toml: rule 'one': id: appears twice"):
         parse_expectations(RULE + RULE.replace("cold", "warm"), "rules.toml")
 
 
@@ -448,7 +448,7 @@ def test_a_rule_may_say_what_upstream_publishes_otherwise() -> None:
     ("old", "new", "said"),
     [
         ("saved = 4", "saved = 3", f"counters: {SAVED} = 3 is what the rule expects, too; leave"),
-        ("saved = 4", "loaded = 4", f"{LOADED} is not among the rule's own; name what was"),
+        ("saved = 4", "loaded = 4", f"{LOADED} is not among the rule's own; name a measured"),
         ("saved = 4", "saved = -1", f"counters: {SAVED} = -1 is not a count; write a whole number"),
         ("saved = 4", "savd = 4", "unknown counter 'num_compiled_artifacts_savd'; did you mean"),
         ("{ num_compiled_artifacts_saved = 4 }", "{}", "upstream: counters: names no counter"),

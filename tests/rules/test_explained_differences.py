@@ -105,7 +105,7 @@ def test_each_explanation_of_a_difference_is_given_in_the_order_of_the_file() ->
         (
             "The router is\ncompiled apart.",
             " ",
-            "' ' says nothing; say why the numbers differ",
+            "' ' is empty; say why the numbers differ",
         ),
         ("text =", "id2 =", "id2: unknown key; did you mean 'id'?"),
         ('"results/cuda', '"records/cuda', "evidence: 'records/cuda/py312-torch211-vllm020.json'"),
@@ -137,7 +137,7 @@ def test_what_an_explanation_needs(key: str) -> None:
 
 
 def test_an_id_is_there_once() -> None:
-    with pytest.raises(DifferencesError, match="'router': id: is there twice; give each its own"):
+    with pytest.raises(DifferencesError, match="'router': id: appears twice; give each its own"):
         parse_explanations(ONE + ONE, "d.toml")
 
 

@@ -46,7 +46,7 @@ def test_a_note_speaks_of_its_pairs_alone() -> None:
         (("[[note]]", "[[note"), "is not TOML"),
         (('id = "a"', ""), "note 1: id: is missing; add it"),
         (('id = "a"', "id = 1"), "note 1: id: is missing or empty"),
-        (("what\nto know", " \n"), "says nothing; say what people must know"),
+        (("what\nto know", " \n"), "is empty; say what people must know"),
         (("platform", "where"), "note 1: where: unknown key; known are id, text, evidence"),
         (('"cuda"\n', '"rocm"\n'), 'note 1: platform: \'rocm\' is unknown; write "cuda" or "cpu"'),
         (('"cuda"\n', '["cuda"]\n'), "note 1: platform: ['cuda'] is unknown"),
@@ -54,7 +54,7 @@ def test_a_note_speaks_of_its_pairs_alone() -> None:
         (('"==0.32.0"', "32"), "note 1: vllm: 32 is not a string"),
         (('["results/cuda/py312-torch213-vllm032.json"]', "[]"), "note 1: evidence: "),
         (("results/cuda/py312", "https://evil.example/py312"), "note 1: evidence: "),
-        ((GOOD, GOOD + GOOD), "note 'a': id: is there twice"),
+        ((GOOD, GOOD + GOOD), "note 'a': id: appears twice"),
     ],
 )
 def test_a_bad_note_is_named_with_its_fix(change: tuple[str, str], said: str) -> None:

@@ -162,7 +162,7 @@ def test_links_and_devices_are_left_out(tmp_path: Path) -> None:
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     twice = archive(tmp_path / "x.tar.gz", *(member("vllm-1/tests/a.py") for _ in range(2)))
-    with pytest.raises(FetchError, match="is there twice"):
+    with pytest.raises(FetchError, match="appears twice"):
         unpack_tests(twice, tmp_path / "in")
 
 

@@ -99,36 +99,36 @@ BAD = {
     "w.toml: waivers: unknown key; begin each with [[waiver]]": "[[waivers]]\nid = 'x'",
     "w.toml: waiver: is not a list; begin each with [[waiver]]": "waiver = 3",
     "w.toml: waiver 1: id: is missing or empty; name it": "[[waiver]]\nwhy = 'x'",
-    "w.toml: waiver 'mega': id: is there twice; give each its own": ONE + S + ONE + S,
+    "w.toml: waiver 'mega': id: appears twice; give each its own": ONE + S + ONE + S,
     "w.toml: waiver 'mega': untill: unknown key; did you mean 'until'?": ONE + S + "untill = 1",
     "w.toml: waiver 'mega': zzz: unknown key; known are id, why, ": ONE + S + "zzz = 1",
     "w.toml: waiver 'mega': link: is missing; add it": (
         "[[waiver]]\nid = 'mega'\nwhy = 'x'\nuntil = 2026-12-31\n"
     ),
-    "w.toml: waiver 'mega': signature: is missing, and so is counters; name the failure": ONE,
+    "w.toml: waiver 'mega': signature: is missing, and so is counters; name the waived": ONE,
     "w.toml: waiver 'mega': start: goes with counters only": ONE + S + "start = 'cold'",
     "w.toml: waiver 'mega': start: 'hot' is unknown; write \"cold\" or \"warm\"": (
         ONE + "counters = ['x']\nstart = 'hot'"
     ),
-    "w.toml: waiver 'mega': until: 'soon' is not a day; write its last one as 2027-01-31": (
+    "w.toml: waiver 'mega': until: 'soon' is not a date; write the last day as 2027-01-31": (
         ONE.replace("2026-12-31", "'soon'") + S
     ),
-    "w.toml: waiver 'mega': until: '2026-02-30' is not a day": (
+    "w.toml: waiver 'mega': until: '2026-02-30' is not a date": (
         ONE.replace("2026-12-31", "'2026-02-30'") + S
     ),
-    "w.toml: waiver 'mega': until: 2026-12-31 10:00:00 is not a day": (
+    "w.toml: waiver 'mega': until: 2026-12-31 10:00:00 is not a date": (
         ONE.replace("2026-12-31", "2026-12-31T10:00:00") + S
     ),
-    "w.toml: waiver 'mega': until: 20261231 is not a day": ONE.replace("2026-12-31", "20261231")
+    "w.toml: waiver 'mega': until: 20261231 is not a date": ONE.replace("2026-12-31", "20261231")
     + S,
-    "w.toml: waiver 'mega': why: '' says nothing": ONE.replace("The default\nchanged.", "") + S,
+    "w.toml: waiver 'mega': why: '' is empty": ONE.replace("The default\nchanged.", "") + S,
     "w.toml: waiver 'mega': link: 'http://x' is not a link; write https://host/path": (
         ONE.replace("https://github.com/vllm-project/vllm/issues/37198", "http://x") + S
     ),
     "w.toml: waiver 'mega': link: 'https://a.b/c) <b>' is not a link": (
         ONE.replace("https://github.com/vllm-project/vllm/issues/37198", "https://a.b/c) <b>") + S
     ),
-    "w.toml: waiver 'mega': owner: 'joe@x.org' is an address of mail; name a team": (
+    "w.toml: waiver 'mega': owner: 'joe@x.org' is an email address; name a team": (
         ONE + S + "owner = 'joe@x.org'"
     ),
     "w.toml: waiver 'mega': cell 'py311': no torch factor": ONE + S + "cell = 'py311'",

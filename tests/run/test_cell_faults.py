@@ -77,7 +77,7 @@ def test_a_failure_of_a_whole_installation_is_the_pairs(
 @pytest.mark.parametrize(
     ("number", "kind", "said"),
     [
-        (errno.ENOSPC, "no_space", "No space left on device: make room, run it again"),
+        (errno.ENOSPC, "no_space", "No space left on device: make room and run it again"),
         (errno.EMFILE, "internal", "Too many open files"),
     ],
 )

@@ -83,7 +83,7 @@ def test_an_environment_in_use_stays(found: Environments, tmp_path: Path, by_tox
     with subprocess.Popen(line, stdout=subprocess.PIPE, cwd=tmp_path) as user:
         assert user.stdout is not None and user.stdout.readline()
         assert found.present(frozenset((NAME,))) == ()
-        with pytest.raises(EnvironmentsError, match="is in use, and stays"):
+        with pytest.raises(EnvironmentsError, match="is in use and is kept"):
             found.remove(NAME)
         if by_tox:  # of another checkout
             assert not Environments(folder=tmp_path / "other/tox", cache=tmp_path).in_use(NAME)

@@ -122,7 +122,7 @@ NEWER = {"torch": "2.11.0", "cuda-toolkit": "13.0.2"}
         ),
         (DriverAnswer(error="CUDA_ERROR_NO_DEVICE"), {}, "no_gpu", "CUDA_VISIBLE_DEVICES"),
         (DriverAnswer(gpus=0), {}, "no_gpu", "CUDA_VISIBLE_DEVICES"),
-        (DriverAnswer(error="CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"), {}, "no_driver", "two versions"),
+        (DriverAnswer(error="CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"), {}, "no_driver", "in version"),
         (
             DriverAnswer(error="CUDA_ERROR_SYSTEM_NOT_READY"),
             {},

@@ -112,7 +112,7 @@ def test_the_content_does_not_depend_on_the_installer(site: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "url", "revision", "said"),
     [
-        ("2.16.0", None, None, "from an index, so nothing says that it is torch216rc1"),
+        ("2.16.0", None, None, "from an index, so it is not known to be torch216rc1"),
         ("2.16.0+cu130", "https://x.example/torch-2.16.0-o.whl", None, "torch-2.16.0-o.whl"),
         ("2.16.0+cu130", FILE.url, "f1f1f1f", "is of git revision f1f1f1f, and torch216rc1"),
         ("2.16.0", None, "f1f1f1f", "is of git revision f1f1f1f"),

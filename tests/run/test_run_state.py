@@ -145,7 +145,7 @@ def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
     assert first.folder != second.folder
     assert read_run(first.folder).at == read_run(second.folder).at == NOW.timestamp()
     assert find(tmp_path) == second.folder and find(tmp_path, first.folder.name) == first.folder
-    with pytest.raises(RunStateError, match="goes on in another process"):
+    with pytest.raises(RunStateError, match="another process is still running this run"):
         RunState(first.folder)
     first.close()
     RunState(first.folder).close()
@@ -223,7 +223,7 @@ def test_a_job_that_is_there_twice_is_refused_with_the_file(tmp_path: Path) -> N
     state.close()
     path = state.folder / JOURNAL
     path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
-    with pytest.raises(RunStateError, match=r"journal\.jsonl: .*is there twice"):
+    with pytest.raises(RunStateError, match=r"journal\.jsonl: .*appears twice"):
         read_run(state.folder)
 
 
@@ -449,11 +449,11 @@ def test_a_run_is_resumed_when_what_a_killed_process_left_has_ended(
     state.close()
     with pytest.raises(RunStateError, match="cells of an earlier part of this run do not end"):
         RunState.resume(state.folder, 1.0, patience=0.0)
-    assert "waits for what an earlier part of this run left at work" in capsys.readouterr().err
+    assert "waits for processes that an earlier part of this run left" in capsys.readouterr().err
     monkeypatch.setattr(run_state, "SILENCE", 0.0)
     with pytest.raises(RunStateError, match="do not end"):
         RunState.resume(state.folder, 1.0, patience=0.3)
-    assert capsys.readouterr().err.count("left at work, 0 s more at most") > 1
+    assert capsys.readouterr().err.count("left, 0 s more at most") > 1
     left.end()
     RunState.resume(state.folder, 1.0, patience=0.0).close()
 

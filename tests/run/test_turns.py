@@ -150,7 +150,7 @@ def test_a_new_environment_runs_once_before_it_counts() -> None:
     runs = machine([FAST] * 3, [SLOW] * 2, environments={CANDIDATE})
     runs.carried(2)
     assert runs.names == [BASELINE, *A_B, *A_B] and len(runs.rounds) == 2
-    assert f"{BASELINE} (baseline) in its new environment, not counted" in runs.said[1]
+    assert f"{BASELINE} (baseline) in its new environment, which does not count" in runs.said[1]
 
 
 def test_a_run_that_failed_drops_out_and_counts_in_the_verdict() -> None:

@@ -35,7 +35,7 @@ class Candidates:
         names = [candidate.name for candidate in self.every]
         for name in names:
             if names.count(name) > 1:
-                raise CandidateError(f"candidate {name!r}: is there twice; keep one")
+                raise CandidateError(f"candidate {name!r}: appears twice; keep one")
 
     def get(self, name: str) -> Candidate | None:
         """Return the candidate of a name; None without one."""
@@ -61,7 +61,7 @@ class Candidates:
     def known(self) -> str:
         """Return the end of a sentence: which candidates there are, or how to add one."""
         if not self.every:
-            return "there is none yet: matrix candidate add NAME"
+            return "there is no candidate yet: matrix candidate add NAME"
         return f"the known ones are {', '.join(candidate.name for candidate in self.every)}"
 
     def including(self, candidate: Candidate) -> Candidates:

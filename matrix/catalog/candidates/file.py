@@ -178,8 +178,7 @@ def render_candidates(candidates: Candidates) -> str:
         import tomli_w
     except ImportError:
         raise MatrixError(
-            "tomli_w is not installed, and the file of candidates is written with it:"
-            f" {pip_install('index')}"
+            f"tomli_w is not installed; it writes the file of candidates: {pip_install('index')}"
         ) from None
     data: dict[str, Any] = {}
     if candidates.channels:

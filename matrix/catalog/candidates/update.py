@@ -36,7 +36,7 @@ def update(old: Candidate | None, new: Candidate, *, force: bool = False) -> Upd
         )
     if isinstance(new.source, OnIndex) and (back := _went_back(old, new)) is not None:
         raise CandidateError(
-            f"candidate {old.name!r}: its index went back in time, {back}; to take it all the same:"
+            f"candidate {old.name!r}: its index has an older build, {back}; to take it anyway:"
             f" matrix candidate add {old.name} ... --force"
         )
     return Update.REPLACED

@@ -131,7 +131,7 @@ def check_links(folder: Path, where: str) -> None:
         if target.is_absolute() or os.pardir in target.parts:
             shown = clip(clean(name), 100)
             raise SourcesError(
-                f"{where}: {shown}: is a link that leads out of the sources; remove it, or have git"
+                f"{where}: {shown}: is a link to a file outside the sources; remove it, or have git"
                 " ignore it"
             )
 
@@ -194,7 +194,7 @@ def _tracked(folder: Path) -> list[str]:
     )
     if done.returncode:
         reason = clip(clean(done.stderr.decode("utf-8", "replace")), 200)
-        raise SourcesError(f"{folder}: git does not list its files ({reason})")
+        raise SourcesError(f"{folder}: git cannot list its files ({reason})")
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 

@@ -271,7 +271,7 @@ class Repository:
         """Fetch by one option and some refspecs; `what` says in progress what is fetched."""
         command = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force"]
         command += [options[0], "origin", *options[1:]]
-        waits = f"{self.shown}: waits for another command that fetches from there"
+        waits = f"{self.shown}: waits for another command that fetches from it"
         with Scratch("git") as scratch, alone(_lock_of(store), lambda: self.say(waits)):
             for left in store.rglob("*.lock"):  # by a git that was killed: nobody else is here
                 left.unlink(missing_ok=True)
@@ -319,7 +319,7 @@ class Repository:
     def _command(self, arguments: Sequence[str], store: Path | None) -> list[str]:
         git = shutil.which("git")
         if git is None:
-            raise GitError("git is not here, and it fetches the commit: install git")
+            raise GitError("git is missing; it fetches the commit: install git")
         if arguments[0] == "-C":  # a folder of the user's
             return [git, *arguments]
         # Without a repository of its own git would look for one in the folders above.
@@ -399,12 +399,12 @@ def described_head(folder: Path) -> Described | None:
 def _no_line(old: str, new: str, base: str) -> str:
     """Return why no line leads from one commit to another; `base` is where they part, or ""."""
     if old == new:
-        return f"{old} is both ends, so nothing lies between them; name two commits"
+        return f"{old} is both ends of the range; name two commits"
     if base == new:
         return f"{new} is older than {old}; write the range as {new}..{old}"
     if base:
-        return f"{old} is not below {new}, they part at {base}; write the range as {base}..{new}"
-    return f"{old} and {new} have no history in common; name two commits of one line"
+        return f"{old} is not below {new}; they branch at {base}; write the range as {base}..{new}"
+    return f"{old} and {new} have no common history; name two commits of one line"
 
 
 def _described(text: str) -> Described | None:

@@ -140,7 +140,7 @@ def _glibcs(library: IO[bytes]) -> set[tuple[int, ...]]:
         from elftools.elf.gnuversions import GNUVerNeedSection
     except ImportError as error:
         raise MatrixError(
-            f"{error.name} is not installed, and wheels are read with it: {pip_install('linkage')}"
+            f"{error.name} is not installed; it reads wheels: {pip_install('linkage')}"
         ) from None
     found: set[tuple[int, ...]] = set()
     library.seek(0)

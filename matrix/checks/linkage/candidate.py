@@ -81,7 +81,7 @@ def read_candidate(
             )
             table = VllmSymbols(wheel=own, extensions=())
     if isinstance(table, TorchSymbols) and not table.libraries:
-        fault = next(iter(table.faults.values()), "holds none of them")
+        fault = next(iter(table.faults.values()), "contains none of them")
         raise ElfError(f"{wheel.name}: no library of torch can be read, one {fault}")
     table = replace(table, wheel=table.wheel._replace(version=candidate.key))
     write_bytes(path, dump(table))

@@ -433,7 +433,7 @@ def _demangled(name: str) -> str | None:
     except cxxfilt.InvalidName:
         return None
     except cxxfilt.LibraryNotFound as error:
-        raise MatrixError(f"names cannot be demangled ({error}); install libstdc++") from None
+        raise MatrixError(f"the symbols cannot be demangled ({error}); install libstdc++") from None
     while "> >" in text:
         text = text.replace("> >", ">>")
     return text.replace(_STRING, "std::string")
@@ -447,7 +447,7 @@ def _elftools() -> tuple[type[ELFFile], tuple[type[Exception], ...]]:
         from elftools.elf.elffile import ELFFile
     except ImportError as error:
         raise MatrixError(
-            f"{error.name} is not installed, and wheels are read with it: {pip_install('linkage')}"
+            f"{error.name} is not installed; it reads wheels: {pip_install('linkage')}"
         ) from None
     # What pyelftools and the bytes of a damaged file raise.
     faults = (ELFError, ConstructError, struct.error, ValueError, KeyError, IndexError)

@@ -256,7 +256,7 @@ def load_resolutions(path: Path | None = None) -> Resolutions:
         row = _row(content, f"{path}: resolutions {number}")
         if row.key in rows:
             raise ResolutionsError(
-                f"{path}: resolutions {number}: {row.cell.name} is there twice; keep one"
+                f"{path}: resolutions {number}: {row.cell.name} appears twice; keep one"
             )
         rows[row.key] = row
     return Resolutions(rows=tuple(sorted(rows.values(), key=lambda row: row.key)))
@@ -329,9 +329,7 @@ def _row(row: object, where: str) -> Resolution:
         )
     for key in ("ok", "more_indexes"):
         if not isinstance(row.get(key, False), bool):
-            raise ResolutionsError(
-                f"{where}: {key}: {row[key]!r} is neither true nor false; {_FIX}"
-            )
+            raise ResolutionsError(f"{where}: {key}: {row[key]!r} is not true or false; {_FIX}")
     override = row.get("override")
     if override is not None:
         _check_override(override, cell, f"{where}: override")
@@ -436,7 +434,7 @@ def _day(text: str, where: str) -> date:
         day = None
     # Newer Pythons read more forms than 3.10 does; the file has one.
     if day is None or day.isoformat() != text:
-        raise ResolutionsError(f"{where}: {text!r} is not a day; write it as 2026-11-23")
+        raise ResolutionsError(f"{where}: {text!r} is not a date; write it as 2026-11-23")
     return day
 
 

@@ -39,7 +39,7 @@ def _check_pages(address: str, files: Iterable[File]) -> None:
         for file in files:
             there = {row.filename: row.sha256 for row in index.files(file.project)}
             if file.name not in there:
-                raise FetchError(f"{file.name}: is not on the index {address} any more")
+                raise FetchError(f"{file.name}: is no longer on the index {address}")
             if there[file.name] not in (None, file.sha256):
                 raise FetchError(
                     f"{file.name}: its SHA-256 on the index {address} is {there[file.name]}, not"

@@ -75,7 +75,7 @@ class Target:
         if glibc is None:
             oldest = ".".join(map(str, _UV_GLIBC[0]))
             raise LockFileError(
-                f"glibc {self.glibc}: uv knows none that old; name {oldest} or newer"
+                f"glibc {self.glibc}: uv supports none that old; name {oldest} or newer"
             )
         return f"{self.machine}-manylinux_{glibc[0]}_{glibc[1]}"
 

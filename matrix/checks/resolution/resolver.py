@@ -294,7 +294,7 @@ def uv() -> list[str]:
         return [found]
     if importlib.util.find_spec("uv"):
         return [sys.executable, "-m", "uv"]
-    raise MatrixError("uv is not here, and it resolves the packages: pip install uv")
+    raise MatrixError("uv is missing; it resolves the packages: pip install uv")
 
 
 def program_environ(environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -366,8 +366,8 @@ def _for_python(build: _Build, wheel: Path) -> Path:
         )
     if find_spec("wheel") is None:
         raise MatrixError(
-            f"{build.sources.shown}: wheel is not installed, and tags it for Python {wanted}:"
-            f" {pip_install('bundle')}"
+            f"{build.sources.shown}: the package wheel is not installed; it tags the wheel"
+            f" for Python {wanted}: {pip_install('bundle')}"
         )
     tag = f"cp{wanted.replace('.', '')}"
     command = [sys.executable, "-m", "wheel", "tags", "--remove"]

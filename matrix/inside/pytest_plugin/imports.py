@@ -117,7 +117,7 @@ def _wrong_releases(packages: Mapping[str, str], modules: Mapping[str, Any]) -> 
         if imported != installed:
             return (
                 f"{name} {installed} is installed, and {name} {imported} was imported from"
-                f" {_folder(module)}: take that out of PYTHONPATH, or make the environment again"
+                f" {_folder(module)}: remove that from PYTHONPATH, or make the environment again"
             )
     return None
 

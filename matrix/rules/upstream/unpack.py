@@ -166,4 +166,4 @@ def _write(target: Path, content: bytes, where: str) -> None:
         with target.open("xb") as file:
             file.write(content)
     except (FileExistsError, NotADirectoryError):
-        raise FetchError(f"{where}: is there twice; not unpacked") from None
+        raise FetchError(f"{where}: appears twice; not unpacked") from None

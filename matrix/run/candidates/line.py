@@ -164,7 +164,7 @@ def other_half(text: str, project: Project, releases: Releases) -> Other:
     # A vLLM that pins an older patch of torch has that one, so each step tells which it is.
     if project is Project.VLLM and version != newest:
         raise BisectionError(
-            f"--{project} {text}: its environment {factor} stands for {newest}; give that one"
+            f"--{project} {text}: its environment {factor} stands for {newest}; name that one"
         )
     return Other(factor=factor, version=None if text == minor else version)
 

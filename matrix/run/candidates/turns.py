@@ -97,8 +97,8 @@ class _Turns:
         assert pair.rounds is not None
         for planned in (pair.baseline, pair.candidate):
             if not self.log.has_environment(planned.cell.name):
-                what = f"{planned.cell.name} ({planned.side}) in its new environment, not counted"
-                self._run(planned, what)
+                where = "in its new environment, which does not count"
+                self._run(planned, f"{planned.cell.name} ({planned.side}) {where}")
         for number in range(pair.rounds.done + 1, pair.rounds.wanted + 1):
             paths = []
             for planned in (pair.baseline, pair.candidate):
