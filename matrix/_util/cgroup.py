@@ -71,7 +71,7 @@ def memory_groups(root: Path = ROOT) -> tuple[MemoryGroup, ...]:
     """Return the group of this process, and then those around it, whose limits hold for it too.
 
     They end at the folder where the hierarchy is mounted: in a container that may be its own group.
-    Empty where this process has no such group, or no /proc tells.
+    Empty where this process has no such group, or /proc does not show it.
     """
     groups: list[MemoryGroup] = []
     for folder, version in group_folders("memory", root):

@@ -40,11 +40,11 @@ class NameTakenError(FileError):
 
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give the name of a temporary file, which takes the place of `path` when the block ends well.
+    """Give the name of a temporary file, which replaces `path` if the block succeeds.
 
     The temporary file, empty, lies in the same folder, and is deleted where the block fails; what
     killed processes left of others is deleted first. The block writes into that very file, which is
-    locked. `durable`: its content is on the disk before it takes the place. Raises OSError where
+    locked. `durable`: its content is on the disk before it replaces the file. Raises OSError where
     the disk refuses, and FileNotFoundError where nothing was written.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 16}{_PARTIAL}"):
@@ -78,7 +78,7 @@ def sync(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace the content of a file at once, and make its folder where there is none.
+    """Replace the content of a file at once, and make its folder if there is none.
 
     Raises DiskFullError where the disk is full, FileError where the disk refuses otherwise.
     """
@@ -95,7 +95,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def create_bytes(path: Path, content: bytes) -> None:
-    """Make a file with this content, whole at once, and its folder where there is none.
+    """Make a file with this content, whole at once, and its folder if there is none.
 
     Of several that make the same file at once one succeeds, also on a disk that machines share.
     Raises NameTakenError where there is something of this name, else as `write_bytes` does.
@@ -167,7 +167,7 @@ def _refusing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _partial(path: Path) -> Iterator[tuple[int, Path]]:
-    """Open an empty temporary file beside `path`, locked, under a name that the next one takes.
+    """Open an empty, locked temporary file next to `path`, under a name that can be used again.
 
     So whatever a killed process left is what the next one writes into, and never a second file.
     The name is free, or another file's, when the block ends.
@@ -194,7 +194,7 @@ def _partial(path: Path) -> Iterator[tuple[int, Path]]:
 
 
 def open_locked(path: Path, *, wait: bool = True) -> int:
-    """Open the file of this name, made where there is none, and lock it.
+    """Open the file of this name, made if there is none, and lock it.
 
     Return its descriptor: to close it gives the lock back. Raises BlockingIOError where another
     process has the lock and this one is not to `wait`, OSError where the disk has no locks.

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 def gc_paused() -> Iterator[None]:
     """Collect no garbage during the block, or the function that this decorates.
 
-    What a command reads of many records lives to its end. To look through it for cycles again and
-    again takes a fifth of the CPU seconds of a table of many records: `benchmarks/collection.py`.
+    The objects that a command reads from many records exist until it ends. To look through it for
+    cycles again and again takes a fifth of the CPU seconds of a table of many records:
+    `benchmarks/collection.py`.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -41,7 +41,7 @@ def _meminfo(root: Path, key: str) -> int | None:
 
 
 def _address_space() -> int | None:
-    """Return what is left of `ulimit -v`, None where there is no limit."""
+    """Return what is left of `ulimit -v`, None if there is no limit."""
     try:
         import resource
 

@@ -128,7 +128,7 @@ def is_hidden(environ: Mapping[str, str]) -> bool:
 
 
 def gpu_visible(environ: Mapping[str, str], devices: Path = DEVICES) -> bool:
-    """Return whether an NVIDIA GPU is visible; nvidia-smi runs only where no device file tells."""
+    """Return whether an NVIDIA GPU is visible; nvidia-smi runs only if no device file shows it."""
     return not is_hidden(environ) and bool(_device_files(devices) or listed_gpus())
 
 

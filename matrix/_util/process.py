@@ -1,7 +1,7 @@
 """Processes of this machine by /proc, and what Linux's prctl does for a process and its children.
 
-Standard library only: code inside a cell imports this module too. Elsewhere than on Linux there is
-no /proc and no prctl; the functions then find nothing and do nothing.
+Standard library only: code inside a cell imports this module too. On other systems than Linux there
+is no /proc and no prctl; the functions then find nothing and do nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Process:
 
 
 def processes() -> list[Process]:
-    """Return every process that /proc shows; none where there is no /proc."""
+    """Return every process that /proc shows; none if there is no /proc."""
     try:
         names = [name for name in os.listdir("/proc") if name.isdigit()]
     except OSError:

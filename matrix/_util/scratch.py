@@ -23,9 +23,9 @@ _YOUNG = 600.0  # seconds since which an empty folder was not written to
 class Scratch:
     """A folder for this process alone; `close`, or the end of a `with` block, removes it.
 
-    Its file `alive` is locked as long as the process lives, so that whoever comes later sees which
+    Its file `alive` is locked as long as the process runs, so that whoever comes later sees which
     folders nobody needs any more: also those of other containers, which process numbers would not
-    tell. `purpose` is a part of the folder's name, for people.
+    show. `purpose` is a part of the folder's name, for people.
     """
 
     def __init__(self, purpose: str) -> None:

@@ -1,4 +1,4 @@
-"""What killed processes left in shared memory: files below /dev/shm, which live without them.
+"""What killed processes left in shared memory: files below /dev/shm, which exist without them.
 
 The ranks of a start talk by such files. Python names them `psm_...` (`multiprocessing`'s
 `shared_memory`), NCCL `nccl-...`; who made one removes it, unless it was killed.

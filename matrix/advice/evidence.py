@@ -144,8 +144,8 @@ def evidence_for(
 ) -> Evidence:
     """Return the best that is known of a cell on CUDA for a machine.
 
-    `progress` has the answers of the checks. A run on another Python speaks of the pair too. Where
-    a model was asked for, only a run that has an answer of it counts.
+    `progress` has the answers of the checks. A run on another Python is evidence for the pair too.
+    Where a model was asked for, only a run that has an answer of it counts.
     """
     cell = progress.cell
     passed, unknown = (

@@ -1,6 +1,6 @@
 """Whether the wheels of a pair fit a machine: driver, GPU code, processor, glibc. Pure.
 
-What was not read, or is not in a table, speaks against no pair; `matrix.advice.recommend` says so.
+A fact that was not read, or is not in a table, excludes no pair; `matrix.advice.recommend` says so.
 """
 
 from __future__ import annotations

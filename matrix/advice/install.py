@@ -25,7 +25,7 @@ _PREFERRED = "3.12"  # the Python of most records, for which all known releases 
 class Install:
     """What `uv pip install` gets, for an environment of its own, with a name for its folder.
 
-    `overrides` take the place of what vLLM pins. `backend` is uv's name of torch's flavour, where
+    `overrides` replace the pins of vLLM. `backend` is uv's name of torch's flavour, where
     the package index may have another than the one that vLLM's wheel is built for.
     """
 

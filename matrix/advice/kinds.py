@@ -11,7 +11,7 @@ class EvidenceKind(StrEnum):
 
     `MEASURED`: it ran on this kind of GPU, or on any where none was asked for. `ALIKE`: it ran on
     another GPU of the same compute capability. `ELSEWHERE`: it ran on a GPU of another one, or on
-    another processor. `PREDICTED`: it ran on the CPU. `STATIC`: no run speaks of it, only checks.
+    another processor. `PREDICTED`: it ran on the CPU. `STATIC`: it has no run, only checks.
     """
 
     MEASURED = "measured"

@@ -14,7 +14,7 @@ from matrix.verdict.reasons import Checked, VerdictReason
 
 
 class MisfitCode(StrEnum):
-    """What speaks against a pair."""
+    """A reason against a pair."""
 
     YANKED = "yanked"
     PINS_TORCH = "pins another torch"
@@ -33,7 +33,7 @@ class MisfitCode(StrEnum):
 
 
 class Reason(NamedTuple):
-    """What speaks against a pair.
+    """A reason against a pair.
 
     `project` and `version` are the release that is the cause, `cuda` that of its wheel. `wanted` is
     what it needs, or what is known of it, and `given` what there is. `archs` are those of its code.

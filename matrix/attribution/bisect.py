@@ -114,7 +114,7 @@ def bisect(releases: Sequence[str], known: Mapping[str, BisectionOutcome]) -> Bi
     """Return the next step: `releases` from old to new, `known` the outcomes so far.
 
     The newest release is tried first, then the oldest: without a bad and a good one there is
-    nothing to search. Where an end is skipped, its neighbour is tried in its place.
+    nothing to search. Where an end is skipped, its neighbour is tried instead.
 
     >>> known = {"2.9": BisectionOutcome.GOOD, "2.11": BisectionOutcome.BAD}
     >>> bisect(["2.9", "2.10", "2.11"], known).next
@@ -380,8 +380,8 @@ def _compare_ends(
     if found and found[0].fails and state_of(found[0], new) is State.CLEAN:
         return found, True
     raise EndsError(
-        f"bisect: {first} and {last} do the same, or fail each in its own way: no release between"
-        " them makes the difference; `matrix results diff` shows two records side by side",
+        f"bisect: {first} and {last} have the same result, or each fails in its own way: no"
+        " release between them changes it; `matrix results diff` shows two records side by side",
         {first: old, last: new},
     )
 

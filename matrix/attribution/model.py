@@ -1,4 +1,4 @@
-"""An attribution: who changed, for what reason, and which runs would tell more."""
+"""An attribution: the cause, its reason, and the runs that would decide."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FlagDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class MissingRun:
-    """A run that would tell more: the environment's name, its platform, and what it would answer.
+    """A run that would decide more: the environment's name, its platform, and what it would answer.
 
     `flags` are the environment variables to run it with, where its defaults would not do. `stock`
     is set where its environment must be stock, for what ran there was not.
@@ -56,7 +56,7 @@ class MissingRun:
 class Attribution:
     """Who changed, for the symptoms of one case that share the answer.
 
-    `reason` speaks of the first symptom. `since` is the first release known to show it and `after`
+    `reason` describes the first symptom. `since` is the first release known to show it and `after`
     the last clean one before that; `until` is the first clean one after it. `defaults` are those of
     torch's configs that changed where the symptom came, along torch: each may be the cause, and
     nothing shows that it is. `rests_on` names the environments along the axis that decided.

@@ -310,7 +310,7 @@ class Runs:
     def representative(self, python: str) -> Observation | None:
         """Return the newest run with the pair's own flags on that Python.
 
-        Return None where there is none, or where nothing shows which flags are its own.
+        Return None if there is none, or where nothing shows which flags are its own.
         """
         own = self.own(python)
         return own[0][0] if len(own) == 1 else None

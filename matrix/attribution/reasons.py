@@ -1,6 +1,6 @@
 """Why an attribution is what it is, and what a missing run would answer: codes and operands.
 
-Pure data. `matrix.report.attribution` makes the sentences. A reason speaks of the first symptom of
+Pure data. `matrix.report.attribution` makes the sentences. A reason describes the first symptom of
 its attribution, in the attribution's own cell.
 """
 

@@ -1,4 +1,4 @@
-"""Which runs would decide an attribution, or tell more: environments that nobody ran yet.
+"""Which runs would decide an attribution, or show more: environments that have not run yet.
 
 Pure. It names only environments that can work: without those that ran already, those that a static
 check rules out and, off-pin on CUDA, those that are not known to link. Where the failing run is

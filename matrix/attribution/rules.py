@@ -195,7 +195,7 @@ def boundary(known: Sequence[str], low: str, high: str) -> reasons.Boundary:
     """Return where something changes that is not yet so at `low` and is at `high`.
 
     The change is at a minor release if all `known` releases between the two are of that one: its
-    first run stands for it, whatever the patch.
+    first run represents it, whatever the patch.
 
     >>> boundary(["2.9.1", "2.10.0", "2.11.0"], "2.9.1", "2.11.0").precision.value
     'range'

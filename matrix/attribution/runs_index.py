@@ -100,7 +100,7 @@ class RunsIndex:
         return cls(cases=cases, axes=axes)
 
     def runs(self, platform: Platform, case: str, cell: Cell) -> Runs | None:
-        """Return the runs of a case of a cell's pair, on any Python; None where there is none."""
+        """Return the runs of a case of a cell's pair, on any Python; None if there is none."""
         return self.cases.get((platform, case), {}).get((cell.torch, cell.vllm))
 
     def ran(self, platform: Platform, case: str, cell: Cell, *, stock: bool) -> bool:

@@ -217,7 +217,7 @@ def refresh_bundle(out: Path, *, root: Path = _ROOT) -> None:
 def fetch(pinned: Sequence[Pinned], target: Target, folder: Path) -> None:
     """Fetch the wheel of each pinned distribution for the target into a folder, by pip.
 
-    pip compares the hashes. Raises MatrixError, which names the package, where there is none.
+    pip compares the hashes. Raises MatrixError, which names the package, if there is none.
     """
     if not pinned:
         return

@@ -52,7 +52,7 @@ def staged(
 
     `built` are the wheels of those from sources, by the name of the cell. Returns the candidates
     with the addresses of these copies, and the copies of what was built. Raises BundlePlanError
-    where a wheel is not for the target, CandidateError where there is none for its Python,
+    where a wheel is not for the target, CandidateError if there is none for its Python,
     FetchError where one is gone or another one by now.
     """
     there = Candidates()
@@ -122,7 +122,7 @@ def unfit_have(
 ) -> str | None:
     """Return why the target's package cannot stand for a candidate's, in one line; None: it can.
 
-    A version does not tell two builds apart. The git revision of a torch or a vLLM does, and is
+    A version does not distinguish two builds. The git revision of a torch or a vLLM does, and is
     compared where the cell runs.
     """
     pinned = lock.get(have.name)

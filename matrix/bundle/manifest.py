@@ -1,6 +1,6 @@
 """A bundle's manifest: what it says, and whether the files are as it says.
 
-A bundle carries this very file beside its `run.py`, so it needs the standard library alone. What a
+A bundle contains this file next to its `run.py`, so it may use only the standard library. What a
 manifest says is untrusted until it was looked at here: each name, size and hash has its form, so
 that no name leads out of a folder and none breaks a line.
 """
@@ -49,7 +49,8 @@ class BundleItem:
 class Package:
     """A line of a cell's lock: a distribution, its version and the file to install it from.
 
-    `wheel` is the name of a file of the bundle. `by_file`: no version tells it from a release.
+    `wheel` is the name of a file of the bundle. `by_file`: its version does not distinguish it from
+    a release.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
     python3 DIR/run.py CELL [the options of `matrix run`]
 
-It needs the standard library and `manifest.py` beside it, and nothing else, not even this project,
+It needs only the standard library and `manifest.py` next to it, not even this project,
 so that a bare machine can start it. First it checks every file of the bundle against the manifest;
 where one is missing, short or damaged, it names that and unpacks, installs and runs nothing. The
 packages go into an environment of their own, in a work folder that a second run uses again.
@@ -311,7 +311,7 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
 
 
 def _only(found: Iterator[Path], where: str) -> Path:
-    """Return the only path; raises BundleError where there is none, or several."""
+    """Return the only path; raises BundleError if there is none, or several."""
     paths = list(found)
     if len(paths) != 1:
         raise BundleError(f"{where}: was not installed as wheels are; make the bundle again")

@@ -175,8 +175,8 @@ class ProjectMetadata:
 def write_project_wheel(folder: Path, project: ProjectMetadata) -> Path:
     """Write the wheel that makes this project known in an environment; return its path.
 
-    It holds metadata and no code: a `.pth` file names the project's tree, since the startup tests
-    lie there beside the package, and a refresh of the bundle replaces that tree alone. `uv build`
+    It holds metadata and no code: a `.pth` file names the project's tree, because the startup tests
+    are there next to the package, and a refresh of the bundle replaces that tree alone. `uv build`
     would put a second copy of the package into the wheel, and needs the build backend from an
     index.
     """

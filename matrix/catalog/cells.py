@@ -68,7 +68,7 @@ class Made(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """Which build a candidate is: its name, and the digest that tells builds of one name apart.
+    """Which build a candidate is: its name, and the digest that distinguishes builds of one name.
 
     >>> Build(name="torch216rc1", identity="b3f2a9c81d0e5c77").key("2.16.0+cu130")
     '2.16.0+torch216rc1.b3f2a9c81d0e5c77'

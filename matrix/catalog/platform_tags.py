@@ -1,4 +1,4 @@
-"""The platform tags of Linux wheels: the processor that one is for, and its least glibc. Pure."""
+"""The platform tags of Linux wheels: the processor that one is for, and its lowest glibc. Pure."""
 
 from __future__ import annotations
 

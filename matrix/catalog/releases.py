@@ -140,8 +140,8 @@ class Releases:
         """Return the versions of torch, torchvision and torchaudio that go together in this cell.
 
         Those that its vLLM pins or, off-pin, those that go with its torch; where these are not
-        known, those of the newest vLLM that pins this torch. One that a torch goes without is not
-        there. Raises CellError where the cell's vLLM, its torch or a companion is unknown.
+        known, those of the newest vLLM that pins this torch. A companion that a torch lacks is left
+        out. Raises CellError where the cell's vLLM, its torch or a companion is unknown.
         """
         release = self._known(cell)
         found = release if release.torch == cell.torch else self._companions_of(cell.torch)
@@ -232,7 +232,7 @@ class Releases:
         )
 
     def doubts(self, cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the companions that an off-pin cell goes without, and those that are guessed.
+        """Return the companions that an off-pin cell lacks, and those that are guessed.
 
         Raises CellError where the cell's vLLM is unknown.
         """
@@ -254,7 +254,7 @@ class Releases:
         return f"cu{newest.replace('.', '')}" if newest else None
 
     def including(self, candidate: Candidate) -> Releases:
-        """Return these with one more candidate, which takes the place of the one of its name."""
+        """Return these with one more candidate, which replaces the one of its name."""
         return replace(self, candidates=self.candidates.including(candidate))
 
     def versions(self, project: Project) -> tuple[str, ...]:

@@ -39,8 +39,8 @@ class ReleasesError(MatrixError):
 def load_releases(releases: Path | None = None, cells: Path | None = None) -> Releases:
     """Read the releases and the matrix's cells, by default those of the package.
 
-    The candidates of `matrix.catalog.candidates.file` are there beside the package's own releases,
-    not beside another file's. The constraints are the package's. Raises ReleasesError,
+    The candidates of `matrix.catalog.candidates.file` are known together with the package's own
+    releases, not with another file's. The constraints are the package's. Raises ReleasesError,
     CandidatesFileError or ConstraintsError, which name the file and the key, where a file cannot be
     read or they contradict each other.
     """
@@ -209,7 +209,7 @@ def _facts(row: Mapping[str, object], where: str) -> dict[str, Any]:
 
 
 def _unsure(row: Mapping[str, object], where: str) -> dict[str, tuple[str, ...]]:
-    """Return the companions that a torch goes without, and those that are guessed."""
+    """Return the companions that a torch lacks, and those that are guessed."""
     found = {key: tuple(str(row.get(key, "")).split()) for key in sorted(_UNSURE)}
     for key, names in found.items():
         for name in names:

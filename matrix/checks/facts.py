@@ -1,4 +1,4 @@
-"""What the checks found that speaks against a cell, as codes with operands.
+"""What the checks found against a cell, as codes with operands.
 
 Pure. `matrix.report.facts` makes the sentences. Named tuples, as the reasons of
 `matrix.verdict.reasons` are.

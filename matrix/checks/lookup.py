@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """What a static check says of a cell; the `facts` say why, or what goes without.
+    """The answer of a static check for a cell; the `facts` give the reason, or what is missing.
 
     `cause` are the facts without what differs from pair to pair, so that a report can show pairs
     that fail alike together; empty where the facts themselves do. `asked` is the day of the

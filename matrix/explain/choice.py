@@ -34,7 +34,7 @@ class InstallChoice:
     """The releases to choose from, without those that were withdrawn.
 
     `vllms` are those of vLLM, oldest first, `torches` those of torch by version, oldest first.
-    `is_for_machine` tells whether one with its pin may run on the machine that a text names.
+    `is_for_machine` returns whether one with its pin can run on the machine that a text names.
     """
 
     releases: Releases

@@ -183,7 +183,7 @@ class PinnedPair:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownBy:
-    """A record that shows a fault: its place, cell, platform, cases, and whose change it is.
+    """A record that shows a fault: its place, cell, platform, cases, and its cause.
 
     The fault is that of `cases`, of the run as a whole where there are none. `issues` are the links
     that are known for it.

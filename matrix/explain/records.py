@@ -1,4 +1,4 @@
-"""Which records show a fault, and whose change it is. It reads the texts of records.
+"""Which records show a fault, and its cause. It reads the texts of records.
 
 A record whose text has no failure is not read as one: that would take most of the time.
 """
@@ -237,7 +237,7 @@ def _with_issues(shown: Sequence[ShownBy]) -> list[ShownBy]:
 def _attributed(
     shown: Sequence[ShownBy], fault: Fault, places: Sequence[RecordSource], releases: Releases
 ) -> list[ShownBy]:
-    """Return the records with whose change the failure is, as `matrix attribute` says it."""
+    """Return the records with the cause of the failure, as `matrix attribute` finds it."""
     from matrix.attribution.attribute import attribute
     from matrix.attribution.runs_index import judge_records
     from matrix.checks.lookup import load_answers

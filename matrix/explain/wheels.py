@@ -61,7 +61,7 @@ def newest_fitting(
 ) -> FittingPair | None:
     """Return the newest vLLM with its pin that fits; of both must be known what a wish asks.
 
-    To advice what is unknown speaks against no pair. What is to end an error must be known.
+    For advice, an unknown fact excludes no pair. What is to end an error must be known.
     """
     capability = None if wish.gpu is None else wish.gpu.capability
     for pair in pairs(choice.releases, wish):

@@ -1,7 +1,7 @@
 """Whose choice a torchvision or torchaudio is that keeps vLLM from being imported.
 
 An off-pin cell overrides what vLLM requires. Where a companion that was installed so does not go
-with torch, the failure tells about that choice and nothing about torch and vLLM.
+with torch, the failure shows something about that choice and nothing about torch and vLLM.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def tail(text: str, limit: int = TAIL_BYTES) -> str:
 
 
 def read_tail(path: Path) -> str:
-    """Return the `tail` of a file; empty where there is none."""
+    """Return the `tail` of a file; empty if there is none."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

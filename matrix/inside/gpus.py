@@ -1,4 +1,4 @@
-"""What nvidia-smi and NVML tell of the GPUs that CUDA may use: CUDA stays untouched."""
+"""What nvidia-smi and NVML report about the GPUs that CUDA can use: CUDA stays untouched."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 It is fresh unless the user names one, and the cases of a run share it on purpose. What Inductor and
 vLLM compile, and Triton's kernels with it, are apart from that: those caches are fresh for each
-case (`fresh_vllm_cache`), since counters and warm starts speak of them.
+case (`fresh_vllm_cache`), because counters and warm starts depend on them.
 """
 
 import os

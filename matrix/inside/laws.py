@@ -1,7 +1,7 @@
 """What the counters of two starts must be by themselves, whatever the releases: no expectation.
 
-A law returns what breaks it, a sentence each, or None where this release does not count what it
-speaks of. Pure.
+A law returns what breaks it, a sentence each, or None where this release has no counter for it.
+Pure.
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ def built_for(architectures: Sequence[str], capability: tuple[int, int]) -> bool
     """Return whether code of these architectures has something that this GPU can run.
 
     Machine code (`sm_`) runs from its own minor version on within its major; `compute_` is compiled
-    for any later GPU; a suffix ties it to one GPU (a) or to a family (f). What is not
-    understood counts as if it had it: a start will tell.
+    for any later GPU; a suffix ties it to one GPU (a) or to a family (f). If the answer is not
+    understood, the code counts as present: a start then shows the truth.
 
     >>> built_for(["sm_80", "sm_90"], (8, 9)), built_for(["sm_80", "sm_90"], (7, 5))
     (True, False)

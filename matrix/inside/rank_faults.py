@@ -1,4 +1,4 @@
-"""How a rank failed, of which vLLM tells the process of the start only that one did.
+"""How a rank failed, of which vLLM reports to the process of the start only that one failed.
 
 A worker that raises logs its traceback, and the start fails with an error that says to look there.
 One that dies of a signal says nothing, and the start fails with whatever comes of that: vLLM 0.26

@@ -59,7 +59,7 @@ class Hooks:
         return timed
 
     def replace(self, holder: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Put what `make` returns of the holder's attribute in its place, where it has one."""
+        """Replace the holder's attribute, if it has one, by what `make` returns for it."""
         usual = getattr(holder, name, None)
         if usual is None:
             return

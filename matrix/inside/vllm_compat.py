@@ -73,7 +73,7 @@ def versions() -> tuple[str, str]:
 def effective_flags() -> dict[str, bool | int | str]:
     """Return the flags that steer compilation, as this process would see them now.
 
-    vLLM computes some defaults from torch's version, so the environment alone does not tell.
+    vLLM computes some defaults from torch's version, so the environment alone does not show them.
     A flag that this release does not have is left out.
     """
     from vllm import envs
@@ -223,7 +223,7 @@ def ask_ranks(llm: Any) -> list[dict[str, Any]]:
 
 
 def shut_down(llm: Any) -> None:
-    """End the workers of an engine: those of several ranks live on where it is only let go of."""
+    """End the workers of an engine; several ranks outlive an engine that is only released."""
     llm.llm_engine.engine_core.shutdown()
 
 
@@ -343,7 +343,7 @@ def device_memory_mib() -> int:
 
 
 def torch_architectures() -> tuple[str, ...]:
-    """Return what this torch has GPU code for, such as `sm_90`; empty where it does not tell.
+    """Return what this torch has GPU code for, such as `sm_90`; empty if it does not say.
 
     CUDA stays uninitialised, but torch counts the question as a touch: forks of the process that
     asked cannot use CUDA (torch 2.9 to 2.13, `csrc/cuda/Module.cpp`: THCPModule_getArchFlags).

@@ -88,7 +88,7 @@ def lost_caches(baseline: CellRun, candidate: CellRun) -> Iterator[LostCache]:
 def compare_cache_checks(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:
     """Add the caches without a hit at the candidate, which fails where the baseline's hits.
 
-    Where the baseline's is not known, a run of the baseline would tell.
+    Where the baseline's is not known, a run of the baseline would show it.
     """
     for lost in lost_caches(baseline, candidate):
         finding = Finding(

@@ -167,7 +167,7 @@ class CandidatePlan:
 
     @property
     def cells(self) -> tuple[PlannedCell, ...]:
-        """Every cell, the baseline of a pair first: without it the candidate's tells little."""
+        """Every cell, the baseline of a pair first: without it the candidate's run shows little."""
         return tuple(cell for pair in self.pairs for cell in (pair.baseline, pair.candidate))
 
     @property
@@ -420,7 +420,7 @@ class _Planner:
         )
 
     def _counting(self, cell: Cell) -> JudgedRecord | None:
-        """Return the record of exactly these releases that counts; None where there is none."""
+        """Return the record of exactly these releases that counts; None if there is none."""
         own = [(path, record) for path, record in self._named(cell) if is_of(record, cell)]
         return pick_record(own, self.known.expectations, self.known.late) if own else None
 

@@ -143,7 +143,7 @@ class NotStockRun(NamedTuple):
 class ProvisionalRun(NamedTuple):
     """The record that decides for a cell is newer than the expectations of these cases.
 
-    `releases` are the last ones that they speak of, `differ` how many of the cases count otherwise.
+    `releases` are the last ones that they cover, `differ` how many of the cases count otherwise.
     """
 
     path: Path

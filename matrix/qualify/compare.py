@@ -71,7 +71,7 @@ def judge_alone(
     """Add what is wrong with a run without a baseline; return whether anything is.
 
     Nobody can say whether a failure is a regression, and it must not pass unseen: a run of the cell
-    that `decides` would tell. A drift from the candidate's own expectation is wrong by itself.
+    that `decides` would show it. A drift from the candidate's own expectation is wrong by itself.
     `release` is the one of the other project that the baseline lacks; without it, the baseline has
     no run of the cell at all.
     """
@@ -429,7 +429,7 @@ def _add_whole_reruns(findings: Findings, sides: tuple[CellRun, ...], names: Ite
 
 
 def _counting_reruns(run: CellRun) -> Sequence[CellRun]:
-    """Return the reruns that speak of the releases; of a stock run only those that are stock."""
+    """Return the reruns that are evidence; of a stock run only the stock ones."""
     return [rerun for rerun in run.reruns if run.not_stock or not rerun.not_stock]
 
 

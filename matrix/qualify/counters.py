@@ -170,7 +170,7 @@ class _Side(NamedTuple):
     def of(cls, found: CaseOutcome, seen: Start, rank: int | None) -> _Side:
         """Return that of a rank; None where a start is one process.
 
-        Of what no rule speaks of, each rank is to count what the first one does.
+        For a counter without a rule, each rank must count what the first one counts.
         """
         assert found.verdict is not None
         first = next(iter(seen.counted.values()))
@@ -204,7 +204,7 @@ def _of_rank(
     """Yield each counter of one rank that differs or that the candidate is to count.
 
     `rank` is None for one process. Of the hundreds that a start counts, most are equal on both
-    sides, and no rule speaks of them.
+    sides, and no rule names them.
     """
     old, new = (_Side.of(*side, rank) for side in (before, after))
     differing = {counter for counter, _ in old.counters.items() ^ new.counters.items()}

@@ -3,8 +3,8 @@
 Pure. A release that passes these rungs is not known to start, so nothing here ever qualifies one.
 Where the candidate fails at a rung and the baseline does not, the rung says who made a promise:
 
-- *resolves* speaks of what both releases require: a regression;
-- *links* speaks of how a wheel was built. A vLLM is built for the torch that it pins, and its C++
+- *resolves* depends on the requirements of both releases: a failure is a regression;
+- *links* depends on how a wheel was built. A vLLM is built for the torch that it pins, and its C++
   extensions load with no other. Where the baseline is the pin and the candidate is not, the
   question is **not testable** with the existing wheels, and nobody broke anything. A regression is
   only what torch's stable ABI promises to keep, what linked off-pin before, and what does not link

@@ -1,7 +1,7 @@
 """What becomes of the findings of the whole table from one time that cells ran to the next. Pure.
 
 The findings are those of `matrix.qualify.watch`: failures by their signature, and counters that
-drift. Nights take the place of builds: what ran since the table was watched last. A cell whose
+drift. Nights replace builds: what ran since the table was watched last. A cell whose
 record is the one of the last time was not asked, so its findings stay as they are.
 """
 

@@ -94,7 +94,7 @@ class JsonValue:
         raise RecordError(f"{self.name}: {where}{fault}")
 
     def wrong(self, wanted: str) -> NoReturn:
-        """Raise RecordError, which shows this value and names what is wanted in its place."""
+        """Raise RecordError, which shows this value and names what is wanted instead."""
         if _is_endless(self.data):
             self.fail("is not a finite number")
         try:

@@ -1,6 +1,6 @@
 """The marks, in a failure's text, of a fault of the machine or of the harness.
 
-Such a fault makes a case untested and tells nothing about the pair. A CUDA error that a program can
+Such a fault makes a case untested and shows nothing about the pair. A CUDA error that a program can
 cause by itself (an illegal address, an assertion on the device, a launch failure) is not one: it
 stays the case's own. Pure, and importable inside a cell.
 """

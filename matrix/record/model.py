@@ -418,7 +418,7 @@ class Record:
 
     @property
     def builds(self) -> str:
-        """Return what tells its candidates from others of their names; "" without any."""
+        """Return what distinguishes its candidates from others of their names; "" without any."""
         every = (self.build(project) for project in PROJECTS)
         return " ".join(f"{build.name}.{build.identity}" for build in every if build)
 
@@ -462,7 +462,7 @@ def with_fault(record: Record, fault: RunError) -> Record:
     """Return the record of a run in which the machine or the environment had this fault.
 
     A failure that the fault may have caused gives way to it, so that nobody blames the pair; it
-    stays in the reason. An error that tells nothing of the pair stays as it is.
+    stays in the reason. An error that shows nothing about the pair is not changed.
     """
     error = record.error
     if error is not None and error.kind not in _MAY_COME_OF_A_FAULT:

@@ -16,9 +16,9 @@ class Origin:
     `revision` the git commit that its own files name. `built` is the time of the upload: no file of
     a wheel says when it was built. Of a release, index, SHA-256 and `built` are known where tox
     found the file on the index whose content is the installed one (`matrix.run.published`).
-    `content` is a SHA-256 over the rows of its RECORD, which tells two builds apart however they
-    were installed. `made` is None where no sources were named, and `extensions` is the wheel that
-    it has its extensions from, where that is another one.
+    `content` is a SHA-256 over the rows of its RECORD, which distinguishes two builds, whatever way
+    they were installed. `made` is None where no sources were named, and `extensions` is the wheel
+    that it has its extensions from, where that is another one.
     """
 
     project: str

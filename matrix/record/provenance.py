@@ -68,7 +68,7 @@ def version_of(package: str) -> str | None:
 def commit(root: Path) -> str | None:
     """Return the commit of the checkout, with `+changed` where the startup tests differ from it.
 
-    That mark is for people: only the version of the startup tests tells what was measured.
+    That mark is for people: only the version of the startup tests shows what was measured.
     Outside a checkout it is what `note_commit` noted; None where nothing says.
     """
     head = _git(root, "rev-parse", "HEAD")

@@ -2,8 +2,8 @@
 
 A run writes its record again and again, with `finished` false until its end. Whether it goes on or
 died cannot be seen in the record, and not by its age either: a case may take an hour. So the
-process that runs a cell holds a lock (`flock`) on a hidden file beside its record for as long as it
-lives. The kernel lets go of the lock however the process ends, so a run that was killed never
+process that runs a cell holds a lock (`flock`) on a hidden file next to its record for as long as
+it runs. The kernel lets go of the lock however the process ends, so a run that was killed never
 counts as running. This holds for all processes of a machine, in containers too, and for other
 machines where a shared disk has locks; elsewhere an unfinished record counts as one whose run died.
 """

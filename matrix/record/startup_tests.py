@@ -112,7 +112,7 @@ class StartupTests:
 
     @property
     def current(self) -> int:
-        """The version of the startup tests as they are now; 0 where there is none."""
+        """The version of the startup tests as they are now; 0 if there is none."""
         return self.changes[-1].number if self.changes else 0
 
     @property
@@ -138,8 +138,8 @@ class StartupTests:
     def identity_of(self, record: Record) -> str | None:
         """Return what two records of the same startup tests share: their version, as text.
 
-        Of tests of an unknown version it is the fingerprint, which at least tells whether two
-        records were made with the same ones. None where the record has neither.
+        Of tests of an unknown version it is the fingerprint, which at least shows whether the same
+        tests made two records. None where the record has neither.
         """
         number = self.version_of(record)
         if number is not None:

@@ -69,7 +69,7 @@ def render(table: Table, grid: Grid | None = None) -> Mapping[str, str]:
     """Return each badge by its path in the folder of the table: badges/torch210-vllm019.svg.
 
     The grid has the table's entries as its records. An entry of releases that the grid does not
-    have speaks for itself.
+    have represents itself.
     """
     pairs = sorted({(entry.factors.torch, str(entry.factors.vllm)) for entry in table.entries})
     shown = _shown(grid)
@@ -192,7 +192,7 @@ def _apart(
 
 
 def _worst(standings: Sequence[_Standing]) -> Sequence[_Standing]:
-    """Return the one that stands for a pair on a platform; none where there is none."""
+    """Return the one that represents a pair on a platform; none if there is none."""
     telling = [standing for standing in standings if standing.is_informative]
     ordered = sorted(
         telling or standings, key=lambda one: badness(one.verdict, one.reached, one.ran)

@@ -38,7 +38,7 @@ def render_list(candidates: Sequence[Candidate]) -> str:
 
 
 def replaced_line(before: Candidate, after: Candidate, path: str) -> str:
-    """Return that a build takes the place of the one before it, in the file of candidates."""
+    """Return that a build replaced the previous one, in the file of candidates."""
     return (
         f"{after.name} is {after.version} (build {after.identity}) now; it was"
         f" {before.version} (build {before.identity}); {path} was written"
@@ -46,7 +46,7 @@ def replaced_line(before: Candidate, after: Candidate, path: str) -> str:
 
 
 def absent_line(found: AbsentCompanions) -> str:
-    """Return what a person must know where a torch goes without what its vLLM requires."""
+    """Return what a person must know if a torch lacks what its vLLM requires."""
     vllm = f"vLLM {found.vllm}" if found.is_release else found.vllm
     them = "it" if len(found.names) == 1 else "them"
     return (
@@ -115,7 +115,7 @@ def candidate_json(candidate: Candidate, pythons: Sequence[str]) -> dict[str, An
 
 
 def added_lines(added: Added) -> list[str]:
-    """Return what an addition did, and what a person must know of the candidate."""
+    """Return what an addition did, and what a person must know about the candidate."""
     candidate = added.candidate
     what = {
         Update.ADDED: "added",

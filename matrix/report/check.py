@@ -44,7 +44,7 @@ def rule_line(expectations: Expectations) -> str:
 
 
 def otherwise_line(expectations: Expectations) -> str:
-    """Return how many counters were measured otherwise than upstream publishes them."""
+    """Return how many counters were measured with other numbers than upstream's."""
     count = sum(len(rule.upstream.counters) for rule in expectations.rules if rule.upstream)
     return f"              counters measured differently from what upstream publishes: {count}"
 

@@ -26,7 +26,7 @@ class CiError(MatrixError):
 def service(environ: Mapping[str, str]) -> str:
     """Return the CI service that this process runs under, by its variables.
 
-    Raises CiError where there is none.
+    Raises CiError if there is none.
     """
     for variable, name in (("GITHUB_ACTIONS", "github"), ("BUILDKITE", "buildkite")):
         if environ.get(variable) == "true":

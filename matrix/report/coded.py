@@ -51,7 +51,7 @@ def coded(reason: Any) -> dict[str, object]:  # noqa: ANN401 - a reason of any r
 
 
 def because(reason: Any) -> dict[str, object] | None:  # noqa: ANN401 - as in `coded`
-    """Return the code of a reason and its operands; None where there is no reason."""
+    """Return the code of a reason and its operands; None if there is no reason."""
     return None if reason is None else coded(reason)
 
 

@@ -70,7 +70,7 @@ _NOTES: Mapping[Remedy, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fix:
-    """What helps: a command, where there is one, and what is to know of it."""
+    """What helps: a command, if one exists, and a note about it."""
 
     command: str = ""
     note: str = ""

@@ -258,7 +258,7 @@ def _subject(project: str, known: KnownReleases) -> str:
 
 
 def _records(answer: FaultAnswer) -> str:
-    """Return which records show a fault, and whose change it is."""
+    """Return which records show a fault, and its cause."""
     issues = f"; see {' and '.join(answer.links)}" if answer.links else ""
     if answer.records is None or not answer.looked:
         return f"none was looked through{issues}"
@@ -277,7 +277,7 @@ def _records(answer: FaultAnswer) -> str:
 
 
 def whose_change(shown: ShownBy) -> str:
-    """Return whose change the failure of a record is; "" where nothing says so."""
+    """Return the cause of a record's failure; "" if it is unknown."""
     # Its words take as long to import as all else of an answer.
     from matrix.report.attribution.sentences import sentence
 

@@ -1,4 +1,4 @@
-"""The sentences of what the checks found that speaks against a cell."""
+"""The sentences of what the checks found against a cell."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def _letters(columns: Sequence[_Column]) -> dict[str, str]:
 
 
 def _legend(columns: Sequence[_Column]) -> str:
-    """Return what the signs mean that these columns have; "" where there is none."""
+    """Return what the signs mean that these columns have; "" if there is none."""
     cells = [cell for column in columns for cell in column[1:]]
     used = [
         (_PIN, any(cell.pinned for cell in cells)),

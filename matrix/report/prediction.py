@@ -79,7 +79,7 @@ def summary(accuracy: Accuracy) -> list[str]:
 
 
 def of_square(predictions: Predictions, square: Square) -> dict[str, object]:
-    """Return the predictions of a pair as JSON values, by key; nothing where there is none."""
+    """Return the predictions of a pair as JSON values, by key; nothing if there is none."""
     found = [_values(pythons, prediction) for pythons, prediction in predictions.groups(square)]
     return {PREDICTED: found} if found else {}
 

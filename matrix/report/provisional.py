@@ -29,7 +29,7 @@ def comparison_words(found: SameAs | DiffersFrom) -> str:
 
 
 def release_words(last: LastRelease) -> str:
-    """Return the last release that a rule speaks of, as people name it.
+    """Return the last release that a rule covers, as people name it.
 
     >>> release_words(LastRelease(vllm="0.33", torch=None))
     'vLLM 0.33'
@@ -39,7 +39,7 @@ def release_words(last: LastRelease) -> str:
 
 
 def values(found: Provisional | None) -> dict[str, object] | None:
-    """Return the comparison as JSON values; None where there is none."""
+    """Return the comparison as JSON values; None if there is none."""
     if found is None:
         return None
     return {

@@ -39,7 +39,7 @@ _WIDE = 70  # columns of a terminal in which four columns of a table can be read
 class LineWatcher:
     """Says a line for each event, and one of all that is at work after `every` seconds without.
 
-    `judged` returns the first line of what is shown of a record; None where there is none. `why`
+    `judged` returns the first line of what is shown of a record; None if there is none. `why`
     has why each job runs, by its key. `made` are the environments that are there at the begin.
     """
 

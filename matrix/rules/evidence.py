@@ -39,7 +39,7 @@ class Overrun:
     """A rule that goes beyond its evidence on a platform.
 
     `versions` is what the rule says of the project, and `carried` the newest minor release of which
-    there is evidence; None where there is none of that platform.
+    there is evidence; None if there is none of that platform.
     """
 
     rule: str

@@ -58,8 +58,8 @@ class Expected:
 class Nearest(Expected):
     """What one counter was by the rule that ended last below a situation beyond its end.
 
-    `vllm` and `torch` are the newest releases of which the rule speaks, such as `0.33`; None where
-    the rule speaks of the situation's own release.
+    `vllm` and `torch` are the newest releases of which the rule speaks, such as `0.33`; None if the
+    rule covers the situation's own release.
     """
 
     vllm: str | None
@@ -288,7 +288,7 @@ class Expectations:
                 yield rule
 
     def _beside_pair(self, situation: Situation) -> _Beside:
-        """Return where the rules are beside the releases of a situation.
+        """Return where the rules are relative to the releases of a situation.
 
         Found once for a pair: a record asks it of two starts of each of its cases.
         """

@@ -121,7 +121,7 @@ def _published(value: object, rule: Rule, where: str) -> PublishedCounters:
             )
         if count == rule.counters[counter]:
             raise ExpectationsError(
-                f"{where}: counters: {counter} = {count} is what the rule expects, too; leave it "
+                f"{where}: counters: {counter} = {count} is also what the rule expects; leave it "
                 f"out, and name the link as evidence"
             )
     if not rule.records:

@@ -37,7 +37,7 @@ class NotesError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """What to know of the pairs for which the conditions hold (None is any), and the evidence."""
+    """A fact about the pairs that meet the conditions (None is any), and its evidence."""
 
     id: str
     text: str
@@ -47,7 +47,7 @@ class Note:
     vllm: VersionRange = field(default_factory=VersionRange)
 
     def covers(self, platform: Platform, torch: str, vllm: str) -> bool:
-        """Tell whether it speaks of this pair on this platform."""
+        """Return whether it applies to this pair on this platform."""
         return (
             self.platform in (None, platform)
             and self.torch.contains(parse_version(torch))

@@ -1,4 +1,4 @@
-"""Why the CPU counts otherwise than CUDA: what a person found out, in data/differences.toml.
+"""Why the CPU counts differently from CUDA: explanations by people, in data/differences.toml.
 
 Pure but for reading the file. An explanation changes no figure: it says why two numbers differ.
 """
@@ -53,7 +53,7 @@ class Explanation:
     vllm: VersionRange = field(default_factory=VersionRange)
 
     def covers(self, case: str, start: StartKind, counter: str, torch: str, vllm: str) -> bool:
-        """Tell whether it speaks of this counter; a bare name of a case is all its parameters."""
+        """Return whether it applies to this counter; a bare case name means all parameters."""
         return (
             counter in self.counters
             and self.case in (None, case, case.partition("[")[0])

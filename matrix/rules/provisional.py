@@ -23,7 +23,7 @@ class ComparisonCode(StrEnum):
 
 
 class LastRelease(NamedTuple):
-    """The last releases that a rule speaks of; None where it speaks of the situation's own."""
+    """The last releases that a rule covers; None if it covers the situation's own."""
 
     vllm: str | None
     torch: str | None
@@ -37,7 +37,7 @@ class SameAs(NamedTuple):
 
 
 class DiffersFrom(NamedTuple):
-    """This counter differs from the last release that its rule speaks of, and `more` besides it."""
+    """This counter differs from the last release that its rule covers, and `more` others do."""
 
     release: LastRelease
     difference: Difference
@@ -56,7 +56,7 @@ class Provisional(NamedTuple):
 
     @property
     def releases(self) -> tuple[LastRelease, ...]:
-        """The last releases that the rules speak of.
+        """The last releases that the rules cover.
 
         Only of the counters that differ, where some do.
         """
@@ -81,7 +81,7 @@ class Provisional(NamedTuple):
 
 
 def last_release(near: Nearest) -> LastRelease:
-    """Return the last releases that a rule speaks of."""
+    """Return the last releases that a rule covers."""
     return LastRelease(vllm=near.vllm, torch=near.torch)
 
 

@@ -23,7 +23,7 @@ from matrix.rules.rule_toml import unused_id
 class Proposal:
     """A rule to paste, and the ended rule that it follows.
 
-    `widens`: it takes the place of that rule; else that one stays, and ends where it does.
+    `widens`: it replaces that rule; else that one stays, and ends where it does.
     `gone` are its counters that the record does not count at all.
     """
 
@@ -35,7 +35,7 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sighting:
-    """One start of the record beside an ended rule, and the counters that are compared."""
+    """One start of the record and an ended rule, and the counters that are compared."""
 
     situation: Situation
     start: Start

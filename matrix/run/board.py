@@ -15,7 +15,7 @@ from matrix.run.task import Finish, Present, SchedulePolicy
 
 
 class ScheduleError(MatrixError):
-    """Jobs or machines that one name or key stands for twice."""
+    """Jobs or machines with one name or key."""
 
 
 class BoardEnvironment:

@@ -107,7 +107,7 @@ class Chooser:
                     host.blocked = item.place
 
     def _build_on(self, host: Host) -> bool:
-        """Begin the next build on a machine; tell whether one has begun."""
+        """Begin the next build on a machine; return whether one has begun."""
         board, limit = self._board, self._policy.builds_at_once
         board.now = host
         if limit is not None and host.building >= limit:

@@ -76,7 +76,7 @@ class Cluster:
     asked: set[str] = field(default_factory=set)
 
     def alive(self) -> frozenset[str]:
-        """Return the numbers of the nodes that live."""
+        """Return the numbers of the live nodes."""
         return frozenset(node["NodeID"] for node in self.ray.nodes() if node["Alive"])
 
     def here(self) -> str:
@@ -136,7 +136,7 @@ class NodeLook:
     """A look at nodes of a cluster: what each has. Their answers come after some seconds."""
 
     def __init__(self, cluster: Cluster, names: Collection[str] = ()) -> None:
-        """Ask the nodes of these numbers; all that live where none is named."""
+        """Ask the nodes of these numbers; all live nodes if none is named."""
         self._cluster = cluster
         self._asked: dict[object, tuple[Mapping[str, Any], str]] = {}
         look = cluster.ray.remote(_look)
@@ -180,7 +180,7 @@ class NodeLook:
 
 
 def nodes_of(cluster: Cluster) -> tuple[list[Node], list[str]]:
-    """Return the nodes that can run cells, and of each other that lives why it cannot."""
+    """Return the nodes that can run cells, and why each other live node cannot."""
     look = NodeLook(cluster)
     found, unfit = look.answers(_LOOK)
     return found, unfit + [f"{name}: does not answer for {_LOOK:.0f} s" for name in look.late()]

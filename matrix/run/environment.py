@@ -105,7 +105,7 @@ def _with_pins(
 
 
 class AbsentCompanions(NamedTuple):
-    """The companions that a torch candidate goes without, and the vLLM of its cell requires.
+    """The companions that a torch candidate lacks and the vLLM of its cell requires.
 
     `vllm` is the release, or the name of the candidate where `is_release` is false.
     """
@@ -117,7 +117,7 @@ class AbsentCompanions(NamedTuple):
 
 
 def absent_companions(cell: Cell, releases: Releases) -> AbsentCompanions | None:
-    """Return what a torch goes without and its vLLM requires; None where nothing is.
+    """Return what a torch lacks and its vLLM requires; None where nothing is.
 
     The cell runs: most of vLLM does without, and what does not stays untested with this reason.
     """

@@ -1,10 +1,10 @@
 """A process that cleans up after a run that was killed with SIGKILL, which nothing can catch.
 
-The kernel sends pytest SIGTERM when `matrix run` dies, and pytest ends its cases then. What cannot
-get on, and what is in a session of its own under another parent, would live on, and the temporary
-folders would stay until another run finds them. So a small process, in a session of its own, notes
-what descends from the run. It waits for the end of a pipe, which comes however the run dies; then
-it gives pytest time to end, kills what is left, and removes the folders.
+The kernel sends pytest SIGTERM when `matrix run` dies, and pytest ends its cases then. A process
+that is stopped, or is in its own session under another parent, would keep running, and the
+temporary folders would stay until another run finds them. So a small process, in a session of its
+own, notes what descends from the run. It waits for the end of a pipe, which comes however the run
+dies; then it gives pytest time to end, kills what is left, and removes the folders.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _note(run: int, known: dict[tuple[int, int], Process], apart: Collection[int
 def _alive(
     known: dict[tuple[int, int], Process], token: str, *, oldest: bool = False
 ) -> Iterator[Process]:
-    """Yield what of the run lives still; with `oldest` its first process only, which is pytest."""
+    """Yield the run's remaining processes; with `oldest` only the first, which is pytest."""
     every = processes()
     own = {
         process.identity

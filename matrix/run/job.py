@@ -43,7 +43,7 @@ class Job:
     `environment` is the name of a tox environment, `cases`
     are the startup tests that run; all where it is empty. `flags` are environment variables of the
     cell. `cases_at_once` is how many cases run side by side; None leaves it to `matrix run --here`.
-    `round` tells runs of one cell on one platform apart. `demand` is what the run takes; its
+    `round` distinguishes runs of one cell on one platform. `demand` is what the run takes; its
     `disk_mib` is the environment's. `build` is what the build of the environment takes.
 
     Raises JobError for an empty name and for a round below 1.

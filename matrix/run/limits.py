@@ -99,7 +99,7 @@ def _gpu(line: str) -> Gpu | None:
 
 
 def _slice(name: str) -> Iterator[Gpu]:
-    """Return a MIG slice, of which nvidia-smi does not tell the memory: the driver does."""
+    """Return a MIG slice, whose memory nvidia-smi does not report: the driver does."""
     answer = ask_driver(device=name)
     if answer is not None and answer.total_mib is not None and answer.free_mib is not None:
         yield Gpu(

@@ -72,7 +72,7 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What runs of cells may take of a machine; `name` tells it apart from the others.
+    """What runs of cells may take of a machine; `name` distinguishes it from the others.
 
     `disk_mib` is what environments may take together, those included that are there already.
     Raises DemandError for a negative number, and for two GPUs of one device.

@@ -1,12 +1,13 @@
-"""Find the environment beside a candidate's whose other packages the new one can have.
+"""Find the environment from which a candidate's new environment can take its other packages.
 
 To install a cell, uv asks the index for some 200 projects, most of them one after another: that is
 ten of fifteen seconds. Where an environment of the same Python and vLLM is there, and only torch
 differs, the versions of all others are known, and uv has their wheels. Within these versions uv
 resolves without the index, in half a second, and so finds out itself whether what the candidate
-requires goes with them. Both sides of a comparison then have the same packages beside torch.
+requires goes with them. Both sides of a comparison then have the same packages except torch.
 
-It reads folders; `toxfile.py` runs uv. `matrix.run.bytecode` looks into environments beside, too.
+It reads folders; `toxfile.py` runs uv. `matrix.run.bytecode` looks into the other environments,
+too.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Neighbour:
 def find_neighbour(cell: Cell, releases: Releases, folder: Path) -> Neighbour | None:
     """Return the environment in tox's folder that was made last of the cell's Python and vLLM.
 
-    None where there is none but the cell's own. The releases of a cell are what its name stands
+    None if there is none but the cell's own. The releases of a cell are what its name stands
     for; a candidate of another build is another vLLM.
     """
     found = [

@@ -56,7 +56,7 @@ def find(records: Path, named: str = "") -> Path:
     """Return the folder of a run: the one of that name, or without a name the newest.
 
     A run that a clock named which was more than a day ahead counts as the oldest.
-    Raises RunStateError where there is none.
+    Raises RunStateError if there is none.
     """
     runs = records / RUNS
     if named:

@@ -71,7 +71,7 @@ def watch(
     """Run the command in a session of its own, its output to the terminal and to the log.
 
     After `timeout` seconds, or once `noting_signals` has received one, it is ended. When this
-    returns, nothing that it started lives. Where it prints nothing for `SILENCE` seconds, the
+    returns, no process that it started is left. Where it prints nothing for `SILENCE` seconds, the
     terminal gets a line of `silent`, which is given the seconds since the start. Raises OSError
     where it cannot be started.
     """
@@ -133,7 +133,7 @@ def _end_of(code: int, how: How, received: Sequence[str], seconds: float) -> Pro
 
 @contextlib.contextmanager
 def noting_signals() -> Iterator[list[str]]:
-    """Note the names of SIGINT, SIGTERM and SIGHUP and live on: there is a record to write.
+    """Note the names of SIGINT, SIGTERM and SIGHUP and continue, because a record must be written.
 
     Under tox a Ctrl-C comes twice, and the second must not break what the first began. A SIGHUP
     that nohup has this process ignore stays ignored.
@@ -252,5 +252,5 @@ def end_all(strays: Callable[[], Sequence[int]]) -> None:
 
 
 def _descendants() -> list[Process]:
-    """Return the processes below this one; none where there is no /proc."""
+    """Return the processes below this one; none if there is no /proc."""
     return below([os.getpid()], processes())

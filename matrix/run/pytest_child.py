@@ -68,7 +68,7 @@ class PytestChild:
         ]
 
     def last_output(self) -> str:
-        """Return the end of the log; empty where there is none."""
+        """Return the end of the log; empty if there is none."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))

@@ -300,7 +300,7 @@ class RayEngine(Engine):
 
 
 class _Desk:
-    """An actor: tasks tell it how far they are, and hear whether they are to stop."""
+    """An actor: tasks report their progress to it and learn from it whether to stop."""
 
     def __init__(self) -> None:
         self._stages: dict[int, str] = {}

@@ -39,7 +39,7 @@ class RunStateError(MatrixError):
 
 
 class Happened(StrEnum):
-    """What a line of a journal tells."""
+    """The content of a line of a journal."""
 
     BEGUN = "begun"
     RESUMED = "resumed"

@@ -32,7 +32,7 @@ SERVES = (CopyState.BUILDING, CopyState.READY)
 class Copy:
     """An environment on a machine.
 
-    `users` are the runs in it; `needed` tells whether a job that waits could run in it.
+    `users` are the runs in it; `needed` returns whether a waiting job could run in it.
     """
 
     environment: str

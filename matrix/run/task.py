@@ -27,7 +27,7 @@ class TaskKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What an engine begins now, on a machine; `number` tells it apart from every other task.
+    """What an engine begins now, on a machine; `number` distinguishes it from every other task.
 
     `job` is the key of the job that runs; None where an environment is built or removed. `demand`
     is what it takes until it ended. `gpus` are the devices that it has, for CUDA_VISIBLE_DEVICES.

@@ -1,4 +1,4 @@
-"""What tells two builds of a wheel apart, and the notes of the file that an installed one is.
+"""What distinguishes two builds of a wheel, and the notes of the file that an installed one is.
 
 Importable inside a cell. `matrix.run.published` and `matrix.bundle.run` write the notes, outside.
 """
@@ -115,7 +115,7 @@ def write_note(environment: Path, found: Mapping[str, IndexedFile | None]) -> No
 
 
 def _read(note: Path) -> dict[str, object]:
-    """Return what a note holds; nothing where there is none that can be read."""
+    """Return what a note holds; nothing if there is none that can be read."""
     try:
         with note.open(encoding="utf-8") as file:
             found = json.loads(file.read(_LARGEST))

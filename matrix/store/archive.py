@@ -126,8 +126,8 @@ def pack(
     """Write the good records of a folder that started before this time to one archive a day.
 
     A day, since a month of a large matrix is more text than the memory that DuckDB may have. With
-    `drop`, the record files that are in an archive are deleted. `stays` tells of a path and the
-    record's content whether the file is left where it is. `rows` are those of the folder alone.
+    `drop`, the record files that are in an archive are deleted. `stays` returns, for a path and the
+    record's content, whether the file is kept. `rows` are those of the folder alone.
     """
     days: dict[str, list[_Loose]] = {}
     for row in _loose(rows, before):
@@ -315,7 +315,7 @@ def delete(rows: RecordDatabase, paths: Iterable[str], say: Callable[[str], None
     """Delete these records, files and rows of archives alike; returns how many were there.
 
     An archive is written again without them, and goes where nothing is left in it. Raises
-    HistoryError, which tells how many were deleted before.
+    HistoryError, which names the number of files deleted before.
     """
     every = rows.execute(
         "SELECT path, source, file, content, size, mtime FROM rows"

@@ -226,7 +226,7 @@ def literal(path: str) -> str:
 
 
 def file_identity(path: Path | str) -> FileIdentity | None:
-    """Return the identity of the file of this name, or None where there is none."""
+    """Return the identity of the file of this name, or None if there is none."""
     try:
         return identity_of(os.stat(path))
     except OSError:

@@ -104,9 +104,9 @@ def differences(
     """Return what differs from `before` to `after`.
 
     Seconds are notable only where they lie beyond the noise of the `times` of the cell of `before`
-    up to it (`matrix.store.stats.beyond_noise`), and both are of that cell on that platform,
-    with as many cases side by side and startup tests that take the same time; two records alone
-    tell no noise.
+    up to it (`matrix.store.stats.beyond_noise`), and both are of that cell on that platform, with
+    as many cases side by side and startup tests that take the same time; two records alone show no
+    noise.
     """
     verdicts = judge(before, expectations), judge(after, expectations)
     changes = [*_verdict(*verdicts)]

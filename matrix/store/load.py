@@ -29,7 +29,7 @@ def newest_records(
 
     Of each cell on each platform the `repeats` newest runs have a say in an attribution (of some
     that started in one second all; None: every run), and of these one of each kind and setting is
-    read, the newest: it tells what all of them would.
+    read, the newest: it shows what all of them would.
 
     What is never in the table is not read again. `late` as for `tabulate`. Where nothing is large
     (`pays`), or where DuckDB is missing and nothing needs it, all records are read, one by one.

@@ -74,7 +74,7 @@ class _Found:
 
 
 def merge(places: Sequence[RecordSource], into: Path, say: Callable[[str], None]) -> Merged:
-    """Merge the records of the places into a folder, made for the first one where there is none.
+    """Merge the records of the places into a folder, made for the first one if there is none.
 
     Of several merges into one folder one works at a time. What is wrong is in `refused`, and the
     rest is merged. Raises MergeError where the folder is none of records, LockError and FileError

@@ -1,4 +1,4 @@
-"""Which seconds are noise: values held against a history, and two small samples against each other.
+"""Which seconds are noise: values compared with a history, and two small samples with each other.
 
 Pure.
 """
@@ -37,9 +37,9 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 def beyond_noise(history: Sequence[float], value: float) -> bool:
     """Return whether seconds are so far off those before them that they are not noise.
 
-    They are where they lie off the median by more than `_FACTOR` standard deviations, as the MAD
-    tells them, and by more than both floors. Fewer than three values before it tell no noise, so
-    then nothing is beyond it.
+    They are where they lie off the median by more than `_FACTOR` standard deviations, by the MAD,
+    and by more than both floors. Fewer than three earlier values show no noise, so then nothing is
+    beyond it.
 
     >>> beyond_noise([60.0, 61.0, 62.0, 60.5], 90.0), beyond_noise([60.0], 90.0)
     (True, False)

@@ -1,4 +1,4 @@
-"""The CPU as predictor: what a run without a GPU counts, held against CUDA's count.
+"""The CPU as predictor: the counts of a run without a GPU, compared with those of CUDA.
 
 Pure. CUDA is authoritative, so its record says what there is to predict, and a pair of releases is
 compared where both platforms have a record of it, once, whatever the Pythons.
@@ -56,7 +56,7 @@ class ComparedPair:
 class ComparedCount(NamedTuple):
     """One counter of one start on both platforms; ``cpu`` is None where that start never ran there.
 
-    ``why`` holds what explains a difference, and nothing where there is none.
+    ``why`` holds what explains a difference, and nothing if there is none.
     """
 
     pair: ComparedPair
@@ -186,7 +186,7 @@ class Agreement:
 
     @property
     def unexplained(self) -> tuple[ComparedCount, ...]:
-        """The differences that no explanation speaks of."""
+        """The differences without an explanation."""
         return tuple(count for count in self.differences if not count.why)
 
     @property
@@ -328,7 +328,7 @@ def _order(releases: tuple[str, str]) -> tuple[Version, Version]:
 
 
 def _preferred(choices: Sequence[tuple[Record, Record]]) -> tuple[Record, Record]:
-    """Return the records of cuda and of cpu that tell most of each other, the same in any order."""
+    """Return the records of cuda and cpu that show most about each other, in any order."""
     ranks = [_rank(cuda, cpu) for cuda, cpu in choices]
     highest = max(ranks)
     best = [choice for choice, rank in zip(choices, ranks, strict=True) if rank == highest]

@@ -68,11 +68,10 @@ class CaseVerdict:
     `rung` is the rung reached where the case is compatible or untested, the one that it could not
     reach where it is incompatible or drifts, and None where that is not known. `expected` has an
     entry for each start that ran and has an expectation, also where the case failed, which is not
-    judged by it; `no_rule` are the starts of a judged case without an expectation.
-    `signature` is computed by today's rules (`matrix.record.signature.signature_of`). `observed` is
-    the case as its record has it.
-    `provisional` is there where a start counts something that no expectation of its own releases
-    speaks of, and one that ended before them does; the case is untested then. `recompiles` is
+    judged by it; `no_rule` are the starts of a judged case without an expectation. `signature` is
+    computed by today's rules (`matrix.record.signature.signature_of`). `observed` is the case as
+    its record has it. `provisional` is set if a start has a counter without an expectation for its
+    own releases, but with one that ended before them; the case is untested then. `recompiles` is
     there where a compatible case compiles again on its warm start. `fails_at` is the rung that the
     case could not reach where that shows nothing of the pair, for packages were not as the vLLM
     requires; the case is untested then, with its differences.
@@ -102,7 +101,7 @@ class CaseVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class CellVerdict:
-    """What a record shows of its cell: the worst of its cases, with that one's rung and reason.
+    """What a record shows of its cell: the worst of its cases, with its rung and reason.
 
     `departures` are the packages that were not as the vLLM requires; None where nobody knows.
     `provisional` is that case's, where every case is compatible or provisional; `fails_at` is that
@@ -148,7 +147,7 @@ class Expects(Protocol):
 
 
 def judge(record: Record, expectations: Expects) -> CellVerdict:
-    """Return what the record shows, held against the expectations of its situation."""
+    """Return what the record shows, compared with the expectations for its situation."""
     pair, departures = _pair(record), departures_of(record)
     apart = not_stock(departures)
     cases = tuple(
@@ -238,7 +237,7 @@ def blames_pair(error: RunError) -> bool:
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the worst of a cell's verdicts; `untested` where there is none.
+    """Return the worst of a cell's verdicts; `untested` if there is none.
 
     >>> print(worst([Verdict.COMPATIBLE, Verdict.DRIFT, Verdict.UNTESTED]))
     drift
@@ -320,7 +319,7 @@ def _judge_run(record: Record) -> CaseVerdict | None:
 def _set_aside(
     verdict: CaseVerdict, apart: tuple[Departure, ...], cause: Departure | None
 ) -> CaseVerdict:
-    """Return the verdict; where it speaks of an environment and not of the pair, as untested.
+    """Return the verdict; untested if it is about the environment and not about the pair.
 
     `apart` are the packages by which the environment is not stock, `cause` the package that is not
     as required and that the failure names.

@@ -215,7 +215,7 @@ def level(rung: Rung | None) -> int:
 
 
 def highest(rungs: Iterable[Rung]) -> Rung | None:
-    """Return the highest of some rungs; None where there is none.
+    """Return the highest of some rungs; None if there is none.
 
     >>> highest({"imports", "declared"})
     'imports'

@@ -1,7 +1,7 @@
 """What would run and why: the cells of the environments, by releases and by what is already done.
 
-Pure. The cheap rungs prune what cannot work, and the key of a cell (`matrix.verdict.run_key`) tells
-which records stand for what would run.
+Pure. The cheap rungs prune what cannot work, and the key of a cell (`matrix.verdict.run_key`) shows
+which records hold for what would run.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def plan(
     `records` has the newest of each cell on each platform, in any order; `tests` are the
     versions of the startup tests; `running` has the records of runs that go on, by cell and
     platform. `here` knows the environments and the machine that would run; without it they are not
-    compared. What the cheap rungs speak against is in it with `runs` false.
+    compared. A cell that the cheap rungs exclude is in it with `runs` false.
     Raises PlanError where `new` or `neighbours` names what no environment runs.
     """
     names = {cell: name for name, cell in environments(releases).items()}
@@ -305,7 +305,7 @@ def _brought(
 
 
 class _Pairs:
-    """The pairs of the environments, as a table of minor releases: what is next to what."""
+    """The pairs of the environments, as a table of minor releases, with their neighbours."""
 
     def __init__(self, cells: Iterable[Cell], releases: Releases) -> None:
         self.at = {

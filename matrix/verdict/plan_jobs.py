@@ -29,7 +29,7 @@ _Group = tuple[Platform, str]
 class CiJob:
     """One job: its cells, longest first, its platform and Python, the seconds it should take.
 
-    `unknown` is how many of its cells no record tells the seconds of.
+    `unknown` is the number of its cells without recorded seconds.
     """
 
     cells: tuple[str, ...]

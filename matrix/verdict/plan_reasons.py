@@ -305,7 +305,7 @@ class BroughtCode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Brought:
-    """What brought a pair into a plan: it is of that release, or next to a pair of it."""
+    """What brought a pair into a plan: it has that release, or is next to a pair that has it."""
 
     code: BroughtCode
     project: Project

@@ -3,17 +3,16 @@
 Pure. The records of one cell on one platform compete by these rules:
 
 1. A record of an environment that is not **stock** does not count where a stock one has an answer,
-   be it older or newer: it speaks of its environment, and the other of the pair. Where nobody knows
-   whether an environment was stock, it passes for stock.
-2. Of the rest a record that is older than the newest **conclusive** one does not count. A record is
-   conclusive if its run came to its end with every case of the startup tests, or if it shows a
-   failure. One in which a package that is not as vLLM requires kept a case from an answer is not.
-3. Of the rest the one with the worst **fault** counts: a case that fails, or drifts, does so
-   however many cases were not run. Of several with the same fault the newest counts.
-4. Of those without a fault the one with the most **evidence** counts: a conclusive record, then
-   one with an answer of some case, then one without any answer. So a run of some of the cases, a
-   run that was refused, and a run whose arguments selected nothing never replace a better record.
-   Of several with as much evidence the newest counts.
+whether older or newer: it is evidence about its environment, the other about the pair. Where nobody
+knows whether an environment was stock, it passes for stock. 2. Of the rest a record that is older
+than the newest **conclusive** one does not count. A record is conclusive if its run came to its end
+with every case of the startup tests, or if it shows a failure. One in which a package that is not
+as vLLM requires kept a case from an answer is not. 3. Of the rest the one with the worst **fault**
+counts: a case that fails, or drifts, does so however many cases were not run. Of several with the
+same fault the newest counts. 4. Of those without a fault the one with the most **evidence** counts:
+a conclusive record, then one with an answer of some case, then one without any answer. So a run of
+some of the cases, a run that was refused, and a run whose arguments selected nothing never replace
+a better record. Of several with as much evidence the newest counts.
 
 Of two that started in the same second the choice falls on what they say and then on their paths,
 so that it does not depend on the order in which a disk lists them. A record that started in the
@@ -179,7 +178,7 @@ ContenderT = TypeVar("ContenderT", bound=Contender)
 
 
 def pick(contenders: Iterable[ContenderT]) -> ContenderT:
-    """Return the contender that counts. Raises ValueError where there is none."""
+    """Return the contender that counts. Raises ValueError if there is none."""
     ranks = [(_rank(contender), contender) for contender in standing(contenders)]
     best = max(rank for rank, _ in ranks)
     equal = [contender for rank, contender in ranks if rank == best]
@@ -251,7 +250,7 @@ def pick_record(
 ) -> JudgedRecord:
     """Return the one of some records of one cell on one platform that counts, judged.
 
-    What started after `late` is from the future. Records that cannot count beside a complete one
+    What started after `late` is from the future. Records that cannot count next to a complete one
     are not judged. Raises ValueError where there are no records.
     """
     possible = records
@@ -296,7 +295,7 @@ class _Unjudged:
 
 
 def _possible(runs: Sequence[_Unjudged]) -> list[_Unjudged]:
-    """Return the runs without those that cannot count beside a complete one."""
+    """Return the runs without those that cannot count next to a complete one."""
     stock = [run for run in runs if run.is_stock]
     if any(run.evidence for run in stock):
         return standing(runs)
@@ -310,7 +309,7 @@ def is_stock(record: Record) -> bool:
 
 
 def fault_of(verdict: CellVerdict) -> FaultLevel:
-    """Return the fault that a verdict tells of."""
+    """Return the fault in a verdict."""
     return FAULTS.get(verdict.verdict, FaultLevel.NONE)
 
 

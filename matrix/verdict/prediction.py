@@ -55,7 +55,7 @@ class Prediction:
 
 
 def predict(progress: Progress, ran: Iterable[tuple[Cell, Entry]]) -> Prediction | None:
-    """Return what runs of the pair on the CPU predict of a cell of CUDA that no run speaks of.
+    """Return what runs of the pair on the CPU predict for a cell of CUDA without a run.
 
     `progress` has the first rungs of the cell on CUDA. Nothing is predicted where one of them
     fails, which is the answer then, or where no run has a verdict. Of several runs the one on the

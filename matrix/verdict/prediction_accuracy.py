@@ -67,7 +67,7 @@ def deciding(
 
 
 def accuracy_of(tried: Sequence[tuple[Prediction, Entry]]) -> Accuracy:
-    """Return how often predictions were right, each held against the run of CUDA that decides."""
+    """Return how often predictions were right, each compared with the run of CUDA that decides."""
     right: list[bool] = []
     apart: list[bool] = []
     wrong: list[WrongForecast] = []

@@ -49,7 +49,7 @@ class Recorded(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """A static check gave the answer, and the `facts` say why, or what goes without.
+    """A static check gave the answer, and the `facts` give the reason, or what is missing.
 
     `asked` is the day of the question, where the answer can change.
     """
@@ -119,7 +119,7 @@ class NoReleases(NamedTuple):
 
 
 class Drifts(NamedTuple):
-    """This counter differs from its expectation, and `more` besides it.
+    """This counter differs from its expectation, and `more` others do too.
 
     `event` is what a start logged that may explain it.
     """
@@ -131,7 +131,7 @@ class Drifts(NamedTuple):
 
 
 class NotJudged(NamedTuple):
-    """No expectation of the case's own releases speaks of all that its starts count.
+    """The case's own releases have no expectation for some counters of its starts.
 
     `no_rule` are the starts without any; `comparison` is that with the nearest expectations, None
     where there are none.
@@ -260,7 +260,7 @@ def failure_key(reason: VerdictReason | None) -> str:
 
 
 def first_line(reason: VerdictReason | None) -> VerdictReason | None:
-    r"""Return a reason with the first line alone of its text; None where there is none.
+    r"""Return a reason with the first line alone of its text; None if there is none.
 
     The facts of a check have one line in words.
 

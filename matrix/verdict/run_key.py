@@ -3,7 +3,7 @@
 Pure. A key has a part for all that a run's answer depends on: releases, startup tests, wheels and
 other packages, the kind of machine, GPU and driver, flags. A record has one, and so has what would
 run here and now, as far as that is known without installing anything. The record holds where no
-part differs. A part that one of the two keys does not know differs never; it is *not compared*,
+part differs. A part that one of the two keys does not know never differs; it is *not compared*,
 and the plan names it.
 """
 

@@ -1,8 +1,8 @@
 """Whether a record's environment was as its vLLM requires: what the record says, or else its data.
 
 Pure but for the data of the package. A record from before `departures` does not say; the packages
-that it lists are then held against the requirements that `matrix.catalog.requirements` has of its
-vLLM. These are the direct ones, so that such an answer may miss what a newer record would name.
+that it lists are then compared with the requirements in `matrix.catalog.requirements` for its vLLM.
+These are the direct ones, so that such an answer may miss what a newer record would name.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def tabulate(
     """Judge the records, and keep for each cell on each platform the one that counts.
 
     `matrix.verdict.precedence` says which; of a candidate it is one of the build that ran last. The
-    releases tell which cells are off-pin; without them none is marked so. What started after `late`
+    releases show which cells are off-pin; without them none is marked so. What started after `late`
     comes from the future (`matrix.verdict.precedence.late_from`) and counts as older than the rest.
 
     `running` has the records of runs that go on (`matrix.record.running`). One is not an

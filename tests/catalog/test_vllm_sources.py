@@ -123,7 +123,7 @@ def test_names_become_full_hashes(tmp_path: Path, cache: Path) -> None:
     ],
 )
 def test_an_address_that_git_may_not_fetch(address: str, cache: Path) -> None:
-    with pytest.raises(GitError, match=r"is neither a folder that is there nor an address"):
+    with pytest.raises(GitError, match=r"is neither an existing folder nor an address"):
         repository(address, cache)
 
 

@@ -171,7 +171,7 @@ def test_a_tree_without_tags_needs_a_version(
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["vllmfix", "--commit", "nowhere@abc"], "'nowhere': is neither a folder that is there"),
+        (["vllmfix", "--commit", "nowhere@abc"], "'nowhere': is neither an existing folder"),
         (["vllmfix", "--commit", "vllm"], "write REPOSITORY@REVISION"),
         (["vllmfix", "--commit", "vllm@0123abc"], "vllm: has no branch, tag or commit 0123abc"),
         (["vllmfix", "--commit", "vllm@--help"], "'--help': is not a branch, a tag or a commit"),

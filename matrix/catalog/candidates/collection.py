@@ -65,12 +65,12 @@ class Candidates:
         return f"the known ones are {', '.join(candidate.name for candidate in self.every)}"
 
     def including(self, candidate: Candidate) -> Candidates:
-        """Return these with one more, which takes the place of the one of its name."""
+        """Return these with one more, which replaces the one of its name."""
         others = (entry for entry in self.every if entry.name != candidate.name)
         return self._with((*others, candidate))
 
     def excluding(self, name: str) -> Candidates:
-        """Return these without one. Raises CandidateError where there is none of the name."""
+        """Return these without one. Raises CandidateError if there is none of the name."""
         self.named(name)
         return self._with(candidate for candidate in self.every if candidate.name != name)
 

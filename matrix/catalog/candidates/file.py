@@ -1,6 +1,6 @@
 """Read and write `candidates.toml`, the file of the candidates; a person can read and review it.
 
-It lies beside tox.ini. The variable MATRIX_CANDIDATES names another file.
+It is next to tox.ini. The variable MATRIX_CANDIDATES names another file.
 """
 
 from __future__ import annotations

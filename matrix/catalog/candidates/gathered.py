@@ -40,7 +40,7 @@ class CandidateRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """A candidate, and what a person must know of it."""
+    """A candidate, and what a person must know about it."""
 
     candidate: Candidate
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""A candidate: where a build that is not a release comes from, and what tells it from others.
+"""A candidate: the source of an unreleased build, and what distinguishes it from others.
 
 Pure. The **identity** of a candidate is a digest of its files, its commit or the state of its tree.
 Two nightlies of one name have two identities and are two candidates.
@@ -270,7 +270,7 @@ class Candidate:
 
     @property
     def identity(self) -> str:
-        """The digest of what tells this build from every other, as `matrix.catalog.cells` wants."""
+        """The digest that distinguishes this build, in the form of `matrix.catalog.cells`."""
         source = self.source
         if isinstance(source, Commit):
             parts: tuple[str, ...] = (source.revision, self.version)

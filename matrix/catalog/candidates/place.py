@@ -1,4 +1,4 @@
-"""Where the file of the candidates lies: beside tox.ini, or where a variable says; and their cache.
+"""The place of the file of candidates, next to tox.ini or in a variable, and of their cache.
 
 Apart from what reads the file, which most checkouts do not have.
 """

@@ -1,4 +1,4 @@
-"""Whether a candidate may take the place of the one that has its name. Pure."""
+"""Whether a candidate can replace the candidate with its name. Pure."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class Repository:
             if _SCP.fullmatch(self.address):
                 return "ssh"
         raise GitError(
-            f"{clip(self.shown, _REASON)!r}: is neither a folder that is there nor an address that"
+            f"{clip(self.shown, _REASON)!r}: is neither an existing folder nor an address that"
             " git can fetch; write a path, https://... or ssh://..."
         )
 
@@ -193,7 +193,7 @@ class Repository:
         return self._git(["cat-file", "blob", f"{commit}:{path}"], store)
 
     def describe(self, commit: str) -> Described | None:
-        """Return the nearest tag v[0-9]* at or below a commit; None where there is none.
+        """Return the nearest tag v[0-9]* at or below a commit; None if there is none.
 
         It needs the history: the server is asked for commits alone, without their files. Raises
         GitError as `write` does.
@@ -369,7 +369,7 @@ class Repository:
 
 
 def _lock_of(store: Path) -> Path:
-    """Return what is locked while a repository is written: beside it, since git has locks in it."""
+    """Return the lock file of a repository, next to it; git has its own locks inside."""
     return store.with_name(f"{store.name}.lock")
 
 

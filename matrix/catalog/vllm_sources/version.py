@@ -41,9 +41,9 @@ def version_of(
 ) -> str:
     """Return the version to build sources as: the given one, else by a tag, else by their files.
 
-    `mark` tells them from others of the version, such as `g` and a hash: it becomes the local part,
-    unless the given version has one. Raises VersionError, which begins with `where`, where nothing
-    says a version, or the given one is none.
+    `mark` distinguishes them from others of the version, such as `g` and a hash: it becomes the
+    local part, unless the given version has one. Raises VersionError, which begins with `where`,
+    where nothing says a version, or the given one is none.
 
     >>> version_of("x", described=Described(tag="v0.33.0", distance=3), mark="g4152872ac")
     '0.33.1.dev3+g4152872ac'

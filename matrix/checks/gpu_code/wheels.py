@@ -65,7 +65,7 @@ class ReadWheels:
         return self.known.get((project, version, machine))
 
     def including(self, wheels: Iterable[ReadWheel]) -> ReadWheels:
-        """Return these and others, which take the place of those of the same release."""
+        """Return these and others, which replace those of the same release."""
         return ReadWheels(known={**self.known, **{wheel.key: wheel for wheel in wheels}})
 
 

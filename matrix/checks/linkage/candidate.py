@@ -113,7 +113,7 @@ def _wheel_to_read(candidate: Candidate, python: str) -> File:
 
 
 def _known(path: Path, wheel: File) -> TorchSymbols | VllmSymbols | None:
-    """Return the table of a file; None where there is none of this wheel, or it is damaged."""
+    """Return the table of a file; None if there is none of this wheel, or it is damaged."""
     try:
         table = load(read_bytes(path), path.name)
     except (OSError, SymbolsError):

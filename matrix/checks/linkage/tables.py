@@ -59,7 +59,7 @@ class DescribedWheel(NamedTuple):
 
 
 class Names:
-    """A set of symbols that can tell whether it holds a name; in a table, by 40 bits of a hash.
+    """A set of symbols that knows whether it contains a name; in a table, by 40 bits of a hash.
 
     >>> names = Names.of([b"aoti_torch_get_dim"])
     >>> "aoti_torch_get_dim" in names, "aoti_torch_get_data" in names

@@ -88,7 +88,7 @@ class ResolutionsError(MatrixError):
 class Installs:
     """What the environment of a candidate's cell installs, each file by address and hash.
 
-    `overrides` take the place of what packages require, `versions` are those of what is named, and
+    `overrides` replace the requirements of packages, `versions` are those of what is named, and
     `candidates` those whose files these are.
     """
 
@@ -188,12 +188,12 @@ class Resolutions:
         return tuple(row for row in self.rows if row.is_older(today, days))
 
     def including(self, others: Resolutions) -> Resolutions:
-        """Return these answers and others, which take the place of those to the same question."""
+        """Return these answers and others, which replace those to the same question."""
         known = {**self._known, **others._known}
         return Resolutions(rows=tuple(known[key] for key in sorted(known)))
 
     def with_row(self, row: Resolution) -> Resolutions:
-        """Return these answers and one more, which takes the place of an older one."""
+        """Return these answers and one more, which replaces an older one."""
         known = {**self._known, row.key: row}
         return Resolutions(rows=tuple(sorted(known.values(), key=lambda row: row.key)))
 

@@ -86,7 +86,7 @@ def resolve(
 ) -> dict[str, Pinned]:
     """Pin all that these requirements need on the target, with hashes, by uv's resolver.
 
-    `overrides` take the place of what any package requires of these projects. Raises MatrixError
+    `overrides` replace the requirements of any package on these projects. Raises MatrixError
     where uv is missing, or no set of packages fits.
     """
     more = ["--generate-hashes", "--annotation-style", "split"]

@@ -170,7 +170,7 @@ def _install(folder: Path, requirements: Sequence[str], python: str, say: Say) -
 
 
 def _made(folder: Path, requirements: Sequence[str]) -> BuildEnvironment | None:
-    """Return the environment in a folder; None where there is none, or a part of one."""
+    """Return the environment in a folder; None if there is none, or a part of one."""
     interpreter = folder / "bin" / "python"
     if not (folder / _FACTS).is_file() or not os.access(interpreter, os.X_OK):
         return None

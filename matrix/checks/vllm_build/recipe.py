@@ -39,8 +39,9 @@ class Recipe:
 
     `words` say it in a line of progress, such as `without compiling`. `variables` are for setup.py.
     `torch` are the requirements of the torch to build with, where the wheel is for that torch
-    alone; empty: it serves every torch. `parts` are what else tells this wheel from others of the
-    same sources. `extensions` is the wheel that has the extensions (None: no other wheel has).
+    alone; empty: it serves every torch. `parts` are the other facts that distinguish this wheel
+    from others of the same sources. `extensions` is the wheel that has the extensions (None: no
+    other wheel has).
     """
 
     made: Made
@@ -57,7 +58,7 @@ class Recipe:
 
     @property
     def key(self) -> Mapping[str, object]:
-        """What tells its wheel from those of other ways; empty for an empty build."""
+        """What distinguishes its wheel from those of other ways; empty for an empty build."""
         if self.made is Made.WITHOUT_COMPILING:
             return {}
         return {"made": str(self.made), "torch": list(self.torch), "parts": dict(self.parts)}

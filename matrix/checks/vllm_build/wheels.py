@@ -60,7 +60,7 @@ def wheels_of(cache: Path) -> Path:
 
 
 def kept_wheel(folder: Path) -> Built | None:
-    """Return the wheel of a folder of the cache; None where there is none, or it was changed."""
+    """Return the wheel of a folder of the cache; None if there is none, or it was changed."""
     found = facts_of(folder)
     with contextlib.suppress(OSError):
         if found is not None and digest_of(found.wheel) == found.sha256:

@@ -275,7 +275,7 @@ class SessionHooks:
     def pytest_sessionfinish(
         self, session: pytest.Session, exitstatus: int
     ) -> Generator[None, Any, Any]:
-        """Finish the record and decide the exit status; live on where pytest's report is lost."""
+        """Finish the record and decide the exit status; continue if pytest's report is lost."""
         self._finish(session, exitstatus)
         try:
             return (yield)

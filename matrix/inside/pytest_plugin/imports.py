@@ -1,4 +1,4 @@
-"""The import of torch and vLLM, done once for all children to inherit, and what it tells."""
+"""The import of torch and vLLM, done once for all children to inherit, and what it shows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _QUERY_SECONDS = 60.0  # for a child that only answers a question
 
 
 def import_for_session(record: RecordFile, platform: Platform, prepare: Callable[[], None]) -> str:
-    """Import torch and vLLM and fill the record with what that shows; return a line for people.
+    """Import torch and vLLM and fill the record with the result; return a line for people.
 
     Once they are imported, `prepare` is called, before this process or a child of it compiles.
 
@@ -189,7 +189,7 @@ def _import_stack(platform: Platform) -> tuple[Any, Any, dict[str, str]]:
     """Import torch and vLLM, with the extensions that vLLM itself imports only on use; return both.
 
     The third value has the extensions that were not loaded, and why. On the CPU platform no kernel
-    of an extension ever runs, so one that cannot be linked here tells nothing about the compiler:
+    of an extension ever runs, so one that cannot be linked here shows nothing about the compiler:
     the driver's library is missing, or one of the CUDA libraries that it was built with, or this
     torch does not export a symbol. vLLM forgives those too.
     """

@@ -192,7 +192,7 @@ def _evidence_values(evidence: Evidence) -> dict[str, object]:
 
 
 def measured_values(measured: MeasuredRun | None) -> dict[str, object] | None:
-    """Return what a run shows as JSON values; None where there is none."""
+    """Return what a run shows as JSON values; None if there is none."""
     if measured is None:
         return None
     return {

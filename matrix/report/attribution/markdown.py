@@ -24,7 +24,7 @@ torch that it pins.
 def section(
     attributions: Sequence[Attribution], parts: Mapping[tuple[str, str], Part] | None = None
 ) -> str:
-    """Return the attributions as a section of Markdown; "" where there is none.
+    """Return the attributions as a section of Markdown; "" if there is none.
 
     `parts` says how many cases the partial run of a cell has, by its name and platform.
     """

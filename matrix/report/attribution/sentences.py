@@ -111,7 +111,7 @@ def question_words(question: reasons.Question) -> str:
 
 
 def missing_runs(attribution: Attribution) -> list[str]:
-    """Return the runs that would decide or tell more, one line each; or that none would."""
+    """Return the runs that would decide or show more, one line each; or that none would."""
     if attribution.answer is Cause.UNKNOWN and not attribution.missing:
         return ["no missing run that can work would decide"]
     return [

@@ -35,7 +35,7 @@ _MOST = 8  # lines of what was left out
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a report of a candidate holds: the plan, what came of it, and whose change it is.
+    """What a report of a candidate holds: the plan, what came of it, and its cause.
 
     `delta` is what became of findings since the build before, None where nobody watches.
     """

@@ -1,1 +1,1 @@
-"""Upstream's own numbers: the startup tests of vLLM's releases, read and held against our rules."""
+"""Upstream's own numbers, from the startup tests of vLLM, compared with the rules."""

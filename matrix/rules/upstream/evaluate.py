@@ -53,7 +53,7 @@ class Evaluator:
             raise TooLongError("takes too many steps to follow")
 
     def value(self, node: ast.expr, scope: Scope) -> Value:
-        """Return what an expression stands for; Unknown where only running it would tell."""
+        """Return what an expression stands for; Unknown if only a run would show it."""
         self.step()
         kind = self._kinds.get(type(node))
         return unknown(node) if kind is None else kind(self, node, scope)

@@ -146,7 +146,7 @@ def _read(index: Index, version: str, file: PublishedFile | None) -> UpstreamRel
 
 
 def _wanted() -> Callable[[str], bool]:
-    """Return what tells the members to read, and wants only so many of one archive."""
+    """Return a function that selects the members to read, up to a limit."""
     left = _MEMBERS
 
     def wanted(name: str) -> bool:

@@ -234,7 +234,7 @@ def _engine(called: Called | None) -> dict[str, object]:
 
 
 def _shown(value: Value) -> object:
-    """Return a setting as JSON has it; None where only running the test would tell."""
+    """Return a setting as JSON has it; None if only a run of the test would show it."""
     if isinstance(value, Symbol):
         return ".".join(value.path.split(".")[-2:])
     if isinstance(value, Called):

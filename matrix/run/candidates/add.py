@@ -125,7 +125,7 @@ class AddRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Added:
-    """A candidate in the file: what the addition did, where it runs, and what to know of it.
+    """A candidate in the file: what the addition did, where it runs, and notes about it.
 
     `cell` is the name of a cell of it to begin with; None where it goes with no release.
     """

@@ -104,7 +104,7 @@ class CandidateRecords:
         }
 
     def attributions(self, plan: CandidatePlan, found: Qualification) -> tuple[Attribution, ...]:
-        """Return whose change the failures and drifts of the candidate are.
+        """Return the causes of the candidate's failures and drifts.
 
         Other candidates of its project have no say: what one of them has too is a change since the
         baseline all the same.

@@ -38,7 +38,7 @@ class EvidenceReader(Protocol):
         """Return the qualification by the records as they are now."""
 
     def confirmed(self, plan: CandidatePlan) -> Collection[str]:
-        """Return the cells that a record of a fresh environment speaks of, by name."""
+        """Return the cells of which a record of a fresh environment is evidence, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ class CheckState(StrEnum):
 
 
 class FoundCode(StrEnum):
-    """What is to know of what was found, besides its value."""
+    """A note about the finding, in addition to its value."""
 
     ABSENT = "absent"
     DOES_NOT_START = "does_not_start"
