@@ -1,4 +1,4 @@
-"""What Python's readers of archives raise for one that is damaged, or made to harm."""
+"""The exceptions that Python's readers of archives raise for a damaged or hostile archive."""
 
 from __future__ import annotations
 

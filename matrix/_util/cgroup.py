@@ -20,7 +20,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, kw_only=True)
 class _Files:
-    """What the files of a version are called, and the line of memory.stat for its page cache."""
+    """The file names of a cgroup version, and its line of memory.stat for the page cache."""
 
     limit: str
     used: str

@@ -1,4 +1,4 @@
-"""Which of the known names a person may have meant who mistyped one: everywhere the same."""
+"""The known name that a mistyped one probably means, by the same rule everywhere."""
 
 from __future__ import annotations
 

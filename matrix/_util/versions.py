@@ -310,7 +310,7 @@ class VersionRange:
 
     @cached_property
     def end(self) -> End | None:
-        """Where the range ends; None where it goes on without an end.
+        """The end of the range; None if it has no end.
 
         Worked out once: each record of a release beyond asks every rule of its cases, which takes
         30 ms a record otherwise, and 3 ms so.

@@ -1,4 +1,4 @@
-"""What is known of a pair on a machine: from runs on GPUs, from runs on the CPU, from checks. Pure.
+"""The evidence for a pair on a machine: runs on GPUs, runs on the CPU, checks. Pure.
 
 Only the records of pairs that someone asks about are judged.
 """
@@ -40,7 +40,7 @@ class CaseStarts:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredRun:
-    """What a run of a pair on a GPU shows; `part` is how many of the cases a partial one has."""
+    """The result of a pair's run on a GPU; `part` is the number of cases of a partial run."""
 
     cell: str
     python: str | None

@@ -23,7 +23,7 @@ _OF_CUDA = (MisfitCode.OTHER_CUDA, MisfitCode.OLD_DRIVER, MisfitCode.OLD_DRIVER_
 
 @dataclass(frozen=True, kw_only=True)
 class WheelNeeds:
-    """What one wheel of a pair needs of a machine; None is what nobody knows.
+    """The needs of one wheel of a pair; None is unknown.
 
     `cuda` was read in wheels for x86_64, and holds for those for another processor that were read
     and have GPU code. `driver` are the drivers that its CUDA needs. `wheel_glibc` is that of its
@@ -46,13 +46,13 @@ class WheelNeeds:
 
     @property
     def is_cuda_unread(self) -> bool:
-        """Whether its CUDA is not known because nobody read the wheel for its processor."""
+        """Whether its CUDA is unknown because the wheel for its processor was not read."""
         return not self.is_read and self.machine != MACHINES[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineTables:
-    """What is known of hardware, and of the wheels that were read."""
+    """The known facts about hardware and about the wheels that were read."""
 
     hardware: HardwareTable
     wheels: ReadWheels

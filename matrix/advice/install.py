@@ -1,4 +1,4 @@
-"""What to install for a pair: requirements, overrides, and the backend of torch. Pure.
+"""The installation of a pair: requirements, overrides, and the backend of torch. Pure.
 
 `matrix.report.uv_commands` makes the commands of it, for advice and for the page alike.
 """
@@ -23,7 +23,7 @@ _PREFERRED = "3.12"  # the Python of most records, for which all known releases 
 
 @dataclass(frozen=True, kw_only=True)
 class Install:
-    """What `uv pip install` gets, for an environment of its own, with a name for its folder.
+    """The arguments of `uv pip install` for a new environment, with a name for its folder.
 
     `overrides` replace the pins of vLLM. `backend` is uv's name of torch's flavour, where
     the package index may have another than the one that vLLM's wheel is built for.

@@ -24,7 +24,7 @@ WITH_FLASHINFER = ("flashinfer-cubin", "flashinfer-jit-cache")
 
 
 class LeftKind(StrEnum):
-    """What a package that is left behind does.
+    """The effect of a package that is left behind.
 
     `OTHER_CUDA`: it is of another CUDA than the new torch. `OTHER_VERSION`: the new FlashInfer
     refuses it. `BY_HAND`: as that, where a person installed it; no release requires it. `UNUSED`:
@@ -53,7 +53,7 @@ class LeftBehind:
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasePackages:
-    """What is known of the packages of a release.
+    """The known packages of a release.
 
     `requirements` are its own, `resolved` what a resolver chose of some of them, `installed` what a
     run had, whose environment was as the release requires; both are empty where nobody asked.
@@ -86,7 +86,7 @@ class ReleasePackages:
 
     @property
     def ran(self) -> bool:
-        """Whether a run shows them all; else only its requirements and what was resolved are."""
+        """Whether a run shows all packages; else only the required and resolved ones are known."""
         return bool(self.installed)
 
 

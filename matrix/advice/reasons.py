@@ -53,7 +53,7 @@ class Reason(NamedTuple):
 
     @property
     def cause(self) -> tuple[object, ...]:
-        """What releases that do not fit for the same cause have in common.
+        """The common part of the reasons of releases that do not fit for the same cause.
 
         The release itself is not of it, nor what only this one names.
         """

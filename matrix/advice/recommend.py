@@ -80,7 +80,7 @@ class Recommendation:
 
 
 class CheckAnswers(Protocol):
-    """What the static checks answered; `matrix.checks.lookup.Answers` is one."""
+    """The answers of the static checks, such as `matrix.checks.lookup.Answers`."""
 
     def resolves(self, cell: Cell, platform: Platform) -> Answer | None:
         """Tell whether a resolver finds the packages of a cell."""

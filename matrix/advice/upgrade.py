@@ -1,4 +1,4 @@
-"""What changes from one release of vLLM to another: wheels, packages, starts, notes. Pure."""
+"""The changes from one vLLM release to another: wheels, packages, starts, notes. Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class What(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What a thing was and is; None where nobody knows. `package` is the name of a package."""
+    """The old and the new value; None if unknown. `package` is the name of a package."""
 
     what: What
     old: str | None
@@ -51,7 +51,7 @@ class Change:
 
     @property
     def is_one(self) -> bool:
-        """Whether the two differ, or nobody knows whether they do."""
+        """Whether the two differ, or may differ because a value is unknown."""
         return self.old != self.new or self.old is None
 
 
@@ -93,7 +93,7 @@ class UpgradeSide:
 
 @dataclass(frozen=True, kw_only=True)
 class Upgrade:
-    """What changes; `every` has also what stays as it is.
+    """The changes; `every` also has the values that stay the same.
 
     `python` is that of the packages, and `machine` the processor of the wheels.
     `install` is what to install of the new release, and `left` what stays of the old one in place.
@@ -109,7 +109,7 @@ class Upgrade:
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What differs, or may differ."""
+        """The values that differ or may differ."""
         return tuple(change for change in self.every if change.is_one)
 
     @property

@@ -1,4 +1,4 @@
-"""What a person asks of a pair: a machine, releases, a model, and how much must be known. Pure."""
+"""A request for a pair: a machine, releases, a model, and the least evidence. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matrix.catalog.platform_tags import MACHINES
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a pair must fit; None asks nothing of it.
+    """The conditions that a pair must fit; None is no condition.
 
     `cuda` are the CUDA versions for which vLLM's wheel may be built, `glibc` is the machine's.
     `model` is a case of the startup tests, such as `model_startup[glm_4.5]`. `evidence` is the

@@ -124,7 +124,7 @@ def _symptoms(
 
 
 class _GroupKey(NamedTuple):
-    """What two symptoms of one observation share if they have one attribution."""
+    """The facts that two symptoms of one observation share if they have one attribution."""
 
     answer: Cause
     after: str | None

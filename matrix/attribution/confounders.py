@@ -1,4 +1,4 @@
-"""What else differs between a run that shows a symptom and a clean one, and so may be the cause.
+"""Other differences between a run with a symptom and a clean one, which may be the cause.
 
 Pure.
 """

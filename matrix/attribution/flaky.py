@@ -23,7 +23,7 @@ _MAX_DIFFERENCES = 3
 
 
 class RepeatFinding(NamedTuple):
-    """What the repeats of a cell say of a symptom."""
+    """The result of the repeats of a cell for a symptom."""
 
     cause: Cause
     reason: RepeatsDisagree | NewerRunClean

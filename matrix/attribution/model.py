@@ -13,7 +13,7 @@ from matrix.record.model import Platform
 
 
 class Cause(StrEnum):
-    """What changed: a release, the two together, the environment; or flaky, or unknown."""
+    """The cause: a release, both releases together, the environment, flaky, or unknown."""
 
     TORCH = "torch"
     VLLM = "vLLM"

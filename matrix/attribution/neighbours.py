@@ -1,4 +1,4 @@
-"""What surrounds one observation: the axes along torch and vLLM, other Pythons and platforms.
+"""The surroundings of an observation: axes along torch and vLLM, other Pythons, platforms.
 
 Pure. A neighbour differs in one thing only: its torch, its vLLM, its Python or its platform.
 """

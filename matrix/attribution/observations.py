@@ -1,4 +1,4 @@
-"""What each run of each case observed, and which runs represent their pair.
+"""The observations of each run of each case, and the runs that represent their pair.
 
 Pure. A record says with which flags a case ran, but not whether these are the defaults of its
 releases or were given to the run. So the runs of one cell are grouped by their flags, and its

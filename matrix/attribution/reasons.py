@@ -34,7 +34,7 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Boundary:
-    """Where something changes: it is not yet so at `low`, and so at `high`."""
+    """The place of a change: it is not yet there at `low`, and it is there at `high`."""
 
     low: str
     high: str
@@ -67,7 +67,7 @@ class ShownAlong:
 
 
 class ConfounderKind(StrEnum):
-    """What can differ between two runs beyond their releases and Pythons."""
+    """A possible difference between two runs beyond their releases and Pythons."""
 
     TESTS = "tests"
     MACHINE = "machine"
@@ -88,7 +88,7 @@ class EnvironmentChange:
 
 @dataclass(frozen=True, kw_only=True)
 class Confounder:
-    """What differs too from the clean run, and so could be the cause as well.
+    """Another difference from the clean run, which could also be the cause.
 
     `changes` is empty for the tests, of which only the version differs.
     """
@@ -99,7 +99,7 @@ class Confounder:
 
 @dataclass(frozen=True, kw_only=True)
 class RepeatDifference:
-    """What separates repeats: its value in all that show the symptom, and those in clean ones.
+    """A difference between repeats: its value in those with the symptom, and in clean ones.
 
     None stands for a package that is not installed.
     """
@@ -126,7 +126,7 @@ class AttributionCode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RepeatsDisagree:
-    """Of `runs` repeats of the same cell `shows` show the symptom and the others are clean.
+    """Of `runs` repeats of the same cell, `shows` have the symptom, and the others are clean.
 
     Without `differences` the cell is flaky; with some the environment may be the cause.
     """
@@ -264,7 +264,7 @@ AttributionReason = (
 
 
 class QuestionCode(StrEnum):
-    """What a missing run would answer.
+    """The question that a missing run would answer.
 
     `CAUSE`: whether one of the subjects is the cause: `torch`, `vLLM`, `platform`, `tests`,
     `machine`, `packages`, or a Python such as `3.11`. `FIRST_RELEASE`: since which release of the
@@ -281,7 +281,7 @@ class QuestionCode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a missing run would answer."""
+    """The question that a missing run would answer."""
 
     code: QuestionCode
     subjects: tuple[str, ...] = ()

@@ -30,7 +30,7 @@ _REPEATABLE = (reasons.ConfounderKind.TESTS, reasons.ConfounderKind.MACHINE)
 
 @dataclass(frozen=True, kw_only=True)
 class Planner:
-    """What ran, what could run, and the torch that each vLLM pins.
+    """The cells that ran, the cells that could run, and the torch that each vLLM pins.
 
     `environments` are the cells by name, and `along` the same along each axis of a Python.
     """

@@ -1,4 +1,4 @@
-"""What is attributed: a failure or a counter, and which observations show it.
+"""Symptoms: a failure or a counter, and the observations that show it.
 
 Pure. A **symptom** is a failure at a rung by its signature, or a counter whose value is not the
 expected one or, off-pin, not the one that the same vLLM has under the torch that it pins.
@@ -18,7 +18,7 @@ from matrix.verdict.reasons import VerdictReason
 
 
 class State(StrEnum):
-    """What an observation says of a symptom: it shows it, it is clean of it, or neither."""
+    """An observation's relation to a symptom: it shows it, it is clean, or neither."""
 
     SHOWS = "shows"
     CLEAN = "clean"
@@ -39,7 +39,7 @@ COMPARED_KEYS = tuple((start, counter) for start in STARTS for counter in DEFAUL
 
 @dataclass(frozen=True, kw_only=True)
 class Symptom:
-    """One thing to attribute: a failure at a rung by its signature, or one counter of one start.
+    """One symptom: a failure at a rung by its signature, or one counter of one start.
 
     `logged` is what a start of the case only logged that may explain a counter; it is not part of
     what two symptoms are compared by.

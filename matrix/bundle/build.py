@@ -70,7 +70,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class BundleRequest:
-    """What a bundle shall hold, and for which machine; `split` is in bytes.
+    """The requested content of a bundle, and its machine; `split` is in bytes.
 
     `repack`: pack the wheels again, with Zstandard. `reuse`: the folder of an older bundle, whose
     wheels need not be fetched and rewritten again. `built`: the wheels of the candidates of vLLM

@@ -72,7 +72,7 @@ class BundleCell:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a bundle holds and for which machine. `glibc` is the oldest that its wheels accept.
+    """The content of a bundle, and its machine. `glibc` is the oldest that its wheels accept.
 
     `digest` is the SHA-256 of the manifest itself; the items of `parts`, where there are any,
     are the bundle's files in one archive, cut.

@@ -1,4 +1,4 @@
-"""What goes into a bundle: sizes, what the target has, what stays out, locks, the manifest. Pure.
+"""The plan of a bundle: sizes, packages of the target, omissions, locks, manifest. Pure.
 
 `matrix.bundle.run` reads what is planned here, on the machine that runs the bundle.
 """

@@ -163,7 +163,7 @@ def _hashed(path: Path) -> tuple[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectMetadata:
-    """What the project's pyproject.toml declares; `entry_points` are by group and name."""
+    """The declarations of the project's pyproject.toml; `entry_points` are by group and name."""
 
     name: str
     version: str

@@ -1,1 +1,1 @@
-"""What exists: releases, cells and their names, the package index, and the writer of tox.ini."""
+"""The catalog: releases, cells and their names, the package index, the writer of tox.ini."""

@@ -53,7 +53,7 @@ class CellError(MatrixError):
 
 
 class Made(StrEnum):
-    """How the vLLM of a candidate is had whose sources a person named.
+    """How the vLLM of a candidate from sources is made.
 
     `PUBLISHED`: upstream's own wheel of that commit. `COMPILED`: vLLM's own build by the user's
     compiler. `WITH_EXTENSIONS`: Python from the sources, and the extensions of a published wheel of
@@ -170,7 +170,7 @@ def factor_order(factor: str) -> FactorOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class Factors:
-    """What an environment name holds: minor releases, such as ``2.10``, or names of candidates.
+    """The content of an environment name: minor releases, such as ``2.10``, or candidates.
 
     ``vllm`` is None without one.
     """

@@ -1,4 +1,4 @@
-"""What a cell's environment asks for beyond its pins, with the reason, in data/constraints.toml.
+"""Requirements of a cell's environment beyond its pins, from data/constraints.toml.
 
 Pure but for reading the file.
 """

@@ -1,4 +1,4 @@
-"""What a machine has that wheels depend on: a GPU, a driver; what each CUDA needs, knows. Pure.
+"""The hardware that wheels depend on: GPUs, drivers, and the needs of each CUDA. Pure.
 
 `matrix.catalog.hardware_file` reads the table from the package's data.
 """
@@ -129,7 +129,7 @@ class Flavour:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareTable:
-    """What is known of GPUs, of the releases of CUDA by version, oldest first, and of flavours."""
+    """Known GPUs, releases of CUDA (oldest first), and flavours."""
 
     gpus: Mapping[str, Capability] = field(default_factory=dict)
     cuda: Mapping[str, CudaRelease] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""One process at a time does what others may want to do at once: it holds a lock meanwhile.
+"""A lock, so that only one process at a time does something that others may want to do.
 
 For what does not run in a cell: that, and the script of a bundle, have no filelock and use `flock`.
 """

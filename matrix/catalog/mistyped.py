@@ -1,4 +1,4 @@
-"""Which cell a person may have meant who mistyped its name. Pure."""
+"""The cell that a mistyped name probably means. Pure."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class MetadataError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseMetadata:
-    """What a release's own metadata says, by the keys of its row.
+    """The facts of a release's own metadata, by the keys of its row.
 
     `requirements` are the lines of a vLLM's `Requires-Dist` that need no extra, as they stand in
     its wheel; None for other projects and where no wheel was read.

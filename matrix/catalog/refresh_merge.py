@@ -46,7 +46,7 @@ ReleaseRows = Mapping[str, Mapping[str, ReleaseRow]]  # by project and version
 
 
 class ChangeKind(StrEnum):
-    """What happened to a release since the last refresh; BACK: it was yanked and is not now."""
+    """The change of a release since the last refresh; BACK: it is no longer yanked."""
 
     NEW = "new"
     CHANGED = "changed"

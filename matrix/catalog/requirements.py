@@ -1,4 +1,4 @@
-"""What each known release of vLLM requires, by its own metadata: the lines of `Requires-Dist`.
+"""The requirements of each known vLLM, by its own metadata: the lines of `Requires-Dist`.
 
 `data/requirements.json` is written by `matrix refresh`. It answers for records that do not say
 themselves whether their packages were as required. The file is untrusted, and so are its lines.

@@ -20,7 +20,7 @@ _ABI3 = re.compile(r"cp3(?P<minor>[0-9]+)-abi3")
 
 
 class Declared(NamedTuple):
-    """What the metadata says of a cell.
+    """The answer of the metadata for a cell.
 
     `ok` where vLLM pins this torch and both releases have a wheel for the Python. `off_pin`: vLLM
     pins another torch; an override can still install this one. `fits` is false where nothing can: a
@@ -43,7 +43,7 @@ def declared(cell: Cell, releases: Releases) -> Declared:
 
 
 class Declarations:
-    """What the metadata says of any cell of these releases.
+    """The answer of the metadata for all cells of these releases.
 
     Whether a release fits a Python is determined once, so that the whole product takes
     milliseconds (benchmarks/caches.py). A fact that the data lacks (torch's range of Pythons, the

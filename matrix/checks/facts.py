@@ -1,4 +1,4 @@
-"""What the checks found against a cell, as codes with operands.
+"""The findings of the checks against a cell, as codes with operands.
 
 Pure. `matrix.report.facts` makes the sentences. Named tuples, as the reasons of
 `matrix.verdict.reasons` are.
@@ -17,7 +17,7 @@ LONGEST = 200
 
 
 class FactCode(StrEnum):
-    """What metadata, an index or a resolver says of a package."""
+    """A fact from metadata, an index or a resolver about a package."""
 
     NEEDS_PYTHON = "needs Python"
     NO_WHEEL = "has no wheel for"
@@ -33,7 +33,7 @@ class FactCode(StrEnum):
 
 
 class Fact(NamedTuple):
-    """What metadata, an index or a resolver says of a package.
+    """A fact from metadata, an index or a resolver about a package.
 
     `package` at its `version`, or the releases of it that `specifier` allows, or all of them.
     `wanted` is what it needs: a range of Pythons, a torch, a requirement; or which release the

@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 
 class Answers:
-    """What the static checks answered; None for a cell that nobody asked about."""
+    """The answers of the static checks; None for a cell that was not asked."""
 
     def __init__(self, releases: Releases, resolutions: Resolutions, tables: Tables) -> None:
         """Answer from these; `faults` gets a line for each table that turns out to be damaged."""

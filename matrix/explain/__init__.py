@@ -1,4 +1,4 @@
-"""From an error's text to an answer: what it is, who exports and needs what, what to install.
+"""The answer to an error's text: its meaning, exports and needs of releases, installation.
 
 A text goes through `scan` (a stream of bytes to excerpts), `recognise` (an excerpt to the facts of
 a known fault), `faults` (all faults of a text, each once, with its signature) and `answer` (what

@@ -1,4 +1,4 @@
-"""What there is to install: vLLM releases with the torch that they pin, from the catalog. Pure."""
+"""The installable pairs: vLLM releases with their pinned torch, from the catalog. Pure."""
 
 from __future__ import annotations
 

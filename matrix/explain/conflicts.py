@@ -1,4 +1,4 @@
-"""What a line says of packages that do not go together, in the words of pip and of uv.
+"""Conflicts of packages in a line, as pip and uv print them.
 
 Pure, as `matrix.explain.recognise`, which has the other kinds.
 """

@@ -1,4 +1,4 @@
-"""What the symbol tables say of a symbol, a library or a version of glibc. It reads their files.
+"""The symbol tables' facts about a symbol, a library or a glibc version. It reads files.
 
 Of vLLM's tables only those are parsed that hold the name at all: all of them take three times as
 long as an answer.
@@ -37,7 +37,7 @@ class Uses:
 
 @dataclass(kw_only=True)
 class SymbolEvidence:
-    """What the tables say. `faults` gets a line for each table that turns out to be damaged."""
+    """The facts of the tables. `faults` gets a line for each damaged table."""
 
     tables: Tables = field(default_factory=lambda: load_tables())  # noqa: PLW0108 - looked up then
     faults: list[str] = field(default_factory=list)

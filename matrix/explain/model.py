@@ -1,4 +1,4 @@
-"""What is known of an error's text: faults, and the answer to each. Facts and codes, no words."""
+"""Faults of an error's text, and the answer to each: facts and codes, no words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class FaultKind(StrEnum):
-    """What kind of fault a text shows."""
+    """The kind of a fault."""
 
     UNDEFINED_SYMBOL = "undefined_symbol"
     MISSING_LIBRARY = "missing_library"
@@ -71,7 +71,7 @@ class Meaning(StrEnum):
 
 
 class RemedyCode(StrEnum):
-    """What to do: the code of a remedy."""
+    """The code of a remedy."""
 
     INSTALL = "install"
     REMOVE = "remove"
@@ -99,7 +99,7 @@ class Demanded:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One fault of a text: its kind, its signature and what the text says of it.
+    """One fault of a text: its kind, its signature, and its facts in the text.
 
     `subject` is what is missing or wrong: a symbol, a library, `GLIBC_2.32`, a package. `file` is
     the library that needs it, `package` the one that this belongs to. `has` is what is there (the
@@ -121,7 +121,7 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class TextVersions:
-    """What a text names as installed or as there: releases, NVIDIA's driver, the GPU.
+    """The installed releases, NVIDIA driver and GPU that a text names.
 
     None for what it does not name, and for GPUs of different names.
     """
@@ -161,7 +161,7 @@ class KnownReleases:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessorCode:
-    """Which wheels for a processor have code for a GPU, of those that were read; which were not.
+    """The read wheels for a processor with code for a GPU, and the wheels that were not read.
 
     Of `unread_torch` and `unread_vllm` all known releases were asked about.
     """
@@ -199,7 +199,7 @@ class ShownBy:
 
 @dataclass(frozen=True, kw_only=True)
 class FaultRemedy:
-    """One thing to do about a fault.
+    """One remedy for a fault.
 
     `requirements` are what to install, remove or rebuild; `what` is an operand. There are none to
     rebuild where the package of a file is not known. `environment` is the folder of a new
@@ -215,7 +215,7 @@ class FaultRemedy:
 
 @dataclass(frozen=True, kw_only=True)
 class FaultAnswer:
-    """What is known of a fault.
+    """The answer to a fault.
 
     `name` is a symbol as people write it. `torch` are the releases that export or bring it, or fit,
     `vllm` those that need it, or pin what fits; None where the question makes no sense. `files` are

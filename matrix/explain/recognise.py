@@ -1,4 +1,4 @@
-"""What a line of an error's text says: the kind of its fault, and the facts in it.
+"""The kind of the fault in a line of an error's text, and its facts.
 
 Pure. `MARKS` are the bytes that a line must have for each, so that a stream is searched for them
 alone; `of_line` reads a line, or a signature, whatever it has. The text is untrusted: each pattern

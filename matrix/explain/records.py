@@ -60,7 +60,7 @@ class Looked:
 
 @dataclass(frozen=True, kw_only=True)
 class _Warm:
-    """What the warm starts of a record say: which cases compile again, how many load all.
+    """The warm starts of a record: the cases that compile again, the number that load everything.
 
     `is_whole`: the run came to its end with every case, and all that apply passed.
     """

@@ -50,7 +50,7 @@ class Excerpt(Generic[_Key]):
 
 @dataclass(frozen=True, kw_only=True)
 class Scanned(Generic[_Key]):
-    """What is kept of a text: excerpts in its order, its begin and end, its last traceback.
+    """The kept parts of a text: excerpts in order, its begin and end, its last traceback.
 
     `more` counts the excerpts that were not kept. `size` is in bytes. `binary`: it is not text.
     """
@@ -75,7 +75,7 @@ Reader = Callable[[str, str], _Key | None]
 
 @dataclass(kw_only=True)
 class _Kept(Generic[_Key]):
-    """What was kept so far; `ends` is how far into the text each mark was found."""
+    """The parts kept so far; `ends` is the position in the text of each mark."""
 
     excerpts: dict[_Key, tuple[int, Excerpt[_Key]]] = field(default_factory=dict)
     hits: dict[bytes, int] = field(default_factory=dict)

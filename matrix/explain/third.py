@@ -1,4 +1,4 @@
-"""What the extensions of a third package need of torch: from its wheel or one of its libraries.
+"""The symbols that a third package's extensions need from torch, from its wheel or library.
 
 It reads the files, by `matrix.checks.linkage.elf`.
 """

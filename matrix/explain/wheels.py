@@ -1,4 +1,4 @@
-"""What the wheels that were read say: for which GPUs they have code, which glibc they need. Pure.
+"""The facts of the read wheels: the GPUs that they have code for, the glibc they need. Pure.
 
 Which pair fits a machine is what `matrix recommend` asks too: `matrix.advice.fits` answers it.
 """

@@ -1,4 +1,4 @@
-"""What lies in the compile caches of a start: files and bytes by kind, and what is new of them.
+"""The files in the compile caches of a start: counts and bytes by kind, and the new ones.
 
 The folders are walked by `os.scandir` and no file is opened. Links are not followed. The names are
 those of torch 2.9 to 2.15 (`_inductor/codecache.py`, `runtime/cache_dir_utils.py`) and of vLLM 0.16

@@ -1,4 +1,4 @@
-"""What torch and vLLM only log of a start: load failures, fallbacks, caches that are off.
+"""Events that torch and vLLM only log: load failures, fallbacks, caches that are off.
 
 A record is known by its template, whose arguments vary. The texts are those of vLLM 0.16 to 0.33
 (`compilation/decorators.py`, `backends.py`, `caching.py`, `compiler_interface.py`) and of torch 2.9

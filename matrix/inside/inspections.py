@@ -1,4 +1,4 @@
-"""What every start would ask and import again: asked and imported once, before the cases of a run.
+"""Inspections and imports of every start, done once before the cases of a run.
 
 A start asks the class of its model what it can do. vLLM has a new interpreter do that, which
 imports torch and vLLM once more, and keeps the answer in a file below its cache. The answer does

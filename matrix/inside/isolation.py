@@ -268,7 +268,7 @@ def guard() -> Iterator[Guard]:
 
 @dataclass(kw_only=True)
 class _Held:
-    """Which signals came while they were held, and the handlers that they will meet."""
+    """The signals that came while they were held, and their handlers."""
 
     signals: list[int]
     handlers: Mapping[signal.Signals, Any]

@@ -1,4 +1,4 @@
-"""What the counters of two starts must be by themselves, whatever the releases: no expectation.
+"""Laws for the counters of two starts that hold for all releases, without an expectation.
 
 A law returns what breaks it, a sentence each, or None where this release has no counter for it.
 Pure.

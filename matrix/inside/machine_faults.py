@@ -87,7 +87,7 @@ def xids(log: str) -> tuple[Xid, ...]:
 
 
 class KernelLog:
-    """What the kernel's log has of the GPUs from now on; nothing where it may not be read.
+    """The kernel's log of the GPUs from now on; empty if it cannot be read.
 
     `gpus` are the PCI addresses that count, as nvidia-smi writes them; without any, all count.
     """

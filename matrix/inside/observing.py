@@ -1,4 +1,4 @@
-"""What is followed of one start in one process: its log, its steps, what it builds just in time.
+"""The observation of one start in one process: its log, its steps, its just-in-time builds.
 
 vLLM forks its workers from the process of the start, so a rank inherits all of this as it was then.
 It forgets what came before, and goes on with a copy of its own.
@@ -19,7 +19,7 @@ _followed: list[Observing] = []
 
 
 class Observing:
-    """What was seen so far of the start in this process."""
+    """The observations of the start in this process so far."""
 
     def __init__(self) -> None:
         """Begin now, with nothing seen."""

@@ -1,4 +1,4 @@
-"""What vLLM adds to its worker, so that each rank of a start can be asked what it observed.
+"""A class for vLLM's worker, by which each rank of a start reports its observations.
 
 vLLM imports this module in each worker by the name of the class (`worker_extension_cls`), before it
 makes the worker, and nobody else does: what is followed here begins with the import. A worker that

@@ -31,7 +31,7 @@ _LOADERS = (
 
 
 class Hooks:
-    """What was replaced for one start, and the timeline that it fills."""
+    """The attributes replaced for one start, and the timeline that they fill."""
 
     def __init__(self, timeline: Timeline) -> None:
         """Start with nothing replaced. Spans are of the thread that makes this."""

@@ -24,7 +24,7 @@ _GRACE_SECONDS = 30.0  # how much later than its case a supervisor must have com
 
 
 class SupervisedCase(Protocol):
-    """What a supervisor runs: one case."""
+    """The task of a supervisor: one case."""
 
     @property
     def output(self) -> Path:

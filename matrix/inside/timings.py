@@ -1,4 +1,4 @@
-"""Where the seconds of one start went, as vLLM and torch report them.
+"""The seconds of one start by part, as vLLM and torch report them.
 
 vLLM reports its times in its log and nowhere else. They are taken from the arguments of the log's
 records, whose message is still a template (`... takes %.2f s`): nothing hangs on how a line is
@@ -65,7 +65,7 @@ def _is(pattern: re.Pattern[str], template: object) -> bool:
 
 @dataclass(kw_only=True)
 class Timings:
-    """What vLLM's log reports of one start, in seconds; fed one record after the other.
+    """The seconds of one start in vLLM's log; fed one log record after the other.
 
     Of seconds in which the timeline keeps something else, none is counted.
     """

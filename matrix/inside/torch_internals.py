@@ -1,4 +1,4 @@
-"""What torch's compiler counts and is set to by default: `torch._inductor.metrics`, the configs.
+"""Counters and defaults of torch's compiler: `torch._inductor.metrics`, the configs.
 
 Both are internals of torch, which change with every release, so what is not there, or is of another
 form, is left out. torch is imported inside the functions.

@@ -1,4 +1,4 @@
-"""What this vLLM release has: the one place that asks. It looks, and compares no versions.
+"""The features of this vLLM: the only module that asks. It looks, and compares no versions.
 
 torch and vLLM are imported inside the functions, so that importing this module is free.
 """

@@ -1,4 +1,4 @@
-"""Which cells decide whether a candidate qualifies, and which of them have yet to run.
+"""The cells that decide whether a candidate qualifies, and those that have yet to run.
 
 Pure. The candidate and its **baseline**, the newest release below it, are compared under the same
 releases (or the same candidate) of the other project, so that one thing differs:
@@ -76,7 +76,7 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateQuery:
-    """What a person asks of a candidate.
+    """The request for the qualification of a candidate.
 
     Without a `baseline` it is chosen, and so is the `python`. `under` narrows the releases of the
     other project, and `under_candidate` names a candidate of it. `count` is how many of these there
@@ -108,7 +108,7 @@ class CandidateQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is known before anything runs: releases, static answers, records, times, rounds."""
+    """The facts before a run: releases, static answers, records, times, rounds."""
 
     releases: Releases
     tests: StartupTests
@@ -177,12 +177,12 @@ class CandidatePlan:
 
     @property
     def without_cell(self) -> tuple[LeftOut, ...]:
-        """What was left out, for no environment of that name exists."""
+        """The pairs left out because no environment of that name exists."""
         return tuple(item for item in self.left_out if item.code is LeftOutCode.NO_CELL)
 
     @property
     def query(self) -> Query:
-        """What the engine is asked. Raises QualifyError where nothing can decide."""
+        """The query for the engine. Raises QualifyError if no cell can decide."""
         if self.baseline is None or self.python is None:
             raise QualifyError(
                 f"{self.asked.candidate.name}: no cell can decide; `--dry-run` shows why"
@@ -341,7 +341,7 @@ class _Planner:
 
     @property
     def _count(self) -> int | None:
-        """How many pairs there are to be at most; None for all."""
+        """The maximum number of pairs; None for all."""
         asked = self.asked
         if asked.count is not None or asked.under is not None:
             return asked.count

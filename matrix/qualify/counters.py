@@ -27,7 +27,7 @@ class Count(NamedTuple):
 
 
 class RuleStanding(StrEnum):
-    """How a count stands to the expectation of its own side."""
+    """The relation of a count to the expectation of its own side."""
 
     NONE = "none"
     MET = "met"
@@ -160,7 +160,7 @@ def _changes(start: StartKind, old: CaseOutcome, new: CaseOutcome) -> Iterator[C
 
 
 class _Side(NamedTuple):
-    """What one rank of a start counted on one side, what is expected of it, and what differs."""
+    """The counts of one rank of a start on one side, the expected counts, and the differences."""
 
     counters: Mapping[str, int]
     expected: Mapping[str, int]

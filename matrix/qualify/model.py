@@ -1,4 +1,4 @@
-"""What a qualification finds: failures, drifts, missing answers, and the verdict that they make.
+"""The results of a qualification: failures, drifts, missing answers, and the verdict.
 
 Pure. A finding is a code with its operands; `matrix.report.qualify` makes the sentences.
 """
@@ -165,7 +165,7 @@ class Flag(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Unknown:
-    """What has no answer. `blocks`: the candidate cannot qualify without it.
+    """A missing answer. `blocks`: the candidate cannot qualify without it.
 
     `cell` is the environment without an answer, and the case is `WHOLE_RUN` where that is all of
     them. `failure` is the signature of a failed run that can be waived. `step` is the first rung
@@ -191,7 +191,7 @@ class Unknown:
 
     @property
     def signature(self) -> str | None:
-        """By what it can be waived; None where it cannot.
+        """The key by which it can be waived; None if it cannot.
 
         That of a rung is made when somebody asks: its patterns take a tenth of the CPU seconds of
         `matrix qualify`, which does not print it.

@@ -1,4 +1,4 @@
-"""What a qualification asks: which release is compared with which, where, and by which rules.
+"""The question of a qualification: the releases to compare, the cells, and the rules.
 
 Pure.
 """
@@ -88,7 +88,7 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What records are judged by.
+    """The rules that judge records.
 
     A record that started after `late` (`matrix.verdict.precedence.late_from`) is future-dated and
     counts as older than all others; None accepts every date.
@@ -131,7 +131,7 @@ class Skipped:
 
 
 class Observed(NamedTuple):
-    """What a record, or its summary, holds about the releases that ran; `error` is its kind."""
+    """The releases that ran, from a record or its summary; `error` is its kind."""
 
     cell: str
     platform: Platform

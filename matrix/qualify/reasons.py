@@ -150,7 +150,7 @@ class Incomplete(NamedTuple):
 
 
 class PassedNotStock(NamedTuple):
-    """What the candidate passed, it passed with `packages` that are not as its vLLM requires."""
+    """The candidate passed with `packages` that are not as its vLLM requires."""
 
     packages: tuple[Departure, ...]
     code: Literal[UnknownCode.NOT_STOCK] = UnknownCode.NOT_STOCK

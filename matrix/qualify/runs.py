@@ -319,7 +319,7 @@ def newest_patch(query: Query, runs: Mapping[str, CellRun]) -> CellRun:
 
 
 class CaseState(StrEnum):
-    """What one run shows about a case."""
+    """The result of a case in one run."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -357,7 +357,7 @@ class MissingAnswer(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CaseOutcome:
-    """What one run shows about a case: `detail` is why it failed, `missing` why it has no answer.
+    """The result of a case in one run: `detail` is why it failed, `missing` why it has no answer.
 
     `case` and `verdict` are None where the record does not hold the case.
     """

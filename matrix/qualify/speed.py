@@ -119,7 +119,7 @@ class Dropped(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What rounds show: `speeds` is empty where `no_speed` says why."""
+    """The result of rounds: if `speeds` is empty, `no_speed` has the reason."""
 
     speeds: tuple[Speed, ...] = ()
     no_speed: NoSpeed | None = None

@@ -46,7 +46,7 @@ class RungChange(StrEnum):
 
 
 class StaticAnswers(Protocol):
-    """What answers the rungs *resolves* and *links*; None for a cell that was not checked."""
+    """The answers of the rungs *resolves* and *links*; None for a cell that was not checked."""
 
     def resolves(self, cell: Cell, platform: Platform) -> Answer | None:
         """Return whether a resolver finds a full set of packages."""
@@ -56,7 +56,7 @@ class StaticAnswers(Protocol):
 
 
 class Standing(NamedTuple):
-    """Where one side `fails` on these rungs, or else the highest that it passed."""
+    """The rung at which one side `fails`, or else the highest that it passed."""
 
     passed: str | None = None
     fails: Rung | None = None

@@ -1,4 +1,4 @@
-"""What becomes of the findings of the whole table from one time that cells ran to the next. Pure.
+"""The findings of the whole table, followed from one run of cells to the next. Pure.
 
 The findings are those of `matrix.qualify.watch`: failures by their signature, and counters that
 drift. Nights replace builds: what ran since the table was watched last. A cell whose
@@ -55,7 +55,7 @@ class WatchedTable:
 
 @dataclass(frozen=True, kw_only=True)
 class TableDelta:
-    """What a night changed: the watch with it, its cells, and the night before.
+    """The changes of a night: the watch after it, its cells, and the night before.
 
     `asked` are the entries with a new record, in the table's order.
     """
@@ -67,7 +67,7 @@ class TableDelta:
 
     @property
     def regressed(self) -> tuple[FindingChange, ...]:
-        """What is new or reopened; nothing where the watch begins."""
+        """The new and the reopened findings; none if the watch begins."""
         return tuple(
             change
             for change in self.changes
@@ -78,7 +78,7 @@ class TableDelta:
 
     @property
     def open(self) -> tuple[FindingChange, ...]:
-        """What is not closed, without what was there when the watch began."""
+        """The open findings, without those that existed when the watch began."""
         return tuple(
             change
             for change in self.changes

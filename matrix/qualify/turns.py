@@ -44,7 +44,7 @@ class PlannedRounds:
 
     @property
     def seconds(self) -> float | None:
-        """How long the rounds that are left take; None where nobody knows."""
+        """The seconds of the rounds that are left; None if unknown."""
         if self.baseline.run is None or self.candidate.run is None:
             return None if self.left else 0.0
         return self.left * (self.baseline.run + self.candidate.run)

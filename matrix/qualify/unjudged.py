@@ -1,4 +1,4 @@
-"""What two runs show besides counters: defaults, kernels, compiled code, speed. Not judged here.
+"""Comparisons besides counters: defaults, kernels, compiled code, speed. Not judged here.
 
 Pure. Records from before these observations have none of them, and say nothing here.
 """
@@ -56,7 +56,7 @@ class WarmCode(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Unjudged:
-    """What two runs of a cell show besides their counters.
+    """The comparison of two runs of a cell besides their counters.
 
     `defaults` is None where a side does not know its own; `lacks` then names the side, where only
     one does not. `speeds` is empty where `no_speed` says why; `dropped` are runs that do not count

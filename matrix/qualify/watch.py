@@ -1,4 +1,4 @@
-"""What becomes of a finding from one build of a candidate to the next. Pure.
+"""Findings, followed from one build of a candidate to the next. Pure.
 
 A **finding** is a failure, by its signature, or a counter of a start that drifts, in a case of a
 cell. It is *new*; *still there*; *silent once* after a build whose run of that case shows neither
@@ -25,7 +25,7 @@ _MACHINE_CODE = f"{StartKind.WARM} {COMPILED_AGAIN}"  # as `_key_of` names it
 
 
 class Status(StrEnum):
-    """What became of a finding."""
+    """The state of a finding."""
 
     NEW = "new"
     STILL_THERE = "still there"
@@ -40,7 +40,7 @@ class Status(StrEnum):
 
 
 class FindingKind(StrEnum):
-    """What a finding is."""
+    """The kind of a finding."""
 
     FAILURE = "failure"
     DRIFT = "drift"
@@ -55,7 +55,7 @@ class CasePlace(NamedTuple):
 
 
 class FindingKey(NamedTuple):
-    """What two findings of different builds share: `what` is a signature, or start and counter."""
+    """The key of a finding in all builds: `what` is a signature, or start and counter."""
 
     place: CasePlace
     kind: FindingKind
@@ -78,7 +78,7 @@ class Followed:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildFindings:
-    """What the runs of one build show: findings, and the cases that have an answer without any.
+    """The results of one build: findings, and the cases with an answer and no finding.
 
     `compiling` are the cases whose warm start may write machine code that no expectation has: what
     was found of that code in an earlier build is not silent there.
@@ -133,7 +133,7 @@ class FindingChange(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Delta:
-    """What one build changed: the history with it, and the build that was qualified before it."""
+    """The changes by one build: the history with it, and the build qualified before it."""
 
     history: WatchHistory
     changes: tuple[FindingChange, ...]

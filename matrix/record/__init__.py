@@ -1,1 +1,1 @@
-"""What one run observed: the record's model, its reader, signatures of failures, provenance."""
+"""The observations of one run: the record's model, reader, signatures, provenance."""

@@ -1,4 +1,4 @@
-"""What a run built just in time. Pure, and importable inside a cell."""
+"""The just-in-time builds of a run. Pure, and importable inside a cell."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which kernel modules a vLLM's starts build just in time, on which GPU: known from records.
+"""The kernel modules that a vLLM's starts build just in time on a GPU, from records.
 
 The run of a release that is listed builds them before its cases; the run of another builds them in
 the cases. `matrix jit RECORD --write` adds what a record found.

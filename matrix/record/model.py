@@ -44,7 +44,7 @@ DEFAULT_ITEMS_LIMIT = 16
 
 
 class Platform(StrEnum):
-    """What a cell ran on; `cuda` is authoritative, `cpu` needs no GPU."""
+    """The platform of a run; `cuda` is authoritative, `cpu` needs no GPU."""
 
     CUDA = "cuda"
     CPU = "cpu"
@@ -158,7 +158,7 @@ class By(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What torch or vLLM only logged while it started.
+    """An event that torch or vLLM only logged during a start.
 
     `LOAD_FAILED`: a cached artifact could not be loaded, so it was compiled again. `SAVE_FAILED`:
     an artifact could not be written. `CACHE_BYPASSED`: a cache was not asked, and why.
@@ -175,7 +175,7 @@ class EventKind(StrEnum):
 
 
 class CacheKind(StrEnum):
-    """What a file in the compile caches of a start is.
+    """The kind of a file in the compile caches of a start.
 
     `ARTIFACT` and `AOT`: what vLLM saves of a graph, and of a whole model. `FXGRAPH` and
     `AOTAUTOGRAD`: the entries of torch's two caches. `GENERATED`: code that Inductor wrote, in
@@ -251,7 +251,7 @@ CacheCheck = Mapping[CheckedCompile, Mapping[str, int]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rank:
-    """What one rank of a start counted, logged and took: one of the processes with a GPU each.
+    """One rank of a start, a process with one GPU: its counts, events and seconds.
 
     `seconds` are by part, as those of a start, without its total. What vLLM logs of its first rank
     alone, such as the seconds of Dynamo and Inductor, lies in `profile` on the others. The rest is
@@ -267,7 +267,7 @@ class Rank:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """What one start counted, and its seconds by part (`total` and others).
+    """One start: its counts, and its seconds by part (`total` and others).
 
     `events` is what torch and vLLM only logged of it; None where nobody listened (records from
     before the key), and empty where nothing of these kinds was logged. `metrics` are Inductor's own
@@ -288,14 +288,14 @@ class Start:
 
     @property
     def counted(self) -> Mapping[int | None, Mapping[str, int]]:
-        """What each rank counted, by its number; by None where the start is one process."""
+        """The counts of each rank, by its number; by None if the start is one process."""
         if self.ranks is None:
             return {None: self.counters}
         return {rank.rank: rank.counters for rank in self.ranks}
 
     @property
     def agreed(self) -> Mapping[str, int]:
-        """What every rank counted alike: all that was counted, where the start is one process."""
+        """The counts that are equal on all ranks: all counts if the start is one process."""
         if self.ranks is None:
             return self.counters
         return {
@@ -333,7 +333,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RungResult:
-    """How the run itself did on one rung of the ladder, and the seconds that took."""
+    """The result of the run on one rung of the ladder, and its seconds."""
 
     rung: Rung
     ok: bool
@@ -351,7 +351,7 @@ class RunError:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Departure:
-    """One package of an environment that is not what vLLM's metadata asks for.
+    """One package of an environment that differs from the requirements of vLLM's metadata.
 
     `required` is the requirement (`flashinfer-python==0.6.14`), `installed` the version that is
     there (None: none), `imports` the names by which Python imports it, where they are known.

@@ -1,4 +1,4 @@
-"""Where the torch and the vLLM of a record are from, and how a vLLM was built. Pure."""
+"""The origin of a record's torch and vLLM, and how the vLLM was built. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matrix.catalog.cells import Build, Made
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """Where the torch or the vLLM of a run is from; what nobody knows is None.
+    """The origin of the torch or the vLLM of a run; an unknown value is None.
 
     `candidate` is None where the cell names a release. `version` is the installed one, or that of a
     candidate which is not installed. `index` is without credentials, `file` the name of the wheel,

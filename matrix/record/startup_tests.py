@@ -57,7 +57,7 @@ class StartupTestsError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class TestsChange:
-    """What one version of the startup tests changed, and which records that can affect.
+    """The change of one version of the startup tests, and the records that it can affect.
 
     `platforms`, `torch` and `vllm` limit the records by what ran, `failed_at` to runs that failed
     at that rung. `cases` are the cases that changed; a bare name means all its parameters. None or

@@ -1,4 +1,4 @@
-"""What of an environment is not what vLLM's metadata requires: its departures, and their names.
+"""The departures of an environment from the requirements of vLLM's metadata.
 
 Pure, and importable inside a cell. An environment is **stock** where no package departs from the
 requirements. The torch that an off-pin cell puts in place of the pin, with its companions, is the

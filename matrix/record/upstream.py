@@ -1,4 +1,4 @@
-"""What upstream's tests, vLLM's own, did in a run. Pure.
+"""The results of upstream's tests, vLLM's own, in a run. Pure.
 
 They stand apart from the startup tests: no verdict, no count of cases and no comparison reads them.
 Importable inside a cell.

@@ -45,7 +45,7 @@ _WIDTH, _MARGIN = 6.6, 12
 
 @dataclass(frozen=True, kw_only=True)
 class _Standing:
-    """What a badge says of a pair on one platform.
+    """The content of a badge for a pair on one platform.
 
     `by` is the day of the run, or the rung whose check rules the pair out. `ran` is None where the
     grid shows a Python without a run.
@@ -60,7 +60,7 @@ class _Standing:
 
     @property
     def is_informative(self) -> bool:
-        """Whether it says something of the pair, and not only of a machine."""
+        """Whether it is about the pair, and not only about a machine."""
         ran = self.ran is not None and self.ran.is_informative
         return ran or self.verdict != Verdict.UNTESTED
 

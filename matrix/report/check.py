@@ -1,4 +1,4 @@
-"""What `matrix check` finds in the data files, as lines."""
+"""The findings of `matrix check` in the data files, as lines."""
 
 from __future__ import annotations
 

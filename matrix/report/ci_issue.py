@@ -1,4 +1,4 @@
-"""What became of the table's findings, as the issue of a project: title, body, comment.
+"""The states of the table's findings, as an issue: title, body, comment.
 
 Pure. What a record holds is text: nothing of it becomes markup, a link or a mention.
 """

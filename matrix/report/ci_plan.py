@@ -30,7 +30,7 @@ class PlanFormat(StrEnum):
 
 
 class ServiceLimits(NamedTuple):
-    """What a service takes: jobs of one plan, minutes of one job."""
+    """The limits of a CI service: jobs of one plan, minutes of one job."""
 
     jobs: int
     minutes: int

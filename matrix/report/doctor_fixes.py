@@ -1,4 +1,4 @@
-"""What helps where this machine lacks something: a command of its own system, and a note."""
+"""Remedies for what this machine lacks: a command of its own system, and a note."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _NOTES: Mapping[Remedy, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fix:
-    """What helps: a command, if one exists, and a note about it."""
+    """A remedy: a command, if one exists, and a note about it."""
 
     command: str = ""
     note: str = ""

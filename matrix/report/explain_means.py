@@ -1,4 +1,4 @@
-"""What a fault means, in a sentence, by the code of its meaning."""
+"""Sentences for the meanings of faults, by their codes."""
 
 from __future__ import annotations
 

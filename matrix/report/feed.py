@@ -1,4 +1,4 @@
-"""What changed as an Atom feed (RFC 4287): an entry for each verdict that appeared or changed."""
+"""Changes as an Atom feed (RFC 4287): an entry for each new or changed verdict."""
 
 from __future__ import annotations
 

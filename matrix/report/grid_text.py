@@ -29,7 +29,7 @@ _NOT_ASKED = f"{_NOTHING}: off-pin, not asked"
 
 @dataclass(frozen=True, kw_only=True)
 class _GridCell:
-    """What stands in a place: how far the pair gets, its marks, the numbers of its causes.
+    """The text of a place: the rung of the pair, its marks, the numbers of its causes.
 
     `state` names its colour.
     """

@@ -1,4 +1,4 @@
-"""What a run built just in time, as text."""
+"""The just-in-time builds of a run, as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a square says besides its verdict: as expected, but.
+"""The marks of a square besides its verdict, such as cases that recompile warm.
 
 One list of marks for every form of the table: *provisional*, *not stock*, *recompiles warm*, and
 how many cases a partial run has.

@@ -1,4 +1,4 @@
-"""What the renderers of the compatibility table are given: the table, and what else is known."""
+"""The input of the renderers of the compatibility table: the table and further facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the torch and the vLLM of a run are from, in words."""
+"""The origin of the torch and the vLLM of a run, in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a refresh of the known releases did, for a terminal."""
+"""The result of a refresh of the known releases, for a terminal."""
 
 from __future__ import annotations
 

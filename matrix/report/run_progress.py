@@ -40,7 +40,7 @@ _LACKS = {
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What there is to show: the jobs by key, how those ended that did, and what is at work.
+    """The state to show: jobs by key, the ends of finished jobs, and the running tasks.
 
     `seconds` has how long each task at work has been at it, in the same order. `made` are the
     environments that are there.

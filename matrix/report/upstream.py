@@ -1,4 +1,4 @@
-"""Where upstream publishes another number than was measured: as Markdown, and as data for JSON."""
+"""Differences between upstream's and measured numbers, as Markdown and as data for JSON."""
 
 from __future__ import annotations
 

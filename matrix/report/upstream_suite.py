@@ -1,4 +1,4 @@
-"""What upstream's own tests did in a run, as text and for programs.
+"""The results of upstream's own tests in a run, as text and for programs.
 
 It stands next to the verdict of the startup tests, which does not depend on it.
 """

@@ -1,4 +1,4 @@
-"""What vLLM's own startup tests say, what changed in them, and where our rules contradict them."""
+"""The numbers of vLLM's own startup tests, their changes, and the rules that contradict them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people decided: expectations, waivers, notes, explained differences of the platforms."""
+"""Decisions of people: expectations, waivers, notes, explained platform differences."""

@@ -46,7 +46,7 @@ class NewRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What a record proposes, in the order of its cases; `name` is what people call the record."""
+    """The proposals of a record, in the order of its cases; `name` is the name of the record."""
 
     name: str
     parts: tuple[Proposal | NotPassed | NewRule, ...]
@@ -141,7 +141,7 @@ def _check_justifies(record: Record, name: str) -> None:
 
 
 def _published(record: Record) -> str:
-    """Where the record lies once it is committed: a run's own folder is not."""
+    """Return the path of the record once it is committed; a run's own folder is not committed."""
     return f"results/{record.platform}/{record.cell}.json"
 
 

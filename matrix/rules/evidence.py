@@ -1,4 +1,4 @@
-"""How far the evidence of a rule carries: of which releases it is, and which rules go beyond it.
+"""The reach of a rule's evidence: its releases, and the rules that go beyond it.
 
 Pure. A record is evidence of the releases that its cell names, on its platform. A link to a tag is
 evidence of that vLLM on CUDA, where upstream's test there states a number that the rule has, and of

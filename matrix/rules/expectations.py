@@ -1,4 +1,4 @@
-"""What a start should count: rules with version specifiers, and the most specific one wins.
+"""Expected counts of a start: rules with version specifiers; the most specific rule wins.
 
 Pure, and importable inside a cell. Versions are compared by their base version, so a release
 candidate ``2.12.0rc1+cu128`` is judged as 2.12.0.
@@ -32,7 +32,7 @@ class ExpectationsError(MatrixError):
 
 
 class Situation(NamedTuple):
-    """Where a start was observed: the case, the platform, full versions, the effective flags.
+    """The situation of a start: the case, the platform, full versions, the effective flags.
 
     `tests` is the version of the startup tests; None where nobody knows it.
     """
@@ -47,7 +47,7 @@ class Situation(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What one counter should be, by which rule, on what evidence."""
+    """The expected value of one counter, with its rule and evidence."""
 
     value: int
     rule: str
@@ -56,7 +56,7 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Nearest(Expected):
-    """What one counter was by the rule that ended last below a situation beyond its end.
+    """The value of one counter by the rule that ended last below the situation.
 
     `vllm` and `torch` are the newest releases of which the rule speaks, such as `0.33`; None if the
     rule covers the situation's own release.
@@ -81,7 +81,7 @@ class Difference(NamedTuple):
 
 
 class PublishedCounters(NamedTuple):
-    """What upstream publishes of a start where we measured something else, and where it does."""
+    """Upstream's number for a start if another was measured, with its link."""
 
     counters: Mapping[str, int]
     link: str
@@ -110,7 +110,7 @@ class Rule:
 
     @cached_property
     def expects(self) -> Mapping[str, Expected]:
-        """What each of its counters should be by it; made once, for thousands of starts."""
+        """The expectation for each of its counters; made once, for thousands of starts."""
         return {
             counter: Expected(value=value, rule=self.id, evidence=self.evidence)
             for counter, value in self.counters.items()
@@ -118,7 +118,7 @@ class Rule:
 
     @cached_property
     def of_one_cell(self) -> bool:
-        """Whether the rule is of one release of each project, written with `==`."""
+        """Whether the rule covers only one release of each project, written with `==`."""
         return all(text is not None and "==" in text for text in (self.torch.text, self.vllm.text))
 
     @property

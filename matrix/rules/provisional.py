@@ -1,4 +1,4 @@
-"""How a case compares with the nearest expectations where its own releases are beyond their end.
+"""The comparison of a case beyond the end of the expectations with the nearest ones.
 
 Pure, and importable inside a cell. Such a comparison says what changed since the last release that
 is known. It does not show what the release should count, so it makes a case neither compatible
@@ -46,7 +46,7 @@ class DiffersFrom(NamedTuple):
 
 
 class Provisional(NamedTuple):
-    """What the starts of a case count against the nearest expectations, by start and counter.
+    """The counts of a case's starts and the nearest expectations, by start and counter.
 
     `differences` are the counters that differ from these; without any the case counts the same.
     """

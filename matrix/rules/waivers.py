@@ -55,7 +55,7 @@ class WaiversError(MatrixError):
 
 
 class Finding(NamedTuple):
-    """What a waiver may waive: a failure by its signature, or a counter of a start by its count.
+    """The subject of a waiver: a failure by its signature, or a counter of a start by its count.
 
     ``case`` is ``WHOLE_RUN`` for the run as a whole. ``value`` is what the candidate counted, None
     where it did not count at all.

@@ -1,4 +1,4 @@
-"""What a record beyond the end of the rules justifies: to widen a rule, or to begin another one.
+"""The proposal of a record beyond the end of the rules: a wider rule, or a new one.
 
 Pure. A rule that a record agrees with in all its cases may end later. Where it does not agree, the
 rule ends where it did, and another one begins with the record's releases.

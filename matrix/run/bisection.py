@@ -36,7 +36,7 @@ from matrix.verdict.judge import judge
 
 
 class Ends(StrEnum):
-    """What a person says of the ends of a line: nothing, or which of them is the good one."""
+    """The stated order of the ends of a line: none, or which end is good."""
 
     ANY = "any"
     GOOD_BAD = "good_bad"
@@ -83,7 +83,7 @@ class CaseQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class SeenSteps:
-    """What the records say of the steps: the run that represents each, those that are unclear.
+    """The records of the steps: the run that represents each, and the unclear steps.
 
     `details` is why the newest run of a step has no result, as far as it says so.
     """
@@ -155,7 +155,7 @@ def _newest_ends(text: str, project: Project, releases: Releases) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class BisectionProgress:
-    """How far a bisection of a line came: the search, the runs that it took, what went wrong."""
+    """The progress of a bisection of a line: the search, its runs, and its problems."""
 
     search: Search
     runs: int

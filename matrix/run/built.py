@@ -1,4 +1,4 @@
-"""What a cell installs whose vLLM is built from its sources, and why that could not be built.
+"""The installation of a vLLM from sources in a cell, and the reason if its build failed.
 
 It runs where tox runs, before the environment of the cell has any package.
 """

@@ -1,4 +1,4 @@
-"""What the end of a run's process makes of the record that the run left."""
+"""The conclusion of a record from the end of the run's process."""
 
 import errno
 import re

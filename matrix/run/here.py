@@ -1,4 +1,4 @@
-"""What would run here and now, as far as that is known without an install.
+"""The key of the run that would happen here, as far as it is known without an installation.
 
 It lists the packages of tox's environments and asks nvidia-smi; nothing is imported or installed.
 """
@@ -33,7 +33,7 @@ _GPU_SECONDS = 10.0  # that a plan waits for a driver; a run itself waits longer
 
 
 class Hardware(NamedTuple):
-    """What is in a key of the machines on which cells run: as far as it is known.
+    """The parts of a key that depend on the machines on which cells run, as far as known.
 
     `machine` is the kind of processor, `gpus` are the kinds of GPU, `driver` is the NVIDIA driver's
     release.

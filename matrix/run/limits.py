@@ -1,4 +1,4 @@
-"""What this machine has for runs of cells, and the limits that the user sets on it.
+"""The resources of this machine for runs of cells, and the user's limits.
 
 Reads /proc, /sys and a disk, and asks nvidia-smi and the NVIDIA driver.
 """
@@ -28,7 +28,7 @@ class LimitError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What runs may take of a machine at most; None for all that it has.
+    """The limits of runs on a machine; None for all that it has.
 
     `disk_mib` is for all environments of cells together, those included that are there. Raises
     LimitError for a negative number.

@@ -14,7 +14,7 @@ class DemandError(MatrixError):
 
 
 class Resource(StrEnum):
-    """What a machine has and a task takes: cores and GPUs are counted, the others are in MiB.
+    """Resources of a machine or a task: numbers of cores and GPUs, the others in MiB.
 
     `GPU_MEMORY` is memory of one GPU, `GPUS` is how many GPUs have that much.
     """
@@ -28,7 +28,7 @@ class Resource(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What a task takes of its machine while it goes on.
+    """The resources that a task takes while it runs.
 
     `cores` are whole cores, `memory_mib` is main memory. `disk_mib` is what the environment of a
     job takes on disk: it is taken as long as the environment is there, not only while a task goes
@@ -72,7 +72,7 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What runs of cells may take of a machine; `name` distinguishes it from the others.
+    """The resources of a machine for runs of cells; `name` distinguishes it from the others.
 
     `disk_mib` is what environments may take together, those included that are there already.
     Raises DemandError for a negative number, and for two GPUs of one device.

@@ -90,7 +90,7 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Left:
-    """What a task left: its end, and the files of its records and of its log by name.
+    """The result of a task: its end, and the files of its records and of its log by name.
 
     The names of records begin with the platform: `cpu/py311-torch210-vllm019.X.json`.
     """
@@ -112,7 +112,7 @@ class Left:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeInventory:
-    """What a node has: for runs, and of environments; `tox` says whether it has tox.
+    """The resources and environments of a node; `tox` is true if it has tox.
 
     `linked` are the releases that uv links from its cache there. `pythons` are the minor releases
     of Python that it has; None where that is not known, or where uv may fetch others. `processor`

@@ -16,7 +16,7 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MIN
 
 @dataclass(frozen=True, kw_only=True)
 class DriverAnswer:
-    """What a driver answered; None for values that it did not reach or does not report.
+    """The answer of a driver; None for values that it did not reach or does not report.
 
     `missing`: why its library does not load. `cuda`: the highest CUDA that it supports. `error`:
     what cuInit returned, by CUDA's name for it. `gpus`: how many CUDA sees, as

@@ -1,4 +1,4 @@
-"""Where the installed torch and vLLM are from, and whether they are what the cell asks for.
+"""The origin of the installed torch and vLLM, and its comparison with the cell's request.
 
 It runs in the cell's Python, before torch is imported: version files are read as text. uv compares
 a candidate's hash when it installs it by its address; `direct_url.json` then names the address.
@@ -50,7 +50,7 @@ _LONGEST_NAME = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """What an installed torch or vLLM says of itself; None is what it does not say.
+    """The facts that an installed torch or vLLM states; None if it does not state one.
 
     `url` is the address or path that it was installed from, without secrets; an index leaves none.
     `published` is the file of an index that has its content, where tox found one.

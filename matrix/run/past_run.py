@@ -1,4 +1,4 @@
-"""What the journal of a run of many cells says: its jobs, how they ended, and what is left to run.
+"""The journal of a run of many cells: its jobs, how they ended, and the jobs left to run.
 
 `matrix.run.run_state` writes it. What a killed run did not finish to write is left out; a journal
 that is damaged is refused.
@@ -40,7 +40,7 @@ _MOST_BYTES = 256 << 20  # of a journal: 100,000 jobs are some 60 MiB
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
-    """What the journal of a run holds: its jobs in order, and how those ended that did.
+    """The content of a run's journal: its jobs in order, and the ends of finished jobs.
 
     `lost` has the machines that were lost while they ran a job, by the job's key.
     """
@@ -96,7 +96,7 @@ def read_run(folder: Path) -> Past:
 
 
 class _Reading:
-    """What the lines of a journal say that were read so far."""
+    """The state from the lines of a journal that were read so far."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -227,7 +227,7 @@ def unended(past: Past, done: Mapping[str, Path], at: float) -> list[RunEvent]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """What the record of a job is to have: all startup cases, the full suite, upstream's tests."""
+    """The wanted content of a job's record: all startup cases, the full suite, upstream's tests."""
 
     whole: bool
     full: bool

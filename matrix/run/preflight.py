@@ -1,4 +1,4 @@
-"""What a machine must have before a cell can run on it, and which platform it offers.
+"""The check that a machine has what a cell needs, and the platform that it offers.
 
 Each check looks, where it can, by doing the thing: it compiles a program and does not only look up
 a compiler's name. What is missing comes back as a `Refusal` that names the fix. `nvidia` has the

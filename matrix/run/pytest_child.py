@@ -19,7 +19,7 @@ _TAIL = 16 * 1024  # bytes of the log that can tell why it died
 
 @dataclass(frozen=True, kw_only=True)
 class PytestChild:
-    """What pytest is to run, and for which record.
+    """The arguments of pytest, and its record.
 
     `arguments` are the user's own; `timeout` is in seconds, for the whole run.
     """

@@ -81,7 +81,7 @@ class RunEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class Begun:
-    """What a run was asked for. `records` is the folder of its records, `options` are for cells."""
+    """The request of a run. `records` is the folder of its records, `options` are for cells."""
 
     records: str
     options: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ class RunState:
 
     @property
     def lost(self) -> int:
-        """How many lines the disk refused, and did not take later either."""
+        """The number of lines that the disk never took."""
         return self._unwritten.count(b"\n")
 
     @classmethod

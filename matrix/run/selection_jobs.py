@@ -24,7 +24,7 @@ _AT_ONCE = 4  # cases of a cell on a GPU: two cells of four are as fast as one o
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """How the cells of a selection are to run: what goes to pytest, and how many cases at once.
+    """Options for the cells of a selection: arguments of pytest, number of cases at once.
 
     `disk_mib` is what the environment of a cell takes where it is not there, in MiB. `gpus` is how
     many GPUs a cell on cuda sees; with `whole_gpus` several are its own.

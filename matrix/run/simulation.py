@@ -20,7 +20,7 @@ _WORKS = Finish(works=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
-    """What came of a simulation. `seconds` is when the last job ended, `tasks` how many began."""
+    """The result of a simulation. `seconds` is when the last job ended, `tasks` how many began."""
 
     seconds: float
     tasks: int

@@ -1,4 +1,4 @@
-"""What is free on a machine, and which environments it has. Pure: a schedule changes it."""
+"""The free resources of a machine, and its environments. Pure: a schedule changes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matrix.run.task import Present
 
 
 class CopyState(StrEnum):
-    """What an environment on a machine is.
+    """The state of an environment on a machine.
 
     `LEFT`: what a failed build left, or what cannot be used. `STUCK`: it could not be removed.
     """

@@ -1,4 +1,4 @@
-"""How far a run is that goes on, by the record that it writes meanwhile. Pure."""
+"""The progress of a run, by the record that it writes meanwhile. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matrix.record.model import Outcome, Record, Rung, StartKind
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Where a run stands: `ended` of its `total` cases have ended, and these are at work.
+    """The progress of a run: `ended` of its `total` cases have ended, and these are running.
 
     `total` is None until the run has counted its cases, and from the first case that the full suite
     adds, for it counts none of those. `start` is the start at which the first

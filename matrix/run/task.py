@@ -1,4 +1,4 @@
-"""What a schedule and the engine that carries it out say to each other. Pure.
+"""The messages between a schedule and the engine that carries it out. Pure.
 
 The engine makes a `matrix.run.schedule.Schedule(jobs, machines, present, policy)` and calls
 `start()`, then `ended(task, finish)`, `lost(machine_name)`, `joined(machine, present)` and `stop()`
@@ -18,7 +18,7 @@ from matrix.run.machine import Demand
 
 
 class TaskKind(StrEnum):
-    """What an engine does: build an environment, run a job in one, remove one."""
+    """The kind of a task: build an environment, run a job in one, remove one."""
 
     BUILD = "build"
     RUN = "run"
@@ -27,7 +27,7 @@ class TaskKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What an engine begins now, on a machine; `number` distinguishes it from every other task.
+    """A task of an engine on a machine; `number` distinguishes it from every other task.
 
     `job` is the key of the job that runs; None where an environment is built or removed. `demand`
     is what it takes until it ended. `gpus` are the devices that it has, for CUDA_VISIBLE_DEVICES.
@@ -64,7 +64,7 @@ class Finish:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleStep:
-    """What follows from what has happened: the tasks that begin now, and the jobs that ended."""
+    """The next step of a schedule: the tasks that begin now, and the jobs that ended."""
 
     tasks: tuple[Task, ...] = ()
     ends: tuple[JobEnd, ...] = ()
@@ -84,7 +84,7 @@ class Present:
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulePolicy:
-    """What a schedule keeps to besides the limits of machines.
+    """The policy of a schedule besides the limits of machines.
 
     `runs_at_once` is how many jobs may run in one environment on one machine: tox installs this
     project into it before each, so that one is safe. `builds_at_once` is how many environments a
@@ -105,7 +105,7 @@ class SchedulePolicy:
 
 
 class TaskSource(Protocol):
-    """What an engine asks: a schedule of many machines, or the one task of a node."""
+    """The schedule that an engine asks: of many machines, or of the one task of a node."""
 
     def start(self) -> ScheduleStep:
         """Return what begins first."""

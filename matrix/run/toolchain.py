@@ -1,4 +1,4 @@
-"""What torch's compiler takes from a machine: a C++ compiler, headers, openssl, folders.
+"""The tools that torch's compiler needs: a C++ compiler, headers, openssl, folders.
 
 Each is looked at, where that can be, by doing the thing: a program is compiled, and not only its
 compiler's name looked up. What is wrong comes back as a code and what a program printed.

@@ -1,4 +1,4 @@
-"""Which of upstream's tests a run is asked for, and the folder that has them."""
+"""The upstream tests that a run is to run, and the folder that has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the end of one of upstream's tests shows of the pair.
+"""The meaning of the end of one of upstream's tests for the pair.
 
 Pure, but that it looks whether a module is installed.
 """

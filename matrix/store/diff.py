@@ -1,4 +1,4 @@
-"""What differs between two records, kind by kind.
+"""The differences between two records, kind by kind.
 
 Pure.
 """
@@ -59,7 +59,7 @@ class ShownCase:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordChange:
-    """One thing that differs: what was `before` and is `after`, None where one side lacks it.
+    """One difference: the values `before` and `after`, None if a side lacks it.
 
     `where` is a case, with its start and another rank than the first, or empty. `notable` is false
     for seconds that may be noise.

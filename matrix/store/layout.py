@@ -1,4 +1,4 @@
-"""Where records may be: folders, files, archives and object stores, without reading them.
+"""The places of records: folders, files, archives and object stores, without reading them.
 
 Most commands read a few loose records, and import no more of the store than this.
 """

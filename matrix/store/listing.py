@@ -18,7 +18,7 @@ from matrix.verdict.states import Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class RecordFilter:
-    """Which records are listed: those for which every filter holds that is not None.
+    """The filters of a list of records; None is no filter.
 
     `cells` and `cases` are shell patterns on names (a `[` in them stands for itself); `since` and
     `until` are days or times in UTC, `until` a day includes it. Releases are specifiers' texts,

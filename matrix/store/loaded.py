@@ -1,4 +1,4 @@
-"""What reading the records of some places comes to, by an index or without."""
+"""The result of reading the records of some places, with or without an index."""
 
 from __future__ import annotations
 

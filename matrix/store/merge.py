@@ -43,12 +43,12 @@ _PROGRESS_SECONDS = 10.0
 
 
 class MergeError(MatrixError):
-    """What cannot be merged: the line names it, and what to do."""
+    """A file that cannot be merged: the line names it and the fix."""
 
 
 @dataclass(kw_only=True)
 class Merged:
-    """What a merge did: counts of records and of files that go with them, and what it refused.
+    """The result of a merge: counts of records and their files, and the rejected files.
 
     `known` were in the folder before, `renamed` of the `new` ones got a free name.
     """

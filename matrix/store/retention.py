@@ -1,4 +1,4 @@
-"""Which of many records may go, by a policy, so that nothing that is shown or named is lost.
+"""The records that a policy may delete, without any record that is shown or named.
 
 Pure. A cell here is always a cell on a platform.
 """
@@ -14,7 +14,7 @@ from matrix.verdict.precedence import RunOrder
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionPolicy:
-    """What may go: beyond the `keep` newest of its cell, and started before `before`.
+    """The policy: records beyond the `keep` newest of their cell that started before `before`.
 
     Where both are given, both must hold. `before` is a time in UTC as a record has it. Raises
     HistoryError for a policy that says nothing, or would keep none.

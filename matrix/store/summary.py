@@ -50,7 +50,7 @@ class SummaryCase:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What is asked of a record without reading it whole.
+    """The facts of a record that are known without reading it completely.
 
     `torch`, `vllm` and `python` are the provenance's, of a candidate its release key, or what the
     cell's name holds where that does not know them. `builds` tells apart the candidates of a name.

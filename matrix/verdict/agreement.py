@@ -173,7 +173,7 @@ class Agreement:
 
     @cached_property
     def shares(self) -> Mapping[str, Share]:
-        """Of each counter how often it is predicted, in the starts that ran on both platforms."""
+        """How often each counter is predicted, in the starts that ran on both platforms."""
         both = group((count for count in self.counts if count.cpu is not None), _counter)
         return {
             counter: _share([count.agrees for count in counts]) for counter, counts in both.items()

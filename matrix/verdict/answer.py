@@ -22,7 +22,7 @@ from matrix.verdict.table import Entry
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
-    """What installs a pair: the requirements, and what overrides those of vLLM itself.
+    """The installation of a pair: the requirements, and the overrides of vLLM's own.
 
     There are overrides only where the pair is off-pin.
     """
@@ -33,7 +33,7 @@ class Installation:
 
 @dataclass(frozen=True, kw_only=True)
 class VllmAnswer:
-    """What to know first of one vLLM: the pair that stands for it, and what is known of that.
+    """The answer for one vLLM: the pair that represents it, and its facts.
 
     `progress` is of the authoritative platform, `entry` its record there (None: it did not run),
     and `elsewhere` the record of the pair on another platform. `prediction` is there where nothing

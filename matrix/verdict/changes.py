@@ -1,4 +1,4 @@
-"""What changed from record to record: a verdict that appeared, or another than before. Pure."""
+"""Changes from record to record: a new verdict, or another one than before. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What torch and vLLM only logged of a case's starts, in a form that compares across runs."""
+"""The logged events of a case's starts, in a form that compares across runs."""
 
 from __future__ import annotations
 

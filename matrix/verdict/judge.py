@@ -63,7 +63,7 @@ _Pair = tuple[str, str] | None
 
 @dataclass(frozen=True, kw_only=True)
 class CaseVerdict:
-    """What one case of a record shows; `case` is empty in the verdict on the run as a whole.
+    """The verdict on one case of a record; `case` is empty for the run as a whole.
 
     `rung` is the rung reached where the case is compatible or untested, the one that it could not
     reach where it is incompatible or drifts, and None where that is not known. `expected` has an
@@ -92,7 +92,7 @@ class CaseVerdict:
 
     @property
     def events(self) -> tuple[StartEvent, ...] | None:
-        """What its starts only logged; None where nobody knows, as in records from before events.
+        """The logged events of its starts; None if unknown, as in records older than events.
 
         It is worked out when asked: most commands ask for none, and texts take patterns.
         """
@@ -101,7 +101,7 @@ class CaseVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class CellVerdict:
-    """What a record shows of its cell: the worst of its cases, with its rung and reason.
+    """The verdict of a record on its cell: the worst of its cases, with its rung and reason.
 
     `departures` are the packages that were not as the vLLM requires; None where nobody knows.
     `provisional` is that case's, where every case is compatible or provisional; `fails_at` is that

@@ -41,7 +41,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RunEvidence:
-    """What the record of a real run shows of the rungs.
+    """The rungs by the record of a real run.
 
     `passed` are the rungs that the run reached, `fails` the one that it could not, with the
     `reason`; `day` is the day of its start, `part` how many cases a partial record holds,
@@ -63,12 +63,12 @@ class RunEvidence:
 
     @property
     def again(self) -> tuple[object, ...]:
-        """What compiles again on a warm start, with its issues, and how many cases there are."""
+        """The cases that compile again on a warm start, with issues, and the number of cases."""
         return self.recompiling, self.issues, self.part
 
     @property
     def is_informative(self) -> bool:
-        """Whether the run shows something of the pair, and not only of its machine."""
+        """Whether the run shows something about the pair, and not only about its machine."""
         return self.verdict != Verdict.UNTESTED or bool(self.passed)
 
 
@@ -88,7 +88,7 @@ class LadderStep:
 
 
 class ContradictionCode(StrEnum):
-    """Which answer of a static check a run disproved, and how."""
+    """The answer of a static check that a run disproved, and how."""
 
     RAN_WITHOUT_WHEEL = "not for this Python, but ran"
     INSTALLED = "does not resolve, but was installed"
@@ -197,7 +197,7 @@ class Progress:
 
     @property
     def ruled_out(self) -> bool:
-        """Whether the cheap rungs alone say that the cell cannot work, and no run disproved it."""
+        """Whether the cheap rungs exclude the cell, and no run disproved them."""
         return self.fails in CHEAP and not self.steps[RUNGS.index(self.fails)].by_record
 
 

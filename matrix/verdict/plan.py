@@ -1,4 +1,4 @@
-"""What would run and why: the cells of the environments, by releases and by what is already done.
+"""The cells that would run, and why, by releases and existing records.
 
 Pure. The cheap rungs prune what cannot work, and the key of a cell (`matrix.verdict.run_key`) shows
 which records hold for what would run.
@@ -33,7 +33,7 @@ class PlanError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a person asks for. `stale` leaves out what would run as it did, and measure the same.
+    """The request of a plan. `stale` leaves out cells whose record holds.
 
     `new` and `neighbours` are releases (`("torch", "2.15.0")`): the cells of the one, and the cells
     next to those of the other; both bring off-pin pairs with them. A record that is older than
@@ -79,7 +79,7 @@ class Planned:
 
     @property
     def holds(self) -> bool:
-        """Whether a record stands for the cell, so that nothing is to run."""
+        """Whether a record holds for the cell, so that it need not run."""
         return not self.stale and not isinstance(self.why, reasons.Running)
 
 
@@ -155,7 +155,7 @@ def _planned(progress: Progress, brought: reasons.Brought | None, runs: _Runs) -
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """Whether the record does not stand for a cell as it would run now, and why."""
+    """Whether the record does not hold for a cell, and why."""
 
     stale: bool
     why: reasons.PlanReason
@@ -166,7 +166,7 @@ class _Found:
 
 @dataclass(frozen=True, kw_only=True)
 class _Runs:
-    """What ran: the newest record of each environment on each platform, and the runs that go on.
+    """The runs: the newest record of each environment on each platform, and unfinished runs.
 
     `names` has the environments by cell, `pairs` those of a torch and a vLLM, oldest Python first.
     """

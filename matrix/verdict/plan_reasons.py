@@ -238,7 +238,7 @@ class Running(NamedTuple):
 
     @property
     def stands(self) -> bool:
-        """Whether the end of the run will stand for the cell."""
+        """Whether the cell will have a record that holds when the run ends."""
         return self.other is None and not self.partial
 
 
@@ -297,7 +297,7 @@ PlanReason = StaleReason | Running | NotStale | ObservedLess | CannotWork
 
 
 class BroughtCode(StrEnum):
-    """What brought a pair into a plan."""
+    """The reason why a pair is in a plan."""
 
     NEW = "new"
     BESIDE = "beside"
@@ -305,7 +305,7 @@ class BroughtCode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Brought:
-    """What brought a pair into a plan: it has that release, or is next to a pair that has it."""
+    """The reason for a pair in a plan: it has that release, or is next to such a pair."""
 
     code: BroughtCode
     project: Project

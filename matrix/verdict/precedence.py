@@ -46,7 +46,7 @@ _FUTURE_DAYS = 1
 
 
 class FaultLevel(IntEnum):
-    """How bad a fault a record shows that no more cases could take back."""
+    """The severity of a fault in a record that further cases could not undo."""
 
     NONE = 0
     DRIFTS = 1
@@ -58,7 +58,7 @@ FAULTS = {Verdict.INCOMPATIBLE: FaultLevel.FAILS, Verdict.DRIFT: FaultLevel.DRIF
 
 
 class EvidenceLevel(IntEnum):
-    """How much a record can say of its cell."""
+    """The level of evidence of a record about its cell."""
 
     NOTHING = 0
     """No case has an answer."""
@@ -155,7 +155,7 @@ class Contender(Protocol):
 
     @property
     def evidence(self) -> EvidenceLevel:
-        """How much it can say."""
+        """Its level of evidence."""
 
     @property
     def is_stock(self) -> bool:
@@ -167,11 +167,11 @@ class Contender(Protocol):
 
     @property
     def content(self) -> str:
-        """What stands for all that it says; read only where two runs are equal in the rest."""
+        """A digest of its content; read only if two runs are equal in all else."""
 
     @property
     def path(self) -> str:
-        """Where it is."""
+        """Its path."""
 
 
 ContenderT = TypeVar("ContenderT", bound=Contender)
@@ -226,7 +226,7 @@ class JudgedRecord:
 
     @property
     def evidence(self) -> EvidenceLevel:
-        """How much it can say."""
+        """Its level of evidence."""
         return evidence_of(self.record, self.verdict)
 
     @property

@@ -1,4 +1,4 @@
-"""What a run of a pair on the CPU and the first rungs predict of a cell on CUDA. Pure."""
+"""The prediction for a cell on CUDA from a CPU run of the pair and the first rungs. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NONE = Share(right=0, of=0)
 
 
 class Forecast(NamedTuple):
-    """What a case comes to: its verdict, where it fails, whether its warm start compiles again."""
+    """The result of a case: its verdict, where it fails, whether its warm start compiles again."""
 
     verdict: Verdict
     fails: Rung | None = None
@@ -29,7 +29,7 @@ class Forecast(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What the CPU's run of a pair and the first rungs predict of a cell on CUDA.
+    """The prediction for a cell on CUDA from the CPU's run of the pair and the first rungs.
 
     `cpu` is the cell whose run on the CPU it is from, `record` the file of that run and `day` its
     start; `not_stock` and `part` are of that run. `verdict`, `fails` and `recompiling` are those
@@ -97,7 +97,7 @@ def _in_state(progress: Progress, state: StepState) -> tuple[Rung, ...]:
 
 
 class Shown(NamedTuple):
-    """What a run shows of each case; `run` of every other one, where the whole run fails."""
+    """The result of each case in a run; `run` for every other one if the whole run fails."""
 
     cases: Mapping[str, Forecast]
     run: Forecast | None

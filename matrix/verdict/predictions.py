@@ -1,4 +1,4 @@
-"""What is predicted of every pair without an answer on CUDA. Pure.
+"""The predictions for all pairs without an answer on CUDA. Pure.
 
 A prediction is not evidence. It stands apart from the grid, so that no verdict, rung, badge, plan
 or qualification can rest on it; reports show it next to what was measured.

@@ -39,7 +39,7 @@ class WrittenCode(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Recompiles:
-    """What a warm start compiled again, by counter, and the issues that its rules name.
+    """The recompilations of a warm start, by counter, and the issues that its rules name.
 
     `code` is what it wrote of compiled code, where it wrote some: all that says so where no counter
     does. The links are the issues and pull requests among the evidence of the rules that expect it.

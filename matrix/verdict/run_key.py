@@ -69,7 +69,7 @@ class RunKey:
 
 
 class Here(Protocol):
-    """What would run here, and what ran besides the records that count."""
+    """The run that would happen here, and the records other than those that count."""
 
     def key(self, cell: Cell, platform: Platform, *, off_pin: bool) -> RunKey:
         """Return the key of a run of the cell on the platform, if it began now."""

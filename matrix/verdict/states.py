@@ -6,7 +6,7 @@ from matrix._util.enums import StrEnum
 
 
 class Verdict(StrEnum):
-    """What a record shows of its cell, or of one of its cases; only a case is not applicable."""
+    """The verdict of a record on its cell or on a case; only a case is not applicable."""
 
     COMPATIBLE = "compatible"
     DRIFT = "drift"

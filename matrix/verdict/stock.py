@@ -1,4 +1,4 @@
-"""Whether a record's environment was as its vLLM requires: what the record says, or else its data.
+"""Whether a record's environment was as its vLLM requires, by the record or the data.
 
 Pure but for the data of the package. A record from before `departures` does not say; the packages
 that it lists are then compared with the requirements in `matrix.catalog.requirements` for its vLLM.

@@ -64,7 +64,7 @@ class Entry:
 
     @property
     def ran(self) -> RunEvidence:
-        """What the run shows of the rungs, as the grid has it."""
+        """The rungs by the run, as the grid has them."""
         return evidence_of(self.record, self.verdict)
 
 

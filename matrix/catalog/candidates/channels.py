@@ -24,7 +24,7 @@ _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """One index by name; `published` is where upstream says so, `what` what it holds."""
+    """One index by name; `published` is upstream's page about it, `what` describes its content."""
 
     name: str
     url: str

@@ -23,7 +23,7 @@ _LOCAL_CUDA = re.compile(r"cu(\d+)(\d)")
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateRequest:
-    """What a person asks for besides where it is.
+    """The request of a person, apart from the place.
 
     `pythons` are those that it must be for (empty: those of the matrix, as far as it has a wheel),
     `pin` the torch that a vLLM is for where its metadata says none, `companions` the wheels of

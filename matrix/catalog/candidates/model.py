@@ -29,7 +29,7 @@ TORCH_COMPANIONS = ("torchvision", "torchaudio", "triton")
 
 
 class SourceKind(StrEnum):
-    """Where a candidate comes from."""
+    """The source of a candidate."""
 
     INDEX = "index"
     WHEEL = "wheel"

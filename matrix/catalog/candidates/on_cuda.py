@@ -1,4 +1,4 @@
-"""How a vLLM whose sources a person named is had on the platform cuda. It asks an index.
+"""The way of a vLLM from sources to the platform cuda. It asks an index.
 
 The first way that there is counts: upstream's own wheel of the commit; vLLM's own build, where a
 person asks for it; Python from the sources with the extensions of the wheel of a release.

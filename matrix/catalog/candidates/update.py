@@ -10,7 +10,7 @@ from matrix.catalog.projects import Project
 
 
 class Update(StrEnum):
-    """What an addition does to the file."""
+    """The change of the file by an addition."""
 
     ADDED = "added"
     REPLACED = "replaced"

@@ -1,4 +1,4 @@
-"""What of vLLM's sources goes into its extensions, and whether two sources have the same of it.
+"""The part of vLLM's sources that its extensions are built from, and its comparison.
 
 It reads folders of sources, and runs nothing of them.
 """

@@ -108,7 +108,7 @@ class Repository:
 
     @property
     def place(self) -> str:
-        """Where it is, for a file: a whole path, or the address without credentials."""
+        """The place, for a file: an absolute path, or the address without credentials."""
         return without_secrets(self._remote) if "://" in self._remote else self._remote
 
     @property

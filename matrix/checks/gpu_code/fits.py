@@ -33,7 +33,7 @@ _MAIN = {
 
 
 class CodeFit(StrEnum):
-    """What of a library a chip can run, the best first.
+    """The code of a library that a chip can run, the best first.
 
     `OWN`: machine code for this very chip. `NEAR`: machine code of the same major capability.
     `PTX`: only what the driver compiles. `NONE`: nothing.
@@ -50,7 +50,7 @@ _ORDER = tuple(CodeFit)
 
 @dataclass(frozen=True, kw_only=True)
 class WheelCode:
-    """What of a wheel a chip can run.
+    """The code of a wheel that a chip can run.
 
     `fit` is that of what decides. `archs` are the architectures that this was compiled for.
     `without` are the features, such as FlashMLA, of whose code nothing is for it.

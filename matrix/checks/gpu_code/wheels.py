@@ -1,4 +1,4 @@
-"""What wheels of torch and vLLM need of a machine: GPU code and glibc, as they were read once.
+"""The needs of the wheels of torch and vLLM, GPU code and glibc, as read from them.
 
 `data/wheels.json` holds it, a wheel a line. `matrix wheels --read` writes it. A wheel that is not
 there was not read, and nothing is known of it.
@@ -33,7 +33,7 @@ class WheelsError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadWheel:
-    """What was read of one wheel.
+    """The facts that were read from one wheel.
 
     `machine` is the processor that it is for, `record` the SHA-256 of its RECORD, which has those
     of all its files. `glibc` is the newest that a library in it needs; None where none does. `code`
@@ -50,7 +50,7 @@ class ReadWheel:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What the file holds one wheel for."""
+        """The key of a wheel in the file."""
         return self.project, self.version, self.machine
 
 

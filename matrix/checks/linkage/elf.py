@@ -64,7 +64,7 @@ class NoLibraryError(ElfError):
 
 @dataclass(frozen=True, kw_only=True)
 class Dynamic:
-    """What the dynamic loader sees of a shared object.
+    """The view of the dynamic loader on a shared object.
 
     `imports` are the strong undefined symbols without a version, `versioned` how many there are of
     each version, and `exports` the symbols that it defines.

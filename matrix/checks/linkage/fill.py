@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class PackageSource(Protocol):
-    """What a package index has; `matrix.catalog.index.Index` is one."""
+    """A package index, such as `matrix.catalog.index.Index`."""
 
     def files(self, project: str) -> tuple[PublishedFile, ...]:
         """Return the published files of a project."""

@@ -318,7 +318,7 @@ class _Exporting:
 
 
 class _Want(NamedTuple):
-    """What an extension wants of a torch. Equal ones are one object: four of five extensions.
+    """The needs of an extension. Equal needs are one object, which saves four of five.
 
     `needed` are the libraries that it reaches but for vLLM's own; `symbols` those that it imports
     and that none of vLLM's own has which it reaches; `outside` the libraries that it names as
@@ -331,7 +331,7 @@ class _Want(NamedTuple):
 
 
 class _Missing(NamedTuple):
-    """What a torch lacks of a want: symbols, libraries; what it has `instead` of the first."""
+    """What a torch lacks for an extension; `instead` is its nearest to the first symbol."""
 
     symbols: tuple[str, ...]
     libraries: tuple[str, ...]
@@ -342,7 +342,7 @@ _Wants = dict[_Want, _Want]
 
 
 class _Import(NamedTuple):
-    """One extension: what it wants, and the result where nothing is missing."""
+    """One extension: its needs, and the result if nothing is missing."""
 
     want: _Want
     linked: Linked

@@ -211,7 +211,7 @@ class Extension:
 
 @dataclass(frozen=True, kw_only=True)
 class TorchSymbols:
-    """What a release of torch exports; `faults` says by path which file could not be read."""
+    """The exports of a torch release; `faults` names unreadable files by path."""
 
     wheel: DescribedWheel
     libraries: tuple[Library, ...]
@@ -220,7 +220,7 @@ class TorchSymbols:
 
 @dataclass(frozen=True, kw_only=True)
 class VllmSymbols:
-    """What a release of vLLM imports; `demangled` has C++ names as people write them."""
+    """The imports of a vLLM release; `demangled` has C++ names as people write them."""
 
     wheel: DescribedWheel
     extensions: tuple[Extension, ...]

@@ -31,7 +31,7 @@ _PROGRAM = PACKAGE / "inside" / "extension.py"
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderResult:
-    """What the loader printed for one extension: its line without folders, and what it misses.
+    """The loader's output for one extension: its line without folders, and the missing part.
 
     `symbols` are all undefined ones without a version, without Python's own.
     """

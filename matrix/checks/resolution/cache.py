@@ -86,7 +86,7 @@ class ResolutionsError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class Installs:
-    """What the environment of a candidate's cell installs, each file by address and hash.
+    """The files that the environment of a candidate's cell installs, by address and hash.
 
     `overrides` replace the requirements of packages, `versions` are those of what is named, and
     `candidates` those whose files these are.
@@ -114,7 +114,7 @@ class ResolverQuestion:
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """What a resolver answered about a cell on the day `asked`, for a platform tag.
+    """A resolver's answer for a cell on the day `asked`, for a platform tag.
 
     `ok` with the number of packages as `count` and the versions of KEPT_PACKAGES; or not `ok`, with
     a `cause` (one of KEPT_CAUSES) and the facts. `override` as in `ResolverQuestion`.

@@ -1,4 +1,4 @@
-"""What uv's lock of a cell pins, and the machine that the lock is for."""
+"""The pins of uv's lock for a cell, and the machine of the lock."""
 
 import re
 from dataclasses import dataclass, replace

@@ -39,7 +39,7 @@ _GLIBC = re.compile(r"2\.[0-9]{1,2}")
 
 @dataclass(frozen=True, kw_only=True)
 class ResolveRequest:
-    """What a person wants to know: the options of `matrix resolve`.
+    """The request of a person: the options of `matrix resolve`.
 
     `stale` is a number of days, `torch` and `vllm` are releases or ranges, as ``2.9`` or ``>=2.9``.
     `off_pin` implies `override` for its own cells.

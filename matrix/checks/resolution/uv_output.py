@@ -86,7 +86,7 @@ class Conflict:
 
 @dataclass(frozen=True, kw_only=True)
 class _Demand:
-    """What the resolver says about the package `about`, and which of its versions that allows.
+    """The resolver's statement about the package `about`, and the versions that it allows.
 
     `demander` is the package that demands it. `order` ranks the facts: what the requested packages
     need comes first, what the index has comes last. `allowed` is a specifier; None if unknown.

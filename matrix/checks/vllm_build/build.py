@@ -68,7 +68,7 @@ class BuildFailedError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class _Build:
-    """What is built, in which environment, for which release of Python, and how.
+    """One build: sources, environment, release of Python, and recipe.
 
     `requirements` are what the sources say that a build needs.
     """

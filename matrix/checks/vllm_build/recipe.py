@@ -1,4 +1,4 @@
-"""How a wheel of vLLM is built from its sources: what its setup.py gets. Pure.
+"""The recipe of a vLLM wheel from its sources: the settings of its setup.py. Pure.
 
 The facts are those of setup.py and vllm/envs.py of vLLM 0.17.1, 0.20.2, 0.32.0 and 0.33.0.
 """

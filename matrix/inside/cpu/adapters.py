@@ -1,4 +1,4 @@
-"""What LoRA adds to a layer, as an opaque operator that does nothing; CUDA's are opaque as well.
+"""LoRA's part of a layer, as an opaque operator that does nothing; CUDA's are opaque too.
 
 vLLM's own wrapper for CPUs is traced into the graph, which then is not the one that CUDA compiles.
 """

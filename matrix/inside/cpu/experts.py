@@ -25,7 +25,7 @@ _library: torch.library.Library | None = None
 
 
 class _Cuda(Platform):
-    """What the routing modules see, so that they take the path of CUDA."""
+    """The platform as routing modules see it, so that they take the path of CUDA."""
 
     _enum = PlatformEnum.CUDA
     device_type = "cpu"

@@ -20,7 +20,7 @@ _LIMIT_SECONDS = 300.0
 
 
 class InspectionStep:
-    """What vLLM says of the models, held for the cases of a session."""
+    """vLLM's inspections of the models, kept for the cases of a session."""
 
     def __init__(self, record: RecordFile, progress: SessionProgress, platform: Platform) -> None:
         self._record, self._progress, self._platform = record, progress, platform

@@ -1,4 +1,4 @@
-"""What the terminal shows while cases run: a line for each case, which grows with the case."""
+"""The terminal output while cases run: a line for each case, updated as it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matrix.record.model import StartKind
 
 
 class ProgressLine(Protocol):
-    """Where the progress of one case is shown."""
+    """The progress line of one case."""
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Show an event of the case's journal."""

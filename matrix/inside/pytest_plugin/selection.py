@@ -1,4 +1,4 @@
-"""Which tests run in a forked child, under which names, and which ones the command line names."""
+"""The tests that run in a forked child, their names, and the tests that a user selects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One case at work: its folder, its child, and what follows it while it runs."""
+"""One running case: its folder, its child, and the threads that follow it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from matrix.inside.pytest_plugin.selection import case_name, gpus_of
 
 
 class CaseTask:
-    """One case at work: the folder of its journal and output, its ports, and its progress line.
+    """One running case: the folder of its journal and output, its ports, its progress line.
 
     `kernel` is the kernel's log from now on, where it counts.
     """

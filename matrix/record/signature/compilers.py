@@ -1,4 +1,4 @@
-"""What a compiler, an assembler or a linker printed, where an error only names that it failed."""
+"""The message of a compiler, assembler or linker, if an error only reports its failure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MOST_COMMAND = 20  # lines, from the error to its output
 
 @dataclass(frozen=True, kw_only=True)
 class ToolFault:
-    """What a tool printed on the line at that place; `certain` if it names itself or the source."""
+    """The message of a tool on that line; `certain` if it names the tool or the source."""
 
     at: int
     message: str

@@ -1,4 +1,4 @@
-"""Which error of a text says why: the innermost that means something."""
+"""The error of a text that names the cause: the innermost that has a meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an error was raised: the innermost frame of a package that counts."""
+"""The place of an error: the innermost frame of a package that counts."""
 
 from __future__ import annotations
 

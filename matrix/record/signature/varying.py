@@ -1,4 +1,4 @@
-"""What varies between two runs of one failure, taken out of its text."""
+"""Removal of the parts of a failure's text that vary from run to run."""
 
 from __future__ import annotations
 

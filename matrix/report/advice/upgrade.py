@@ -1,4 +1,4 @@
-"""What an upgrade changes: as text for people, as JSON for programs."""
+"""The changes of an upgrade, as text for people and as JSON for programs."""
 
 from __future__ import annotations
 

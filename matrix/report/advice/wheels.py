@@ -1,4 +1,4 @@
-"""What wheels need of a machine, a line each, and as JSON."""
+"""The needs of wheels, one line for each, and as JSON."""
 
 from __future__ import annotations
 

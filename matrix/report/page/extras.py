@@ -18,7 +18,7 @@ NOTE, ISSUE, STALE = "†", "#", "◷"
 
 @dataclass(frozen=True, kw_only=True)
 class Extras:
-    """What a square says in its corner, of the pairs with a note and the runs that are stale.
+    """The marks in the corner of a square: notes and stale runs.
 
     `noted` has, by platform, torch and vLLM, whether a note names an issue upstream.
     """

@@ -1,4 +1,4 @@
-"""What a square of the page shows: the sign of its verdict, the letter of its rung, and its marks.
+"""The content of a page's square: the sign of its verdict, the letter of its rung, its marks.
 
 Pure. The page's script makes the same of the packed data.
 """

@@ -1,4 +1,4 @@
-"""What `matrix qualify CANDIDATE` prints: the plan, and what came of it."""
+"""The output of `matrix qualify CANDIDATE`: the plan and its results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MOST = 8  # lines of what was left out
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a report of a candidate holds: the plan, what came of it, and its cause.
+    """The content of a candidate's report: the plan, its results, and their causes.
 
     `delta` is what became of findings since the build before, None where nobody watches.
     """

@@ -1,4 +1,4 @@
-"""What a qualification shows besides and does not judge, as plain lines that all forms share."""
+"""The comparisons of a qualification that are not judged, as lines that all forms share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of findings since the build before, as text, Markdown and JSON."""
+"""The findings since the previous build, as text, Markdown and JSON."""
 
 from __future__ import annotations
 

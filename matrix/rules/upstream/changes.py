@@ -1,4 +1,4 @@
-"""What upstream changed in its startup tests from one release to the next. Pure."""
+"""The changes of upstream's startup tests from one release to the next. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matrix.rules.upstream.model import ByTorch, UpstreamCase, UpstreamRelease
 
 
 class ChangeOf(StrEnum):
-    """What changed; UNREAD: the tests of one of the two releases could not be read."""
+    """The kind of a change; UNREAD: the tests of one of the two releases could not be read."""
 
     FILE = "file"
     GONE = "case gone"

@@ -32,7 +32,7 @@ _COUNTERS = ("compilation_counter", "counters")
 
 @dataclass(frozen=True, kw_only=True)
 class ReadFault:
-    """What this reader does not understand, and the line of it."""
+    """A part of the source that this reader does not understand, with its line."""
 
     line: int
     text: str

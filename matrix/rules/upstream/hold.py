@@ -50,7 +50,7 @@ class Vanished:
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamComparison:
-    """What the comparison came to; each number is one of upstream's under one torch.
+    """The result of the comparison; each number is one of upstream's under one torch.
 
     `measured`: the rule itself says that upstream has another number, and names the record.
     `beyond`: the rules ended before these releases, such as a torch that no vLLM pins yet.

@@ -100,7 +100,7 @@ class UpstreamCase:
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamFile:
-    """What was read in one file of tests; the same file in several releases is read once."""
+    """The content of one file of tests; the same file in several releases is read once."""
 
     sha256: str
     cases: tuple[UpstreamCase, ...]

@@ -35,7 +35,7 @@ _MEMBERS = 16  # of one source distribution; real ones have three
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamRead:
-    """What a reading came to: how many releases were read, what changed, what failed."""
+    """The result of a reading: the number of releases read, the changes, the failures."""
 
     upstream: Upstream
     changes: tuple[UpstreamChange, ...] = ()

@@ -1,4 +1,4 @@
-"""What an expression of a test stands for, as far as it is known without running it.
+"""The value of an expression of a test, as far as it is known without a run.
 
 Pure. Plain values (str, int, float, bool, None, lists, tuples, dicts) stand for themselves.
 """
@@ -48,7 +48,7 @@ class CounterGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class CounterSnapshot:
-    """What vLLM's counters were before a start."""
+    """The values of vLLM's counters before a start."""
 
 
 @dataclass(frozen=True, kw_only=True)

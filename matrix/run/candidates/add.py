@@ -112,7 +112,7 @@ class AddRequest:
 
     @property
     def wanted(self) -> CandidateRequest:
-        """What is asked for besides where it is. Raises MatrixError for another companion."""
+        """The request apart from the place. Raises MatrixError for another companion."""
         return CandidateRequest(
             name=self.name,
             project=self.project,

@@ -1,4 +1,4 @@
-"""What the records say of a candidate's cells, read again each time. It reads files."""
+"""The records of a candidate's cells, read again each time. It reads files."""
 
 from __future__ import annotations
 

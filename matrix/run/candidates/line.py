@@ -78,7 +78,7 @@ class Line:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What people call the step of each environment, oldest first."""
+        """The label of each environment's step, oldest first."""
         return {name: step.label for name, step in self._steps.items()}
 
     def step(self, name: str) -> LineStep:

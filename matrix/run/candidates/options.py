@@ -1,4 +1,4 @@
-"""What a run of one cell of a candidate takes and leaves: shared by all that run cells."""
+"""The options and results of a candidate's run of one cell, for all code that runs cells."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RunOptions:
 
 
 class RunCell(Protocol):
-    """What runs a cell."""
+    """A function that runs a cell."""
 
     def __call__(self, name: str, options: RunOptions) -> Path:
         """Run the environment of that name and return its record. Raises NotRunError."""

@@ -32,7 +32,7 @@ _LOGS = "logs"
 
 
 class EvidenceReader(Protocol):
-    """What the records say, read again each time."""
+    """The records, read again each time."""
 
     def judge(self, plan: CandidatePlan) -> Qualification:
         """Return the qualification by the records as they are now."""
@@ -43,7 +43,7 @@ class EvidenceReader(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """What came of a plan: `again` are the cells that ran once more in a fresh environment.
+    """The result of a plan: `again` are the cells that ran once more in a fresh environment.
 
     `untimed` are the pairings that were to take turns, and did not.
     """

@@ -23,7 +23,7 @@ ONE_CASE = "1"
 
 
 class TurnLog(Protocol):
-    """What knows the environments that are there, and notes the rounds that were made."""
+    """A log that knows the existing environments, and notes the rounds that were made."""
 
     def has_environment(self, name: str) -> bool:
         """Return whether the environment of that name was made already."""
@@ -34,7 +34,7 @@ class TurnLog(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What came of the turns: the cells that could not be run, and the pairings without turns."""
+    """The result of the turns: the cells that could not run, and the pairings without turns."""
 
     not_run: tuple[CellNotRun, ...] = ()
     untimed: tuple[Untimed, ...] = ()

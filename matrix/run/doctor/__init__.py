@@ -1,1 +1,1 @@
-"""What this machine lacks for cells, before anything is installed or started."""
+"""Checks of this machine for cells, before anything is installed or started."""

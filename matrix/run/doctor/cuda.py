@@ -1,4 +1,4 @@
-"""What cells on cuda take of a machine: a GPU, its driver and memory, nvcc. Asks the driver."""
+"""Needs of cells on cuda: a GPU, its driver and memory, nvcc. Asks the driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cells take of any machine: its system, disks, memory and limits. Reads and writes files."""
+"""Needs of cells on any machine: system, disks, memory, limits. Reads and writes files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an examination of this machine found: facts and codes, which `report.doctor` words. Pure."""
+"""The result of an examination of this machine: facts and codes for `report.doctor`. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matrix.record.model import Platform
 
 
 class Need(StrEnum):
-    """What a cell takes of its machine."""
+    """A need of a cell."""
 
     SYSTEM = "system"
     WHEELS = "wheels"
@@ -38,7 +38,7 @@ class Need(StrEnum):
 
 
 class CheckState(StrEnum):
-    """Whether a machine has what is needed. What nobody knows is unknown, and never ok."""
+    """Whether a machine has a need. An unknown fact is unknown, and never OK."""
 
     OK = "ok"
     LACKS = "lacks"
@@ -66,7 +66,7 @@ class FoundCode(StrEnum):
 
 
 class Remedy(StrEnum):
-    """What would give the machine what it lacks; a command where there is one."""
+    """A remedy for a lack of the machine; a command if one exists."""
 
     USE_LINUX = "use_linux"
     USE_OTHER_MACHINE = "use_other_machine"
@@ -100,7 +100,7 @@ class Remedy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class MachineCheck:
-    """One thing that cells need: what was found, what is wanted, and what helps.
+    """One need of cells: what was found, what is wanted, and the remedy.
 
     `subject` is what it is asked of: a release of Python, a folder. `found` and `wanted` are a
     version, a name, or a number (of MiB, but for limits); `detail` is a program's own line. `cells`
@@ -133,7 +133,7 @@ class HostSystem:
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """What this machine has and lacks for cells on a platform."""
+    """The examination of this machine for cells on a platform."""
 
     platform: Platform
     cells: tuple[str, ...]
