@@ -104,7 +104,7 @@ def parse(given: list[str]) -> argparse.Namespace:
 
 
 def _complete(environ: Mapping[str, str]) -> None:
-    """Answer a shell that asks how a command line goes on, and exit; else nothing.
+    """Answer a shell that asks how a command line continues, and exit; else nothing.
 
     argcomplete sets that variable; without it nothing of completion is imported.
     """

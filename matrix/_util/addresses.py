@@ -27,7 +27,7 @@ def index_address(text: str) -> str:
     >>> index_address("https://me:secret@mirror.example/whl/test/cu130/")
     'https://mirror.example/whl/test/cu130/'
 
-    Raises AddressError where it is not an http(s) address.
+    Raises AddressError if it is not an http(s) address.
     """
     clean = without_secrets(text)
     parts = _split(clean)
@@ -39,7 +39,7 @@ def index_address(text: str) -> str:
 def file_address(text: str) -> str:
     """Return the address of a file or repository without user, password, query and fragment.
 
-    A path stays as it is. Raises AddressError where it cannot be read as an address.
+    A path stays as it is. Raises AddressError if it cannot be read as an address.
     """
     if "://" not in text:
         return text

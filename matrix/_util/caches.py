@@ -19,7 +19,7 @@ class CacheFolderError(MatrixError):
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return MATRIX_CACHE, else `torch-vllm-matrix` below XDG_CACHE_HOME, by default ~/.cache.
 
-    It need not be there. Raises CacheFolderError where the user has no home, and none is named.
+    It need not be there. Raises CacheFolderError if the user has no home, and none is named.
     """
     if named := environ.get(CACHE_VARIABLE, ""):
         return Path(named).absolute()

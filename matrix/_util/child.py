@@ -31,7 +31,7 @@ class Child:
         cwd: Path | None = None,
         keeps: Sequence[int] = (),
     ) -> None:
-        """Start it. Raises OSError where it cannot be started, or the log cannot be written."""
+        """Start it. Raises OSError if it cannot be started, or the log cannot be written."""
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 command,

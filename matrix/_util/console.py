@@ -27,7 +27,7 @@ _PIPE_WIDTH = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Terminal:
-    """How output is shown: in colour or not, and in how many columns; None where all fits."""
+    """How output is shown: in colour or not, and in how many columns; None if all fits."""
 
     colour: bool = False
     width: int | None = None
@@ -75,7 +75,8 @@ def print_status(line: str, program: str = "matrix") -> None:
     """Print one line to stderr at once, under the program's name; it may hold text of a record.
 
     What is too long to read in it is left out, and so is what may be the password of an address.
-    Where stderr takes nothing, such as a log on a full disk, the line is lost and the work goes on.
+    Where stderr takes nothing, such as a log on a full disk, the line is lost and the work
+    continues.
     """
     with contextlib.suppress(OSError):
         print(f"{program}: {shorten(clean(without_logins(line)))}", file=sys.stderr, flush=True)

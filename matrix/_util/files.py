@@ -44,8 +44,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
     The temporary file, empty, lies in the same folder, and is deleted where the block fails; what
     killed processes left of others is deleted first. The block writes into that very file, which is
-    locked. `durable`: its content is on the disk before it replaces the file. Raises OSError where
-    the disk refuses, and FileNotFoundError where nothing was written.
+    locked. `durable`: its content is on the disk before it replaces the file. Raises OSError if
+    the disk refuses, and FileNotFoundError if nothing was written.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 16}{_PARTIAL}"):
         _remove_unlocked(left)
@@ -80,7 +80,7 @@ def sync(path: Path) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the content of a file at once, and make its folder if there is none.
 
-    Raises DiskFullError where the disk is full, FileError where the disk refuses otherwise.
+    Raises DiskFullError if the disk is full, FileError if the disk refuses otherwise.
     """
     with _refusing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def create_bytes(path: Path, content: bytes) -> None:
     """Make a file with this content, whole at once, and its folder if there is none.
 
     Of several that make the same file at once one succeeds, also on a disk that machines share.
-    Raises NameTakenError where there is something of this name, else as `write_bytes` does.
+    Raises NameTakenError if there is something of this name, else as `write_bytes` does.
     """
     with _refusing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def create_bytes(path: Path, content: bytes) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise OSError where a folder, which may be there or not yet, cannot be written.
+    """Raise OSError if a folder, which may be there or not yet, cannot be written.
 
     It is tried: a disk that is read-only, or a folder of the kernel's, refuses also what the bits
     of a folder allow. Nothing is left.
@@ -196,8 +196,8 @@ def _partial(path: Path) -> Iterator[tuple[int, Path]]:
 def open_locked(path: Path, *, wait: bool = True) -> int:
     """Open the file of this name, made if there is none, and lock it.
 
-    Return its descriptor: to close it gives the lock back. Raises BlockingIOError where another
-    process has the lock and this one is not to `wait`, OSError where the disk has no locks.
+    Return its descriptor: to close it gives the lock back. Raises BlockingIOError if another
+    process has the lock and this one is not to `wait`, OSError if the disk has no locks.
     """
     while True:
         opened = os.open(path, os.O_RDWR | os.O_CREAT | _NO_SURPRISE, 0o666)

@@ -10,7 +10,7 @@ _ALIKE, _ALIKE_OF_SHORT = 0.6, 0.7  # as difflib counts it
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is nearest to a word; None where none is near.
+    """Return the known name that is nearest to a word; None if none is near.
 
     Capitals do not matter, and `_` is a `-`.
 
@@ -30,7 +30,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return which known name may be meant, as a question; "" where none is near.
+    """Return which known name may be meant, as a question; "" if none is near.
 
     >>> suggestion("torhc", ["torch", "vllm"])
     "did you mean 'torch'?"

@@ -39,7 +39,7 @@ def dotted(version: tuple[int, int]) -> str:
 def capture(
     command: Sequence[str], seconds: float = ANSWER_SECONDS, *, stderr: int = subprocess.STDOUT
 ) -> tuple[int, str] | None:
-    """Return a program's exit status and what it printed, or None where it does not run or end.
+    """Return a program's exit status and what it printed, or None if it does not run or end.
 
     A process that hangs inside the driver cannot be killed, so its end is not waited for.
     """
@@ -65,7 +65,7 @@ def capture(
 
 
 def smi_list() -> tuple[int, str] | None:
-    """Return the exit status and the output of `nvidia-smi -L`; None where it does not run."""
+    """Return the exit status and the output of `nvidia-smi -L`; None if it does not run."""
     return capture(["nvidia-smi", "-L"])
 
 

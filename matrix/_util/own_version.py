@@ -44,7 +44,7 @@ def version(root: Path = _ROOT) -> str:
 
 
 def _of_release(text: str) -> str | None:
-    """Return the version of `v0.1.0-7-g0123abc`; None where the tag is not of a release."""
+    """Return the version of `v0.1.0-7-g0123abc`; None if the tag is not of a release."""
     found = _DESCRIBED.fullmatch(text)
     release = found and TAG.fullmatch(found["tag"])
     if not found or not release:
@@ -55,7 +55,7 @@ def _of_release(text: str) -> str | None:
 
 
 def _of_commit(text: str) -> str | None:
-    """Return the version of a commit of which no release is known; None where none is named."""
+    """Return the version of a commit of which no release is known; None if none is named."""
     found = _DESCRIBED.fullmatch(text)
     commit = found["after"] if found else text
     return f"{_UNTAGGED}+g{commit}" if commit and _COMMIT.fullmatch(commit) else None

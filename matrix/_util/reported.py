@@ -38,7 +38,7 @@ def run_reported(
     Every so many seconds `say` gets what runs, for how long, and its last line. Where this is left
     by an exception, such as Ctrl-C, which SIGTERM and SIGHUP are taken for, the program and all
     that it started in its session end first; the program itself gets SIGINT, and `interrupt`
-    seconds to end after it. Raises OSError where it cannot be started.
+    seconds to end after it. Raises OSError if it cannot be started.
     """
     with _as_ctrl_c(signal.SIGTERM, signal.SIGHUP):
         began = time.monotonic()

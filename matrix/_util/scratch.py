@@ -24,7 +24,7 @@ class Scratch:
     """A folder for this process alone; `close`, or the end of a `with` block, removes it.
 
     Its file `alive` is locked as long as the process runs, so that whoever comes later sees which
-    folders nobody needs any more: also those of other containers, which process numbers would not
+    folders nobody needs: also those of other containers, which process numbers would not
     show. `purpose` is a part of the folder's name, for people.
     """
 
@@ -78,7 +78,7 @@ def remove(folder: Path) -> None:
 
 
 def _locked(alive: Path) -> int:
-    """Make the file and lock it; raises FileNotFoundError where its folder was removed."""
+    """Make the file and lock it; raises FileNotFoundError if its folder was removed."""
     opened = os.open(alive, os.O_RDWR | os.O_CREAT, 0o600)
     # A disk without locks: then the folder is never taken for one that was left.
     with contextlib.suppress(OSError):

@@ -54,7 +54,7 @@ class MeasuredRun:
     is_stock: bool = True
 
     def of_case(self, name: str) -> CaseStarts | None:
-        """Return how a case starts; None where the run has no answer of it."""
+        """Return how a case starts; None if the run has no answer of it."""
         return next((case for case in self.cases if case.case == name), None)
 
 

@@ -85,7 +85,7 @@ def needs_of(
 
 
 def misfit(pair: Pair, wish: Wish, tables: MachineTables) -> Reason | None:
-    """Return the first thing about its wheels for which a pair does not fit; None where it does."""
+    """Return the first thing about its wheels for which a pair does not fit; None if it does."""
     return next(_misfits(pair, wish, tables), None)
 
 

@@ -90,7 +90,7 @@ def installs_of(
 def _backend(pair: Pair, torch: WheelNeeds, hardware: HardwareTable) -> str | None:
     """Return the flavour to name, of those that the table has of this torch.
 
-    None where the index's own wheel is of vLLM's CUDA, or where the table has none that is.
+    None if the index's own wheel is of vLLM's CUDA, or where the table has none that is.
 
     What the data has of CUDA was read in wheels for x86_64: for another processor it is named,
     unless that wheel was read too, and has code for GPUs.

@@ -1,4 +1,4 @@
-"""The packages that an upgrade in place leaves behind: nothing requires them any more. Pure.
+"""The packages that an upgrade in place leaves behind: nothing requires them any longer. Pure.
 
 An installer adds and replaces what the new release requires, and removes nothing else.
 """
@@ -39,7 +39,7 @@ class LeftKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LeftBehind:
-    """A package that stays; `version` is None where nobody knows which.
+    """A package that stays; `version` is None if nobody knows which.
 
     `shares` is the package for the new CUDA that lies in the same folder: one of the two takes the
     other's files when it is installed or removed.
@@ -56,7 +56,7 @@ class ReleasePackages:
     """The known packages of a release.
 
     `requirements` are its own, `resolved` what a resolver chose of some of them, `installed` what a
-    run had, whose environment was as the release requires; both are empty where nobody asked.
+    run had, whose environment was as the release requires; both are empty if nobody asked.
     """
 
     requirements: tuple[str, ...]

@@ -66,7 +66,7 @@ class Elsewhere:
 class Recommendation:
     """The answer to a wish.
 
-    `choice` is the newest pair that fits; None where none does. `newer` are the pairs that are
+    `choice` is the newest pair that fits; None if none does. `newer` are the pairs that are
     newer and do not fit, newest first: all that were asked about, where none fits. `measured` is
     the newest pair that fits and ran on a GPU, where `choice` did not. `elsewhere` are wheels of
     newer releases on other indexes, which nobody read.

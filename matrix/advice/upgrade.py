@@ -207,7 +207,7 @@ def _values(side: UpgradeSide) -> Mapping[What, str | None]:
 
 
 def _newest(*versions: str | None) -> str | None:
-    """Return the newest of some versions; None where none is known."""
+    """Return the newest of some versions; None if none is known."""
     return max(filter(None, versions), key=parse_version, default=None)
 
 

@@ -30,7 +30,7 @@ class RepeatFinding(NamedTuple):
 
 
 def compare_repeats(own: Observation, symptom: Symptom, same: Runs) -> RepeatFinding | None:
-    """Return what the other runs of a cell say of a symptom; None where they agree with it.
+    """Return what the other runs of a cell say of a symptom; None if they agree with it.
 
     `same` are all runs of the case of the cell's pair.
     """

@@ -27,8 +27,8 @@ class Cause(StrEnum):
 class FlagDifference:
     """A flag whose value is `here` in the cell and `there` in its clean neighbour.
 
-    `decides` is True where runs show that the flag alone makes the difference, False where they
-    show that it does not, None where no run shows either.
+    `decides` is True if runs show that the flag alone makes the difference, False if they
+    show that it does not, None if no run shows either.
     """
 
     flag: str

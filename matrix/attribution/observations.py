@@ -73,7 +73,7 @@ class Observation:
     `counters` and `expected` are by start, counter and other rank. `logged` is what its starts only
     logged that may explain those, the likeliest first. `environment` is the machine and the
     packages other than torch's family, `complete` whether the run had every case, `applies` whether
-    the case is for this cell. `defaults` are those of torch's configs, None where they are not
+    the case is for this cell. `defaults` are those of torch's configs, None if they are not
     known. `tests` names the version of the startup tests (`matrix.record.startup_tests`).
     `not_stock` is how its packages differ from what its vLLM requires. `future_dated` is set where
     the run started after this machine's clock allows (`matrix.verdict.precedence.late_from`).
@@ -265,7 +265,7 @@ def own_runs(runs: Iterable[Observation], python: str) -> OwnRuns:
     """Return the runs on a Python that have a result and a pair's own flags, newest first.
 
     Where nothing shows which flags are its own (see above), the result has one sequence for each
-    candidate; it is empty where no run has a result. Runs that are not stock are left out where a
+    candidate; it is empty if no run has a result. Runs that are not stock are left out where a
     stock one has a result.
     """
     usable = [

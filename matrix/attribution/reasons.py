@@ -47,7 +47,7 @@ class AxisChange:
 
     `clean` are the one or two clean releases around those in `shows`, which show the symptom. For a
     counter, `counted` is its value in the nearest clean one. `since` is where it comes and `until`
-    where it goes, None where no run shows that.
+    where it goes, None if no run shows that.
     """
 
     along: Along
@@ -226,7 +226,7 @@ class StockAndAnotherDiffer:
     """The nearest clean run would decide, but of it and the cell's run only one is stock.
 
     So the packages may be the cause. `not_stock` is how those of the run that is not stock differ,
-    and `own` is set where that is the cell's. `differs` is what else differs, None where nothing
+    and `own` is set where that is the cell's. `differs` is what else differs, None if nothing
     does; the other operands are the cell of the clean run, and the value of a counter in it.
     """
 

@@ -58,7 +58,7 @@ class Planner:
         return cls(index=index, grid=grid, pins=pins, environments=environments, along=along)
 
     def can_run(self, name: str, platform: Platform) -> Cell | None:
-        """Return the cell of an environment, or None where a static check rules it out.
+        """Return the cell of an environment, or None if a static check rules it out.
 
         Off-pin, where vLLM's extensions are loaded, None also stands for an environment that is not
         known to link: most do not.

@@ -126,7 +126,7 @@ def make_bundle(
 ) -> None:
     """Make a bundle in the folder `out`; it replaces an older bundle there once it is complete.
 
-    `root` is the checkout; `report` receives lines about the result. Raises MatrixError where `out`
+    `root` is the checkout; `report` receives lines about the result. Raises MatrixError if `out`
     holds something else, a cell does not resolve, a package has no wheel, or an item of `have` or a
     pattern of `without` fits nothing.
     """
@@ -183,7 +183,7 @@ def _copy_runner(out: Path) -> None:
 def refresh_bundle(out: Path, *, root: Path = _ROOT) -> None:
     """Write the project of an existing bundle again, and leave its wheels as they are.
 
-    Raises MatrixError where `out` is not a bundle.
+    Raises MatrixError if `out` is not a bundle.
     """
     try:
         manifest = read_manifest(out)
@@ -328,7 +328,7 @@ def _locks(
 def _older_wheels(reuse: Path, gpu_arch: str | None) -> dict[str, tuple[Path, BundleItem]]:
     """Return the wheels of an older bundle, by the hash that the index knows each by.
 
-    Raises BundlePlanError where that is not a bundle, or its wheels are not as these shall be.
+    Raises BundlePlanError if that is not a bundle, or its wheels are not as these shall be.
     """
     try:
         manifest: Manifest = read_manifest(reuse)
@@ -449,7 +449,7 @@ def _items(files: Path, published: Mapping[str, str] | None = None) -> list[Bund
 
 
 def check_out(out: Path) -> None:
-    """Raise BundlePlanError where no bundle can be made in a folder, or none may be."""
+    """Raise BundlePlanError if no bundle can be made in a folder, or none may be."""
     if out.exists() and not out.is_dir():
         raise BundlePlanError(f"--out {out}: is a file; name a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():

@@ -53,7 +53,7 @@ def staged(
     `built` are the wheels of those from sources, by the name of the cell. Returns the candidates
     with the addresses of these copies, and the copies of what was built. Raises BundlePlanError
     where a wheel is not for the target, CandidateError if there is none for its Python,
-    FetchError where one is gone or another one by now.
+    FetchError if one is gone or another one by now.
     """
     there = Candidates()
     made = {name: _copy(file, target, files) for name, file in built.items()}

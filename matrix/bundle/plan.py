@@ -71,7 +71,7 @@ def parse_have(text: str) -> Have:
 
 
 def one_python(cells: Iterable[Cell]) -> str:
-    """Return the Python that all the cells share; raises BundlePlanError where they differ."""
+    """Return the Python that all the cells share; raises BundlePlanError if they differ."""
     pythons = {cell.python: cell.name for cell in cells}
     if len(pythons) > 1:
         (one, first), (other, second) = list(pythons.items())[:2]
@@ -133,7 +133,7 @@ def _fits(have: Have, lock: Mapping[str, Pinned]) -> bool:
 
 
 def unfit_have(have: Have, locks: Mapping[str, Mapping[str, Pinned]]) -> str | None:
-    """Return why no cell takes what the target has, in one line; None where one does."""
+    """Return why no cell takes what the target has, in one line; None if one does."""
     if any(have.name in lock and _fits(have, lock) for lock in locks.values()):
         return None
     takes = sorted(
@@ -146,7 +146,7 @@ def unfit_have(have: Have, locks: Mapping[str, Mapping[str, Pinned]]) -> str | N
 
 
 def unmatched(without: Iterable[str], locks: Mapping[str, Mapping[str, Pinned]]) -> str | None:
-    """Return which pattern of `without` matches nothing, as one line; None where all match."""
+    """Return which pattern of `without` matches nothing, as one line; None if all match."""
     names = {name for lock in locks.values() for name in lock}
     for pattern in without:
         if not any(fnmatchcase(name, canonicalize_name(pattern)) for name in names):

@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> 
 
 
 def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
-    """Check, unpack, install, and become the run; raises BundleError where one of these fails."""
+    """Check, unpack, install, and become the run; raises BundleError if one of these fails."""
     manifest = read_manifest(bundle)
     cell = _chosen(manifest, arguments)
     if reason := unfit(manifest, cell):
@@ -135,7 +135,7 @@ def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
 
 
 def unfit(manifest: Manifest, cell: BundleCell) -> str | None:
-    """Return why this Python on this machine cannot run the cell; None where it can."""
+    """Return why this Python on this machine cannot run the cell; None if it can."""
     python = ".".join(map(str, sys.version_info[:2]))
     if python != manifest.python:
         return (
@@ -445,7 +445,7 @@ def timed(
 
 
 def _free(folder: Path | None) -> int:
-    """Return the bytes that are free on the disk of a folder; 0 where nobody knows."""
+    """Return the bytes that are free on the disk of a folder; 0 if nobody knows."""
     with contextlib.suppress(OSError):
         return 0 if folder is None else shutil.disk_usage(folder).free
     return 0

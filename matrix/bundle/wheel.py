@@ -38,7 +38,7 @@ def rewrite(wheel: Path, arch: int | None, *, repack: bool = False) -> Pruned | 
 
     The wheel's RECORD follows, so that it installs as before. `arch` is None to leave the code as
     it is; `repack` packs with Zstandard, which uv reads and pip does not. Returns what this
-    dropped, or None where there is nothing to do, which leaves the wheel as it was. So does a
+    dropped, or None if there is nothing to do, which leaves the wheel as it was. So does a
     failure. Raises MatrixError for any other file than a wheel.
     """
     try:
@@ -120,7 +120,7 @@ def zstd_zipfile() -> ModuleType:
 
     It packs a wheel of triton to 129.7 MiB in 33 CPU seconds, and one of NCCL to 196.6 MiB in 4,
     where the program `zstd` with a window of 128 MiB takes 127.9 MiB and 41 seconds, and 195.1 MiB
-    and 10: zipfile has no option for the window. Raises MatrixError where the backport is missing.
+    and 10: zipfile has no option for the window. Raises MatrixError if the backport is missing.
     """
     if sys.version_info >= (3, 14):
         return zipfile

@@ -73,7 +73,7 @@ class Build:
     >>> Build(name="torch216rc1", identity="b3f2a9c81d0e5c77").key("2.16.0+cu130")
     '2.16.0+torch216rc1.b3f2a9c81d0e5c77'
 
-    Raises CellError where one of the two has another form.
+    Raises CellError if one of the two has another form.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Build:
 
 
 def build_of(version: str) -> Build | None:
-    """Return the build of a release key; None where the text is a version and no more."""
+    """Return the build of a release key; None if the text is a version and no more."""
     if "+" not in version:
         return None
     name, _, identity = version.partition("+")[2].partition(".")
@@ -306,7 +306,7 @@ def cell_of(python: str, torch: str, vllm: str) -> Cell:
     >>> cell_of("3.11.7", "2.10.0+cu128", "0.19.1")
     Cell(python='3.11', torch='2.10.0', vllm='0.19.1')
 
-    Raises CellError where a text is not a version.
+    Raises CellError if a text is not a version.
     """
     release = _version("python", python).release
     if len(release) < 2:
@@ -322,7 +322,7 @@ def matches(name: str, cell: Cell) -> bool:
     """Tell whether this environment name, short or full, is a name of that cell.
 
     A short name fits any vLLM here; ``releases.Releases.resolve`` finds the one it stands for.
-    Raises CellError where the name does not have the form of one.
+    Raises CellError if the name does not have the form of one.
     """
     if name in (cell.name, cell.short_name):
         return True

@@ -211,11 +211,11 @@ class HardwareTable:
         return next(iter(self.cuda), None)
 
     def known_since(self, capability: Capability) -> str | None:
-        """Return the first CUDA that knows a GPU; None where no known one does."""
+        """Return the first CUDA that knows a GPU; None if no known one does."""
         return next((row.version for row in self.cuda.values() if capability in row.adds), None)
 
     def known_until(self, capability: Capability) -> str | None:
-        """Return the first CUDA that knows a GPU no more; None where every later one knows it."""
+        """Return the first CUDA that knows a GPU no more; None if every later one knows it."""
         return next((row.version for row in self.cuda.values() if capability in row.removes), None)
 
     def knows(self, cuda: str, capability: Capability) -> bool:
@@ -268,7 +268,7 @@ def _words(text: str) -> str:
 
 
 def _other_maker(text: str, *, is_likely: bool) -> str | None:
-    """Return who makes a GPU that is not NVIDIA's; None where its name does not say so.
+    """Return who makes a GPU that is not NVIDIA's; None if its name does not say so.
 
     `is_likely` takes the word of a name that may say something else, too.
     """

@@ -61,7 +61,7 @@ class Index:
     `url` is its address (default: that of uv's or pip's configuration, else PyPI). A request whose
     answer is "busy" (429, 5xx) or breaks off is repeated, up to `tries` times in all, after
     `backoff` seconds, then twice as many, and so on, or after the answer's Retry-After. Raises
-    MatrixError where the extra `index` is not installed.
+    MatrixError if the extra `index` is not installed.
     """
 
     def __init__(self, url: str | None = None, *, tries: int = 5, backoff: float = 1.0) -> None:
@@ -139,7 +139,7 @@ class Index:
         return found[min(found)]
 
     def served_metadata(self, file: PublishedFile) -> str | None:
-        """Return the metadata that the index serves of a file (PEP 658), None where it does not.
+        """Return the metadata that the index serves of a file (PEP 658), None if it does not.
 
         Raises FetchError: a wrong hash, or a server that does not answer.
         """
@@ -163,7 +163,7 @@ class Index:
     def digest(self, file: PublishedFile) -> str:
         """Return the SHA-256 of a file, as the index says or, where it does not, of its bytes.
 
-        Raises FetchError where the file does not come whole.
+        Raises FetchError if the file does not come whole.
         """
         if file.sha256 is not None:
             return file.sha256
@@ -173,7 +173,7 @@ class Index:
     def download(self, file: PublishedFile, path: Path) -> str:
         """Fetch a file of which no hash is known, and return its SHA-256.
 
-        Raises FetchError where it does not come whole.
+        Raises FetchError if it does not come whole.
         """
         try:
             with path.open("w+b") as out:
@@ -215,7 +215,7 @@ class Index:
     def parts(self, file: PublishedFile, wanted: Callable[[str], bool]) -> dict[str, str] | None:
         """Return the text of the wanted members of a wheel, of which only these parts are fetched.
 
-        None where the server does not send parts of it. Raises FetchError as `members` does.
+        None if the server does not send parts of it. Raises FetchError as `members` does.
         """
         return self._remote_members(file, wanted) if self.ranged(file) else None
 
@@ -290,7 +290,7 @@ class Index:
         out: IO[bytes],
         update: Callable[[bytes], None],
     ) -> str:
-        """Copy one answer to its end; return why it broke off, "" where it is complete."""
+        """Copy one answer to its end; return why it broke off, "" if it is complete."""
         import requests
 
         try:
@@ -312,7 +312,7 @@ class Index:
     def _remote_members(
         self, file: PublishedFile, wanted: Callable[[str], bool]
     ) -> dict[str, str] | None:
-        """Return members of a wheel by parts; None where that fails and the whole is needed."""
+        """Return members of a wheel by parts; None if that fails and the whole is needed."""
         import requests
         from remotezip import RemoteZip, RemoteZipError
 

@@ -31,7 +31,7 @@ def alone(
 
     `waits` is called before that. The file is there only meanwhile, and its folder is made. Nobody
     waits where the disk has no locks. Raises LockError, `refusal` of the folder with the reason and
-    the `fix`, where the disk refuses; MatrixError where the extra with filelock is not installed.
+    the `fix`, where the disk refuses; MatrixError if the extra with filelock is not installed.
     """
     try:
         from filelock import FileLock, Timeout

@@ -14,7 +14,7 @@ _ORDER = ("py", "torch", "vllm")
 
 
 def nearest_cell(name: str, factors: Iterable[str], names: Sequence[str]) -> str | None:
-    """Return the name of a cell that is nearest to a word; None where none is near.
+    """Return the name of a cell that is nearest to a word; None if none is near.
 
     `factors` are those that names are made of. Each part of the word is taken for the factor that
     is nearest, so that the other parts stay as they are, also off the pin; else, among `names`, the

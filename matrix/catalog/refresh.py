@@ -81,7 +81,7 @@ def refresh(path: Path, index: Index, *, check: bool = False, jobs: int = 4) -> 
     A refresh that is interrupted therefore continues where it was. With `check` no release is read
     and nothing is written: the changes name the releases that would be read. What fails is reported
     and the rest continues; the rows of what failed stay as they were. What a vLLM requires goes
-    into `requirements.json` in the same folder. Raises MatrixError where a file cannot be read or
+    into `requirements.json` in the same folder. Raises MatrixError if a file cannot be read or
     written.
     """
     old: ReleaseRows = {

@@ -121,12 +121,12 @@ def linux_wheel(files: Sequence[PublishedFile]) -> PublishedFile | None:
 
 
 def source_distribution(files: Sequence[PublishedFile]) -> PublishedFile | None:
-    """Return the source distribution of a release, None where it has none."""
+    """Return the source distribution of a release, None if it has none."""
     return next((file for file in _unyanked(files) if not file.is_wheel), None)
 
 
 def unreadable(files: Sequence[PublishedFile]) -> ReleaseMetadata | None:
-    """Return a note for a release without a file to read; None where it has one."""
+    """Return a note for a release without a file to read; None if it has one."""
     if linux_wheel(files) or source_distribution(files):
         return None
     return ReleaseMetadata(
@@ -144,7 +144,7 @@ def merge(
     """Return the rows with what the index says of a release and, if `read`, its metadata.
 
     A known release whose metadata was not read keeps what it has. A new one is left out, except a
-    torch, which a vLLM may pin: its row has only what the index says. Raises MetadataError where
+    torch, which a vLLM may pin: its row has only what the index says. Raises MetadataError if
     the index lists something that cannot be parsed.
     """
     known = rows.get(project, {}).get(version)
@@ -320,7 +320,7 @@ def _with(rows: ReleaseRows, project: str, row: ReleaseRow) -> ReleaseRows:
 
 @dataclass(frozen=True, kw_only=True)
 class _Choice:
-    """The release of a companion that goes with a torch, None where none is known.
+    """The release of a companion that goes with a torch, None if none is known.
 
     `without`: there are releases, and each is built for another CUDA. `guessed`: neither release
     names the other, and the CUDA of one of them is not known.

@@ -141,7 +141,7 @@ class Releases:
 
         Those that its vLLM pins or, off-pin, those that go with its torch; where these are not
         known, those of the newest vLLM that pins this torch. A companion that a torch lacks is left
-        out. Raises CellError where the cell's vLLM, its torch or a companion is unknown.
+        out. Raises CellError if the cell's vLLM, its torch or a companion is unknown.
         """
         release = self._known(cell)
         found = release if release.torch == cell.torch else self._companions_of(cell.torch)
@@ -168,7 +168,7 @@ class Releases:
         """Return the requirements to override: torch and its companions off-pin, nothing on-pin.
 
         A candidate's files are named by address and hash. Raises CellError as `companions` does,
-        and for a candidate that is not known any more.
+        and for a candidate that is no longer known.
         """
         if not self.is_off_pin(cell):
             return ()
@@ -201,7 +201,7 @@ class Releases:
         return (*torch, *own, *self.constraints(cell.vllm))
 
     def candidate_of(self, cell: Cell, project: Project) -> Candidate | None:
-        """Return the candidate that is the cell's torch or vLLM; None where that is a release.
+        """Return the candidate that is the cell's torch or vLLM; None if that is a release.
 
         Raises CellError for a candidate that is not known, or is another build by now.
         """
@@ -234,7 +234,7 @@ class Releases:
     def doubts(self, cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the companions that an off-pin cell lacks, and those that are guessed.
 
-        Raises CellError where the cell's vLLM is unknown.
+        Raises CellError if the cell's vLLM is unknown.
         """
         torch = self._torches.get(cell.torch)
         if torch is None or not self.is_off_pin(cell):
@@ -242,14 +242,14 @@ class Releases:
         return torch.without, torch.guessed
 
     def revision(self, project: Project, version: str) -> str | None:
-        """Return the git commit of a release, by its version; None where it is unknown."""
+        """Return the git commit of a release, by its version; None if it is unknown."""
         rows = self._torches if project is Project.TORCH else self._vllms
         row = rows.get(parse_version(version).public)
         return row.revision if row is not None else None
 
     @property
     def cuda_flavour(self) -> str | None:
-        """The build of CUDA of the newest torch, such as cu130; None where it is not known."""
+        """The build of CUDA of the newest torch, such as cu130; None if it is not known."""
         newest = next((row.cuda for row in reversed(self.torch) if row.cuda), None)
         return f"cu{newest.replace('.', '')}" if newest else None
 

@@ -36,7 +36,7 @@ def known_requirements() -> Requirements:
 def read_requirements(path: Path) -> Requirements:
     """Return the requirements in a file; a file that is not there holds none.
 
-    Raises RequirementsError where it cannot be read or holds something else.
+    Raises RequirementsError if it cannot be read or holds something else.
     """
     if not path.exists():
         return {}

@@ -25,7 +25,7 @@ VERSION_FILES = {"torch": "torch/version.py", "vllm": "vllm/_version.py"}
 def revision_of(project: Project, version: str, text: str | None) -> str | None:
     """Return the revision that a version file says, of vLLM also the one in its version.
 
-    It may be the beginning of a hash alone; None where neither says one.
+    It may be the beginning of a hash alone; None if neither says one.
 
     >>> revision_of(Project.TORCH, "2.16.0", "git_version = '3f2a9c81d0e5c77'")
     '3f2a9c81d0e5c77'
@@ -39,7 +39,7 @@ def revision_of(project: Project, version: str, text: str | None) -> str | None:
 
 
 def commit_in(version: str) -> str | None:
-    """Return the beginning of the commit that a version names; None where it names none.
+    """Return the beginning of the commit that a version names; None if it names none.
 
     >>> commit_in("0.33.1.dev3+g4152872ac.cu129")
     '4152872ac'

@@ -73,7 +73,7 @@ def difference(text: str, fresh: str, most: int = 12) -> list[str]:
 def describe(cell: Cell, releases: Releases) -> str:
     """Return what an environment is, in one line, as `tox list` shows it.
 
-    Raises CellError where the cell's vLLM is unknown.
+    Raises CellError if the cell's vLLM is unknown.
     """
     torch, vllm = (_called(releases, cell, project) for project in Project)
     what = f"{torch} with {vllm} on Python {cell.python}"

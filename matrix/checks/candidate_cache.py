@@ -23,7 +23,7 @@ from matrix.checks.resolution.cache import (
 def forget(is_gone: Callable[[Build], bool]) -> None:
     """Remove the tables and answers of some builds.
 
-    Raises CandidateError where one cannot be removed.
+    Raises CandidateError if one cannot be removed.
     """
     for path in sorted(tables_folder().glob(f"*{TABLE}")):
         build = build_of(path.name.removesuffix(TABLE).partition("-")[2])

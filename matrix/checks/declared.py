@@ -23,7 +23,7 @@ class Declared(NamedTuple):
     """The answer of the metadata for a cell.
 
     `ok` where vLLM pins this torch and both releases have a wheel for the Python. `off_pin`: vLLM
-    pins another torch; an override can still install this one. `fits` is false where nothing can: a
+    pins another torch; an override can still install this one. `fits` is false if nothing can: a
     range of Pythons or the wheels exclude this Python. The `facts` say why not; what no override
     can solve comes first.
     """
@@ -37,7 +37,7 @@ class Declared(NamedTuple):
 def declared(cell: Cell, releases: Releases) -> Declared:
     """Return what the metadata says of one cell; `Declarations` answers for many of them faster.
 
-    Raises CellError where the cell's torch or vLLM is not in the data.
+    Raises CellError if the cell's torch or vLLM is not in the data.
     """
     return Declarations(releases).of(cell)
 
@@ -61,7 +61,7 @@ class Declarations:
     def of(self, cell: Cell) -> Declared:
         """Return what the metadata says of that cell.
 
-        Raises CellError where its torch or its vLLM is not in the data.
+        Raises CellError if its torch or its vLLM is not in the data.
         """
         torch, vllm = self._torch.get(cell.torch), self._vllm.get(cell.vllm)
         if torch is None or vllm is None:

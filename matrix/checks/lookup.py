@@ -29,7 +29,7 @@ class Answer(NamedTuple):
     """The answer of a static check for a cell; the `facts` give the reason, or what is missing.
 
     `cause` are the facts without what differs from pair to pair, so that a report can show pairs
-    that fail alike together; empty where the facts themselves do. `asked` is the day of the
+    that fail alike together; empty if the facts themselves do. `asked` is the day of the
     question, where the answer can change. `unknown`: there is no answer yet, only why (with `ok`
     false). `promised`: what is missing belongs to torch's stable ABI, which a torch newer than the
     pin promises to keep.
@@ -60,7 +60,7 @@ class Answers:
 
     @property
     def asked(self) -> tuple[str, str] | None:
-        """The first and the last day on which a resolver was asked; None where none was."""
+        """The first and the last day on which a resolver was asked; None if none was."""
         days = sorted({row.asked for row in self._resolutions.rows})
         return (days[0].isoformat(), days[-1].isoformat()) if days else None
 
@@ -121,7 +121,7 @@ class Answers:
             return None
 
     def _unread(self, candidate: Candidate, python: str) -> Answer | None:
-        """Return why the table of a vLLM does not answer for a Python; None where it does."""
+        """Return why the table of a vLLM does not answer for a Python; None if it does."""
         table, file = self._tables.vllm(candidate.key), candidate.extensions(python)
         if file is None or file.sha256 != table.wheel.sha256:
             return _unknown(LinkCode.OTHER_WHEEL)

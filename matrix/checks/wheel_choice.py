@@ -47,7 +47,7 @@ def most_useful_first(files: Iterable[PublishedFile]) -> list[PublishedFile]:
 
 
 def _build(file: PublishedFile, machine: str) -> tuple[object, ...] | None:
-    """Return the build of a wheel that an installer may take; None where it never takes it."""
+    """Return the build of a wheel that an installer may take; None if it never takes it."""
     if file.yanked is not None or not file.is_wheel or file.project not in OLDEST_READ:
         return None
     try:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Explainer:
     """Answers faults from the package's data, and from the records of some places.
 
-    `choice` is what there is to install. `places` is None where no record is to be read. `wheels`
+    `choice` is what there is to install. `places` is None if no record is to be read. `wheels`
     are those of a third package. `progress` gets a line for records that cannot be read.
     """
 

@@ -56,7 +56,7 @@ class InstallChoice:
         return next((row for row in self.vllms if row.version == vllm), None)
 
     def newest(self, fits: Callable[[Vllm], bool] = lambda _: True) -> Vllm | None:
-        """Return the newest vLLM that fits, also the machine; None where none does."""
+        """Return the newest vLLM that fits, also the machine; None if none does."""
         every = (row for row in reversed(self.vllms) if fits(row))
         return next(filter(self.is_for_machine, every), None)
 
@@ -127,14 +127,14 @@ def major_of(cuda: str | None) -> int | None:
 def package_of(file: str | None, folder: str | None) -> str | None:
     """Return the package to build again, by an extension's file and the folder that has it.
 
-    None where that is not known.
+    None if that is not known.
     """
     stem = (file or "").partition(".")[0]
     return _BUILDS.get(folder or "", _BUILDS.get(stem))
 
 
 def package_of_wheel(file: str) -> str | None:
-    """Return the package to build again, by the name of its wheel; None where that is not known.
+    """Return the package to build again, by the name of its wheel; None if that is not known.
 
     Anybody may give a file any name: only that of a package that is known here becomes a command.
 

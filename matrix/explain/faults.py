@@ -190,7 +190,7 @@ def _last(scanned: Scanned[Fault], found: list[Fault]) -> Fault | None:
 
 
 def _nearest(text: str) -> FaultKind | None:
-    """Return the kind most of whose words an unknown error has; None where it has none."""
+    """Return the kind most of whose words an unknown error has; None if it has none."""
     lowered = text.lower()
     best, most = None, 0
     for kind, words in _NEAR:

@@ -181,7 +181,7 @@ def _is_newer(cuda: str, other: str) -> bool:
 
 
 def _fitting_driver(cuda: str, choice: InstallChoice, tables: MachineTables) -> FittingPair | None:
-    """Return the newest pair that the oldest driver of a CUDA runs; None where that is unknown."""
+    """Return the newest pair that the oldest driver of a CUDA runs; None if that is unknown."""
     there = _driver_of_cuda(cuda, tables.hardware)
     if there is None:
         return None
@@ -190,7 +190,7 @@ def _fitting_driver(cuda: str, choice: InstallChoice, tables: MachineTables) -> 
 
 
 def _driver_of_cuda(cuda: str, hardware: HardwareTable) -> str | None:
-    """Return the oldest driver that reports this CUDA; None where that is not known."""
+    """Return the oldest driver that reports this CUDA; None if that is not known."""
     known = hardware.needs(cuda)
     return known.own if known is not None else hardware.least_driver(cuda)
 

@@ -218,10 +218,10 @@ class FaultAnswer:
     """The answer to a fault.
 
     `name` is a symbol as people write it. `torch` are the releases that export or bring it, or fit,
-    `vllm` those that need it, or pin what fits; None where the question makes no sense. `files` are
+    `vllm` those that need it, or pin what fits; None if the question makes no sense. `files` are
     the files of those vLLMs that need it. `operands` are what `meaning`'s words take. `nearest`
     is the known name that is nearest to one that nothing knows. `code` is which wheels have code
-    for a GPU, by processor. `records` is None where none were
+    for a GPU, by processor. `records` is None if none were
     looked through, and `looked` counts them.
     """
 

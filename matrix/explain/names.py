@@ -73,7 +73,7 @@ def is_of_extension(symbol: str) -> bool:
 
 
 def library_of(symbol: str) -> str | None:
-    """Return the library of CUDA's that has a symbol, by its beginning; None where unknown."""
+    """Return the library of CUDA's that has a symbol, by its beginning; None if unknown."""
     return next((name for begin, name in _LIBRARIES if symbol.startswith(begin)), None)
 
 
@@ -101,7 +101,7 @@ def has_old_string(symbol: str) -> bool:
 
 
 def readable(symbol: str, known: str | None = None) -> str | None:
-    """Return a C++ name as people write it; None where nothing here can read it.
+    """Return a C++ name as people write it; None if nothing here can read it.
 
     `known` is how a table has it. Any other takes the extra `linkage`.
     """

@@ -95,7 +95,7 @@ _NAMED_GPU = re.compile(r"(?m)^ {0,8}GPU \d{1,2}: (?P<name>[A-Za-z][^\n(]{1,60})
 
 
 def of_line(line: str, after: str = "") -> Fault | None:
-    """Return what a line shows, without its signature; None where it shows no known fault."""
+    """Return what a line shows, without its signature; None if it shows no known fault."""
     return next((fault for reader in _READERS if (fault := reader(line, after))), None)
 
 

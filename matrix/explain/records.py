@@ -174,7 +174,7 @@ def _shows(fault: Fault, settled: str) -> bool:
 
 
 def _warm(text: StoredText) -> _Warm | None:
-    """Return what the warm starts of a record say; None where none was warm.
+    """Return what the warm starts of a record say; None if none was warm.
 
     The content is untrusted. Of most records only the counters are read, of one that may show what
     loads all the whole.

@@ -29,7 +29,7 @@ _FOLDERS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 def check() -> CacheCheck | None:
     """Return what torch counted in each compilation of the check.
 
-    None where no process can be forked, or one did not come to its end, as with a torch that cannot
+    None if no process can be forked, or one did not come to its end, as with a torch that cannot
     compile at all: that is for the cases to show.
     """
     with tempfile.TemporaryDirectory(prefix="matrix-check-", ignore_cleanup_errors=True) as name:

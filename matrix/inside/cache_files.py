@@ -46,7 +46,7 @@ def caches() -> tuple[tuple[str, Path], ...]:
 
 
 def look(folders: Sequence[tuple[str, Path]]) -> CacheSnapshot | None:
-    """Return the files in the folders; None where there are none, or more than the limits."""
+    """Return the files in the folders; None if there are none, or more than the limits."""
     if not folders:
         return None
     found: dict[str, tuple[CacheKind, int]] = {}
@@ -70,7 +70,7 @@ def _walk(
 ) -> Iterator[tuple[tuple[str, ...], os.DirEntry[str]]]:
     """Yield all that lies below a folder, with its path from the cache's own folder.
 
-    Raises OSError where a folder is too deep or cannot be read; one that is not there is empty.
+    Raises OSError if a folder is too deep or cannot be read; one that is not there is empty.
     """
     if len(above) > _DEPTH_LIMIT:
         raise OSError(f"more than {_DEPTH_LIMIT} folders")
@@ -116,7 +116,7 @@ def kind_of(cache: str, parts: Sequence[str]) -> CacheKind:
 def held(
     before: CacheSnapshot | None, after: CacheSnapshot | None
 ) -> dict[str, dict[str, int]] | None:
-    """Return by kind what the caches hold after a start, as JSON; None where that is not known.
+    """Return by kind what the caches hold after a start, as JSON; None if that is not known.
 
     New is a file that was not there before the start, or had another size: a start that loads an
     artifact may write the same entries again (`torch.compiler.load_cache_artifacts`). It may do so

@@ -53,7 +53,7 @@ def sweep(pid: int, known: frozenset[tuple[int, int]]) -> tuple[int, ...]:
 
 
 def why_idle(pid: int, known: frozenset[tuple[int, int]]) -> str | None:
-    """Return why the child could not get on, None where it could, or where /proc is not there.
+    """Return why the child could not get on, None if it could, or where /proc is not there.
 
     Somebody stopped one of its processes, or all of them together had no CPU time.
     """

@@ -43,7 +43,7 @@ class Ended:
     """How a forked child ended.
 
     `seconds` is the child's whole life. `output` is the end of what it wrote to stdout and stderr
-    (at most `TAIL_BYTES`; empty where no output file was given). `survivors` are process ids that
+    (at most `TAIL_BYTES`; empty if no output file was given). `survivors` are process ids that
     SIGKILL did not end within 5 s; it is empty in all but broken machines.
     `idle` is why a child that timed out could not get on, such as that somebody stopped it; None
     where it could.

@@ -148,7 +148,7 @@ def _compilers(modules: int) -> int:
 
 
 def _written(spec: Any) -> int | None:
-    """Return when the library of a module was written, in nanoseconds; None where it is not."""
+    """Return when the library of a module was written, in nanoseconds; None if it is not."""
     path = getattr(spec, "jit_library_path", None)
     return None if path is None or not path.exists() else path.stat().st_mtime_ns
 

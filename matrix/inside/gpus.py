@@ -18,7 +18,7 @@ _COUNTED = {0: "none is", 1: "one is", 2: "two are"}
 
 
 def first_gpu() -> dict[str, object] | None:
-    """Return the GPU that CUDA will name device 0, for the provenance; None where it is unknown."""
+    """Return the GPU that CUDA will name device 0, for the provenance; None if it is unknown."""
     line = _of_first("name", "compute_cap", "driver_version", "memory.total")
     try:
         name, capability, driver, memory = line.rsplit(", ", 3)
@@ -33,7 +33,7 @@ def first_gpu() -> dict[str, object] | None:
 
 
 def free_mib(count: int = 1) -> int | None:
-    """Return the MiB free on each of the first GPUs that CUDA may use; None where it is unknown."""
+    """Return the MiB free on each of the first GPUs that CUDA may use; None if it is unknown."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[:count]
     lines = smi_query(",".join(map(str.strip, chosen)), "memory.free")[:count]
     known = [int(text) for text in lines if text.isdecimal()]
@@ -71,7 +71,7 @@ def buses() -> list[str]:
 
 
 def nvml_fault() -> str | None:
-    """Return why NVML, by which vLLM looks for a GPU, does not come up here; None where it does.
+    """Return why NVML, by which vLLM looks for a GPU, does not come up here; None if it does.
 
     NVML initialises no CUDA.
     """

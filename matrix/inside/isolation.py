@@ -209,7 +209,7 @@ class Guard:
 
 
 class Background:
-    """A forked child that is at work while this process goes on, until it is joined or closed.
+    """A forked child that is at work while this process continues, until it is joined or closed.
 
     Signals to this process take effect at once meanwhile. `run_forked` says the rest, of the child
     and of what is raised.

@@ -25,7 +25,7 @@ def caches(kept: Path | None = None) -> Iterator[Path]:
 
     They are empty and are removed at the end, or lie in the folder `kept`, with what it has, and
     stay. Libraries read most of these variables when they are imported, so it must be before that.
-    Raises OSError where no folder can be made.
+    Raises OSError if no folder can be made.
     """
     folder = Path(tempfile.mkdtemp(prefix="matrix-jit-")) if kept is None else kept.absolute()
     before = {name: os.environ.get(name) for name in JIT_FOLDERS}

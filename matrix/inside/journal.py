@@ -1,6 +1,6 @@
 """The journal: what a startup test reports while it runs, one JSON line at a time.
 
-A line is on the disk before the test goes on, so a start that kills its process loses nothing
+A line is on the disk before the test continues, so a start that kills its process loses nothing
 that came before. `fold` makes the record's case from the journal.
 
 | event            | fields                                                      |
@@ -221,7 +221,7 @@ def _start(start: StartKind, event: Mapping[str, Any]) -> Start:
 
 
 def _ranks(found: object) -> tuple[Rank, ...] | None:
-    """Return what each rank observed; None where the journal does not say so in its form."""
+    """Return what each rank observed; None if the journal does not say so in its form."""
     if not isinstance(found, list) or not found:
         return None
     try:
@@ -231,7 +231,7 @@ def _ranks(found: object) -> tuple[Rank, ...] | None:
 
 
 def _caches(found: object) -> dict[CacheKind, CacheFiles] | None:
-    """Return what the caches hold; None where the journal does not say so in its form."""
+    """Return what the caches hold; None if the journal does not say so in its form."""
     if not isinstance(found, Mapping):
         return None
     try:
@@ -241,7 +241,7 @@ def _caches(found: object) -> dict[CacheKind, CacheFiles] | None:
 
 
 def _events(found: object) -> tuple[Event, ...] | None:
-    """Return what a start logged; None where the journal does not say so in its form."""
+    """Return what a start logged; None if the journal does not say so in its form."""
     if not isinstance(found, list):
         return None
     try:

@@ -1,6 +1,6 @@
 """Laws for the counters of two starts that hold for all releases, without an expectation.
 
-A law returns what breaks it, a sentence each, or None where this release has no counter for it.
+A law returns what breaks it, a sentence each, or None if this release has no counter for it.
 Pure.
 """
 

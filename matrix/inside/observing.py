@@ -78,5 +78,5 @@ def observing() -> Iterator[Observing]:
 
 
 def inherited() -> Observing | None:
-    """Return what the process followed that this one was forked from; None where it is another."""
+    """Return what the process followed that this one was forked from; None if it is another."""
     return _followed[-1] if _followed else None

@@ -63,7 +63,7 @@ def supervise(
     the order of the ends. Once `stopped` returns True, or a call raises an error, or SIGINT,
     SIGTERM or SIGHUP comes to this process, no task begins and those at work are killed with all
     that descends from them: `cut_short` is called with each, and with whether it was by a signal.
-    Then the error goes on, or the signal takes effect.
+    Then the error continues, or the signal takes effect.
     """
     waiting = iter(tasks)
     at_work: dict[ForkedChild, _Task] = {}

@@ -67,7 +67,7 @@ class Timeline:
         return max(0.0, seconds - kept)
 
     def forget(self) -> None:
-        """Forget the seconds so far, in a process that was forked; the innermost part goes on.
+        """Forget the seconds so far, in a process that was forked; the innermost part continues.
 
         The parts around it are open in the process that it was forked from, and are nobody's here.
         """

@@ -40,7 +40,7 @@ _NOT_TRACED = re.compile(r"Directly load AOT compilation from path .*")
 
 
 def reported(template: object, arguments: object) -> tuple[str, float] | None:
-    """Return which time a record of vLLM's log reports, and its seconds; None where it has none.
+    """Return which time a record of vLLM's log reports, and its seconds; None if it has none.
 
     >>> reported("Compiling a graph for compile range %s takes %.2f s", ("(1, 1024)", 9.517))
     ('compile', 9.517)
@@ -114,7 +114,7 @@ class Timings:
         | `jit`            | building, or waiting for, kernels of FlashInfer; building | hooks   |
         |                  | kernels of Triton that Inductor did not write             |         |
         | `inspect`        | asking the model's class what it can do, which imports    | vLLM    |
-        |                  | vLLM again in a new interpreter; next to nothing where    |         |
+        |                  | vLLM again in a new interpreter; next to nothing if    |         |
         |                  | the run asked before its cases (`inspections`)            |         |
         | `load`           | making the model and loading its weights                  | vLLM,   |
         |                  |                                                           | or hook |

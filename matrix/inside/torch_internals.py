@@ -33,7 +33,7 @@ _PATH = re.compile(r"[/\\~]")
 
 
 def metrics() -> dict[str, int] | None:
-    """Return the numbers that Inductor keeps of this process, by name; None where it has none.
+    """Return the numbers that Inductor keeps of this process, by name; None if it has none.
 
     They count what is compiled in the process, and what a hit in Inductor's graph cache adds.
     """
@@ -54,7 +54,7 @@ def defaults() -> dict[str, dict[str, DefaultValue]] | None:
 
     They are read from the entries of the configs, so what vLLM sets does not hide them. A default
     that torch reads from the environment while it is imported is what it read. What depends on
-    the machine, such as paths, is left out. None where no config has entries of that form.
+    the machine, such as paths, is left out. None if no config has entries of that form.
     """
     found = {name: plain for name in CONFIGS if (plain := _defaults_of(name))}
     return found or None

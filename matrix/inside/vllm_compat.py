@@ -154,7 +154,7 @@ def _time_worker(module: ModuleType, hooks: Hooks) -> None:
 
 
 def clean_state() -> str | None:
-    """Return None where nothing was compiled in this process yet, else what was."""
+    """Return None if nothing was compiled in this process yet, else what was."""
     raised = [f"{name}={value}" for name, value in counters().items() if value]
     return ", ".join(raised) if raised else None
 

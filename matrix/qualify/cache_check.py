@@ -59,7 +59,7 @@ class LostCache(NamedTuple):
     """A cache that has no hit at the candidate, though it had to.
 
     `misses` counts how often it was asked in vain, `bypasses` how often torch went past it: it is
-    off where both are 0. `before` is how often it hit at the baseline, None where that is not
+    off where both are 0. `before` is how often it hit at the baseline, None if that is not
     known.
     """
 
@@ -70,7 +70,7 @@ class LostCache(NamedTuple):
 
 
 def lost_caches(baseline: CellRun, candidate: CellRun) -> Iterator[LostCache]:
-    """Yield the caches without a hit at the candidate; nothing where its check is not known."""
+    """Yield the caches without a hit at the candidate; nothing if its check is not known."""
     before, after = baseline.record.cache_check, candidate.record.cache_check
     if after is None:
         return

@@ -37,7 +37,7 @@ def qualify_candidate(
     """Return the candidate compared with its baseline, by the cells of the plan alone.
 
     A count that differs from the baseline's in one run of a cell, and not in the run that decides,
-    is not known. Raises QualifyError where the plan has no cell.
+    is not known. Raises QualifyError if the plan has no cell.
     """
     chosen = completed(relevant(plan, records))
     found = qualify(plan.query, chosen, context, answers=answers, unread=unread)

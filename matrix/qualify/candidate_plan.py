@@ -124,7 +124,7 @@ class Known:
 class PlannedCell:
     """One cell of one side: whether and why it has yet to run, and how long that takes.
 
-    `record` is the file of the record that stands for it, None where it has yet to run.
+    `record` is the file of the record that stands for it, None if it has yet to run.
     """
 
     cell: Cell
@@ -143,7 +143,7 @@ class PlannedCell:
 class PlannedPair:
     """The two cells that are compared under one release, or candidate, of the other project.
 
-    `rounds` are those in which they are timed, None where nobody asked for it.
+    `rounds` are those in which they are timed, None if nobody asked for it.
     """
 
     other: str

@@ -442,7 +442,7 @@ def _or_whole_run(names: list[str]) -> Sequence[str]:
 
 
 def _no_times(baseline: CellRun, candidate: CellRun) -> reasons.NoTimes | None:
-    """Return why the seconds of two runs are not comparable, or None where they are."""
+    """Return why the seconds of two runs are not comparable, or None if they are."""
     jobs = max(baseline.record.jobs, candidate.record.jobs)
     if jobs > 1:
         return reasons.NoTimes(code=reasons.TimesCode.SIDE_BY_SIDE, jobs=jobs)

@@ -50,7 +50,7 @@ class CounterChange(NamedTuple):
     rank: int | None = None
 
     def kind(self) -> DriftKind | None:
-        """Return what the change is, or None where there is nothing to report.
+        """Return what the change is, or None if there is nothing to report.
 
         The first row that fits decides; ``*`` is anything.
 
@@ -168,7 +168,7 @@ class _Side(NamedTuple):
 
     @classmethod
     def of(cls, found: CaseOutcome, seen: Start, rank: int | None) -> _Side:
-        """Return that of a rank; None where a start is one process.
+        """Return that of a rank; None if a start is one process.
 
         For a counter without a rule, each rank must count what the first one counts.
         """

@@ -245,7 +245,7 @@ def read(
 ) -> Loaded:
     """Read the records that the query needs; an index changes nothing of the qualification.
 
-    Raises HistoryError where an archive or an object store is named and DuckDB is missing.
+    Raises HistoryError if an archive or an object store is named and DuckDB is missing.
     """
     if not by_index(sources):
         every, errors = read_many([source for source in sources if isinstance(source, Path)])

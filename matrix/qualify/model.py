@@ -125,7 +125,7 @@ class Failure:
 class Drift:
     """A counter of a start, as the baseline and the candidate counted it; None is not counted.
 
-    `expected` is what the candidate's expectation says, None where it says nothing, and 0 of the
+    `expected` is what the candidate's expectation says, None if it says nothing, and 0 of the
     machine code that a warm start writes; `judged` is whether an expectation of either side names
     the counter, or it is that code. `alone` is whether the baseline has no run to compare with.
     `not_stock` are the sides whose environment is not stock, where that may be why the counter
@@ -169,7 +169,7 @@ class Unknown:
 
     `cell` is the environment without an answer, and the case is `WHOLE_RUN` where that is all of
     them. `failure` is the signature of a failed run that can be waived. `step` is the first rung
-    that makes the environment not testable with the existing wheels, None where it is; `decides` is
+    that makes the environment not testable with the existing wheels, None if it is; `decides` is
     the environment whose run would give the answer, where that is another.
     """
 
@@ -215,7 +215,7 @@ class Match:
 
     `compared` counts the cases with an answer on both sides, of which `passed` pass at the
     candidate; `no_times` says why seconds are not comparable. `unjudged` is what the runs show
-    besides, None where the candidate has a `variant`, which answers no case.
+    besides, None if the candidate has a `variant`, which answers no case.
     """
 
     baseline: CellRun

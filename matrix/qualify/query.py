@@ -142,7 +142,7 @@ class Observed(NamedTuple):
 
 
 def releases_of(observed: Observed, releases: Releases) -> tuple[str, str] | None:
-    """Return the public releases of torch and vLLM of a record, or None where they are unknown.
+    """Return the public releases of torch and vLLM of a record, or None if they are unknown.
 
     The record's own versions count; those that the name of its cell means stand in only where no
     case ran. They are unknown where cases ran with unnamed versions, and where the environment was

@@ -130,7 +130,7 @@ class BaselineRerunPassed(NamedTuple):
 class RunFailed(NamedTuple):
     """Another, maybe `newer`, run of the same failed or `died` as a whole.
 
-    `packages` are those by which it is not stock, None where it is; else no run of the cell is.
+    `packages` are those by which it is not stock, None if it is; else no run of the cell is.
     """
 
     path: Path
@@ -206,7 +206,7 @@ class NotRun(NamedTuple):
 class NotTestable(NamedTuple):
     """The candidate's cell is not testable with the existing wheels, as `detail` of a rung says.
 
-    `pin` is what the metadata of `vllm` says of its torch, None where that is not known.
+    `pin` is what the metadata of `vllm` says of its torch, None if that is not known.
     """
 
     cell: str

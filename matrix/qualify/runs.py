@@ -359,7 +359,7 @@ class MissingAnswer(NamedTuple):
 class CaseOutcome:
     """The result of a case in one run: `detail` is why it failed, `missing` why it has no answer.
 
-    `case` and `verdict` are None where the record does not hold the case.
+    `case` and `verdict` are None if the record does not hold the case.
     """
 
     state: CaseState
@@ -482,7 +482,7 @@ def partial(record: Record, code: MissingCode = MissingCode.PARTIAL) -> MissingA
 
 
 def cut_short(record: Record) -> MissingAnswer | None:
-    """Return how the run ended before its time, or None where it did not."""
+    """Return how the run ended before its time, or None if it did not."""
     if record.error is not None:
         return MissingAnswer(code=MissingCode.ENDED_EARLY, detail=error_reason(record.error))
     if not record.finished:
@@ -491,7 +491,7 @@ def cut_short(record: Record) -> MissingAnswer | None:
 
 
 def crash(record: Record) -> VerdictReason | None:
-    """Return why the run crashed or timed out as a whole, or None where it did not."""
+    """Return why the run crashed or timed out as a whole, or None if it did not."""
     if record.error is None or record.error.kind not in (ErrorKind.CRASHED, ErrorKind.TIMED_OUT):
         return None
     return error_reason(record.error)

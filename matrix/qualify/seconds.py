@@ -18,7 +18,7 @@ Nearness = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int
 class CellEstimate:
     """How long a cell may take: the seconds of its run, and those of making its environment.
 
-    `run_of` and `environment_of` are the cells whose seconds these are. None where nobody knows.
+    `run_of` and `environment_of` are the cells whose seconds these are. None if nobody knows.
     """
 
     run: float | None = None
@@ -28,7 +28,7 @@ class CellEstimate:
 
     @property
     def total(self) -> float | None:
-        """The seconds of both, as far as they are known; None where the run's are not."""
+        """The seconds of both, as far as they are known; None if the run's are not."""
         return None if self.run is None else self.run + (self.environment or 0.0)
 
 

@@ -56,7 +56,7 @@ class MadeRun:
     """One run that a qualification made.
 
     `versions` are those of `matrix.qualify.seconds.key_of`, `record` the name of its file. `fresh`:
-    its environment was made for it. `environment_seconds` are those of making it, None where it was
+    its environment was made for it. `environment_seconds` are those of making it, None if it was
     there before.
     """
 
@@ -149,7 +149,7 @@ def _findings_of(value: JsonValue) -> tuple[Followed, ...]:
 
 
 def read_table_watch(path: Path) -> WatchedTable | None:
-    """Return what became of the findings of a table; None where the file does not exist.
+    """Return what became of the findings of a table; None if the file does not exist.
 
     Raises StateFileError for a file that is damaged.
     """
@@ -185,7 +185,7 @@ def read_runs(folder: Path) -> tuple[MadeRun, ...]:
 def add_run(folder: Path, run: MadeRun) -> None:
     """Note one more run; the oldest go where there are too many.
 
-    Of two commands that do so at once both are noted. Raises StateFileError, and FileError where
+    Of two commands that do so at once both are noted. Raises StateFileError, and FileError if
     the disk refuses.
     """
     with _changing(folder):

@@ -65,7 +65,7 @@ class Standing(NamedTuple):
 class RungComparison(NamedTuple):
     """These rungs of both sides, with the releases of the other project that fare alike.
 
-    `change` is None where neither side fails. `pythons` are those for which it holds, and empty
+    `change` is None if neither side fails. `pythons` are those for which it holds, and empty
     where it holds for all.
     """
 
@@ -86,7 +86,7 @@ class PairProgress(NamedTuple):
 
     @property
     def change(self) -> RungChange | None:
-        """Return how the candidate stands, or None where neither fails at one of these rungs."""
+        """Return how the candidate stands, or None if neither fails at one of these rungs."""
         before, after = failing_step(self.baseline), failing_step(self.candidate)
         if after is None and before is not None:
             # What stood in the way is repaired only where it is known to have gone.
@@ -123,7 +123,7 @@ class StaticChecks:
         releases: Releases,
         answers: StaticAnswers,
     ) -> StaticChecks | None:
-        """Return the ladders, or None where one of the two is not a published release."""
+        """Return the ladders, or None if one of the two is not a published release."""
         published = releases.versions(query.project)
         baseline = find_release(query.baseline, published)
         candidate = find_release(query.candidate, published)

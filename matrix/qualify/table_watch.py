@@ -93,7 +93,7 @@ class TableDelta:
 def follow_table(before: WatchedTable | None, table: Table) -> TableDelta:
     """Return what the records that are new in a table change; None: the watch begins with it.
 
-    A record whose run goes on changes nothing yet.
+    A record whose run is not finished changes nothing yet.
     """
     known = before or WatchedTable()
     digests = {

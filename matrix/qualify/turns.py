@@ -107,7 +107,7 @@ def _with_rounds(match: Match, rounds: tuple[Round, ...]) -> Match:
 class Untimed:
     """Two cells that take no turns: no case that would be timed passes on that side.
 
-    `side` is None where a side has no record that could be compared.
+    `side` is None if a side has no record that could be compared.
     """
 
     baseline: str
@@ -116,7 +116,7 @@ class Untimed:
 
 
 def why_untimed(found: Qualification, pair: PlannedPair) -> Untimed | None:
-    """Return why no round of these two cells helps; None where both have a case that passes."""
+    """Return why no round of these two cells helps; None if both have a case that passes."""
     names = pair.baseline.cell.name, pair.candidate.cell.name
     match = next(
         (

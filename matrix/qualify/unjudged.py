@@ -46,7 +46,7 @@ class MetricChange(NamedTuple):
 class WarmCode(NamedTuple):
     """The compiled code that the candidate's warm start of a case wrote, and the baseline's.
 
-    `before` is None where the baseline does not know.
+    `before` is None if the baseline does not know.
     """
 
     case: str
@@ -58,8 +58,8 @@ class WarmCode(NamedTuple):
 class Unjudged:
     """The comparison of two runs of a cell besides their counters.
 
-    `defaults` is None where a side does not know its own; `lacks` then names the side, where only
-    one does not. `speeds` is empty where `no_speed` says why; `dropped` are runs that do not count
+    `defaults` is None if a side does not know its own; `lacks` then names the side, where only
+    one does not. `speeds` is empty if `no_speed` says why; `dropped` are runs that do not count
     in them.
     """
 

@@ -61,7 +61,7 @@ def compare_warm_code(findings: Findings, baseline: CellRun, candidate: CellRun)
 def _most_of(run: CellRun, name: str) -> int | None:
     """Return the most that the warm start of a case wrote in the run, and in those timed like it.
 
-    None where the run that decides does not know.
+    None if the run that decides does not know.
     """
     found = [machine_code(case) for case in run.record.cases if case.case == name]
     if not found or found[0] is None:

@@ -22,7 +22,7 @@ def cases_of(value: JsonValue, key: str, read: Callable[[JsonValue], _Case]) -> 
 
 
 def name_of(value: JsonValue) -> str:
-    """Return the name of a case; raises RecordError where it is empty."""
+    """Return the name of a case; raises RecordError if it is empty."""
     name = value.text("case")
     if not name:
         value.member("case").wrong("the name of a case")
@@ -36,7 +36,7 @@ def clipped(value: JsonValue, key: str) -> str | None:
 
 
 def failure_of(value: JsonValue) -> str | None:
-    """Return the end of a failure's text; raises RecordError where it is longer than a run's."""
+    """Return the end of a failure's text; raises RecordError if it is longer than a run's."""
     text = value.text_or_none("failure")
     if text is not None and len(text) > FAILURE_LIMIT:
         value.member("failure").fail(

@@ -20,7 +20,7 @@ def content_hash(value: object) -> str:
 
 
 def plain(value: object) -> dict[str, object]:
-    """Return a mapping or dataclass as a dict, without what is None where a record leaves it out.
+    """Return a mapping or dataclass as a dict, without what is None if a record leaves it out.
 
     Raises TypeError for any other value: JSON has no form for it.
     """

@@ -28,7 +28,7 @@ class DefaultsCompared(NamedTuple):
 
 
 def compare_defaults(before: Defaults | None, after: Defaults | None) -> DefaultsCompared | None:
-    """Return how the defaults changed; None where a side does not know its own.
+    """Return how the defaults changed; None if a side does not know its own.
 
     A config that one side does not know is left out.
     """

@@ -20,7 +20,7 @@ class JitModule:
     already, or the case and the start that built it, such as `small_startup[dense] cold`; None
     where it was found afterwards and no start is known to have built it.
     `generator` is the function that describes how to build it, `package.module:function`, with its
-    arguments: scalars, and types of torch as `torch.bfloat16`; None where that is not known.
+    arguments: scalars, and types of torch as `torch.bfloat16`; None if that is not known.
     """
 
     library: str

@@ -78,8 +78,8 @@ def modules_for(
 def new_rows(record: Record, listed: tuple[ListedModule, ...], name: str) -> str:
     """Return the rows of the list, as TOML, that a record called `name` adds to what is listed.
 
-    They are of the minor release of vLLM that ran and of its GPU; empty where it found nothing new
-    that can be built again. Raises JitModulesError where the record does not say what ran.
+    They are of the minor release of vLLM that ran and of its GPU; empty if it found nothing new
+    that can be built again. Raises JitModulesError if the record does not say what ran.
     """
     gpu, vllm = record.provenance.get("gpu"), record.provenance.get("vllm")
     capability = gpu.get("capability") if isinstance(gpu, Mapping) else None

@@ -269,11 +269,11 @@ class Rank:
 class Start:
     """One start: its counts, and its seconds by part (`total` and others).
 
-    `events` is what torch and vLLM only logged of it; None where nobody listened (records from
-    before the key), and empty where nothing of these kinds was logged. `metrics` are Inductor's own
+    `events` is what torch and vLLM only logged of it; None if nobody listened (records from
+    before the key), and empty if nothing of these kinds was logged. `metrics` are Inductor's own
     numbers, such as `generated_kernel_count`, and `caches` is what the compile caches hold after
-    the start, by kind; each is None where it is not known.
-    `ranks` are the ranks of a start on several GPUs, the first one first; None where the start is
+    the start, by kind; each is None if it is not known.
+    `ranks` are the ranks of a start on several GPUs, the first one first; None if the start is
     one process. `counters`, `metrics` and `events` of such a start are those of its first rank, and
     `caches` holds the files of all.
     """
@@ -324,7 +324,7 @@ class Case:
     starts: tuple[Start, ...] = ()
 
     def started(self, start: StartKind) -> Start | None:
-        """Return what that start observed, or None where it never ran to its end."""
+        """Return what that start observed, or None if it never ran to its end."""
         for seen in self.starts:
             if seen.start == start:
                 return seen
@@ -367,19 +367,19 @@ class Departure:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One run of a cell on a platform. `finished` is false while the run goes on, or if it died.
+    """One run of a cell on a platform. `finished` is false while the run continues, or if it died.
 
     `selected` counts the cases of the startup tests that this run was asked for, whether they ran
     or not (None: the run ended before it knew, or the record is older than the number), and
     `deselected` the others.
     `full_suite` has the cases that the full suite adds, which count nowhere else; None without it.
-    `departures` is how the packages differ from what vLLM requires: None where the run did not
-    look (records from before the key), and empty where all are as required.
-    `jit` is None where nothing is built just in time (the CPU platform) or nobody looked.
+    `departures` is how the packages differ from what vLLM requires: None if the run did not
+    look (records from before the key), and empty if all are as required.
+    `jit` is None if nothing is built just in time (the CPU platform) or nobody looked.
     `defaults` are those of torch's configs that are plain data, by module and name; None: unknown.
-    `cache_check` is what the cache check counted; None where it did not come to its end.
-    `origins` is where its torch and its vLLM are from; None where nobody looked.
-    `upstream` is what upstream's own tests did; None where the run was asked for none.
+    `cache_check` is what the cache check counted; None if it did not come to its end.
+    `origins` is where its torch and its vLLM are from; None if nobody looked.
+    `upstream` is what upstream's own tests did; None if the run was asked for none.
     """
 
     cell: str
@@ -408,7 +408,7 @@ class Record:
         return str(self.provenance["started"])
 
     def origin(self, project: str) -> Origin | None:
-        """Return where its torch or its vLLM is from; None where nobody looked."""
+        """Return where its torch or its vLLM is from; None if nobody looked."""
         return next((origin for origin in self.origins or () if origin.project == project), None)
 
     def build(self, project: str) -> Build | None:
@@ -425,7 +425,7 @@ class Record:
     def version(self, project: str) -> str | None:
         """Return the version of its torch or its vLLM, of a candidate the release key.
 
-        None where the record does not know it.
+        None if the record does not know it.
         """
         found = self.provenance.get(project)
         text = found if isinstance(found, str) else None

@@ -11,13 +11,13 @@ from matrix.catalog.cells import Build, Made
 class Origin:
     """The origin of the torch or the vLLM of a run; an unknown value is None.
 
-    `candidate` is None where the cell names a release. `version` is the installed one, or that of a
+    `candidate` is None if the cell names a release. `version` is the installed one, or that of a
     candidate which is not installed. `index` is without credentials, `file` the name of the wheel,
     `revision` the git commit that its own files name. `built` is the time of the upload: no file of
     a wheel says when it was built. Of a release, index, SHA-256 and `built` are known where tox
     found the file on the index whose content is the installed one (`matrix.run.published`).
     `content` is a SHA-256 over the rows of its RECORD, which distinguishes two builds, whatever way
-    they were installed. `made` is None where no sources were named, and `extensions` is the wheel
+    they were installed. `made` is None if no sources were named, and `extensions` is the wheel
     that it has its extensions from, where that is another one.
     """
 

@@ -69,7 +69,7 @@ def commit(root: Path) -> str | None:
     """Return the commit of the checkout, with `+changed` where the startup tests differ from it.
 
     That mark is for people: only the version of the startup tests shows what was measured.
-    Outside a checkout it is what `note_commit` noted; None where nothing says.
+    Outside a checkout it is what `note_commit` noted; None if nothing says.
     """
     head = _git(root, "rev-parse", "HEAD")
     if head is None or _git(root, "rev-parse", "--show-cdup") != "":

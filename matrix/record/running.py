@@ -1,7 +1,7 @@
 """Which records are still being written.
 
-A run writes its record again and again, with `finished` false until its end. Whether it goes on or
-died cannot be seen in the record, and not by its age either: a case may take an hour. So the
+A run writes its record again and again, with `finished` false until its end. Whether it continues
+or died cannot be seen in the record, and not by its age either: a case may take an hour. So the
 process that runs a cell holds a lock (`flock`) on a hidden file next to its record for as long as
 it runs. The kernel lets go of the lock however the process ends, so a run that was killed never
 counts as running. This holds for all processes of a machine, in containers too, and for other
@@ -33,7 +33,7 @@ _LEFT = re.compile(
 def begun(tries: Iterable[tuple[Path, Record]]) -> Iterator[tuple[Path, Record]]:
     """Write the first of the records whose path is free, and mark it as running during the block.
 
-    Of several processes that try the same paths each gets one of its own. Raises RecordError where
+    Of several processes that try the same paths each gets one of its own. Raises RecordError if
     the disk refuses, and where no path is free.
     """
     for path, record in tries:
@@ -56,7 +56,7 @@ def marked_running(path: Path) -> Iterator[None]:
 
     The record need not be there yet. Where the disk has no locks it is not marked. The mark also
     holds room for the record, which `matrix.record.writer.write` takes where the disk is full.
-    Raises BlockingIOError where another process marks it.
+    Raises BlockingIOError if another process marks it.
     """
     lock = None
     try:
@@ -82,7 +82,7 @@ def sweep(folder: Path) -> None:
 
 
 def is_running(path: Path, record: Record) -> bool:
-    """Return whether the run that writes the record at this path goes on."""
+    """Return whether the run that writes the record at this path continues."""
     return not record.finished and is_marked(path)
 
 
@@ -107,7 +107,7 @@ def is_marked(path: Path) -> bool:
 def split_running(
     records: Iterable[tuple[Path, Record]],
 ) -> tuple[list[tuple[Path, Record]], list[tuple[Path, Record]]]:
-    """Return the records whose runs ended, however, and those whose runs go on.
+    """Return the records whose runs ended, however, and those whose runs are not finished.
 
     A run may end after its record was read: then its record is the one that it left.
     """

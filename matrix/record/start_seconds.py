@@ -6,7 +6,7 @@ from matrix.record.model import Start
 
 
 def compared_seconds(start: Start) -> float | None:
-    """Return the seconds of a start without those of `inspect`; None where it was not timed.
+    """Return the seconds of a start without those of `inspect`; None if it was not timed.
 
     A run asks the classes of its models once, before its cases; where that failed, and before
     version 25 of the startup tests, each cold start asks.

@@ -139,7 +139,7 @@ class StartupTests:
         """Return what two records of the same startup tests share: their version, as text.
 
         Of tests of an unknown version it is the fingerprint, which at least shows whether the same
-        tests made two records. None where the record has neither.
+        tests made two records. None if the record has neither.
         """
         number = self.version_of(record)
         if number is not None:
@@ -151,7 +151,7 @@ class StartupTests:
     def changes_since(self, record: Record) -> tuple[TestsChange, ...] | None:
         """Return what changed since the record was made and can affect it, oldest first.
 
-        None where the version of its startup tests is unknown, or newer than the current one.
+        None if the version of its startup tests is unknown, or newer than the current one.
         """
         made = self.version_of(record)
         if made is None or made > self.current:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from matrix._util.enums import StrEnum
 
 NOT_ENDED = "did not run to its end"
-"""Why a test is untested while the run goes on, or where the run was killed."""
+"""Why a test is untested while the run continues, or where the run was killed."""
 
 INTERRUPTED = "interrupted by"
 """How the reason of a test begins that a signal to the run ended; the signal's name follows."""
@@ -50,7 +50,7 @@ class SuiteCase:
 class UpstreamSuite:
     """The tests of upstream's that a run was asked for, and where they are from.
 
-    `sdist` is the file name of the source distribution and `sha256` its hash; both are None where
+    `sdist` is the file name of the source distribution and `sha256` its hash; both are None if
     no test ran, or where the files of the folder are not those that were unpacked from one that the
     index has: a person named a folder, or changed a file. `files` has the SHA-256 of each file that
     was asked for, and of those found in a folder that was; what they import has none. `stand_ins`
@@ -66,12 +66,12 @@ class UpstreamSuite:
 
     @property
     def at_work(self) -> str | None:
-        """Return the first test that has not ended; None where all have."""
+        """Return the first test that has not ended; None if all have."""
         return next((case.case for case in self.cases if case.reason == NOT_ENDED), None)
 
     @property
     def has_ended(self) -> bool:
-        """Return whether the run came to the end of all tests; False where it was interrupted."""
+        """Return whether the run came to the end of all tests; False if it was interrupted."""
         return not any(
             case.reason == NOT_ENDED or (case.reason or "").startswith(INTERRUPTED)
             for case in self.of(UpstreamOutcome.UNTESTED)

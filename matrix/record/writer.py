@@ -60,7 +60,7 @@ def write(record: Record, path: Path) -> Record:
 def create(record: Record, path: Path) -> Record:
     """Write a record whose file is not there yet; return it as it is written, as `write` does.
 
-    Raises RecordTakenError where there is something at this path, RecordError if the disk refuses.
+    Raises RecordTakenError if there is something at this path, RecordError if the disk refuses.
     """
     return _written(record, path, create_bytes)
 

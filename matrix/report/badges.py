@@ -47,7 +47,7 @@ _WIDTH, _MARGIN = 6.6, 12
 class _Standing:
     """The content of a badge for a pair on one platform.
 
-    `by` is the day of the run, or the rung whose check rules the pair out. `ran` is None where the
+    `by` is the day of the run, or the rung whose check rules the pair out. `ran` is None if the
     grid shows a Python without a run.
     """
 

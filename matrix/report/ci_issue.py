@@ -30,7 +30,7 @@ _FROM_BEFORE = "older than the watch"
 
 @dataclass(frozen=True, kw_only=True)
 class Issue:
-    """The texts of an issue. `comment` is "" where nothing regressed and nothing was closed."""
+    """The texts of an issue. `comment` is "" if nothing regressed and nothing was closed."""
 
     title: str
     body: str

@@ -60,7 +60,7 @@ def github(jobs: Sequence[CiJob]) -> str:
     """Return the job matrix as one line of JSON, for `strategy.matrix` by `fromJSON`.
 
     Of a plan without jobs the list is empty, which GitHub refuses as a matrix: test it before.
-    Raises CiPlanError where it is more than GitHub takes as an output.
+    Raises CiPlanError if it is more than GitHub takes as an output.
     """
     most = LIMITS[PlanFormat.GITHUB].minutes
     include = [
@@ -91,8 +91,9 @@ def github_outputs(jobs: Sequence[CiJob]) -> str:
 def buildkite(jobs: Sequence[CiJob], queue: str = QUEUE) -> str:
     """Return the steps as JSON, as `buildkite-agent pipeline upload` takes them.
 
-    A verdict that is not `compatible` is soft: the step shows it, and the build goes on to join the
-    records. `queue` is that of the agents for cuda. Raises CiPlanError for what cannot be its name.
+    A verdict that is not `compatible` is soft: the step shows it, and the build continues to join
+    the records. `queue` is that of the agents for cuda. Raises CiPlanError for what cannot be its
+    name.
     """
     if not _QUEUE.fullmatch(queue):
         raise CiPlanError(

@@ -48,7 +48,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def render(report: Report, environments: Mapping[str, Cell] | None = None) -> str:
     """Return every cell of the grid with its record, then the records of no cell of the grid.
 
-    The `environments` by name say which cell a name installs: `cell` is empty where that is another
+    The `environments` by name say which cell a name installs: `cell` is empty if that is another
     patch release than the row's. Of what ran, it is the name of its record. The seconds are the
     sums over the cases that have both starts. What is predicted stands in a column of its own.
     """

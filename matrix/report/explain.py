@@ -62,7 +62,7 @@ def parts_of(answer: FaultAnswer) -> dict[str, str]:
 
 
 def more_words(text: TextFaults) -> str | None:
-    """Return how many faults of a text are not answered; None where all are."""
+    """Return how many faults of a text are not answered; None if all are."""
     return f"{plural(text.more, 'more error')} in it, not shown" if text.more else None
 
 
@@ -351,7 +351,7 @@ def _package(answer: FaultAnswer) -> str:
 
 
 def command(remedy: FaultRemedy) -> str | None:
-    """Return the command of a remedy; None where it is none."""
+    """Return the command of a remedy; None if it is none."""
     named = " ".join(shlex.quote(requirement) for requirement in remedy.requirements)
     match remedy.code:
         case RemedyCode.INSTALL if remedy.environment and remedy.python:

@@ -179,7 +179,7 @@ def verdict_words(linkage: Linkage) -> str:
 
 
 def extension_words(linkage: Linkage, linked: Linked) -> str | None:
-    """Return why an extension does not load, in one line; None where it does."""
+    """Return why an extension does not load, in one line; None if it does."""
     return None if linked.ok else link_words(link_fact(linkage, linked))
 
 

@@ -8,7 +8,7 @@ from matrix.record.origin import Origin
 
 
 def made_words(origin: Origin | None) -> str | None:
-    """Return how a vLLM was had whose sources a person named; None where no sources were named.
+    """Return how a vLLM was had whose sources a person named; None if no sources were named.
 
     >>> from matrix.catalog.cells import Made
     >>> made_words(Origin(project="vllm", made=Made.WITH_EXTENSIONS, extensions="vllm-1.whl"))

@@ -49,7 +49,7 @@ def values(found: Provisional | None) -> dict[str, object] | None:
 
 
 def of_rank(difference: Difference) -> str:
-    """Return which rank counted a counter that differs; "" where the start is one process."""
+    """Return which rank counted a counter that differs; "" if the start is one process."""
     return rank_words(difference.rank)
 
 

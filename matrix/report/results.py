@@ -107,7 +107,7 @@ def prune_lines(
 ) -> str:
     """Return what was or would be deleted, one file a line, and what stays.
 
-    `done` is how many of the files were deleted, None where none should be. If only some were
+    `done` is how many of the files were deleted, None if none should be. If only some were
     deleted, it is not known which records lost all their files, so only files are counted.
     """
     lines = [clean(path) for path in paths]

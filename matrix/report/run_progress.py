@@ -1,4 +1,4 @@
-"""The words of a run while it goes on: a line for each event, and one for what is at work.
+"""The words of a run while it continues: a line for each event, and one for what is at work.
 
 Pure. `matrix.report.run_watchers` shows it.
 """

@@ -1,4 +1,4 @@
-"""Who shows a run while it goes on: plain lines, or on a terminal a table that changes."""
+"""Who shows a run while it continues: plain lines, or on a terminal a table that changes."""
 
 from __future__ import annotations
 

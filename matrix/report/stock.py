@@ -17,7 +17,7 @@ _NAME = 60  # characters of a name or a version, which a record may make as long
 
 
 def mark(found: Sequence[Departure], most: int = 4) -> str:
-    """Return `not stock: without flashinfer-python, ray`, at most so many names; "" where stock."""
+    """Return `not stock: without flashinfer-python, ray`, at most so many names; "" if stock."""
     return f"{NOT_STOCK}: {differing(found, most)}" if found else ""
 
 

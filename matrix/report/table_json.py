@@ -121,7 +121,7 @@ def _entry(entry: Entry) -> dict[str, object]:
 
 
 def _code(code: WrittenCode | None) -> dict[str, object]:
-    """Return the compiled code that a warm start wrote; nothing where it wrote none."""
+    """Return the compiled code that a warm start wrote; nothing if it wrote none."""
     return {} if code is None else {"code": {"files": code.files, "bytes": code.bytes}}
 
 

@@ -38,13 +38,13 @@ def is_split(start: Start) -> bool:
 
 
 def other_steps(start: Start) -> float | None:
-    """Return the seconds of the parts without a column of their own; None where there are none."""
+    """Return the seconds of the parts without a column of their own; None if there are none."""
     found = [start.seconds[part] for part in _STEPS if part in start.seconds]
     return sum(found) if found else None
 
 
 def unnamed(start: Start) -> float | None:
-    """Return the seconds of a start's total that no part has; None where it has no parts.
+    """Return the seconds of a start's total that no part has; None if it has no parts.
 
     Records from before the number have it too: their parts are known.
 

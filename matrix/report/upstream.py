@@ -9,7 +9,7 @@ from matrix.rules.expectations import PublishedCounters, Rule
 
 
 def section(rules: Sequence[Rule]) -> str:
-    """Return the section of the table; "" where no rule says that upstream differs."""
+    """Return the section of the table; "" if no rule says that upstream differs."""
     rows = [
         [
             code(rule.case or "every case"),

@@ -20,7 +20,7 @@ _MOST = 3  # names of failed tests in a line
 
 
 def counts(suite: UpstreamSuite | None) -> str:
-    """Return how its tests ended, such as `2 passed, 1 failed`; "" where none was asked for."""
+    """Return how its tests ended, such as `2 passed, 1 failed`; "" if none was asked for."""
     if suite is None:
         return ""
     found = {outcome: len(suite.of(outcome)) for outcome in UpstreamOutcome}
@@ -28,13 +28,13 @@ def counts(suite: UpstreamSuite | None) -> str:
 
 
 def mark(suite: UpstreamSuite | None) -> str:
-    """Return the counts as what follows a verdict; "" where none was asked for."""
+    """Return the counts as what follows a verdict; "" if none was asked for."""
     found = counts(suite)
     return f"upstream's own tests: {found}" if found else ""
 
 
 def failures(suite: UpstreamSuite | None, name: Callable[[str], str] = clean) -> str:
-    """Return which of upstream's tests failed, by name and signature; "" where none did.
+    """Return which of upstream's tests failed, by name and signature; "" if none did.
 
     `name` makes the text of either.
     """

@@ -34,7 +34,7 @@ class ExpectationsError(MatrixError):
 class Situation(NamedTuple):
     """The situation of a start: the case, the platform, full versions, the effective flags.
 
-    `tests` is the version of the startup tests; None where nobody knows it.
+    `tests` is the version of the startup tests; None if nobody knows it.
     """
 
     case: str
@@ -67,9 +67,9 @@ class Nearest(Expected):
 
 
 class Difference(NamedTuple):
-    """A counter that is not as expected; ``observed`` is None where it was not counted at all.
+    """A counter that is not as expected; ``observed`` is None if it was not counted at all.
 
-    ``rank`` is the rank that counted it; None where the start is one process.
+    ``rank`` is the rank that counted it; None if the start is one process.
     """
 
     start: StartKind
@@ -92,7 +92,7 @@ class Rule:
     """One rule of the file: conditions (None is any), the counters expected, and the evidence.
 
     ``counters`` is what was measured; ``upstream`` holds those of them that upstream publishes
-    with another number, and None where the two agree or upstream says nothing. ``tests`` are the
+    with another number, and None if the two agree or upstream says nothing. ``tests`` are the
     versions of the startup tests that count so, where another version counts otherwise.
     """
 
@@ -231,9 +231,9 @@ class Expectations:
         return self._asked[key]
 
     def expect(self, situation: Situation, start: StartKind) -> Mapping[str, Expected]:
-        """Choose what each counter should be in this start; empty where no rule matches.
+        """Choose what each counter should be in this start; empty if no rule matches.
 
-        Raises ExpectationsError where the situation's torch or vLLM is not a version.
+        Raises ExpectationsError if the situation's torch or vLLM is not a version.
         """
         best: dict[str, Rule] = {}
         for rule in self._chosen(self._beside_pair(situation).here, situation, start):

@@ -65,7 +65,7 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanations:
-    """All explanations. Raises DifferencesError where two have one id."""
+    """All explanations. Raises DifferencesError if two have one id."""
 
     every: tuple[Explanation, ...] = ()
     name: str = "differences"

@@ -120,7 +120,7 @@ class Waiver:
 
 @dataclass(frozen=True, kw_only=True)
 class Waivers:
-    """All waivers. Raises WaiversError where two have one id."""
+    """All waivers. Raises WaiversError if two have one id."""
 
     every: tuple[Waiver, ...] = ()
     name: str = "waivers"

@@ -97,7 +97,7 @@ def proposals(record: Record, expectations: Expectations, evidence: str) -> list
 def _widened(
     rule: Rule, sightings: list[_Sighting], evidence: str, known: Mapping[str, Rule]
 ) -> Rule | None:
-    """Return the rule with a later end; None where it does not count so, or would tie."""
+    """Return the rule with a later end; None if it does not count so, or would tie."""
     platform = Platform(sightings[0].situation.platform)
     same = all(
         sighting.counted() == {counter: rule.counters[counter] for counter in sighting.counters}

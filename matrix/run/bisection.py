@@ -172,7 +172,7 @@ def bisect_releases(
     """Search releases to the end, or without `run` to the next environment that has to run.
 
     `first` is what the records say before anything runs, `ruled_out` are environments that a check
-    rules out. Raises BisectionError where there is nothing to find.
+    rules out. Raises BisectionError if there is nothing to find.
     """
     seen, ran, failures = first, set[str](), list[str]()
     while True:
@@ -203,7 +203,7 @@ def bisect_line(
     """Search a line to its end, or without `run` to the next step that has to run.
 
     That step's candidate is made, unless it is a `dry` search. A step that cannot be made, or whose
-    run has no result, is skipped, and a neighbour takes its place. Raises BisectionError where
+    run has no result, is skipped, and a neighbour takes its place. Raises BisectionError if
     there is nothing to find, or where the ends turn out other than `ends` assumes.
     """
     not_made: dict[str, str] = {}

@@ -127,7 +127,7 @@ class Board:
                 self.review(environment)
 
     def remove(self, name: str) -> None:
-        """Remove a machine, which is not there any more, and what it had."""
+        """Remove a machine, which no longer exists, and what it had."""
         host = self.hosts.pop(name)
         self.dirty.discard(name)
         self.wake(host)
@@ -163,7 +163,7 @@ class Board:
             self.offer(item)
 
     def can_have(self, host: Host, item: BoardJob) -> bool:
-        """Tell whether a machine can build and run a job when nothing else goes on there."""
+        """Tell whether a machine can build and run a job when nothing else runs there."""
         return (
             fits(item.needs, host.totals)
             and (not item.needs[5] or host.has_gpus(item.job.demand))
@@ -172,7 +172,7 @@ class Board:
         )
 
     def take(self, item: BoardJob) -> None:
-        """Note that a job does not wait any more; `review` has to follow."""
+        """Note that a job no longer waits; `review` has to follow."""
         item.waits = False
         self._release(item)
         item.environment.waiting.remove(item)

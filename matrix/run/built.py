@@ -80,9 +80,9 @@ class BuildCandidate(Protocol):
 
 
 def check_sources(candidate: Candidate) -> None:
-    """Raise CandidateError where the tree of a candidate is not what was added.
+    """Raise CandidateError if the tree of a candidate is not what was added.
 
-    SourcesError where that tree of vLLM does not exist.
+    SourcesError if that tree of vLLM does not exist.
     """
     if not isinstance(candidate.source, Tree):
         return
@@ -133,7 +133,7 @@ def built_requirements(
 
 
 def _way(candidate: Candidate) -> OnCuda:
-    """Return how a candidate is had on cuda. Raises CandidateError where nobody asked for it."""
+    """Return how a candidate is had on cuda. Raises CandidateError if nobody asked for it."""
     if candidate.on_cuda is None:
         raise CandidateError(
             f"candidate {candidate.name!r}: was added for the platform cpu; run it with --platform"

@@ -427,7 +427,7 @@ def _read_what_is_left(path: Path, begun: Record, ended: str = "the run broke") 
 
 
 def _write_last(record: Record, path: Path, root: Path) -> Record:
-    """Write the record of a run that has ended; raises MatrixError where that is not possible."""
+    """Write the record of a run that has ended; raises MatrixError if that is not possible."""
     try:
         return _write(record, path, root)
     except RecordError as error:

@@ -22,7 +22,7 @@ _NOTHING = Demand(cores=0)
 # Not frozen: that would take thrice as long, for each of all tasks.
 @dataclass(kw_only=True, slots=True)
 class Going:
-    """A task that goes on. A suspect was on a lost machine before."""
+    """A running task. A suspect was on a lost machine before."""
 
     task: Task
     host: Host
@@ -33,7 +33,7 @@ class Going:
 
 
 class Chooser:
-    """What chooses, for a board. `going` are the tasks that go on, by number."""
+    """What chooses, for a board. `going` are the running tasks, by number."""
 
     def __init__(self, board: Board) -> None:
         """Begin nothing yet."""

@@ -91,7 +91,7 @@ class Cluster:
 
 
 def _ray() -> Module:
-    """Import Ray. Raises ClusterError where it is not installed."""
+    """Import Ray. Raises ClusterError if it is not installed."""
     # Tasks of no GPU must not hide those of the machine: a cell's own variables say what it sees.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -106,7 +106,7 @@ def _ray() -> Module:
 def joined(root: Path, address: str | None, limits: Limits | None = None) -> Iterator[Cluster]:
     """Join the cluster at an address, or start one on this machine alone; leave it at the end.
 
-    `root` is the checkout that its nodes get a copy of. Raises ClusterError where there is no
+    `root` is the checkout that its nodes get a copy of. Raises ClusterError if there is no
     cluster, or one of another Ray.
     """
     if address is not None:
@@ -200,7 +200,7 @@ def _node(about: Mapping[str, Any], seen: node_work.NodeInventory, limits: Limit
 
 
 def _why_unfit(node: Node, seen: node_work.NodeInventory) -> str | None:
-    """Return why no cell can run on a node; None where one may."""
+    """Return why no cell can run on a node; None if one may."""
     if not seen.tox:
         return f"has no tox; {pip_install('ray')} there"
     if node.machine.cores < 1:
@@ -259,7 +259,7 @@ def _environment(root: Path, tree: Path) -> dict[str, object]:
 
 
 def _check_answers(address: str) -> None:
-    """Raise ClusterError where nothing listens at an address that names a host and a port.
+    """Raise ClusterError if nothing listens at an address that names a host and a port.
 
     Ray itself would try for a minute, and say more than a line.
     """

@@ -125,7 +125,7 @@ def describe(ended: ProcessEnd) -> str:
 
 
 def _error(record: Record, ended: ProcessEnd, output: str, *, importing: bool) -> RunError | None:
-    """Return why the run as a whole ended early, or None where it came to its own end.
+    """Return why the run as a whole ended early, or None if it came to its own end.
 
     It is None also where others ended it after every case that decides its verdict.
     """

@@ -47,7 +47,7 @@ class Engine(ABC):
     def carry_out(self) -> tuple[JobEnd, ...]:
         """Run every job to its end, and return how each ended.
 
-        After SIGINT, SIGTERM or SIGHUP nothing more begins, and what goes on is ended: a cell
+        After SIGINT, SIGTERM or SIGHUP nothing more begins, and what is running is ended: a cell
         writes its record meanwhile. A second signal kills it.
         """
         ends: list[JobEnd] = []
@@ -74,11 +74,11 @@ class Engine(ABC):
 
     @abstractmethod
     def _open(self) -> AbstractContextManager[object]:
-        """Get ready; at the end of the block nothing goes on any more."""
+        """Get ready; at the end of the block nothing runs."""
 
     @abstractmethod
     def _is_busy(self) -> bool:
-        """Return whether a task goes on, or has an end that was not reported yet."""
+        """Return whether a task continues, or has an end that was not reported yet."""
 
     @abstractmethod
     def _begin(self, task: Task) -> None:
@@ -86,18 +86,18 @@ class Engine(ABC):
 
     @abstractmethod
     def _wait(self) -> list[ScheduleStep]:
-        """Wait a moment, show what goes on, and return what follows from what has ended."""
+        """Wait a moment, show what is running, and return what follows from what has ended."""
 
     @abstractmethod
     def _interrupt(self) -> None:
-        """Have all that goes on end, and write its records."""
+        """Have all that is running end, and write its records."""
 
     @abstractmethod
     def _kill(self) -> list[ScheduleStep]:
-        """Kill all that goes on; return what follows at once."""
+        """Kill all that is running; return what follows at once."""
 
     def _stop(self, signal_name: str) -> list[ScheduleStep]:
-        """Interrupt all that goes on, or kill it the second time; return what follows."""
+        """Interrupt all that is running, or kill it the second time; return what follows."""
         if self.stopped:
             return self._kill()
         self._ends_at = time.monotonic() + self._patience

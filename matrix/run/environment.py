@@ -117,7 +117,7 @@ class AbsentCompanions(NamedTuple):
 
 
 def absent_companions(cell: Cell, releases: Releases) -> AbsentCompanions | None:
-    """Return what a torch lacks and its vLLM requires; None where nothing is.
+    """Return what a torch lacks and its vLLM requires; None if nothing is.
 
     The cell runs: most of vLLM does without, and what does not stays untested with this reason.
     """
@@ -166,7 +166,7 @@ def _overridden(environment: InstalledPackages, cell: Cell, releases: Releases) 
 
 
 def _pinned(line: str) -> str | None:
-    """Return what an override installs; None where its marker holds nowhere."""
+    """Return what an override installs; None if its marker holds nowhere."""
     try:
         requirement = Requirement(line)
     except InvalidRequirement:

@@ -38,7 +38,7 @@ class EnvironmentsError(MatrixError):
 class Environments:
     """The environments in a folder of tox, and the cache from which uv links their files.
 
-    `root` is the checkout whose they are; None where the folder lies in it.
+    `root` is the checkout whose they are; None if the folder lies in it.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class Environments:
     def remove(self, name: str) -> Path:
         """Take the environment away, and return the folder whose content is yet to be deleted.
 
-        Raises EnvironmentsError where it is in use, or the disk refuses.
+        Raises EnvironmentsError if it is in use, or the disk refuses.
         """
         if self.in_use(name):
             raise EnvironmentsError(f"{self.folder / name}: is in use and is kept")

@@ -119,7 +119,7 @@ class ThisMachine:
 
     @property
     def _environments(self) -> Path | None:
-        """The folder of tox's environments; None where no checkout is."""
+        """The folder of tox's environments; None if no checkout is."""
         if self._elsewhere is not None or not (self._root / "tox.ini").is_file():
             return None
         named = self._environ.get(WORK_DIR)
@@ -195,7 +195,7 @@ def common(every: Iterable[Hardware]) -> Hardware:
 def environment_packages(folder: Path, cell: Cell) -> Mapping[str, str] | None:
     """Return the packages of a cell's environment, by the names of their folders.
 
-    None where that environment is missing, or has other releases: tox makes it again then.
+    None if that environment is missing, or has other releases: tox makes it again then.
     """
     for site in folder.glob("lib/python*/site-packages"):
         found = listed_packages(site)

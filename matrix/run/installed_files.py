@@ -52,13 +52,13 @@ def look_at_files() -> tuple[PackageFiles, ...]:
 
 
 def broken_install(packages: Iterable[PackageFiles], cell: str) -> Refusal | None:
-    """Return which packages lacked their files when somebody looked, or None where none did."""
+    """Return which packages lacked their files when somebody looked, or None if none did."""
     faults = [fault for package in packages for fault in _faults(package)]
     return _refusal("installed files are not as their packages list them", faults, cell)
 
 
 def broken_since(packages: Iterable[PackageFiles], cell: str) -> Refusal | None:
-    """Return which files are gone, or of another size, since somebody looked; None where none is.
+    """Return which files are gone, or of another size, since somebody looked; None if none is.
 
     Files of every kind and package count: nothing of an environment should change during a run.
     """
@@ -105,7 +105,7 @@ def _faults(package: PackageFiles) -> Iterator[str]:
 
 
 def _listed(distribution: metadata.Distribution) -> tuple[str, dict[str, int]]:
-    """Return a package's name, and what it lists; nothing where the list is unreadable."""
+    """Return a package's name, and what it lists; nothing if the list is unreadable."""
     try:
         name, text = distribution.metadata["Name"], distribution.read_text("RECORD") or ""
         return name or "", dict(_rows(csv.reader(text.splitlines()))) if name else {}

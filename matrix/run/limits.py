@@ -60,7 +60,7 @@ def machine_here(
 
     Of memory and disk that is what is free. A limit on memory may take more than is free now, up to
     what there is: who sets it knows what else will end. GPUs are those of CUDA_VISIBLE_DEVICES, the
-    first ones where there is a limit. Raises LimitError where the memory or the disk is not known.
+    first ones where there is a limit. Raises LimitError if the memory or the disk is not known.
     """
     at_most = limits or Limits()
     return Machine(
@@ -90,7 +90,7 @@ def visible(environ: Mapping[str, str] = os.environ) -> tuple[Gpu, ...]:
 
 
 def _gpu(line: str) -> Gpu | None:
-    """Return the GPU of a line of nvidia-smi; None where it does not say how much memory it has."""
+    """Return the GPU of a line of nvidia-smi; None if it does not say how much memory it has."""
     parts = [part.strip() for part in line.split(",")]
     if len(parts) != len(_FIELDS) or not (parts[2].isdecimal() and parts[3].isdecimal()):
         return None

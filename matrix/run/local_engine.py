@@ -238,7 +238,7 @@ class LocalEngine(Engine):
             self.watcher.tick(working)
 
     def _look_at(self, work: _Child) -> None:
-        """Read the record of a run that goes on, where it was written since the last time."""
+        """Read the record of an unfinished run, where it was written since the last time."""
         # A folder may have a million records: it is looked through until the record is there.
         found = [work.seen] if work.seen else self._new(work)[-1:]
         for path, _ in found:
@@ -291,7 +291,7 @@ class LocalEngine(Engine):
 def _failed_gpus(gpus: tuple[str, ...], fault: RunError | None) -> tuple[str, ...]:
     """Return those of the GPUs of a task of which one failed, by this fault of the machine.
 
-    Of several these are the ones that do not answer any more, or all where each still answers.
+    Of several these are the ones that no longer answer, or all where each still answers.
     """
     if fault is None or fault.kind not in _OF_GPU:
         return ()

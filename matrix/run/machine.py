@@ -32,7 +32,7 @@ class Demand:
 
     `cores` are whole cores, `memory_mib` is main memory. `disk_mib` is what the environment of a
     job takes on disk: it is taken as long as the environment is there, not only while a task goes
-    on. `gpu_mib` is memory of each of its `gpus` GPUs; 0 where it takes none. With `whole_gpus`
+    on. `gpu_mib` is memory of each of its `gpus` GPUs; 0 if it takes none. With `whole_gpus`
     nothing else has these GPUs meanwhile. Raises DemandError for a negative number, and for memory
     of no GPU.
     """

@@ -54,7 +54,7 @@ class Order:
 
     `options` are those of `matrix run --here` that every cell gets. `made`: the environment was
     made on this node before. `tox` is how to call tox; empty for the node's own. `threads` is the
-    OMP_NUM_THREADS of who ordered; None where it has none.
+    OMP_NUM_THREADS of who ordered; None if it has none.
     """
 
     task: Task
@@ -115,7 +115,7 @@ class NodeInventory:
     """The resources and environments of a node; `tox` is true if it has tox.
 
     `linked` are the releases that uv links from its cache there. `pythons` are the minor releases
-    of Python that it has; None where that is not known, or where uv may fetch others. `processor`
+    of Python that it has; None if that is not known, or where uv may fetch others. `processor`
     is the kind of its processor, `driver` the release of its NVIDIA driver.
     """
 
@@ -213,10 +213,10 @@ def carry_out(order: Order, tell: Tell, root: Path) -> Left:
 
 
 def _is_free(environments: Environments, name: str, tell: Tell) -> bool:
-    """Wait until nobody uses an environment here; False where the run is to stop before that.
+    """Wait until nobody uses an environment here; False if the run is to stop before that.
 
-    A run that was killed may be at its end there. What still goes on after `_ENDS` seconds does not
-    hinder: it is a run in an environment that is whole.
+    A run that was killed may be at its end there. What is still running after `_ENDS` seconds does
+    not hinder: it is a run in an environment that is whole.
     """
     until = time.monotonic() + _ENDS
     while environments.in_use(name) and time.monotonic() < until:
@@ -238,7 +238,7 @@ def _has_tox() -> bool:
 
 
 def _pythons() -> frozenset[str] | None:
-    """Return the minor releases of Python here; None where uv may fetch others, or is not found."""
+    """Return the minor releases of Python here; None if uv may fetch others, or is not found."""
     # uv itself says so by this variable; it reads a file of settings too, which nothing here reads.
     if os.environ.get("UV_PYTHON_DOWNLOADS", "automatic") not in ("never", "manual"):
         return None

@@ -103,7 +103,7 @@ def why_not_cuda(
     devices: Path = DEVICES,
     bus: Path = _PCI_DEVICES,
 ) -> str | None:
-    """Return why `auto` takes the CPU on a machine that has an NVIDIA GPU; None where it does not.
+    """Return why `auto` takes the CPU on a machine that has an NVIDIA GPU; None if it does not.
 
     A GPU that is hidden on purpose does not count.
     """
@@ -121,7 +121,7 @@ def why_not_cuda(
 def ask_driver(
     seconds: float = ANSWER_SECONDS, *, device: str | None = None
 ) -> DriverAnswer | None:
-    """Return the driver's answer; None where it hung for that long, or took its caller with it.
+    """Return the driver's answer; None if it hung for that long, or took its caller with it.
 
     `device` is the one that is asked about, as CUDA_VISIBLE_DEVICES names it; None for the first.
 
@@ -187,7 +187,7 @@ def _no_driver(gpu: str) -> Refusal:
 
 
 def least_driver(cuda: tuple[int, int]) -> str | None:
-    """Return the oldest driver that serves a CUDA, by the table of hardware; None where unknown."""
+    """Return the oldest driver that serves a CUDA, by the table of hardware; None if unknown."""
     from matrix.catalog.hardware_file import load_hardware  # only where it is to be named
 
     return load_hardware().least_driver(dotted(cuda))

@@ -371,7 +371,7 @@ def _published(project: Project, record: str, content: str | None) -> IndexedFil
 
 
 def _record(distribution: metadata.Distribution) -> str:
-    """Return the RECORD of a distribution; "" where nobody can read it."""
+    """Return the RECORD of a distribution; "" if nobody can read it."""
     try:
         return distribution.read_text("RECORD") or ""
     except (OSError, ValueError):

@@ -57,7 +57,7 @@ def _is_installed(environment: Path) -> bool:
 
 
 def required_packages(path: Path) -> list[Requirement] | None:
-    """Return what tox.ini requires of the tox that reads it; None where nobody can read it."""
+    """Return what tox.ini requires of the tox that reads it; None if nobody can read it."""
     config = configparser.RawConfigParser()
     try:
         config.read(path, encoding="utf-8")

@@ -78,7 +78,7 @@ def find(records: Path, named: str = "") -> Path:
 
 
 def read_run(folder: Path) -> Past:
-    """Read the journal of a run. Raises RunStateError where it is not one of ours."""
+    """Read the journal of a run. Raises RunStateError if it is not one of ours."""
     path = folder / JOURNAL
     found = _Reading(path)
     try:
@@ -151,7 +151,7 @@ class _Reading:
             self._lost[job] = (*self._lost.get(job, ()), machine)
 
     def past(self) -> Past:
-        """Return what the journal holds. Raises RunStateError where it has no jobs."""
+        """Return what the journal holds. Raises RunStateError if it has no jobs."""
         if self._begun is None or not self._jobs:
             raise RunStateError(f"{self._path}: has no jobs; begin a new run")
         if len(self._jobs) < self._count:

@@ -28,7 +28,7 @@ from matrix._util.process import (
 )
 
 SILENCE = 8.0
-"""Seconds without a line after which one says what goes on: nobody waits for more than ten."""
+"""Seconds without a line after which one says what is running: nobody waits for more than ten."""
 
 _GRACE = 10.0  # seconds that an interrupted child has to close its affairs
 _LINE = 1000  # characters of an open line of a child that are printed again

@@ -41,7 +41,7 @@ def note_published(
     """Note the files of the releases that are installed in an environment, unless it has them.
 
     `site` is its folder of packages, `python` its Python, `projects` those that are from an index.
-    Raises MatrixError where the index does not answer or cannot be asked here; the next call then
+    Raises MatrixError if the index does not answer or cannot be asked here; the next call then
     asks again.
     """
     installed = {project: seen for project in projects if (seen := _look(site, project))}
@@ -60,7 +60,7 @@ def note_published(
 
 
 def _look(site: Path, project: Project) -> tuple[str, str] | None:
-    """Return the version and the content of an installed package; None where it has no RECORD."""
+    """Return the version and the content of an installed package; None if it has no RECORD."""
     try:
         found = next(iter(metadata.distributions(name=str(project), path=[str(site)])), None)
         if found is None or found.read_text("direct_url.json") is not None:
@@ -74,7 +74,7 @@ def _look(site: Path, project: Project) -> tuple[str, str] | None:
 def _find(
     index: Index, project: Project, version: str, content: str, tags: Sequence[Tag]
 ) -> IndexedFile | None:
-    """Return the file of the index that has this content; None where it has no such file."""
+    """Return the file of the index that has this content; None if it has no such file."""
     try:
         files = index.files(project)
     except NoProjectError:

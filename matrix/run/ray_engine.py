@@ -288,7 +288,7 @@ class RayEngine(Engine):
             self.watcher.tick(working)
 
     def _kill(self) -> list[ScheduleStep]:
-        """Cancel all that goes on, without its records; return what follows."""
+        """Cancel all that is running, without its records; return what follows."""
         ray = self.cluster.ray
         steps = []
         for ref, work in list(self._work.items()):

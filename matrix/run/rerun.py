@@ -91,7 +91,7 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
     What tox prints goes to stderr, and so do what is run and how long it took. With `dry`
     the commands are printed and nothing is run. A run that ends without a record of its own does
     not stop the others. Whether there is one is asked of the folder, for tox ends with statuses of
-    its own that `matrix run` has too. Raises RerunError where nothing can be run.
+    its own that `matrix run` has too. Raises RerunError if nothing can be run.
     """
     every = list(runs)
     if dry:
@@ -159,14 +159,14 @@ def _status(line: Sequence[str], root: Path, own: Mapping[str, str]) -> int:
 
 
 def tox_of(root: Path) -> list[str]:
-    """Return how to call tox for the checkout `root`. Raises RerunError where it cannot run."""
+    """Return how to call tox for the checkout `root`. Raises RerunError if it cannot run."""
     if not (root / "tox.ini").is_file():
         raise RerunError(f"{root}: no tox.ini there; run this in a checkout of the matrix")
     return tox_command()
 
 
 def tox_command() -> list[str]:
-    """Return how to call tox. Raises RerunError where it is not installed."""
+    """Return how to call tox. Raises RerunError if it is not installed."""
     if importlib.util.find_spec("tox") is not None:
         return [sys.executable, "-m", "tox"]
     found = shutil.which("tox")

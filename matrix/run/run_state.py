@@ -89,14 +89,14 @@ class Begun:
 
 
 class RunState:
-    """The folder of a run that goes on. One process at a time has it; `close` lets go of it.
+    """The folder of an unfinished run. One process at a time has it; `close` lets go of it.
 
-    `held` is a descriptor for what the process starts: as long as that has it open, it goes on, and
-    no other process resumes the run.
+    `held` is a descriptor for what the process starts: as long as that has it open, it continues,
+    and no other process resumes the run.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take the folder. Raises RunStateError where another process has it, or nobody may."""
+        """Take the folder. Raises RunStateError if another process has it, or nobody may."""
         self.folder = folder
         self.logs = folder / "logs"
         self._unwritten = b""
@@ -124,7 +124,7 @@ class RunState:
 
         The journal is there with all jobs or not at all, so that a process that is killed leaves no
         run of some of them. The name of the folder comes after those of the runs before, also where
-        the clock was set back since. Raises RunStateError where the folder, or that of a record,
+        the clock was set back since. Raises RunStateError if the folder, or that of a record,
         cannot be written.
         """
         runs, jobs = Path(begun.records, RUNS), tuple(jobs)
@@ -158,7 +158,7 @@ class RunState:
     def resume(cls, folder: Path, at: float, patience: float = _PATIENCE) -> RunState:
         """Take the folder of an earlier run, and note that it goes on at that time.
 
-        What a killed process left at work has so many seconds to end. Raises RunStateError where it
+        What a killed process left at work has so many seconds to end. Raises RunStateError if it
         does not.
         """
         state = cls(folder)
@@ -216,7 +216,7 @@ class RunState:
 
 
 def check_folders(records: Path, jobs: Iterable[Job]) -> None:
-    """Raise RunStateError where a folder in which the jobs leave their records cannot be written.
+    """Raise RunStateError if a folder in which the jobs leave their records cannot be written.
 
     Each job would be built and run, and leave nothing.
     """

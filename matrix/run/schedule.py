@@ -22,7 +22,7 @@ class Schedule:
 
     `present` has the environments that are there, by the machine. `lost` has the machines that were
     lost with a job in an earlier part of the run, by the job's key. The answers do not depend on
-    the order in which jobs, machines and environments are given. Raises ScheduleError where two
+    the order in which jobs, machines and environments are given. Raises ScheduleError if two
     jobs have one key, or two machines one name.
     """
 
@@ -49,10 +49,10 @@ class Schedule:
 
     @property
     def is_over(self) -> bool:
-        """Tell whether every job has ended and nothing goes on.
+        """Tell whether every job has ended and nothing runs.
 
-        Where no job is `left`, what goes on builds or removes an environment that no job needs: an
-        engine may end it.
+        Where no job is `left`, what is running builds or removes an environment that no job needs:
+        an engine may end it.
         """
         return not self._left and not self._going
 
@@ -70,7 +70,7 @@ class Schedule:
         return self._step()
 
     def ended(self, task: Task, finish: Finish) -> ScheduleStep:
-        """Take the end of a task. One that is not known any more changes nothing.
+        """Take the end of a task. One that is no longer known changes nothing.
 
         Such is a task of a machine that was lost, whose end comes late.
         """
@@ -93,7 +93,7 @@ class Schedule:
         return self._step()
 
     def lost(self, *machines: str) -> ScheduleStep:
-        """Take the loss of machines: what went on there goes on elsewhere.
+        """Take the loss of machines: what went on there continues elsewhere.
 
         Those that were lost together are to be named together, so that none of them gets the work
         of another.
@@ -109,7 +109,7 @@ class Schedule:
         return self._step()
 
     def joined(self, machine: Machine, present: Iterable[Present] = ()) -> ScheduleStep:
-        """Take a machine that joins. Raises ScheduleError where there is one of its name."""
+        """Take a machine that joins. Raises ScheduleError if there is one of its name."""
         self._board.add(machine, present)
         return self._step()
 

@@ -64,7 +64,7 @@ def most_of(nodes: Iterable[Machine]) -> Machine:
 def fitted(job: Job, nodes: Sequence[Machine]) -> Job:
     """Return the job of an earlier run as one of these machines can run it.
 
-    On the CPU it has fewer cases at once where none of them has the room for as many any more.
+    On the CPU it has fewer cases at once where none of them has the room for as many any longer.
     """
     if job.platform != Platform.CPU:
         return job

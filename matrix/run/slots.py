@@ -43,16 +43,16 @@ class Copy:
 
 
 class Host:
-    """A machine and what goes on there. It is changed in place: copies would cost most of the time.
+    """A machine and its tasks. It is changed in place: copies would cost most of the time.
 
     `blocked` is the place of the first job that could run here but for what others have taken.
     `held` is the place of the job for which nothing else begins here. `suspects` is how many tasks
-    go on here that were on a lost machine before. `coming_mib` is the disk that removals will give.
-    `idle_as` is what the machine has, where the board counts it among the idle.
+    continue here that were on a lost machine before. `coming_mib` is the disk that removals will
+    give. `idle_as` is what the machine has, where the board counts it among the idle.
     """
 
     def __init__(self, machine: Machine) -> None:
-        """Take a machine on which nothing goes on."""
+        """Take a machine on which nothing runs."""
         self.machine = machine
         self.name = machine.name
         self.free_cores = machine.cores
@@ -97,12 +97,12 @@ class Host:
         return replace(self.machine, disk_mib=self.totals[2])
 
     def free(self) -> Needs:
-        """Return what a build can have now, and then a run when nothing else goes on here."""
+        """Return what a build can have now, and then a run when nothing else runs here."""
         _, _, _, cores, memory, gpu = self.totals
         return self.free_cores, self.free_memory, max(0, self.free_disk), cores, memory, gpu
 
     def has_gpus(self, demand: Demand) -> bool:
-        """Tell whether enough GPUs have the memory when nothing else goes on here."""
+        """Tell whether enough GPUs have the memory when nothing else runs here."""
         if not demand.gpu_mib:
             return True
         fit = (gpu for gpu in self.machine.gpus if gpu.free_mib >= demand.gpu_mib)
@@ -234,6 +234,6 @@ class Host:
         return tuple(fit[: demand.gpus])
 
     def _are_enough(self, demand: Demand) -> bool:
-        """Tell whether the GPUs that did not fail have this when nothing else goes on here."""
+        """Tell whether the GPUs that did not fail have this when nothing else runs here."""
         fit = {device for device, mib in self._all_gpus.items() if mib >= demand.gpu_mib}
         return len(fit - self._failed_gpus) >= demand.gpus

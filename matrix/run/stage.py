@@ -36,7 +36,7 @@ class Stage:
     def left(self, seconds: float) -> float | None:
         """Return how many seconds the cases still take, of a run that has run for `seconds`.
 
-        A case is taken to last as long as those that ran did on average. None where none has, or
+        A case is taken to last as long as those that ran did on average. None if none has, or
         where the last case lasts longer than that, or ran side by side with others: when it began
         is not known then.
         """

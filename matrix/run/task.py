@@ -29,7 +29,7 @@ class TaskKind(StrEnum):
 class Task:
     """A task of an engine on a machine; `number` distinguishes it from every other task.
 
-    `job` is the key of the job that runs; None where an environment is built or removed. `demand`
+    `job` is the key of the job that runs; None if an environment is built or removed. `demand`
     is what it takes until it ended. `gpus` are the devices that it has, for CUDA_VISIBLE_DEVICES.
     """
 

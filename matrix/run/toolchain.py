@@ -101,7 +101,7 @@ def _fault(compiler: str, source: Sequence[str], program: str) -> CompileFault |
 
 
 def openssl_fault() -> str:
-    """Return why inductor could not precompile its C++ header for the CPU; "" where it could.
+    """Return why inductor could not precompile its C++ header for the CPU; "" if it could.
 
     It always does so on Linux. It names the header by what `openssl sha512` prints, and has no
     other way (torch 2.9 to 2.11, `_inductor/codecache.py`: `_precompile_header`).
@@ -132,7 +132,7 @@ def splits(temporary: Path) -> bool:
 def writable_mib(folder: Path) -> int:
     """Return how many MiB are free in a folder, once a file was written there.
 
-    Raises OSError where none can be.
+    Raises OSError if none can be.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(b"\0" * 4096)

@@ -75,7 +75,7 @@ def fetched(cells: Sequence[Cell], releases: Releases, asked: Sequence[str]) -> 
 
 
 def check_each(folder: Path, cells: Sequence[Cell]) -> None:
-    """Raise MatrixError where cells of several vLLMs would run the tests of one of them."""
+    """Raise MatrixError if cells of several vLLMs would run the tests of one of them."""
     versions = tuple(dict.fromkeys(cell.vllm for cell in cells))
     if len(versions) == 1:
         return
@@ -90,7 +90,7 @@ def check_each(folder: Path, cells: Sequence[Cell]) -> None:
 def tests_folder(folder: Path, cell: Cell, asked: Sequence[str]) -> Path:
     """Return where a folder that a person or an outer run named has the tests of a cell's vLLM.
 
-    That is `vllm-VERSION` below it, or the folder itself. Raises MatrixError where neither has
+    That is `vllm-VERSION` below it, or the folder itself. Raises MatrixError if neither has
     them, or what was asked for is not there.
     """
     for place in (folder / f"vllm-{cell.vllm}", folder):

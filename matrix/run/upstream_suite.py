@@ -76,7 +76,7 @@ def run_upstream(run: UpstreamRun, keep: Callable[[UpstreamSuite], None]) -> Ups
 
     `keep` is given what is known after each test, those that are still to run as untested; what is
     returned it is not given. The failures of a record have room for some MiB: beyond it a failed
-    test has its reason and its signature only. Raises OSError where the disk refuses or a process
+    test has its reason and its signature only. Raises OSError if the disk refuses or a process
     cannot be started.
     """
     with Scratch("upstream") as folder:

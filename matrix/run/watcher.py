@@ -14,7 +14,7 @@ from matrix.run.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Working:
-    """A task that goes on: since when (by `time.monotonic`), its log, and where its run stands."""
+    """A running task: its begin (by `time.monotonic`), its log, and the progress of its run."""
 
     task: Task
     began: float
@@ -29,4 +29,4 @@ class Watcher(Protocol):
         """Show something that happened."""
 
     def tick(self, working: Sequence[Working]) -> None:
-        """Show what goes on, if it is time to; called some times a second."""
+        """Show what is running, if it is time to; called some times a second."""

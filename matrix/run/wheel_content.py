@@ -32,7 +32,7 @@ _LARGEST = 1 << 20  # characters of a note, which has a few entries of a few hun
 class IndexedFile:
     """The file on an index whose RECORD has the rows of an installed package.
 
-    `index` is without credentials, `sha256` the file's, `built` the time of its upload; None where
+    `index` is without credentials, `sha256` the file's, `built` the time of its upload; None if
     nobody knows it: a bundle knows no index, and an index need not have the others.
     """
 
@@ -84,7 +84,7 @@ def read_note(environment: Path) -> Mapping[str, IndexedFile | None]:
 
 
 def read_bundled(environment: Path, project: Project, record: str) -> IndexedFile | None:
-    """Return the wheel of a release that a bundle installed; None where no bundle says it.
+    """Return the wheel of a release that a bundle installed; None if no bundle says it.
 
     `record` is the RECORD that is there; another one than the bundle left is of another wheel.
     """
@@ -109,7 +109,7 @@ def before_a_bundle(environment: Path, sha256: str) -> str:
 
 
 def write_note(environment: Path, found: Mapping[str, IndexedFile | None]) -> None:
-    """Write what `read_note` reads. Raises FileError where it cannot be written."""
+    """Write what `read_note` reads. Raises FileError if it cannot be written."""
     data = {content: entry and asdict(entry) for content, entry in sorted(found.items())}
     write_text(environment / NOTE, json.dumps(data, indent=1) + "\n")
 
@@ -125,7 +125,7 @@ def _read(note: Path) -> dict[str, object]:
 
 
 def _published(entry: object) -> IndexedFile | None:
-    """Return an entry of a note; raises TypeError where it has another form."""
+    """Return an entry of a note; raises TypeError if it has another form."""
     if entry is None:
         return None
     if not isinstance(entry, dict):

@@ -52,14 +52,14 @@ _SAVE_SECONDS = 30.0
 class RecordDatabase:
     """A table `rows`: of each record file and each record in an archive its row.
 
-    A table `running` of the same columns has the records whose run goes on.
+    A table `running` of the same columns has the records whose run is not finished.
 
     Its columns are those of `matrix.store.ingest.ROW`, `path`, and `source`: the archive, or
     the address, that the record is in, or NULL for a file of its own. `errors` has what is wrong
     with whole places, `stale` the archives that another release of the matrix wrote, `marks` the
     identity of each archive file when it was read.
 
-    Raises HistoryError where DuckDB is missing.
+    Raises HistoryError if DuckDB is missing.
     """
 
     def __init__(self, progress: OnProgress, jobs: int | None = None) -> None:
@@ -101,7 +101,7 @@ class RecordDatabase:
         return self._db.execute(sql, values)
 
     def set_running_aside(self) -> None:
-        """Move the rows of records whose run goes on to the table `running`.
+        """Move the rows of records whose run is not finished to the table `running`.
 
         So no question to the records takes them for records of runs that died.
         """
@@ -190,7 +190,7 @@ class RecordDatabase:
         )
 
     def check_columns(self, path: Path | str, columns: Iterable[str]) -> None:
-        """Raise HistoryError where a Parquet file has not all of these columns."""
+        """Raise HistoryError if a Parquet file has not all of these columns."""
         found = self.execute(
             "SELECT name FROM parquet_schema($path)", {"path": literal(str(path))}
         ).fetchall()
@@ -200,7 +200,7 @@ class RecordDatabase:
 
 
 def duckdb() -> Any:  # noqa: ANN401 (the module, which has no types here)
-    """Return the module, or None where it is not installed."""
+    """Return the module, or None if it is not installed."""
     try:
         return importlib.import_module("duckdb")
     except ImportError:

@@ -41,7 +41,7 @@ _HALVES = r"(^|[^\\])((?:\\\\)*)(?:\\u[dD][89a-fA-F][0-9a-fA-F]{2})+"
 def export(rows: RecordDatabase, folder: Path) -> tuple[Path, ...]:
     """Write records.parquet, starts.parquet and counters.parquet; the same record once.
 
-    All three or none. Raises HistoryError where the folder cannot be written.
+    All three or none. Raises HistoryError if the folder cannot be written.
     """
     try:
         check_folder(folder)

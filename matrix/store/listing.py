@@ -63,7 +63,7 @@ class Listed:
     content: str
     packed: bool
     running: bool = False
-    """Whether its run goes on."""
+    """Whether its run continues."""
 
 
 def find(

@@ -18,7 +18,8 @@ class LoadedRecords:
     `late` has what comes from the future: the path and when it says that it started. `times` are
     those of all records, also of older ones. `runs` has those that have a say in an attribution,
     each with how many runs of its kind (`matrix.store.fingerprint`) and setting it stands for.
-    `running` are those whose run goes on (`matrix.record.running`), which `records` has not.
+    `running` are those whose run is not finished (`matrix.record.running`), which `records` has
+    not.
     """
 
     records: list[tuple[Path, Record]]

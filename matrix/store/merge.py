@@ -4,7 +4,7 @@ What is read is untrusted: it came back from other machines. A record goes to
 `INTO/<platform>/<name>`, with the very bytes that it had; its log and its JUnit file go with it.
 The same record is there once, whatever its name, and two records of one name both stay: the second
 one gets a free name. Each file is made whole, and none that is there is changed. So to merge twice
-changes nothing, and a merge that was stopped goes on when it is started again.
+changes nothing, and a merge that was stopped continues when it is started again.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def merge(places: Sequence[RecordSource], into: Path, say: Callable[[str], None]
     """Merge the records of the places into a folder, made for the first one if there is none.
 
     Of several merges into one folder one works at a time. What is wrong is in `refused`, and the
-    rest is merged. Raises MergeError where the folder is none of records, LockError and FileError
+    rest is merged. Raises MergeError if the folder is none of records, LockError and FileError
     where the disk refuses; what was merged before is whole.
     """
     check_target(into)
@@ -204,7 +204,7 @@ class _Target:
 
 
 def check_target(into: Path) -> None:
-    """Raise MergeError where new records do not belong: a file, or a folder of other things."""
+    """Raise MergeError if new records do not belong: a file, or a folder of other things."""
     if not os.path.lexists(into):
         return
     if not into.is_dir():
@@ -274,7 +274,7 @@ def _records(
 
 
 def _loose(path: Path) -> _Found:
-    """Return the record in a file. Raises RecordError, also where its run goes on."""
+    """Return the record in a file. Raises RecordError, also where its run continues."""
     try:
         content = _read_regular(path, RECORD_LIMIT)
     except OSError as error:
@@ -313,7 +313,7 @@ def _searched(
     known: Callable[[str], bool],
     say: Callable[[str], None],
 ) -> Iterator[_Found]:
-    """Yield what `_stored` does. Raises MatrixError where not all of it can be read."""
+    """Yield what `_stored` does. Raises MatrixError if not all of it can be read."""
     from matrix.store.query import History
     from matrix.store.sources import texts_of
 

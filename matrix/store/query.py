@@ -93,7 +93,7 @@ _SOME = 500  # records that are read at once to be judged
 class History:
     """The rows of all records of some places, and the questions to them.
 
-    Opening it brings the index of each folder up to date. Raises HistoryError where DuckDB is
+    Opening it brings the index of each folder up to date. Raises HistoryError if DuckDB is
     missing.
     """
 
@@ -165,7 +165,7 @@ class History:
         )
 
     def _running(self) -> list[tuple[Path, Record]]:
-        """Return the records whose run goes on, as they are now; those that ended since too."""
+        """Return the records of unfinished runs as they are now, also those that ended since."""
         held = self.rows.execute(f"SELECT {_STORED} FROM running ORDER BY path").fetchall()
         records, _ = records_of(self.rows, held)
         return [(Path(path), record) for path, record in records.items()]
@@ -359,7 +359,7 @@ class History:
     def texts(self) -> Iterator[tuple[str, bytes, bool]]:
         """Yield the path and the text of each good record, and whether it is a file of its own.
 
-        Also those whose run goes on. A file that was lost meanwhile is left out.
+        Also those whose run is not finished. A file that was lost meanwhile is left out.
         """
         held = self.rows.execute(
             f"SELECT {_STORED} FROM rows WHERE fault IS NULL"

@@ -24,7 +24,7 @@ _S3 = {
 def load_store(rows: RecordDatabase, address: str) -> None:
     """Add the rows of an address's archives, and of its loose records, which are all read.
 
-    Raises HistoryError where the store cannot be read.
+    Raises HistoryError if the store cannot be read.
     """
     base = address.rstrip("/")
     if not address.startswith("s3://"):

@@ -55,7 +55,7 @@ class Summary:
     `torch`, `vllm` and `python` are the provenance's, of a candidate its release key, or what the
     cell's name holds where that does not know them. `builds` tells apart the candidates of a name.
     `evidence` is that of `matrix.verdict.precedence`, by any expectations. `stock` is whether all
-    packages were as the vLLM requires, None where nobody knows. `total_cases` is how many cases the
+    packages were as the vLLM requires, None if nobody knows. `total_cases` is how many cases the
     startup tests have, as far as the record knows; `deselected` of them were left out. `content` is
     the SHA-256 of all that the record says, whatever the file's name and layout; the keys are those
     of `matrix.store.fingerprint`.
@@ -97,7 +97,7 @@ class Times:
     def times(
         self, cell: str, platform: Platform, case: str, start: StartKind
     ) -> tuple[tuple[str, float], ...]:
-        """Return the series of one start of a case, oldest first; empty where it never ran."""
+        """Return the series of one start of a case, oldest first; empty if it never ran."""
         return self.series.get((cell, platform, case, start), ())
 
 
@@ -142,7 +142,7 @@ def summarise(record: Record) -> Summary:
 
 
 def _total_seconds(case: Case, start: StartKind) -> float | None:
-    """Return the seconds of a start that are compared; None where there are none."""
+    """Return the seconds of a start that are compared; None if there are none."""
     seen = case.started(start)
     return compared_seconds(seen) if seen else None
 

@@ -54,7 +54,7 @@ class ComparedPair:
 
 
 class ComparedCount(NamedTuple):
-    """One counter of one start on both platforms; ``cpu`` is None where that start never ran there.
+    """One counter of one start on both platforms; ``cpu`` is None if that start never ran there.
 
     ``why`` holds what explains a difference, and nothing if there is none.
     """
@@ -105,8 +105,8 @@ class NotRunOnCpu:
 class PredictedCase:
     """Whether the CPU predicts a case that CUDA's record holds.
 
-    ``started`` is false where CUDA itself has no start to predict; it does not count then.
-    ``reason`` says why it is not predicted, or why CUDA did not start; None where it is predicted.
+    ``started`` is false if CUDA itself has no start to predict; it does not count then.
+    ``reason`` says why it is not predicted, or why CUDA did not start; None if it is predicted.
     """
 
     pair: ComparedPair

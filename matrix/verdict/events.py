@@ -24,7 +24,7 @@ class StartEvent(NamedTuple):
 def events_of(case: Case) -> tuple[StartEvent, ...] | None:
     """Return the events of the starts that ran to their end, the cold start's first.
 
-    None where nobody listened to one of them, or none ran to its end: that is not known.
+    None if nobody listened to one of them, or none ran to its end: that is not known.
     """
     ran = [seen for start in STARTS if (seen := case.started(start)) is not None]
     found: list[StartEvent] = []

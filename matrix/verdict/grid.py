@@ -156,7 +156,7 @@ class Grid:
         )
 
     def progress(self, cell: Cell, platform: Platform) -> Progress | None:
-        """Return what is known of a cell, or None where the grid does not have it."""
+        """Return what is known of a cell, or None if the grid does not have it."""
         square = self.squares.get((platform, cell.torch, cell.vllm))
         return None if square is None else square.on_python(cell.python)
 

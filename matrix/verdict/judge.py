@@ -58,7 +58,7 @@ _UNFINISHED = {Outcome.INTERRUPTED, Outcome.RUNNING, Outcome.OUT_OF_MEMORY}
 _FAILED = {Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT}
 _SO_FAR = {Verdict.INCOMPATIBLE, Verdict.DRIFT}
 _Pair = tuple[str, str] | None
-"""The torch and the vLLM that ran; None where the record does not name both."""
+"""The torch and the vLLM that ran; None if the record does not name both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class CaseVerdict:
     """The verdict on one case of a record; `case` is empty for the run as a whole.
 
     `rung` is the rung reached where the case is compatible or untested, the one that it could not
-    reach where it is incompatible or drifts, and None where that is not known. `expected` has an
+    reach where it is incompatible or drifts, and None if that is not known. `expected` has an
     entry for each start that ran and has an expectation, also where the case failed, which is not
     judged by it; `no_rule` are the starts of a judged case without an expectation. `signature` is
     computed by today's rules (`matrix.record.signature.signature_of`). `observed` is the case as
@@ -103,7 +103,7 @@ class CaseVerdict:
 class CellVerdict:
     """The verdict of a record on its cell: the worst of its cases, with its rung and reason.
 
-    `departures` are the packages that were not as the vLLM requires; None where nobody knows.
+    `departures` are the packages that were not as the vLLM requires; None if nobody knows.
     `provisional` is that case's, where every case is compatible or provisional; `fails_at` is that
     case's.
     """
@@ -191,7 +191,7 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
 
 
 def judge_running(record: Record, expectations: Expects) -> CellVerdict:
-    """Return what the record of a run that goes on shows: its cases, and no verdict of the cell.
+    """Return what the record of an unfinished run shows: its cases, and no verdict of the cell.
 
     A case that failed or drifts is untested until the run ends, as the cell is; its reason says so.
     """
@@ -214,7 +214,7 @@ def judge_running(record: Record, expectations: Expects) -> CellVerdict:
 
 
 def _so_far(verdict: CaseVerdict) -> CaseVerdict:
-    """Return what a case shows while the run of its record goes on."""
+    """Return what a case shows while the run of its record continues."""
     if verdict.fails_at is not None:
         reason = reasons.GoesOn(reason=verdict.reason)
         return replace(verdict, rung=None, reason=reason, differences=(), fails_at=None)
@@ -294,7 +294,7 @@ def _badness(verdict: CaseVerdict) -> tuple[int, bool, int, int]:
 
 
 def _judge_run(record: Record) -> CaseVerdict | None:
-    """Return the verdict on the run as a whole, or None where only its cases show something."""
+    """Return the verdict on the run as a whole, or None if only its cases show something."""
     error = record.error
     if error is not None and blames_pair(error):
         return CaseVerdict(

@@ -178,7 +178,7 @@ class Progress:
 
     @property
     def cause(self) -> VerdictReason | None:
-        """The reason in the form that pairs which fail alike share; None where nothing fails."""
+        """The reason in the form that pairs which fail alike share; None if nothing fails."""
         if self.fails is None:
             return None
         step = next(step for step in self.steps if step.rung == self.fails)
@@ -186,7 +186,7 @@ class Progress:
 
     @property
     def without(self) -> VerdictReason | None:
-        """Which features do not link where the core does, and why; None where all do."""
+        """Which features do not link where the core does, and why; None if all do."""
         links = self.steps[RUNGS.index(Rung.LINKS)]
         return links.reason if links.state == StepState.PASSED else None
 
@@ -440,5 +440,5 @@ def _contradictions(
 
 
 def _checked(facts: tuple[AnyFact, ...], asked: str | None = None) -> Checked | None:
-    """Return why a static check says so; None where it does not say why."""
+    """Return why a static check says so; None if it does not say why."""
     return Checked(facts=facts, asked=asked) if facts or asked else None

@@ -57,7 +57,7 @@ class Planned:
     """One cell on one platform: why it would run, or why it cannot work (`runs` is false).
 
     `brought` is what brought its pair into the plan, where the plan is of certain pairs.
-    `stale` is false where its record stands for what would run (`matrix.verdict.stale`); where a
+    `stale` is false if its record stands for what would run (`matrix.verdict.stale`); where a
     part of the key differs, `also` are the other parts that do. `not_compared` are those that
     nobody knows. `tests_changed` are the versions of the startup tests that can affect the record.
     `seconds` is how long its last run took, or that of its pair on another Python (`seconds_of`);
@@ -96,10 +96,10 @@ def plan(
     """Every cell that is asked for, by platform, vLLM, torch and Python.
 
     `records` has the newest of each cell on each platform, in any order; `tests` are the
-    versions of the startup tests; `running` has the records of runs that go on, by cell and
+    versions of the startup tests; `running` has the records of runs that continue, by cell and
     platform. `here` knows the environments and the machine that would run; without it they are not
     compared. A cell that the cheap rungs exclude is in it with `runs` false.
-    Raises PlanError where `new` or `neighbours` names what no environment runs.
+    Raises PlanError if `new` or `neighbours` names what no environment runs.
     """
     names = {cell: name for name, cell in environments(releases).items()}
     pairs: dict[tuple[str, str], list[str]] = {}
@@ -366,7 +366,7 @@ def _next(every: Sequence[str], one: str) -> list[str]:
 
 
 def _running(cell: Cell, running: Record) -> reasons.Running:
-    """Return since when a run goes on, and why its end will not stand for the cell."""
+    """Return since when a run continues, and why its end will not stand for the cell."""
     ran = ran_cell(running)
     if ran is not None and ran != cell:
         other = reasons.RanOtherReleases(torch=ran.torch, vllm=ran.vllm)

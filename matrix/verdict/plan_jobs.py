@@ -57,7 +57,7 @@ class CiJob:
 def jobs_of(planned: Iterable[Planned], most: int) -> tuple[CiJob, ...]:
     """Return at most `most` jobs that run each planned cell that can work once, longest first.
 
-    Raises PlanError where the cells have more pairs of a platform and a Python than that.
+    Raises PlanError if the cells have more pairs of a platform and a Python than that.
     """
     groups: dict[_Group, list[Planned]] = {}
     for item in planned:

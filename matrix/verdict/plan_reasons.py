@@ -226,7 +226,7 @@ class Forced(NamedTuple):
 
 
 class Running(NamedTuple):
-    """A run of it goes on `since` then.
+    """A run of it continues `since` then.
 
     Where its end will not stand for the cell, it has the releases `other`, or is `partial`.
     """
@@ -243,7 +243,7 @@ class Running(NamedTuple):
 
 
 class NotStale(NamedTuple):
-    """It ran on that day, and would run as it did; "" where its record does not say when."""
+    """It ran on that day, and would run as it did; "" if its record does not say when."""
 
     day: str
     code: Literal[PlanCode.NOT_STALE] = PlanCode.NOT_STALE

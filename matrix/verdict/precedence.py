@@ -251,7 +251,7 @@ def pick_record(
     """Return the one of some records of one cell on one platform that counts, judged.
 
     What started after `late` is from the future. Records that cannot count next to a complete one
-    are not judged. Raises ValueError where there are no records.
+    are not judged. Raises ValueError if there are no records.
     """
     possible = records
     if len(records) > 1:

@@ -167,7 +167,7 @@ class NotStock(NamedTuple):
 
 
 class GoesOn(NamedTuple):
-    """The run is going on. A case so far has this `verdict`, None where it shows nothing yet.
+    """The run is going on. A case so far has this `verdict`, None if it shows nothing yet.
 
     `reason` is that of the verdict.
     """
@@ -215,7 +215,7 @@ VerdictReason = (
 
 
 def recorded(text: str | None) -> Recorded | None:
-    """Return what a record says as a reason; None where it says nothing."""
+    """Return what a record says as a reason; None if it says nothing."""
     return Recorded(text=text) if text else None
 
 

@@ -58,7 +58,7 @@ class Recompiles:
 def recompiles(
     case: Case, expected: Mapping[StartKind, Mapping[str, Expected]]
 ) -> Recompiles | None:
-    """Return what the warm start of a case compiled again; None where it only loaded.
+    """Return what the warm start of a case compiled again; None if it only loaded.
 
     It compiled again if it saved artifacts again, or if it missed more in a cache than what the
     cold start missed and did not save: a function that AOTAutograd never saves misses on every
@@ -87,7 +87,7 @@ def recompiles(
 
 
 def written_code(case: Case) -> WrittenCode | None:
-    """Return what the warm start of a case wrote of compiled code; None where nobody looked."""
+    """Return what the warm start of a case wrote of compiled code; None if nobody looked."""
     warm = case.started(StartKind.WARM)
     if warm is None or warm.caches is None:
         return None

@@ -33,7 +33,7 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 class WheelFile(NamedTuple):
-    """A wheel by the digest of its rows of RECORD, and by its SHA-256; None where not known."""
+    """A wheel by the digest of its rows of RECORD, and by its SHA-256; None if not known."""
 
     content: str | None = None
     sha256: str | None = None
@@ -193,7 +193,7 @@ def compare(record: Record, now: RunKey, tests: StartupTests) -> Comparison:
 
 
 _Compared = tuple[KeyPart, "tuple[reasons.KeyDifference, ...] | None"]
-"""A part, and how it differs; None where it was not compared."""
+"""A part, and how it differs; None if it was not compared."""
 
 
 def _compared(ran: RunKey, now: RunKey, platform: Platform) -> Iterable[_Compared]:

@@ -39,7 +39,7 @@ class MaxAge:
 class Staleness:
     """Why a record does not stand for its cell: the reason that counts, and what else differs.
 
-    `reason` is None where it stands. `not_compared` are the parts of the key that nobody knows on
+    `reason` is None if it stands. `not_compared` are the parts of the key that nobody knows on
     one side. `tests_changed` are the versions of the startup tests that can affect the record.
     """
 
@@ -52,7 +52,7 @@ class Staleness:
 def stale_reason(
     cell: Cell, record: Record | None, tests: StartupTests
 ) -> reasons.StaleReason | None:
-    """Return why a record does not stand for the cell, wherever it would run; None where it does.
+    """Return why a record does not stand for the cell, wherever it would run; None if it does.
 
     Neither the machine nor an environment here is looked at.
     """
@@ -115,7 +115,7 @@ def standing_record(
 
 
 def _run_fault(record: Record) -> reasons.StaleReason | None:
-    """Return why the run of a record has no answer, or not all answers; None where it has."""
+    """Return why the run of a record has no answer, or not all answers; None if it has."""
     if record.error is not None and not blames_pair(record.error):
         return reasons.EndedEarly(kind=record.error.kind)
     if not record.finished:

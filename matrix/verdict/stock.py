@@ -35,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 def departures_of(record: Record) -> tuple[Departure, ...] | None:
-    """Return what of the record's environment was not as its vLLM requires, None where unknown.
+    """Return what of the record's environment was not as its vLLM requires, None if unknown.
 
     What an off-pin cell overrides is among them (`matrix.record.stock.not_stock` leaves it out).
     """
@@ -91,7 +91,7 @@ def hindrance(record: Record) -> Departure | None:
 
 @lru_cache(maxsize=64)
 def _named(lines: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Return each line with the package that it names; with "" where it begins with no name."""
+    """Return each line with the package that it names; with "" if it begins with no name."""
     return tuple((line, _name(line)) for line in lines)
 
 
@@ -120,7 +120,7 @@ def _of_line(
 
 
 def _markers(python: str, machine: str) -> Mapping[str, str] | None:
-    """Return the values of markers in the record's environment; None where it does not say."""
+    """Return the values of markers in the record's environment; None if it does not say."""
     try:
         release = parse_version(python).release
     except InvalidVersion:

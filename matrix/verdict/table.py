@@ -72,7 +72,7 @@ class Entry:
 class Table:
     """The entries by platform (`cuda` first), vLLM, torch and Python.
 
-    `running` has the record of each run that goes on, by cell and platform, shown or not.
+    `running` has the record of each run that continues, by cell and platform, shown or not.
     """
 
     entries: tuple[Entry, ...]
@@ -149,7 +149,7 @@ def tabulate(
     releases show which cells are off-pin; without them none is marked so. What started after `late`
     comes from the future (`matrix.verdict.precedence.late_from`) and counts as older than the rest.
 
-    `running` has the records of runs that go on (`matrix.record.running`). One is not an
+    `running` has the records of runs that continue (`matrix.record.running`). One is not an
     answer yet: it is shown, as untested, where its cell has no record with an answer.
     """
     cells: dict[tuple[str, str], list[tuple[Path, Record]]] = {}

@@ -87,7 +87,7 @@ def test_what_cannot_work_is_never_asked(first: int, ruled_out: set[str]) -> Non
     told = {name: (failed if number >= first else ran)(name) for number, name in enumerate(NAMES)}
     left = [number for number, name in enumerate(NAMES) if name not in ruled_out]
     if not min(left) < first <= max(left):
-        with pytest.raises(BisectionError, match="do the same"):
+        with pytest.raises(BisectionError, match="have the same result"):
             run_to_the_end(told, ruled_out)
         return
     found, _ = run_to_the_end(told, ruled_out)
@@ -326,8 +326,8 @@ def test_the_errors_of_a_search_say_what_can_run() -> None:
     with pytest.raises(BisectionError) as caught:
         search(Project.TORCH, line, {NAMES[0]: ran(NAMES[0]), NAMES[2]: ran(NAMES[2])})
     assert str(caught.value) == (
-        f"bisect: {NAMES[0]} and {NAMES[2]} do the same, or fail each in its own way: no release"
-        " between them makes the difference; `matrix results diff` shows two records side by side"
+        f"bisect: {NAMES[0]} and {NAMES[2]} have the same result, or each fails in its own way: no"
+        " release between them changes it; `matrix results diff` shows two records side by side"
     )
     with pytest.raises(BisectionError, match=r"no release is bad \(no result is known\); widen"):
         bisect(["2.9"], {"2.9": BisectionOutcome.SKIP})

@@ -197,7 +197,7 @@ ROW = '[[gpu]]\ncapability = "9.0"\nnames = ["h100"]\nsource = "https://a"\n'
             ROW.replace("9.0", "nine"),
             "capability: 'nine' is not a compute capability; write it as 9.0",
         ),
-        (ROW.replace("h100", "NVIDIA H100"), "appears twice, or not plain"),
+        (ROW.replace("h100", "NVIDIA H100"), "appears twice, or is not plain"),
         (ROW + ROW, "appears twice"),
         (ROW.replace("https://a", "a book"), "source: is not an address"),
         (ROW.replace('["h100"]', "[]"), "names: is not text"),

@@ -447,7 +447,7 @@ def test_a_rule_may_say_what_upstream_publishes_otherwise() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("saved = 4", "saved = 3", f"counters: {SAVED} = 3 is what the rule expects, too; leave"),
+        ("saved = 4", "saved = 3", f"counters: {SAVED} = 3 is also what the rule expects; leave"),
         ("saved = 4", "loaded = 4", f"{LOADED} is not among the rule's own; name a measured"),
         ("saved = 4", "saved = -1", f"counters: {SAVED} = -1 is not a count; write a whole number"),
         ("saved = 4", "savd = 4", "unknown counter 'num_compiled_artifacts_savd'; did you mean"),

@@ -70,7 +70,7 @@ class ChosenIndex:
     """An index that a person asked for.
 
     `address` may hold credentials and is for asking alone; `index` is the same without them, for
-    files and for people. `channel` is what names it, None where it was given by its address.
+    files and for people. `channel` is what names it, None if it was given by its address.
     """
 
     address: str

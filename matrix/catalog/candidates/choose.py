@@ -92,7 +92,7 @@ def choose_files(
 ) -> Chosen:
     """Return the best wheel of one version for each Python that has one, on this machine.
 
-    Raises CandidateError where no wheel is for this machine or for any of these Pythons.
+    Raises CandidateError if no wheel is for this machine or for any of these Pythons.
     """
     every = tuple(pythons)
     version = str(wheel_version(files[0]))
@@ -117,7 +117,7 @@ def choose_files(
 def recorded(file: PublishedFile, sha256: str) -> File:
     """Return a file as it is recorded: without credentials, with its hash.
 
-    Raises CandidateError where its address has a query, which may be secret.
+    Raises CandidateError if its address has a query, which may be secret.
     """
     if urlsplit(file.url).query:
         raise CandidateError(

@@ -65,7 +65,7 @@ def find_companions(
 
     `metadata` is that of the torch. Where the index has no torchvision or torchaudio that fits, the
     one of the newest known torch of the same minor release is taken from the user's own index.
-    Raises FetchError where the index does not answer.
+    Raises FetchError if the index does not answer.
     """
     files: list[File] = []
     pins: list[tuple[str, str]] = []
@@ -125,7 +125,7 @@ def _triton(
 
 
 def _companion(index: Index, name: str, torch: Chosen, where: str, tags: Tags) -> _Fit | None:
-    """Return the files of the companion that fits best; None where none does."""
+    """Return the files of the companion that fits best; None if none does."""
     wanted = Version(torch.version)
     files = _files(index, name)
     usable = [version for version in sorted(files, reverse=True) if _may_fit(name, version, wanted)]

@@ -140,8 +140,8 @@ def parse_candidates(text: str, name: str) -> Candidates:
 def write_candidates(candidates: Candidates, path: Path | None = None) -> Path:
     """Write the candidates, all at once, and return the file; without any it is an empty list.
 
-    Raises MatrixError where the extra `index` is not installed, FileError where the disk refuses,
-    CandidatesFileError where the file could not be read again: an index may answer nonsense.
+    Raises MatrixError if the extra `index` is not installed, FileError if the disk refuses,
+    CandidatesFileError if the file could not be read again: an index may answer nonsense.
     """
     path = path or candidates_path()
     text = render_candidates(candidates)

@@ -47,7 +47,7 @@ class Gathered:
 
 
 def check_pythons(wanted: CandidateRequest, chosen: Chosen, where: str) -> None:
-    """Raise CandidateError where the chosen wheels leave out a Python that is asked for."""
+    """Raise CandidateError if the chosen wheels leave out a Python that is asked for."""
     missing = [python for python in wanted.pythons if python not in chosen.by_python]
     if missing:
         raise CandidateError(

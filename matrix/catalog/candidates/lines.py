@@ -116,7 +116,7 @@ def _open_nightlies(
     """Return the builds of a channel, or of an index by its address, from one day to another.
 
     Raises CandidateError for a channel that is not known or has fewer than two builds in these
-    days, FetchError where the index does not answer.
+    days, FetchError if the index does not answer.
     """
     place = place_of(
         channel,
@@ -153,7 +153,7 @@ def _open_commits(
 
     Each is built from its sources, on cuda had by one of the `ways`, or, with a channel, the wheel
     that it has there. Raises
-    MatrixError where git cannot read them, or where the channel has no index for each commit.
+    MatrixError if git cannot read them, or where the channel has no index for each commit.
     """
     old, new = ends_of(ends)
     repository = Repository(address=address, say=say)

@@ -194,7 +194,7 @@ class Candidate:
     for. `python` is its range of Pythons, `cuda` the release of CUDA that it is built for,
     `revision` the git commit that it was built from, as far as a file of it says (maybe its
     beginning alone). `on_cuda` is how a vLLM from sources is had on the platform cuda (None: it was
-    added for the CPU alone); it is the same candidate in each way. Raises CandidateError where
+    added for the CPU alone); it is the same candidate in each way. Raises CandidateError if
     these contradict each other.
     """
 
@@ -302,7 +302,7 @@ class Candidate:
 
     @property
     def sources(self) -> tuple[SourceKind, str] | None:
-        """The kind and the digest of the sources that it is built from; None where it has wheels.
+        """The kind and the digest of the sources that it is built from; None if it has wheels.
 
         Of a commit the digest is its full hash.
         """
@@ -328,7 +328,7 @@ class Candidate:
         return bool(self.files or (self.on_cuda is not None and self.on_cuda.files))
 
     def extensions(self, python: str) -> File | None:
-        """Return the wheel that has its extensions on a Python; None where nobody publishes it.
+        """Return the wheel that has its extensions on a Python; None if nobody publishes it.
 
         Of a vLLM from sources that is the one of its way to cuda.
         """
@@ -349,7 +349,7 @@ class Candidate:
     def requirements(self, python: str) -> tuple[str, ...]:
         """Return what installs it and its companions on a Python: each file by address and hash.
 
-        Raises CandidateError where it has no wheel for that Python.
+        Raises CandidateError if it has no wheel for that Python.
         """
         own = self.file(python)
         if own is None:

@@ -54,7 +54,7 @@ def _newest_build(
 
 
 def newer_build(candidate: Candidate, releases: Releases) -> Gathered | None:
-    """Return what `_newest_build` does; None where the index still has this very build."""
+    """Return what `_newest_build` does; None if the index still has this very build."""
     gathered = _newest_build(candidate, releases)
     if update(candidate, gathered.candidate) is Update.UNCHANGED:
         return None

@@ -134,7 +134,7 @@ class CudaWays:
     def _check_compiled(
         self, sources: Sources, release: Vllm, files: Sequence[PublishedFile], index: Index
     ) -> None:
-        """Raise CandidateError where the release was compiled from other files than these are."""
+        """Raise CandidateError if the release was compiled from other files than these are."""
         name = f"vllm {release.version}"
         sdists = [
             file for file in files if not file.is_wheel and _is_of(file.version, release.version)

@@ -36,7 +36,7 @@ def from_index(
 ) -> Gathered:
     """Read an index once, and return the candidate of a version, by default the newest.
 
-    Raises FetchError where the index does not answer, CandidateError where it has no such version
+    Raises FetchError if the index does not answer, CandidateError if it has no such version
     or none for this machine and these Pythons.
     """
     where = f"the index {place.index}"

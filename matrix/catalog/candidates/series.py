@@ -61,7 +61,7 @@ class Series(Protocol):
         """Return the commit that a step is of, as far as its candidate or itself says so."""
 
     def make(self, step: LineStep) -> Candidate:
-        """Return the candidate of a step. Raises StepError where the step cannot be one."""
+        """Return the candidate of a step. Raises StepError if the step cannot be one."""
 
     def is_of(self, step: LineStep, candidate: Candidate) -> bool:
         """Tell whether a candidate, maybe of an older search, is of this step."""
@@ -185,5 +185,5 @@ class CommitWheels:
 
 
 def _commit_of(candidate: Candidate) -> str | None:
-    """Return the commit that a wheel names, maybe its beginning alone; None where it names none."""
+    """Return the commit that a wheel names, maybe its beginning alone; None if it names none."""
     return candidate.revision or commit_in(candidate.version)

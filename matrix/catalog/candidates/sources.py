@@ -32,7 +32,7 @@ def from_commit(
 
     `version` is what it counts as (None: `matrix.catalog.vllm_sources.version` chooses). `say` gets
     the progress; `ways` finds how it is had on cuda (None: it is for the CPU alone). Raises
-    MatrixError where git cannot read it, or it is not vLLM.
+    MatrixError if git cannot read it, or it is not vLLM.
     """
     repository, _, revision = text.rpartition("@")
     # Where the one @ of an address ends its login, git would take the login for a host.
@@ -54,7 +54,7 @@ def from_tree(
 ) -> Gathered:
     """Return the candidate of a folder of vLLM's sources, as they are now; `ways` as `from_commit`.
 
-    Raises MatrixError where the folder does not exist, or is not vLLM's.
+    Raises MatrixError if the folder does not exist, or is not vLLM's.
     """
     with Scratch("candidate") as copy:
         found = open_tree(folder, copy / "sources", version=version)
@@ -68,7 +68,7 @@ def from_sdist(
     """Read a source distribution of vLLM, by its path or address, and return it as a candidate.
 
     It is unpacked, so that what is not vLLM's is refused here and not at its build. `ways` as
-    `from_commit`. Raises MatrixError where it cannot be had, or is not vLLM's.
+    `from_commit`. Raises MatrixError if it cannot be had, or is not vLLM's.
     """
     name = name_of(location)
     try:
@@ -91,7 +91,7 @@ def from_sdist(
 
 
 def _checked(wanted: CandidateRequest, candidate: Candidate, where: str) -> Candidate:
-    """Return a candidate. Raises CandidateError where it is not for a Python that is asked for."""
+    """Return a candidate. Raises CandidateError if it is not for a Python that is asked for."""
     for python in wanted.pythons:
         if not candidate.accepts(python):
             raise CandidateError(

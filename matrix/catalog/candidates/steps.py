@@ -58,7 +58,7 @@ def nightly_steps(
     """Return the builds of an index from one day to another, both included, oldest first.
 
     The day of a version is in it (`2.16.0.dev20261128`), else it is that of the upload. Of the
-    builds of a day the newest version counts. Raises CandidateError where there are fewer than two,
+    builds of a day the newest version counts. Raises CandidateError if there are fewer than two,
     or where one day has a version in several builds.
     """
     where = place.channel or place.index
@@ -115,7 +115,7 @@ def ends_of(text: str) -> tuple[str, str]:
 
 
 def _one_build(where: str, project: Project, versions: Iterable[Version]) -> str:
-    """Return the newest of a day's versions. Raises CandidateError where it has several builds."""
+    """Return the newest of a day's versions. Raises CandidateError if it has several builds."""
     ordered = sorted(versions)
     public = ordered[-1].public
     builds = [str(version) for version in ordered if version.public == public]

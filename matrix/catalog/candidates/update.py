@@ -20,7 +20,7 @@ class Update(StrEnum):
 def update(old: Candidate | None, new: Candidate, *, force: bool = False) -> Update:
     """Return what the new candidate does to the one that has its name (None: nobody has it).
 
-    The next build from the same place takes its place. Raises CandidateError where the name belongs
+    The next build from the same place takes its place. Raises CandidateError if the name belongs
     to another place, or where a channel went back in time, unless `force`.
     """
     if old is None:

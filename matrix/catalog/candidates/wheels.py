@@ -47,7 +47,7 @@ def from_wheel(
     """Read one wheel, by its path or address, and return it as a candidate.
 
     The companions of a torch are those of the newest known torch of its minor release, unless named
-    ones take their place. Raises FetchError where the wheel cannot be had, CandidateError where it
+    ones take their place. Raises FetchError if the wheel cannot be had, CandidateError if it
     is of another project or machine or its hash differs.
     """
     file, members = _read_wheel(location, sha256, VERSION_FILES[wanted.project])
@@ -83,7 +83,7 @@ def with_named(
     """Return a torch with the companions that a person named in place of those that were found.
 
     A release of one is asked of the user's own index, where uv will take it from. Raises
-    CandidateError where that does not have it, and where a release or a wheel is not for this
+    CandidateError if that does not have it, and where a release or a wheel is not for this
     machine, or for no Python of the torch.
     """
     candidate, chosen = gathered.candidate, wanted.companion_pins or {}

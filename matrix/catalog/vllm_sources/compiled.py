@@ -23,7 +23,7 @@ LOCATION = "VLLM_PRECOMPILED_WHEEL_LOCATION"
 
 
 def check_takes_extensions(sources: Sources) -> None:
-    """Raise SourcesError where the setup.py of these sources cannot take extensions of a wheel."""
+    """Raise SourcesError if the setup.py of these sources cannot take extensions of a wheel."""
     if LOCATION not in (read_source(sources.folder, "setup.py", sources.shown) or ""):
         raise SourcesError(
             f"{sources.shown}: setup.py: does not know {LOCATION}, so it takes no extensions of a"

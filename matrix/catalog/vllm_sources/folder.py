@@ -63,9 +63,9 @@ def check_is_vllm(folder: Path, where: str) -> dict[str, Any]:
 
 
 def read_source(folder: Path, name: str, where: str) -> str | None:
-    """Return the text of a file of the sources; None where it is not there.
+    """Return the text of a file of the sources; None if it is not there.
 
-    Raises SourcesError where it is not UTF-8 or too large.
+    Raises SourcesError if it is not UTF-8 or too large.
     """
     path = folder / name
     if not path.is_file():
@@ -86,7 +86,7 @@ def copy_tree(folder: Path, to: Path) -> str:
     """Copy the files of a folder of sources into an empty one; return the digest of the copy.
 
     Of a git checkout these are the files that git tracks or does not ignore; else all but what
-    builds leave. Raises SourcesError where a file cannot be read or written.
+    builds leave. Raises SourcesError if a file cannot be read or written.
     """
     try:
         for name in _files_of(folder):

@@ -186,7 +186,7 @@ class Repository:
             self._git(["checkout-index", "--all"], store, {**own, **_NO_FILTERS}, folder)
 
     def show(self, commit: str, path: str) -> str | None:
-        """Return the text of one file of a commit; None where the commit does not have it."""
+        """Return the text of one file of a commit; None if the commit does not have it."""
         store = self._fetched(commit)
         if not self._git(["ls-tree", commit, "--", path], store):
             return None

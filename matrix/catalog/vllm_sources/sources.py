@@ -59,7 +59,7 @@ class Sources:
 
     @property
     def python(self) -> SpecifierSet | None:
-        """The Pythons that they are for; None where they do not say it."""
+        """The Pythons that they are for; None if they do not say it."""
         value = self.project["project"].get("requires-python")
         try:
             return specifier_set(value) if isinstance(value, str) else None
@@ -168,7 +168,7 @@ def open_tree(
 def tree_state(path: str) -> str:
     """Return the digest of what a folder of vLLM's sources holds now, as `open_tree` has it.
 
-    Raises SourcesError where it is not one.
+    Raises SourcesError if it is not one.
     """
     check_is_vllm(Path(path), path)
     with Scratch("tree") as folder:

@@ -22,7 +22,7 @@ def fill(
     """Fetch and read each wheel for a processor that the file lacks; the newest patches first.
 
     Returns what could not be fetched or read, a line each. What was read stays, and a second call
-    goes on.
+    continues.
     """
     faults: list[str] = []
     published: list[PublishedFile] = []

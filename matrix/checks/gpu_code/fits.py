@@ -62,7 +62,7 @@ class WheelCode:
 
 
 def code_for(wheel: ReadWheel, capability: Capability) -> WheelCode | None:
-    """Return what of a wheel a chip can run; None where its main library was not found in it."""
+    """Return what of a wheel a chip can run; None if its main library was not found in it."""
     main = Counter[frozenset[str]]()
     for path, groups in wheel.code.items():
         if _MAIN[wheel.project].search(path):

@@ -36,7 +36,7 @@ class ReadWheel:
     """The facts that were read from one wheel.
 
     `machine` is the processor that it is for, `record` the SHA-256 of its RECORD, which has those
-    of all its files. `glibc` is the newest that a library in it needs; None where none does. `code`
+    of all its files. `glibc` is the newest that a library in it needs; None if none does. `code`
     has the fatbins of each library with GPU code.
     """
 
@@ -61,7 +61,7 @@ class ReadWheels:
     known: Mapping[tuple[str, str, str], ReadWheel] = field(default_factory=dict)
 
     def of(self, project: str, version: str, machine: str) -> ReadWheel | None:
-        """Return what was read of a release's wheel; None where nobody read it."""
+        """Return what was read of a release's wheel; None if nobody read it."""
         return self.known.get((project, version, machine))
 
     def including(self, wheels: Iterable[ReadWheel]) -> ReadWheels:

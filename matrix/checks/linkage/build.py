@@ -22,7 +22,7 @@ _CUDART = re.compile(r"libcudart(?:-[0-9a-f]{8})?\.so\.(\d+)")
 class WheelBuild(NamedTuple):
     """One build: its version with the local part, its wheel, and what that is for.
 
-    `machine` is the processor (`x86_64`), None where the wheel's name does not say it. `cuda` is
+    `machine` is the processor (`x86_64`), None if the wheel's name does not say it. `cuda` is
     the major release of the CUDA runtime that its libraries need (`13`), None for a build without
     CUDA.
     """

@@ -60,8 +60,8 @@ def read_candidate(
     """Return the symbols of a candidate's wheel; reads the wheel where no table has them yet.
 
     A vLLM whose wheel holds no compiled file has a table without extensions. `say` gets a line
-    before a wheel is read. Raises CandidateError where it has no wheel to read, FetchError where
-    the wheel cannot be had or is another one by now, ElfError where it cannot be read.
+    before a wheel is read. Raises CandidateError if it has no wheel to read, FetchError if
+    the wheel cannot be had or is another one by now, ElfError if it cannot be read.
     """
     wheel, path = _wheel_to_read(candidate, python), table_path(candidate, folder)
     known = _known(path, wheel)

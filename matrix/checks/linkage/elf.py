@@ -126,7 +126,7 @@ def read_folder(
 ) -> TorchSymbols | VllmSymbols:
     """Read what `read_wheel` does, from a wheel installed in this folder (`site-packages`).
 
-    The table then does not know which wheel that was, and demangles no name. Raises ElfError where
+    The table then does not know which wheel that was, and demangles no name. Raises ElfError if
     the folder holds no shared object of the project.
     """
     paths = sorted(
@@ -421,7 +421,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _demangled(name: str) -> str | None:
-    """Return a C++ name as people write it; None where libstdc++ cannot read it.
+    """Return a C++ name as people write it; None if libstdc++ cannot read it.
 
     The same wheel must give the same table, so this removes what demanglers write differently, the
     space between two brackets, and writes the short name of a plain string.

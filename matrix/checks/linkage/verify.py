@@ -142,7 +142,7 @@ def _has_driver() -> bool:
 def write_stub(symbols: VllmSymbols, folder: Path) -> Path:
     """Write a folder with a libcuda.so.1 that has the driver's names which the extensions import.
 
-    Returns the folder. Raises MatrixError where there is no gcc, or it fails.
+    Returns the folder. Raises MatrixError if there is no gcc, or it fails.
     """
     names = {
         name

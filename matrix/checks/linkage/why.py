@@ -39,7 +39,7 @@ def link_fact(
 def shared_fact(linked: Linked) -> LinkFact | None:
     """Return what an extension needs first, the same for many torches and Pythons.
 
-    None where it is not for the Python, or could not be read.
+    None if it is not for the Python, or could not be read.
     """
     if not linked.is_complete:
         return None

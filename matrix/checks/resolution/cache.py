@@ -171,7 +171,7 @@ class Resolutions:
         return {row.key: row for row in self.rows}
 
     def resolved(self, cell: Cell, platform: str = PLATFORM) -> Resolution | None:
-        """Return the answer for a cell as its environment installs it; None where nobody asked.
+        """Return the answer for a cell as its environment installs it; None if nobody asked.
 
         That is with the override where that was asked (a pair off the pin), else as declared.
         """
@@ -227,7 +227,7 @@ def off_pin_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
 def question(cell: Cell, releases: Releases, *, override: bool = False) -> ResolverQuestion:
     """Return the question about a cell; `override` forces torch and its known companions.
 
-    Raises CellError where they are not known.
+    Raises CellError if they are not known.
     """
     return ResolverQuestion(cell=cell, override=releases.companions(cell) if override else None)
 

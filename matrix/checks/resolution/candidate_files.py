@@ -15,7 +15,7 @@ from matrix.catalog.located import find_file, is_remote
 
 
 def check_files(candidates: Iterable[Candidate], python: str) -> None:
-    """Raise FetchError where a file of a candidate is gone, or is another one by now.
+    """Raise FetchError if a file of a candidate is gone, or is another one by now.
 
     Of a file on an index the page of its project is read. A file at an address of its own is
     compared when it is installed, as it would have to be fetched whole.
@@ -34,7 +34,7 @@ def check_files(candidates: Iterable[Candidate], python: str) -> None:
 
 
 def _check_pages(address: str, files: Iterable[File]) -> None:
-    """Raise FetchError where an index does not have these files any more, or has others."""
+    """Raise FetchError if an index no longer has these files, or has others."""
     with contextlib.closing(Index(address)) as index:
         for file in files:
             there = {row.filename: row.sha256 for row in index.files(file.project)}

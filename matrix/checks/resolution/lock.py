@@ -61,7 +61,7 @@ class Target:
     def uv_platform_above(self) -> str | None:
         """Return the target's platform as uv names it, with the glibc rounded up.
 
-        None where uv knows the target's own glibc, or none that is as new.
+        None if uv knows the target's own glibc, or none that is as new.
         """
         above = min((version for version in _UV_GLIBC if version >= self._glibc), default=None)
         return None if above in (None, self._glibc) else self._uv_platform(above)
@@ -97,7 +97,7 @@ class Target:
 def parse_lock(text: str) -> dict[str, Pinned]:
     """Read what `uv pip compile --generate-hashes` prints, with its notes of who requires what.
 
-    Raises LockError where nothing is pinned, or a file that was asked for is not a wheel.
+    Raises LockError if nothing is pinned, or a file that was asked for is not a wheel.
     """
     found: dict[str, Pinned] = {}
     name, in_via = "", False

@@ -18,8 +18,8 @@ from matrix.errors import MatrixError
 def question_of(cell: Cell, releases: Releases, *, cache: Path | None = None) -> ResolverQuestion:
     """Return the question about a cell of candidates, as tox installs it: off the pin, forced.
 
-    `cache` is that of built wheels. Raises CellError where a candidate was removed or replaced, or
-    companions are not known; MatrixError where its vLLM was not built yet.
+    `cache` is that of built wheels. Raises CellError if a candidate was removed or replaced, or
+    companions are not known; MatrixError if its vLLM was not built yet.
     """
     companions, built = releases.companions(cell), None
     found = (releases.candidate_of(cell, project) for project in Project)

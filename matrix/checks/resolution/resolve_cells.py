@@ -75,7 +75,7 @@ def plan_questions(
 
     An answer that only says what the index did not have yet counts for a day.
 
-    Raises MatrixError where it requests nothing, an option is bad, or the file is not valid.
+    Raises MatrixError if it requests nothing, an option is bad, or the file is not valid.
     """
     platform, today = _platform(request), today or _today()
     recorded = load_resolutions(path).including(load_candidate_resolutions())
@@ -100,7 +100,7 @@ def ask_missing(
 ) -> Iterator[TimedAnswer]:
     """Ask what the plan lacks, keep each answer in the file at once, and yield it.
 
-    Raises MatrixError where uv is missing.
+    Raises MatrixError if uv is missing.
     """
     path = path or RESOLUTIONS_FILE
     if not plan.missing:

@@ -102,8 +102,8 @@ def resolve(
 def ask(question: ResolverQuestion, target: Target, today: date) -> Resolution:
     """Ask whether the packages of a cell resolve on the target, which has the cell's Python.
 
-    Raises ResolverError where the index or uv gives no answer, or a file of a candidate is gone or
-    another one by now; MatrixError where uv is missing.
+    Raises ResolverError if the index or uv gives no answer, or a file of a candidate is gone or
+    another one by now; MatrixError if uv is missing.
     """
     if question.installs is not None:
         try:
@@ -235,7 +235,7 @@ def _override_option(folder: Path, overrides: Iterable[str]) -> list[str]:
 
 
 def _pinned(lock: str, cell: Cell) -> dict[str, Pinned]:
-    """Return what uv pinned; raises ResolverError where it is not the cell's torch and vLLM."""
+    """Return what uv pinned; raises ResolverError if it is not the cell's torch and vLLM."""
     try:
         pinned = parse_lock(lock)
         for name, version in (("torch", cell.torch), ("vllm", cell.vllm)):
@@ -288,7 +288,7 @@ def tag_of(target: Target) -> str:
 
 
 def uv() -> list[str]:
-    """Return the command that starts uv; raises MatrixError where uv is missing."""
+    """Return the command that starts uv; raises MatrixError if uv is missing."""
     found = shutil.which("uv")
     if found:
         return [found]
@@ -313,7 +313,7 @@ def run_program(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program with this text on its standard input.
 
-    Raises MatrixError where it does not run, ResolverError where it takes longer than `seconds`.
+    Raises MatrixError if it does not run, ResolverError if it takes longer than `seconds`.
     """
     try:
         return subprocess.run(

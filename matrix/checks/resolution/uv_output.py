@@ -152,7 +152,7 @@ def error_of(output: str) -> str:
 def conflict_of(output: str) -> str | None:
     """Return the resolver's explanation that no set of packages fits, with its hints.
 
-    None where it gives no explanation, or only one about a disabled network.
+    None if it gives no explanation, or only one about a disabled network.
     """
     text, lines = _plain(output)
     if not any(mark in text for mark in _CONFLICTS) or "network was disabled" in text:
@@ -449,7 +449,7 @@ def _fact(code: FactCode, term: str, asked: Mapping[str, str], **operands: str |
 
 
 def _disjoint(one: str | None, other: str | None) -> bool | None:
-    """Tell whether no version is in both ranges; None where that cannot be determined."""
+    """Tell whether no version is in both ranges; None if that cannot be determined."""
     if one is None or other is None:
         return None
     try:

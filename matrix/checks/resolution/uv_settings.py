@@ -22,7 +22,7 @@ _KIND = re.compile(r"^\s*explicit: (true|false),\s*default: (true|false),$", re.
 def more_indexes(settings: str) -> bool | None:
     """Return whether these settings have more indexes, or places of files, than the default index.
 
-    None where they are not in the form that is known here.
+    None if they are not in the form that is known here.
     """
     found = _LOCATIONS.search(settings)
     if found is None:

@@ -95,7 +95,7 @@ def build_wheel(
     for one torch has its own. Where the release of Python is not here and nothing is compiled, the
     Python that runs this builds the wheel for it. The build writes into the sources' folder. One
     build at a time uses a cache, and besides one that compiles; the wheel is there complete or not
-    at all. Raises BuildFailedError where the sources do not build, another MatrixError where this
+    at all. Raises BuildFailedError if the sources do not build, another MatrixError if this
     machine cannot build.
     """
     cache = (cache or cache_folder()).resolve()
@@ -135,7 +135,7 @@ def find_wheel(
     cache: Path | None = None,
     recipe: Recipe = EMPTY,
 ) -> Built | None:
-    """Return the wheel that `build_wheel` has made of sources; None where it would build it.
+    """Return the wheel that `build_wheel` has made of sources; None if it would build it.
 
     `named` are their kind, identity and version: the sources need not be here. Opening them takes
     longer than all else, and what a commit or a file of one hash holds does not change.
@@ -385,7 +385,7 @@ def _for_python(build: _Build, wheel: Path) -> Path:
 def _check(sources: Sources, wheel: Path, recipe: Recipe) -> str:
     """Return the version of a wheel that is what was to be built.
 
-    Raises BuildFailedError where it is of another project or version, or has compiled code and
+    Raises BuildFailedError if it is of another project or version, or has compiled code and
     should not, or the other way round.
     """
     try:

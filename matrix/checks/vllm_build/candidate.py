@@ -26,7 +26,7 @@ def build_candidate(
     """Return the wheel of a candidate that is built from its sources, by default without compiling.
 
     `python`, `torch`, `cache` and `recipe` are those of `build_wheel`. Raises
-    BuildFailedError where the sources do not build, another MatrixError, one line, where they
+    BuildFailedError if the sources do not build, another MatrixError, one line, where they
     cannot be had, changed since the candidate was added, or this machine cannot build.
     """
     source = candidate.source

@@ -53,9 +53,9 @@ def compiled(torch: tuple[str, ...], *, environ: Mapping[str, str] = os.environ)
 
 
 def check_torch(recipe: Recipe, cuda: str | None) -> None:
-    """Raise NoCompilerError where a torch that is built for this CUDA is not that of a recipe.
+    """Raise NoCompilerError if a torch that is built for this CUDA is not that of a recipe.
 
-    `cuda` is such as 13.0, "" for a torch without CUDA, None where it does not say it. What nvcc
+    `cuda` is such as 13.0, "" for a torch without CUDA, None if it does not say it. What nvcc
     compiles needs the runtime of its own major release, which another torch does not bring.
     """
     if recipe.made is Made.WITHOUT_COMPILING or cuda is None:
@@ -81,7 +81,7 @@ def _major(release: str) -> str:
 class Nvcc:
     """The nvcc of a CUDA toolkit: where it is, or would be, and its release, such as 13.0.
 
-    `release` is None where it does not answer, `says` is what it prints then.
+    `release` is None if it does not answer, `says` is what it prints then.
     """
 
     home: Path

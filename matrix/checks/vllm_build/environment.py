@@ -111,7 +111,7 @@ def build_environment(
     """Return the environment for these requirements and a Python (`3.12`, or a path), made once.
 
     The caller holds the lock of the cache. Raises BuildEnvironmentError with uv's reason where it
-    cannot be made, a NoPythonError where that Python cannot be had; then nothing of it is left.
+    cannot be made, a NoPythonError if that Python cannot be had; then nothing of it is left.
     """
     folder = _folder(requirements, python, cache)
     made = _made(folder, requirements)

@@ -34,7 +34,7 @@ _ECHO = re.compile(r"(?:subprocess\.)?CalledProcessError: Command|ninja: build s
 
 
 def reason_of(output: str, *, compiled: bool = False) -> str | None:
-    r"""Return the error of a build in one line; None where it printed none.
+    r"""Return the error of a build in one line; None if it printed none.
 
     That is the last one, or where a compiler ran the first one of the compiler, since what follows
     it comes of it.

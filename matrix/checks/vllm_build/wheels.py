@@ -69,7 +69,7 @@ def kept_wheel(folder: Path) -> Built | None:
 
 
 def facts_of(folder: Path) -> Built | None:
-    """Return what is written of the wheel of a folder; None where that cannot be read."""
+    """Return what is written of the wheel of a folder; None if that cannot be read."""
     try:
         facts = json.loads(read_text(folder / FACTS))
         wheel, log = folder / facts.pop("name"), folder / facts.pop("log")
@@ -110,7 +110,7 @@ def forget_wheels(
 ) -> int:
     """Remove the wheels that were built of a candidate's sources, and return how many those were.
 
-    Not those of sources that one of the `others` has too. Raises CandidateError where one cannot be
+    Not those of sources that one of the `others` has too. Raises CandidateError if one cannot be
     removed.
     """
     if candidate.sources is None or candidate.sources in (other.sources for other in others):

@@ -161,7 +161,7 @@ def install_indexer() -> None:
 
 
 def _layers(name: str) -> Any:
-    """Return a module of vLLM's layers, or None where this release has none of that name."""
+    """Return a module of vLLM's layers, or None if this release has none of that name."""
     full = f"vllm.model_executor.layers.{name}"
     try:
         return importlib.import_module(full)

@@ -103,7 +103,7 @@ def _import(record: RecordFile, platform: Platform, prepare: Callable[[], None])
 
 
 def _wrong_releases(packages: Mapping[str, str], modules: Mapping[str, Any]) -> str | None:
-    """Return which module is of another release than its installed package; None where all agree.
+    """Return which module is of another release than its installed package; None if all agree.
 
     Such a module comes from elsewhere, such as a folder in PYTHONPATH, and shows nothing of the
     cell. Local parts of versions do not count; what is not a version says nothing.

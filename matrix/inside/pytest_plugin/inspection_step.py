@@ -27,7 +27,7 @@ class InspectionStep:
         self._scratch: Scratch | None = None
 
     def run(self) -> None:
-        """Ask, and import what that imports; whatever fails in it, the cases go on and ask."""
+        """Ask, and import what that imports; whatever fails in it, the cases continue and ask."""
         began = time.monotonic()
         os.environ.pop(inspections.INSPECTIONS_VARIABLE, None)
         try:

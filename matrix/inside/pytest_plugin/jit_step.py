@@ -61,8 +61,8 @@ class JitStep:
         """Give the libraries their caches, and begin to build what this vLLM's starts build.
 
         Call it before they are imported, which this process may do meanwhile. The child that builds
-        imports FlashInfer and torch for itself. Raises pytest.UsageError where the folder of
-        --jit-cache cannot be made, and OSError where no temporary one can.
+        imports FlashInfer and torch for itself. Raises pytest.UsageError if the folder of
+        --jit-cache cannot be made, and OSError if no temporary one can.
         """
         if not self._on_gpu:
             if self._kept is not None:
@@ -105,7 +105,7 @@ class JitStep:
         self._step = Jit(seconds=0.0, reason=reason or None)
 
     def finish(self) -> None:
-        """Wait for the end of the step; whatever failed in it, the cases go on."""
+        """Wait for the end of the step; whatever failed in it, the cases continue."""
         if self._folder is None:
             return
         began, built_in, reason = time.monotonic(), 0.0, self._step.reason

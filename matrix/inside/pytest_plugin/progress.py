@@ -22,7 +22,7 @@ class ProgressLine(Protocol):
         """Show what the case's child wrote (under `-s`)."""
 
     def end(self, word: str, *, good: bool | None) -> None:
-        """Show how the case ended; `good` is None where that is neither good nor bad."""
+        """Show how the case ended; `good` is None if that is neither good nor bad."""
 
 
 class SessionProgress:

@@ -38,7 +38,7 @@ class RecordFile:
     What is written is clean of secrets and of folders and names of this machine: `root` is the
     checkout.
     A disk that refuses a write does not stop the run: `trouble` has the error until a write
-    succeeds. Raises pytest.UsageError where there is a path but no record in it.
+    succeeds. Raises pytest.UsageError if there is a path but no record in it.
     """
 
     def __init__(self, path: Path | None, root: Path) -> None:
@@ -60,7 +60,7 @@ class RecordFile:
     def platform(self, asked: str) -> Platform:
         """Return the platform of the session: `asked` is the value of `--platform`.
 
-        Raises pytest.UsageError where it contradicts the record, and for another word in
+        Raises pytest.UsageError if it contradicts the record, and for another word in
         MATRIX_PLATFORM.
         """
         if self._record is None:

@@ -77,7 +77,7 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
 
 
 def _unread_code(choice: Choice, wish: Wish) -> str:
-    """Return that nobody knows whether the wheels have code for the GPU; "" where it is known."""
+    """Return that nobody knows whether the wheels have code for the GPU; "" if it is known."""
     names = [words.NAMES[needs.project] for needs in choice.needs if needs.code is None]
     if wish.gpu is None or not names:
         return ""

@@ -57,7 +57,7 @@ def render(
     """Return the table as a page. `environments` are the cells that have a name (`verdict.grid`).
 
     `history` has the seconds of a start over time, which are drawn where there are two or more.
-    Raises MatrixError where Jinja2 is not installed.
+    Raises MatrixError if Jinja2 is not installed.
     """
     table, grid, script, css = report.table, report.grid, _script(), _source("page.css")
     platforms = grid.platforms if grid is not None else ()
@@ -103,7 +103,7 @@ class _Environment(Protocol):
 def template(name: str) -> Template:
     """Return a template of the package, in which every value is escaped.
 
-    Raises MatrixError where Jinja2 is not installed.
+    Raises MatrixError if Jinja2 is not installed.
     """
     return _environment().get_template(name)
 

@@ -439,7 +439,7 @@ def _why(verdict: CaseVerdict) -> str:
 
 
 def _stock(entry: Entry) -> str:
-    """Return how a run's packages were not as its vLLM requires, "" where they were."""
+    """Return how a run's packages were not as its vLLM requires, "" if they were."""
     verdict = entry.verdict
     if verdict.departures is None:
         return stock.UNKNOWN if entry.record.packages else ""

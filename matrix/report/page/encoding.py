@@ -93,7 +93,7 @@ class Pool:
         return place
 
     def known(self, key: object) -> int:
-        """Return the place of the value with this key; 0 where it is not held."""
+        """Return the place of the value with this key; 0 if it is not held."""
         return self.places.get(key, 0)
 
     def packed(self, numbers: tuple[int, ...]) -> int:

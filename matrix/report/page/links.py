@@ -25,7 +25,7 @@ _LINK = re.compile(
 
 
 class TextPart(NamedTuple):
-    """A part of a text, and where it leads; "" where it is plain."""
+    """A part of a text, and where it leads; "" if it is plain."""
 
     text: str
     link: str = ""

@@ -37,7 +37,7 @@ _MOST = 8  # lines of what was left out
 class Result:
     """The content of a candidate's report: the plan, its results, and their causes.
 
-    `delta` is what became of findings since the build before, None where nobody watches.
+    `delta` is what became of findings since the build before, None if nobody watches.
     """
 
     plan: CandidatePlan

@@ -65,7 +65,7 @@ class Follower(Evaluator):
         self._depth = 0
 
     def execute(self, statements: Sequence[ast.stmt], scope: Scope) -> _Returned | None:
-        """Follow statements; return what they return, None where they come to their end."""
+        """Follow statements; return what they return, None if they come to their end."""
         for number, statement in enumerate(statements):
             self.step()
             if isinstance(statement, ast.Return):

@@ -174,7 +174,7 @@ def every_number(upstream: Upstream, torches: Sequence[str]) -> Iterator[Stated]
 
 
 def _situation(release: UpstreamRelease, case: UpstreamCase, torch: str) -> Situation | None:
-    """Return the situation of our own case that an upstream one is; None where we have none."""
+    """Return the situation of our own case that an upstream one is; None if we have none."""
     given = case.environment.get(FLAG)
     if given in ("0", "1"):
         mega: int | None = int(given)
@@ -214,7 +214,7 @@ def _says_so(rule: Rule, stated: Stated) -> bool:
 
 
 def _vanished(upstream: Upstream, expectations: Expectations) -> Iterator[Vanished]:
-    """Yield the rules that go on for a case which upstream's test once had and has no more."""
+    """Yield the rules that apply to a case which upstream's test once had and has no more."""
     last: dict[str, UpstreamRelease] = {}
     without: dict[str, list[UpstreamRelease]] = {}
     for release in upstream.releases:

@@ -145,5 +145,5 @@ class Upstream:
     releases: tuple[UpstreamRelease, ...] = ()
 
     def release(self, version: str) -> UpstreamRelease | None:
-        """Return a release, None where it was not read."""
+        """Return a release, None if it was not read."""
         return next((release for release in self.releases if release.version == version), None)

@@ -89,7 +89,7 @@ def not_skipped(marks: Iterable[Value]) -> str:
 
 
 def _row(value: Value, names: Sequence[str], number: int) -> ParameterRow | None:
-    """Return one row; None where one of its values is not known (a field of one may be)."""
+    """Return one row; None if one of its values is not known (a field of one may be)."""
     cells: Value = value if len(names) > 1 else (value,)
     identity: Value = None
     marks: Value = ()

@@ -47,8 +47,8 @@ def read_upstream(path: Path, index: Index, *, every: bool = False, jobs: int = 
     """Read the releases that the data file does not have yet, or `every` one, and write the file.
 
     A release whose source distribution is another one than before is read as well. The file is
-    written after each release. What cannot be read is named and the rest goes on. Raises
-    MatrixError where the index has no list of vLLM's releases or the file cannot be used.
+    written after each release. What cannot be read is named and the rest continues. Raises
+    MatrixError if the index has no list of vLLM's releases or the file cannot be used.
     """
     known = load_upstream(path) if path.exists() else Upstream()
     published = {

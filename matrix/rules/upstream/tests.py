@@ -165,7 +165,7 @@ def _cases(node: ast.FunctionDef, scope: Scope) -> tuple[list[UpstreamCase], lis
 def _case(
     node: ast.FunctionDef, name: str, values: Mapping[str, Value], torch: str, scope: Scope
 ) -> tuple[UpstreamCase | None, list[ReadFault]]:
-    """Follow a test with these parameters; return None where it asserts no number of a start."""
+    """Follow a test with these parameters; return None if it asserts no number of a start."""
     follower = Follower()
     fixtures = [argument.arg for argument in node.args.args if argument.arg not in values]
     inner = scope.new_child({**{fixture: Symbol(path=fixture) for fixture in fixtures}, **values})

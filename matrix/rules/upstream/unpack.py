@@ -70,8 +70,8 @@ def fetch_tests(version: str, index: Index, folder: Path) -> Path:
 def origin(folder: Path) -> tuple[str, str] | None:
     """Return the source distribution of which a folder has the tests, and its SHA-256.
 
-    None where nobody knows: a person made the folder, or its files are not those that
-    `fetch_tests` unpacked. Raises OSError where a file cannot be read.
+    None if nobody knows: a person made the folder, or its files are not those that
+    `fetch_tests` unpacked. Raises OSError if a file cannot be read.
     """
     try:
         data = json.loads(read_text(folder / NOTE, _NOTE_LIMIT))
@@ -102,7 +102,7 @@ def unpack_tests(archive: Path, folder: Path) -> None:
     """Unpack the tests and upstream's pyproject.toml into a new folder.
 
     Links and devices are left out. Raises FetchError: no archive that can be read, a name that
-    leads out of the folder, more than the limits, or no tests; OSError where the disk refuses.
+    leads out of the folder, more than the limits, or no tests; OSError if the disk refuses.
     """
     where, total, count = archive.name, 0, 0
     folder.mkdir()

@@ -127,7 +127,7 @@ class AddRequest:
 class Added:
     """A candidate in the file: what the addition did, where it runs, and notes about it.
 
-    `cell` is the name of a cell of it to begin with; None where it goes with no release.
+    `cell` is the name of a cell of it to begin with; None if it goes with no release.
     """
 
     candidate: Candidate
@@ -140,7 +140,7 @@ class Added:
 def add_candidate(request: AddRequest, releases: Releases, say: Say) -> Added:
     """Find a candidate, write it into the file of candidates, and return what came of it.
 
-    What was found out without a run of the build before is removed. Raises MatrixError where it
+    What was found out without a run of the build before is removed. Raises MatrixError if it
     cannot be had, or its name belongs to another; the file is then as it was.
     """
     wanted = request.wanted
@@ -174,7 +174,7 @@ def add_candidate(request: AddRequest, releases: Releases, say: Say) -> Added:
 
 
 def _check_pin(request: AddRequest, candidate: Candidate) -> None:
-    """Raise MatrixError where a torch was named, and the metadata of the vLLM pins another."""
+    """Raise MatrixError if a torch was named, and the metadata of the vLLM pins another."""
     if request.pin is None:
         return
     pinned = candidate.pins["torch"]
@@ -187,7 +187,7 @@ def _check_pin(request: AddRequest, candidate: Candidate) -> None:
 def remove_candidate(name: str, say: Say) -> Path:
     """Take a candidate out of its file and out of the cache, and return the file.
 
-    Raises MatrixError where nobody added it.
+    Raises MatrixError if nobody added it.
     """
     removed: list[tuple[Candidate, Candidates]] = []
 
@@ -204,7 +204,7 @@ def remove_candidate(name: str, say: Say) -> Path:
 
 
 def _forget_wheels(candidate: Candidate, left: Candidates, say: Say) -> None:
-    """Remove from the cache what was built of a candidate's sources that nobody has any more."""
+    """Remove from the cache what was built of a candidate's sources that nobody has now."""
     if removed := forget_wheels(candidate, left.every):
         what = "was" if removed == 1 else "were"
         say(f"{plural(removed, 'wheel')} built of it {what} removed from the cache")

@@ -86,13 +86,13 @@ class Line:
         return self._steps[name]
 
     def candidate(self, name: str) -> Candidate | None:
-        """Return the candidate of an environment; None where it was never made."""
+        """Return the candidate of an environment; None if it was never made."""
         return self._made.get(name)
 
     def make(self, name: str) -> None:
         """Make the candidate of a step and write it down, so that its environment has a cell.
 
-        Raises StepError where this step cannot be had, MatrixError where no step can be.
+        Raises StepError if this step cannot be had, MatrixError if no step can be.
         """
         step = self._steps[name]
         candidate = self.series.make(step)
@@ -142,7 +142,7 @@ class Line:
 def other_half(text: str, project: Project, releases: Releases) -> Other:
     """Return the half of a pair that stays, of a release or of a candidate's name.
 
-    Raises MatrixError where it is not known, or where its name stands for another patch.
+    Raises MatrixError if it is not known, or where its name stands for another patch.
     """
     if text.startswith(project):
         return Other(factor=releases.candidates.named(text).name)
@@ -170,7 +170,7 @@ def other_half(text: str, project: Project, releases: Releases) -> Other:
 
 
 def change_of(line: Line, search: Search) -> LineChange | None:
-    """Return where a line changes; None while the search goes on."""
+    """Return where a line changes; None while the search continues."""
     found = search.bisection
     if found.next is not None or found.good is None:
         return None

@@ -152,7 +152,7 @@ class ToxRuns:
     def __call__(self, name: str, options: RunOptions) -> Path:
         """Run a cell and return its record, relative to the checkout.
 
-        What tox prints goes to a log. Raises NotRunError where there is no new record, RerunError
+        What tox prints goes to a log. Raises NotRunError if there is no new record, RerunError
         where tox cannot be started.
         """
         run = Rerun(

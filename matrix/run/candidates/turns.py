@@ -46,7 +46,7 @@ def take_turns(
     """Make the rounds that are left, and note each that has both its records.
 
     A pairing of which one side never passes is left out. Where a cell leaves no record, its pairing
-    stops and the others go on.
+    stops and the others continue.
     """
     pairs, untimed = [], []
     for pair in plan.pairs:

@@ -35,7 +35,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class FoundGpus:
-    """The GPUs that CUDA would see, and what the driver answered; None where it does not.
+    """The GPUs that CUDA would see, and what the driver answered; None if it does not.
 
     `code` says why none is seen.
     """
@@ -65,7 +65,7 @@ def gpus_here(
 def gpu_checks(found: FoundGpus, cuda: str | None) -> list[MachineCheck]:
     """Return whether a torch that is built for this CUDA can use the GPUs.
 
-    `cuda` is such as 13.0; None where it is not known.
+    `cuda` is such as 13.0; None if it is not known.
     """
     if not found.names:
         remedies = {
@@ -90,7 +90,7 @@ def nvcc_check(
 ) -> MachineCheck | None:
     """Return whether there is an nvcc for the kernels that this vLLM builds just in time.
 
-    None where no start of the release builds any. FlashInfer takes the nvcc of CUDA_HOME, of PATH
+    None if no start of the release builds any. FlashInfer takes the nvcc of CUDA_HOME, of PATH
     or of /usr/local/cuda, and not the one that a package brings. Of another major release than the
     torch's CUDA nobody knows whether it does: what it compiles needs the runtime of its own, which
     that torch does not bring. `capability` is that of the GPU, if one is seen.

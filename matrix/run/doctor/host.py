@@ -74,7 +74,7 @@ def checkout_check(root: Path) -> MachineCheck:
 def wheels_check(release: Torch | Vllm, project: str) -> MachineCheck | None:
     """Return whether a release has wheels for this processor and glibc.
 
-    None where nothing is known of its wheels: those of sources are built here.
+    None if nothing is known of its wheels: those of sources are built here.
     """
     if not release.wheels:
         return None
