@@ -30,9 +30,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _add_recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     recommend = commands.add_parser(
         "recommend",
-        help="the newest pair that fits a machine, on what evidence, and why none newer does",
-        epilog="What nobody read or asked speaks against no pair, and is named. Exit status: 0; 1"
-        " where no pair fits; 2 where an option or a record is bad.",
+        help="name the newest pair that fits a machine, its evidence, and why no newer one does",
+        epilog="Unknown facts exclude no pair; the output names them. Exit status: 0; 1 if no"
+        " pair fits; 2 if an option or a record is invalid.",
         allow_abbrev=False,
     )
     arguments.add_folders(recommend)
@@ -57,8 +57,9 @@ def _add_recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         "--evidence",
         choices=tuple(map(str, EvidenceKind)),
         default=str(EvidenceKind.STATIC),
-        help="the least that must be known: measured on this kind of GPU, on one alike (of its"
-        " compute capability), elsewhere, predicted by the CPU, or checks alone (default: static)",
+        help="the least evidence: measured on this kind of GPU, alike (on its compute"
+        " capability), elsewhere, predicted by the CPU, or static, by checks alone (default:"
+        " static)",
     )
     recommend.add_argument("--json", action="store_true", help="print JSON")
     arguments.finish(recommend, _recommend)
@@ -67,9 +68,10 @@ def _add_recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]
 def _add_upgrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     upgrade = commands.add_parser(
         "upgrade",
-        help="what changes from one release of vLLM to another, and what stays behind in place",
-        epilog="Each release with the torch that it pins. Exit status: 0; 2 where an option or a"
-        " record is bad.",
+        help="show what changes from one vLLM release to another, and what an upgrade in place"
+        " leaves behind",
+        epilog="Each release has the torch that it pins. Exit status: 0; 2 if an option or a"
+        " record is invalid.",
         allow_abbrev=False,
     )
     arguments.add_folders(upgrade)
@@ -86,7 +88,7 @@ def _add_upgrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="VERSION",
         type=arguments.python,
         default="3.12",
-        help="packages differ by it (default: 3.12)",
+        help="the Python, on which packages depend (default: 3.12)",
     )
     upgrade.add_argument("--json", action="store_true", help="print JSON")
     arguments.finish(upgrade, _upgrade)

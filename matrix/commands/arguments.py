@@ -58,18 +58,16 @@ def add_selection(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> 
     parser.add_argument(
         "--stale",
         action="store_true",
-        help="only what no record stands for: it never ran, or in part, or its releases, wheels,"
-        " packages, startup tests, GPU or driver were others",
+        help="only cells without a record that holds: they never ran, or only in part, or with"
+        " other releases, wheels, packages, startup tests, GPU or driver",
     )
     parser.add_argument(
         "--max-age",
         metavar="DAYS",
         type=days,
-        help="a record that is older stands for nothing",
+        help="older records do not hold",
     )
-    parser.add_argument(
-        "--force", action="store_true", help="run what a record stands for all the same"
-    )
+    parser.add_argument("--force", action="store_true", help="also run cells whose record holds")
     parser.add_argument(
         "--off-pin", action="store_true", help="also each torch that the vLLM does not pin"
     )
@@ -78,15 +76,15 @@ def add_selection(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> 
         metavar="NAME==VERSION",
         action="append",
         default=[],
-        help="only the cells of this release, off-pin ones where none pins it: torch==2.15.0",
+        help="only the cells of this release, off-pin if no vLLM pins it: torch==2.15.0",
     )
     parser.add_argument(
         "--neighbours",
         metavar="NAME==VERSION",
         action="append",
         default=[],
-        help="only the cells next to those of this release: the same vLLM under the next torch, or"
-        " the same torch under the next vLLM",
+        help="only the cells next to those of this release: the same vLLM with the next torch, or"
+        " the same torch with the next vLLM",
     )
 
 
@@ -121,7 +119,7 @@ def add_index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index",
         metavar="URL",
-        help="the index's simple API (default: what uv or pip is set up for, else PyPI)",
+        help="the index's simple API (default: the index configured for uv or pip, else PyPI)",
     )
 
 

@@ -28,30 +28,30 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix attribute`."""
     attribute = commands.add_parser(
         "attribute",
-        help="find which change makes a cell fail or drift: torch's, vLLM's, the pair's, or none",
-        epilog="Exit status: 0; 2 where a record is bad, or a run that --run asked for failed"
-        " (the answers of the other runs are printed all the same).",
+        help="find the cause of a failure or drift: torch, vLLM, the pair, or none of them",
+        epilog="Exit status: 0; 2 if a record is invalid, or a run that --run started failed (the"
+        " answers of the other runs are still printed).",
         allow_abbrev=False,
     )
     attribute.add_argument("cell", metavar="CELL", nargs="?", help="such as py311-torch212-vllm020")
     attribute.add_argument("--all", action="store_true", help="every cell that ran")
     arguments.add_platform_and_folders(attribute)
     attribute.add_argument(
-        "--case", metavar="CASE", help="this case alone: moe_startup[mega_aot=1], or moe_startup"
+        "--case", metavar="CASE", help="only this case: moe_startup[mega_aot=1], or moe_startup"
     )
     attribute.add_argument(
         "--changes",
         action="store_true",
-        help="also counters that differ from a neighbouring cell's, though they are as expected",
+        help="also counters that are as expected but differ from a neighbouring cell's",
     )
     attribute.add_argument(
         "--run",
         dest="run_missing",
         action="store_true",
-        help="run what would decide, through tox, and say it again",
+        help="run the cells that would decide, through tox, and print the answer again",
     )
     attribute.add_argument(
-        "--dry-run", action="store_true", help="print the commands of what would decide"
+        "--dry-run", action="store_true", help="print the commands of the runs that would decide"
     )
     attribute.add_argument("--json", action="store_true", help="as JSON")
     arguments.finish(attribute, _attribute)

@@ -32,12 +32,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix bisect`."""
     bisect = commands.add_parser(
         "bisect",
-        help="find the first torch under a vLLM, or vLLM with a torch, where a case does otherwise",
-        epilog="A line is a range of releases (--torch or --vllm), the nightly builds of a channel"
-        " by their day (--channel --from --to), or the commits of a repository of vLLM (--commits),"
-        " each built from its sources or, with --channel commit, as a wheel of that channel. Exit"
-        " status: 0; 2 where a record is bad, where there is nothing to find, or where a run that"
-        " --run asked for left no record (the search goes on without it).",
+        help="find the first torch or vLLM release where a case's result changes",
+        epilog="A line is a range of releases (--torch or --vllm), the nightly builds of a"
+        " channel by their day (--channel --from --to), or the commits of a repository of vLLM"
+        " (--commits), each built from its sources or, with --channel commit, as a wheel of that"
+        " channel. Exit status: 0; 2 if a record is invalid, if there is nothing to find, or if a"
+        " run that --run started left no record (the search continues without it).",
         allow_abbrev=False,
     )
     arguments.add_folders(bisect)
@@ -61,12 +61,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--run",
         dest="run_missing",
         action="store_true",
-        help="run each next one through tox, to the end",
+        help="run each next step through tox, to the end",
     )
     bisect.add_argument(
         "--dry-run",
         action="store_true",
-        help="print how many runs it takes at most, and the first command; write nothing",
+        help="print the maximum number of runs and the first command; write nothing",
     )
     bisect.add_argument("--json", action="store_true", help="as JSON")
     bisect.add_argument(
@@ -98,10 +98,10 @@ def _add_line(bisect: argparse.ArgumentParser) -> None:
     bisect.add_argument(
         "--build",
         action="store_true",
-        help="of --commits on cuda: compile those of which no wheel is published",
+        help="with --commits on cuda: compile commits without a published wheel",
     )
     bisect.add_argument(
-        "--fixed", action="store_true", help="of --commits the older end is bad: look for the fix"
+        "--fixed", action="store_true", help="with --commits: the older end is bad; find the fix"
     )
 
 

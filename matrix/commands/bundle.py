@@ -22,9 +22,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix bundle`."""
     bundle = commands.add_parser(
         "bundle",
-        help="make all that cells need on a machine without a network",
+        help="collect everything that cells need on a machine without a network",
         epilog="There: python3 DIR/run.py CELL [options], or matrix run CELL --bundle DIR. Exit"
-        " status: 0, or 2 where the bundle cannot be made.",
+        " status: 0, or 2 if the bundle cannot be made.",
         allow_abbrev=False,
     )
     bundle.add_argument(
@@ -36,10 +36,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bundle.add_argument(
         "--refresh",
         action="store_true",
-        help="of the bundle in DIR write this project's part again and keep the wheels",
+        help="write this project's part of the bundle in DIR again, and keep the wheels",
     )
     bundle.add_argument(
-        "--split", metavar="SIZE", help="cut the bundle into parts of this size, such as 58MiB"
+        "--split", metavar="SIZE", help="split the bundle into parts of this size, such as 58MiB"
     )
     _add_contents(bundle)
     bundle.set_defaults(run=_bundle, parser=bundle)
@@ -61,29 +61,29 @@ def _add_contents(bundle: argparse.ArgumentParser) -> None:
         "--reuse",
         metavar="DIR",
         type=Path,
-        help="an older bundle for the same GPU, not cut: its wheels are taken where they still fit",
+        help="an older bundle for the same GPU, not split: its wheels are reused if they still fit",
     )
     bundle.add_argument(
         "--have",
         metavar="NAME==VERSION",
         action="append",
         default=[],
-        help="the target has this: leave it out, and what nothing else requires",
+        help="leave out this package, which the target has, and those that nothing else requires",
     )
     bundle.add_argument(
         "--without",
         metavar="PATTERN",
         action="append",
         default=[],
-        help="leave these packages out, such as ray or 'flashinfer-*', and what nothing else"
-        " requires, though vLLM asks for them: for what the startup tests never import; the"
-        " records then say that they are not stock, and a case that imports one is untested",
+        help="leave out these packages that vLLM requires, such as ray or 'flashinfer-*', and"
+        " those that nothing else requires; for packages that the startup tests never import; the"
+        " records are then not stock, and a case that imports one is untested",
     )
     bundle.add_argument(
         "--platform",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="of a vLLM from sources: its wheel for this platform (default: cpu, built without"
+        help="for a vLLM from sources: its wheel for this platform (default: cpu, built without"
         " compiling)",
     )
     bundle.add_argument(

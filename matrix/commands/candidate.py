@@ -21,25 +21,25 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "candidate",
         help="add, list, show, remove builds of torch and vLLM that are not released yet",
         epilog="They are in candidates.toml, in the folder of tox.ini, or in the file that"
-        " MATRIX_CANDIDATES names. Exit status: 0, or 2 where a candidate cannot be had or is not"
+        " MATRIX_CANDIDATES names. Exit status: 0, or 2 if a candidate is not available or not"
         " known.",
     )
     actions = candidate.add_subparsers(metavar="ACTION", required=True)
     _add_add(actions)
     shown = actions.add_parser(
         "list",
-        help="print the candidates, a line each",
-        epilog="Exit status: 0, or 2 where the file of candidates is bad.",
+        help="print the candidates, one line for each",
+        epilog="Exit status: 0, or 2 if the file of candidates is invalid.",
     )
     shown.add_argument("--json", action="store_true", help="print them as JSON")
     shown.set_defaults(run=_list, parser=shown)
-    shown = actions.add_parser("show", help="print all that is known of one", epilog=_NAMED_STATUS)
+    shown = actions.add_parser("show", help="print all facts about one", epilog=_NAMED_STATUS)
     shown.add_argument("name", metavar="NAME")
     shown.add_argument("--json", action="store_true", help="print it as JSON")
     shown.set_defaults(run=_show, parser=shown)
     removed = actions.add_parser(
         "remove",
-        help="take one out of the file and the cache; its records stay",
+        help="remove one from the file and the cache; its records stay",
         epilog=_NAMED_STATUS,
     )
     removed.add_argument("name", metavar="NAME")
@@ -51,12 +51,12 @@ def _add_add(
 ) -> None:
     added = actions.add_parser(
         "add",
-        help="find a candidate's files once, and write them down by address and hash",
-        epilog="The next build from the same place takes the place of the one before it. A channel"
-        " is test or nightly (torch), nightly or commit/SHA (vLLM), with a build of CUDA after a"
-        " slash, as test/cu130; its address is in candidates.toml ([channels.torch]) or in a"
-        " variable such as MATRIX_CHANNEL_TORCH_TEST, if you have your own. Exit status: 0, or 2"
-        " where the candidate cannot be had; then nothing is written.",
+        help="find a candidate's files once, and store them by address and hash",
+        epilog="The next build from the same place replaces the previous one. A channel is test"
+        " or nightly (torch), nightly or commit/SHA (vLLM), with a build of CUDA after a slash,"
+        " as test/cu130; if you have your own, its address is in candidates.toml"
+        " ([channels.torch]) or in a variable such as MATRIX_CHANNEL_TORCH_TEST. Exit status: 0,"
+        " or 2 if the candidate is not available; then nothing is written.",
         allow_abbrev=False,
     )
     added.add_argument(
@@ -71,8 +71,8 @@ def _add_add(
     added.add_argument(
         "--version",
         metavar="V",
-        help="on an index: this version (default: the newest); of a commit or a folder: what it"
-        " counts as",
+        help="on an index: this version (default: the newest); for a commit or a folder: the"
+        " version that it counts as",
     )
     added.add_argument("--sha256", metavar="H", help="the hash that the wheel or sdist must have")
     added.add_argument(
@@ -81,21 +81,22 @@ def _add_add(
         action="append",
         default=[],
         type=arguments.python,
-        help="it must be for this Python (default: those of the matrix that it has a wheel for)",
+        help="the Pythons that it must support (default: those of the matrix that it has a wheel"
+        " for)",
     )
-    added.add_argument(
-        "--pin", metavar="V", help="the torch that a vLLM is for, where its metadata says none"
-    )
+    added.add_argument("--pin", metavar="V", help="the torch of a vLLM, if its metadata names none")
     added.add_argument(
         "--companion",
         metavar="NAME==V|WHEEL",
         action="append",
         default=[],
-        help="this torchvision, torchaudio or triton with a torch, of your index or as a wheel",
+        help="this torchvision, torchaudio or triton with a torch, from your index or as a wheel",
     )
     _add_cuda_options(added)
     added.add_argument(
-        "--force", action="store_true", help="take a name that is taken, or an older build"
+        "--force",
+        action="store_true",
+        help="replace a candidate with this name, or accept an older build",
     )
     added.set_defaults(run=_add, parser=added)
 
@@ -105,18 +106,18 @@ def _add_cuda_options(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--platform",
         choices=("auto", "cpu", "cuda"),
-        help="of sources: cuda finds how this vLLM is had there (default: auto, cuda where a GPU is"
+        help="for sources: cuda finds a way to this vLLM on cuda (default: auto, cuda if a GPU is"
         " visible)",
     )
     added.add_argument(
         "--build",
         action="store_true",
-        help="of sources on cuda: compile it here where no wheel of the commit is published",
+        help="for sources on cuda: compile here if no wheel of the commit is published",
     )
     added.add_argument(
         "--no-wheel",
         action="store_true",
-        help="of a commit on cuda: take no published wheel of it, whose index is then not asked",
+        help="for a commit on cuda: use no published wheel, and do not ask its index",
     )
 
 

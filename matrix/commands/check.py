@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     sync = commands.add_parser(
         "sync",
         help="write the environments of tox.ini from the releases",
-        epilog="Exit status: 0, or 1 where --check finds it stale.",
+        epilog="Exit status: 0, or 1 if --check finds it stale.",
     )
     sync.add_argument(
         "--check", action="store_true", help="write nothing; show what would be changed"
@@ -32,15 +32,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = commands.add_parser(
         "check",
         help="check the releases, the cells, the expectations, explanations, notes and waivers",
-        epilog="Exit status: 0; 1 where a rule contradicts upstream's own startup tests, goes"
-        " beyond its evidence, or names a record that is not there or counts otherwise; 2 where a"
-        " data file is bad.",
+        epilog="Exit status: 0; 1 if a rule contradicts upstream's own startup tests, goes beyond"
+        " its evidence, or names a record that is missing or counts otherwise; 2 if a data file is"
+        " invalid.",
     )
     check.add_argument(
         "--upstream",
         metavar="FILE",
         type=Path,
-        help="hold the expectations against these numbers of upstream's (default: the package's"
+        help="compare the expectations with these numbers of upstream's (default: the package's"
         " own)",
     )
     check.add_argument(

@@ -28,12 +28,12 @@ def _add_refresh(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     refresh = commands.add_parser(
         "refresh",
         help="read new releases of torch and vLLM from the package index into the data",
-        epilog="Exit status: 0; 1 where --check finds a change; 2 where something could not be"
-        " read (the rest is kept).",
+        epilog="Exit status: 0; 1 if --check finds a change; 2 if something could not be read"
+        " (the rest is kept).",
         allow_abbrev=False,
     )
     refresh.add_argument(
-        "--check", action="store_true", help="write nothing, and say what would change"
+        "--check", action="store_true", help="write nothing, and show what would change"
     )
     arguments.add_index(refresh)
     arguments.add_jobs(refresh, 4, "releases are read")
@@ -49,9 +49,9 @@ def _add_refresh(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_linkage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     linkage = commands.add_parser(
         "linkage",
-        help="which vLLM links with which torch, by the symbols of their wheels",
-        epilog="Exit status: 0, or 1 where the pair that was asked about does not link, or 2 where"
-        " a table or a wheel is bad (the others are printed all the same).",
+        help="show which vLLM links with which torch, by the symbols of their wheels",
+        epilog="Exit status: 0, or 1 if the requested pair does not link, or 2 if a table or a"
+        " wheel is invalid (the others are still printed).",
         allow_abbrev=False,
     )
     for name, examples in (
@@ -88,7 +88,7 @@ def _add_linkage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     linkage.add_argument(
         "--index",
         metavar="URL",
-        help="with --fill: the index to read (default: what uv or pip is set up for)",
+        help="with --fill: the index to read (default: the index configured for uv or pip)",
     )
     linkage.add_argument(
         "--tables",

@@ -14,8 +14,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix doctor`."""
     doctor = commands.add_parser(
         "doctor",
-        help="say what this machine lacks to run cells, and the command that helps",
-        epilog="Nothing is installed or fetched. Exit status: 0 where nothing is lacking, 1 where"
+        help="list what this machine lacks to run cells, with commands that help",
+        epilog="Nothing is installed or downloaded. Exit status: 0 if nothing is lacking, 1 if"
         " something is, 2 for a name that is not a cell.",
     )
     doctor.add_argument(
@@ -28,10 +28,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--platform",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="auto: cuda where a GPU is visible, else cpu",
+        help="auto: cuda if a GPU is visible, else cpu",
     )
     doctor.add_argument(
-        "--network", action="store_true", help="ask the index too whether it has the releases"
+        "--network", action="store_true", help="also ask the index whether it has the releases"
     )
     doctor.add_argument("--json", action="store_true", help="as JSON")
     doctor.set_defaults(run=_doctor, parser=doctor)

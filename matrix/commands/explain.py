@@ -27,10 +27,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix explain`."""
     explain = commands.add_parser(
         "explain",
-        help="say what an error means, which releases have and need it, and what to install",
-        epilog="It reads files of any size, and the standard input where nothing is named, or for"
-        " -. A text that begins with a dash comes after --. Exit status: 0; 1 where no known error"
-        " is in it (the nearest is named); 2 where there is nothing to read.",
+        help="explain an error: its meaning, the releases that have and need the missing part,"
+        " and what to install",
+        epilog="It reads files of any size, and the standard input without an argument or for -."
+        " Write a text that begins with a dash after --. Exit status: 0; 1 if it contains no"
+        " known error (the nearest is named); 2 if there is nothing to read.",
         allow_abbrev=False,
     )
     explain.add_argument(
@@ -55,8 +56,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=place,
         action="append",
         default=[],
-        help="look through these records: folders, archives, one in an object store (default:"
-        " results and records, where they exist)",
+        help="search these records: folders, archives, one in an object store (default: results"
+        " and records, if they exist)",
     )
     explain.add_argument("--json", action="store_true", help="as JSON")
     explain.set_defaults(run=_explain, parser=explain, takes_pytest_args=True)

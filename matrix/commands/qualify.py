@@ -23,12 +23,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix qualify`."""
     qualify = commands.add_parser(
         "qualify",
-        help="hold a release or a candidate against an earlier release: what broke, drifts, is not"
-        " known",
-        epilog="A release is judged by the records that there are. The cells that decide about a"
-        " candidate run first, through tox, as far as they have no record; what fails or drifts"
-        " runs once more in a fresh environment. Exit status: 0 qualified, 1 not, 3 not enough"
-        " evidence; 2 for an input that cannot be used, also where a record is bad and nothing"
+        help="compare a release or a candidate with an earlier release: what broke, drifts, is"
+        " unknown",
+        epilog="A release is judged by the existing records. For a candidate, the cells that"
+        " decide run first, through tox, if they have no record; cases that fail or drift run"
+        " once more in a fresh environment. Exit status: 0 qualified, 1 not, 3 not enough"
+        " evidence; 2 for an input that cannot be used, also if a record is invalid and nothing"
         " fails.",
         allow_abbrev=False,
     )
@@ -44,13 +44,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     qualify.add_argument(
         "--baseline",
         metavar="VERSION",
-        help="the release of the same project to hold it against; 2.11 is its newest patch"
-        " (default for a candidate: the newest release below it)",
+        help="the release of the same project to compare with; 2.11 is its newest patch (default"
+        " for a candidate: the newest release below it)",
     )
     qualify.add_argument(
         "--platform",
         choices=("cpu", "cuda", "all"),
-        help="default: all that have records of the baseline; for a candidate cuda where a GPU is"
+        help="default: all that have records of the baseline; for a candidate cuda if a GPU is"
         " visible, else cpu",
     )
     qualify.add_argument(
@@ -59,19 +59,19 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=arguments.python,
         action="append",
         default=[],
-        help="only this Python (may be there twice; for a candidate once)",
+        help="only this Python version (repeatable; for a candidate only one)",
     )
     qualify.add_argument(
         "--under",
         metavar="SPEC",
-        help="only under these releases of the other project: 0.20 or '>=0.20'; for a candidate"
+        help="only with these releases of the other project: 0.20 or '>=0.20'; for a candidate"
         " also a candidate of the other project: vllmmain",
     )
     qualify.add_argument(
         "--waivers",
         metavar="FILE",
         type=Path,
-        help="failures that are accepted (default: the package's own)",
+        help="accepted failures (default: the package's own)",
     )
     _add_candidate_options(qualify)
     arguments.add_folders(qualify)
@@ -89,41 +89,40 @@ def _add_candidate_options(qualify: argparse.ArgumentParser) -> None:
         help="print which cells decide, why, and how long it takes",
     )
     group.add_argument(
-        "--quick", action="store_true", help="run and judge the cases of small_startup alone"
+        "--quick", action="store_true", help="run and judge only the cases of small_startup"
     )
     group.add_argument(
         "--count",
         metavar="N",
         type=arguments.count,
-        help="under how many releases of the other project at most (default: for a torch 1 on the"
+        help="the maximum number of releases of the other project (default: for a torch 1 on the"
         " CPU and those of the matrix on CUDA, for a vLLM 2)",
     )
     group.add_argument(
         "--jobs",
         metavar="N|auto",
         type=arguments.jobs,
-        help="how many cases of a cell run side by side (default: auto, as many as the machine has"
-        " room for; 1 for --timings)",
+        help="how many cases of a cell run at the same time (default: auto, as many as fit on the"
+        " machine; 1 for --timings)",
     )
     group.add_argument(
         "--timings",
         metavar="ROUNDS",
         type=arguments.rounds,
-        help="after the verdict, time the cases of small_startup on both sides in turns, so many"
-        " rounds (2 or more; --dry-run says how long they take)",
+        help="after the verdict, time the cases of small_startup on both sides in turns, in this"
+        " many rounds (2 or more; --dry-run shows how long they take)",
     )
     group.add_argument(
         "--watch",
         action="store_true",
-        help="take the newest build of its channel, and say what became of the findings of the"
-        " builds before",
+        help="take the newest build of its channel, and report the states of earlier findings",
     )
     group.add_argument(
         "--state",
         metavar="DIR",
         type=Path,
         default=Path("qualifications"),
-        help="where findings, logs and times are kept (default: qualifications)",
+        help="the folder for findings, logs and times (default: qualifications)",
     )
 
 

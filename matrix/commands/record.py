@@ -28,7 +28,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     show.add_argument(
         "--counters", action="store_true", help="every counter, not only those that differ"
     )
-    show.add_argument("--seconds", action="store_true", help="where the seconds of each start went")
+    show.add_argument(
+        "--seconds", action="store_true", help="show how each start spent its seconds"
+    )
     arguments.finish(show, show_record)
 
     calibrate = commands.add_parser(
@@ -42,14 +44,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     jit = commands.add_parser(
         "jit",
-        help="the kernel modules that a run built just in time, and how to list them",
-        epilog="Exit status: 0, or 2 where the record or the list is bad.",
+        help="show the kernel modules that a run built just in time, and list them",
+        epilog="Exit status: 0, or 2 if the record or the list is invalid.",
     )
     jit.add_argument("record", metavar="RECORD", help="also one inside an archive")
     jit.add_argument(
         "--write",
         action="store_true",
-        help="add what is new to the list, so that later runs build it before their cases",
+        help="add new modules to the list, so that later runs build them before their cases",
     )
     jit.add_argument(
         "--list", metavar="FILE", type=Path, help="another list than matrix/data/jit.toml"

@@ -14,9 +14,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix resolve`."""
     resolve = commands.add_parser(
         "resolve",
-        help="ask uv's resolver whether the packages of cells go together; nothing is installed",
-        epilog="What was answered before is not asked again. Exit status: 0, or 2 where there was"
-        " no answer (the index cannot be asked, or lacks the release), which is written nowhere.",
+        help="ask uv's resolver whether the packages of cells fit together; nothing is installed",
+        epilog="Stored answers are not asked again. Exit status: 0, or 2 if there was no answer"
+        " (the index does not answer, or lacks the release); then nothing is stored.",
         allow_abbrev=False,
     )
     resolve.add_argument(
@@ -39,7 +39,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         nargs="?",
         const=30,
         type=int,
-        help="ask again what was answered more than so many days ago (30)",
+        help="ask again for answers that are older than this many days (30)",
     )
     resolve.add_argument(
         "--python",
@@ -65,21 +65,21 @@ def _add_target(resolve: argparse.ArgumentParser) -> None:
     resolve.add_argument(
         "--override",
         action="store_true",
-        help="force torch, torchvision and torchaudio whatever vLLM pins, as off-pin cells do",
+        help="force torch, torchvision and torchaudio, whatever vLLM pins, as off-pin cells do",
     )
-    resolve.add_argument("--refresh", action="store_true", help="ask again what is known")
+    resolve.add_argument("--refresh", action="store_true", help="ask again for stored answers")
     resolve.add_argument(
         "--machine", default="x86_64", help="the processor that it is for (default: x86_64)"
     )
     resolve.add_argument(
-        "--glibc", metavar="X.Y", default="2.35", help="its glibc at least (default: 2.35)"
+        "--glibc", metavar="X.Y", default="2.35", help="its lowest glibc (default: 2.35)"
     )
     resolve.add_argument(
         "--jobs",
         metavar="N",
         type=arguments.count,
         default=4,
-        help="how many at a time (default: 4)",
+        help="the number at a time (default: 4)",
     )
     resolve.add_argument(
         "--data",

@@ -77,14 +77,16 @@ def _add_show(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     shown.add_argument("record", metavar="RECORD", help="also one inside an archive")
     shown.add_argument("--counters", action="store_true", help="every counter")
-    shown.add_argument("--seconds", action="store_true", help="where the seconds went")
+    shown.add_argument(
+        "--seconds", action="store_true", help="show how each start spent its seconds"
+    )
     finish(shown, show_record)
 
 
 def _add_index(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     index = below.add_parser(
         "index",
-        help="make or freshen the index of folders of records, which may be deleted",
+        help="make or update the index of folders of records, which you can delete",
         epilog=_READ_STATUS,
     )
     add_folders(index)
@@ -94,9 +96,9 @@ def _add_index(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _add_diff(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     diff = below.add_parser(
         "diff",
-        help="what differs between two records",
-        epilog="Exit status: 0 alike, 1 where verdicts, cases, counters or seconds beyond noise"
-        " differ, 2 where a record is bad.",
+        help="show what differs between two records",
+        epilog="Exit status: 0 if equal, 1 if verdicts, cases, counters or seconds beyond noise"
+        " differ, 2 if a record is invalid.",
     )
     diff.add_argument("before", metavar="A", help="a record's path, also one inside an archive")
     diff.add_argument("after", metavar="B", help="another")
@@ -106,7 +108,7 @@ def _add_diff(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         action="append",
         type=place,
         default=[],
-        help="records that tell the noise of seconds (default: results and records)",
+        help="records that show the noise of seconds (default: results and records)",
     )
     diff.add_argument("--json", action="store_true", help="print JSON")
     finish(diff, _diff)
@@ -133,17 +135,19 @@ def _add_export(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_READ_STATUS,
     )
     add_folders(export)
-    export.add_argument("--parquet", metavar="DIR", type=Path, required=True, help="where to write")
+    export.add_argument(
+        "--parquet", metavar="DIR", type=Path, required=True, help="the target folder"
+    )
     export.set_defaults(run=_export, parser=export)
 
 
 def _add_merge(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     merge = below.add_parser(
         "merge",
-        help="join folders of records, such as the artifacts of CI jobs, into one",
-        epilog="The same record is there once, and two records of one name both stay; logs and"
-        " JUnit files go with their records. To merge twice changes nothing. Exit status: 0, or 2"
-        " where something was refused (the rest is merged).",
+        help="merge folders of records, such as the artifacts of CI jobs, into one",
+        epilog="The same record is stored once, and two records of one name are both kept; logs"
+        " and JUnit files go with their records. A second merge changes nothing. Exit status: 0,"
+        " or 2 if something was rejected (the rest is merged).",
         allow_abbrev=False,
     )
     merge.add_argument(
@@ -153,14 +157,14 @@ def _add_merge(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         type=place,
         help="folders, single records, archives of records, an object store's address",
     )
-    merge.add_argument("--into", metavar="DIR", type=place, required=True, help="where to")
+    merge.add_argument("--into", metavar="DIR", type=place, required=True, help="the target folder")
     merge.set_defaults(run=_merge, parser=merge)
 
 
 def _add_prune(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     prune = below.add_parser(
         "prune",
-        help="show which records a policy lets go, and delete them",
+        help="show which records a policy deletes, and delete them",
         epilog="Never deleted: the newest record of a cell on a platform, its newest whole one,"
         " what the table shows, what an expectation or an explanation names, and what comes from"
         f" the future. {_READ_STATUS}",
@@ -168,7 +172,7 @@ def _add_prune(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     add_folders(prune, _OWN, stores=False)
     prune.add_argument(
-        "--keep", metavar="N", type=int, help="what is beyond the N newest of a cell"
+        "--keep", metavar="N", type=int, help="select records beyond the N newest of a cell"
     )
     prune.add_argument("--older-than", metavar="DAYS", type=_days, help="such as 90d")
     prune.add_argument("--yes", action="store_true", help="delete")

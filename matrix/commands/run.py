@@ -27,17 +27,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         usage="%(prog)s [options] CELL... [-- PYTEST ARGS]\n"
         "       %(prog)s --here [options] CELL [PYTEST ARGS]",
         allow_abbrev=False,
-        epilog="Exit status: 0 where every cell is compatible, 1 where one drifts or is"
-        " incompatible, or a case of --suite full or a test of --upstream fails, 5 where one is"
-        " untested or did not run, or the tests of --upstream did not run to their end, 2 where"
-        " nothing can run, 130 after Ctrl-C.",
+        epilog="Exit status: 0 if every cell is compatible, 1 if one drifts or is incompatible,"
+        " or a case of --suite full or a test of --upstream fails, 5 if one is untested or did"
+        " not run, or the tests of --upstream did not run to their end, 2 if nothing can run, 130"
+        " after Ctrl-C.",
     )
     run.add_argument("cells", metavar="CELL", nargs="*", help="such as py311-torch210-vllm019")
     run.add_argument(
         "--platform",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="auto: cuda where a GPU is visible, else cpu",
+        help="auto: cuda if a GPU is visible, else cpu",
     )
     run.add_argument(
         "--records",
@@ -56,16 +56,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--suite",
         choices=("startup", "full"),
         default="startup",
-        help="the cases that decide the verdict, or with full also those that decide nothing:"
-        " the cache off, moved or foreign, the engine in its own process and more; if one of them"
-        " fails, the exit status is 1 (default: startup)",
+        help="the cases that decide the verdict; with full also cases that do not: the cache off,"
+        " moved or foreign, the engine in its own process, and more; if one of them fails, the"
+        " exit status is 1 (default: startup)",
     )
     run.add_argument(
         "--jobs",
         metavar="N|auto",
         type=arguments.jobs,
-        help="how many cases of a cell run side by side (default: auto, as many as the machine has"
-        " room for)",
+        help="how many cases of a cell run at the same time (default: auto, as many as fit on the"
+        " machine)",
     )
     run.add_argument(
         "--timeout",
@@ -93,22 +93,23 @@ def _add_selection(run: argparse.ArgumentParser) -> None:
         metavar="RUN",
         nargs="?",
         const="",
-        help="go on with an earlier run, by default the newest: run what has no whole record",
+        help="continue an earlier run, by default the newest: run the cells without a complete"
+        " record",
     )
     arguments.add_limits(how)
     how.add_argument(
         "--cell-gpus",
         type=int,
         choices=(1, 2),
-        help="GPUs that a cell on cuda sees: with 2 also its cases that need two run (default: 2"
-        " where this machine has two, else 1; 1 with --engine ray, which gives no share of two)",
+        help="GPUs that a cell on cuda sees; with 2, its cases for two GPUs run too (default: 2"
+        " if this machine has two, else 1; 1 with --engine ray, which cannot share two)",
     )
     how.add_argument(
         "--engine",
         choices=("local", "ray"),
         default="local",
-        help="ray: on the nodes of a cluster of Ray, of each of which the limits hold (the extra"
-        " ray; default: local, on this machine)",
+        help="ray: on the nodes of a Ray cluster; the limits apply to each node (the extra ray;"
+        " default: local, on this machine)",
     )
     how.add_argument(
         "--address",

@@ -34,8 +34,8 @@ def _add_table(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     table = commands.add_parser(
         "table",
         help="make the compatibility table of all records",
-        epilog="Exit status: 0, or 2 where a record or a folder is bad (the others are printed all"
-        " the same).",
+        epilog="Exit status: 0, or 2 if a record or a folder is invalid (the others are still"
+        " printed).",
     )
     arguments.add_folders(table)
     table.add_argument(
@@ -52,23 +52,24 @@ def _add_table(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_ci(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ci = commands.add_parser(
         "ci",
-        help="tell a CI service what the records show, failures by signature",
+        help="report the records to a CI service, with failures grouped by signature",
         epilog="GitHub: a job summary, and annotations on stdout. Buildkite: an annotation, by"
-        " buildkite-agent where there is one. Exit status: 0, whatever the verdicts, or 2 where a"
-        " record or a folder is bad (the others are printed all the same).",
+        " buildkite-agent if there is one. Exit status: 0, whatever the verdicts, or 2 if a"
+        " record or a folder is invalid (the others are still printed).",
         allow_abbrev=False,
     )
     arguments.add_folders(ci)
     ci.add_argument(
         "--format",
         choices=("github", "buildkite", "junit"),
-        help="default: that of the service it runs under",
+        help="default: that of the CI service that runs the command",
     )
     ci.add_argument(
         "--out",
         metavar="FILE",
         type=Path,
-        help="write the Markdown or XML there (default: where the service reads it, else stdout)",
+        help="write the Markdown or XML there (default: the place where the service reads it,"
+        " else stdout)",
     )
     arguments.finish(ci, _ci)
 
@@ -76,8 +77,8 @@ def _add_ci(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     predict = commands.add_parser(
         "predict",
-        help="hold what the CPU counts against CUDA: how much a run without a GPU predicts",
-        epilog="Exit status: 0, or 2 where a record is bad or nothing ran on both platforms.",
+        help="compare the CPU's counts with CUDA's: how well a run without a GPU predicts",
+        epilog="Exit status: 0, or 2 if a record is invalid or nothing ran on both platforms.",
     )
     arguments.add_folders(predict)
     predict.set_defaults(expectations=None, run=_predict, parser=predict)
@@ -86,9 +87,9 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_grid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     grid = commands.add_parser(
         "grid",
-        help="show how far every torch gets with every vLLM, and where it fails, why",
-        epilog="Exit status: 0, whatever the verdicts, or 2 where a record or a folder is bad (the"
-        " others are shown all the same).",
+        help="show how far every torch gets with every vLLM, and why it fails",
+        epilog="Exit status: 0, whatever the verdicts, or 2 if a record or a folder is invalid"
+        " (the others are still shown).",
     )
     arguments.add_platform_and_folders(grid)
     arguments.add_releases(grid, ("torch", "vllm"))
@@ -96,8 +97,8 @@ def _add_grid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--width",
         metavar="N",
         type=arguments.width,
-        help="columns of text that a line has at most (default: those of the terminal; in a pipe"
-        " or a file a line is as long as it must be)",
+        help="the maximum number of columns (default: those of the terminal; in a pipe or a file"
+        " a line is as long as it needs to be)",
     )
     arguments.finish(grid, _grid)
 
@@ -105,15 +106,17 @@ def _add_grid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     plan = commands.add_parser(
         "plan",
-        help="show which cells would run and why, or name them for tox",
+        help="show which cells would run and why, or print them for tox",
         epilog='tox -e "$(matrix plan --stale --platform cpu --names)" -- --platform cpu runs it.'
-        " Exit status: 0, also where nothing is to run; 2 where a record is bad.",
+        " Exit status: 0, also if no cell has to run; 2 if a record is invalid.",
         allow_abbrev=False,
     )
     arguments.add_platform_and_folders(plan)
     arguments.add_selection(plan)
     plan.add_argument(
-        "--all", action="store_true", help="also what cannot work, with the rung and the reason"
+        "--all",
+        action="store_true",
+        help="also cells that cannot work, with the rung and the reason",
     )
     shape = plan.add_mutually_exclusive_group()
     shape.add_argument(
@@ -131,8 +134,8 @@ def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--max-jobs",
         metavar="N",
         type=arguments.ci_jobs,
-        help="at most so many jobs, of several cells where necessary (default: what the service"
-        " takes, 256 or 500)",
+        help="the maximum number of jobs, with several cells each if necessary (default: the"
+        " limit of the service, 256 or 500)",
     )
     ci.add_argument(
         "--queue", metavar="NAME", help="Buildkite's queue of agents with a GPU (default: cuda)"

@@ -15,9 +15,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix upstream`."""
     upstream = commands.add_parser(
         "upstream",
-        help="read what vLLM's own startup tests count, from its source distributions, into the"
+        help="read the numbers of vLLM's own startup tests from its source distributions into the"
         " data",
-        epilog="Exit status: 0; 2 where something could not be read (the rest is kept).",
+        epilog="Exit status: 0; 2 if something could not be read (the rest is kept).",
         allow_abbrev=False,
     )
     upstream.add_argument(

@@ -23,10 +23,9 @@ def add(run: argparse.ArgumentParser) -> None:
         metavar="FILE[::TEST]",
         action="append",
         default=[],
-        help="also run this test file of that vLLM's source distribution, unmodified and with the"
-        " hub's models replaced by the package's configs; what it shows stands next to the verdict"
-        " and never changes it; may be given several times; not with"
-        " --engine ray",
+        help="also run this test file of that vLLM's source distribution, unmodified, with the"
+        " package's configs instead of the hub's models; its result never changes the verdict;"
+        " repeatable; not with --engine ray",
     )
     group.add_argument(
         "--upstream-tests",

@@ -17,10 +17,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix watch`."""
     watch = commands.add_parser(
         "watch",
-        help="say which failures and drifts are new, still there or gone since the last time",
-        epilog="The first time notes what is there; only what comes after it is a regression."
-        " GitHub: also the outputs regressed, open and asked of the step. Exit status: 0, or 2"
-        " where a record, a folder or the state is bad.",
+        help="report which failures and drifts are new, still there or gone since the last time",
+        epilog="The first time stores the existing findings; only later ones are regressions."
+        " GitHub: also the outputs regressed, open and asked of the step. Exit status: 0, or 2 if"
+        " a record, a folder or the state is invalid.",
         allow_abbrev=False,
     )
     arguments.add_folders(watch)
@@ -29,7 +29,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="FILE",
         type=Path,
         required=True,
-        help="where the findings are kept, outside of the folders of records",
+        help="the file for the findings, outside of the folders of records",
     )
     watch.add_argument(
         "--issue",

@@ -16,12 +16,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix wheels`."""
     wheels = commands.add_parser(
         "wheels",
-        help="CUDA, driver, glibc and GPU code of the wheels of torch and vLLM",
-        epilog="A wheel that nobody read is named so. Exit status: 0; 2 where a wheel is bad.",
+        help="show CUDA, driver, glibc and GPU code of the wheels of torch and vLLM",
+        epilog="The output marks a wheel that was not read. Exit status: 0; 2 if a wheel is"
+        " invalid.",
         allow_abbrev=False,
     )
     arguments.add_releases(wheels, ("torch", "vllm"))
-    wheels.add_argument("--gpu", metavar="GPU", help="what of the code this GPU can run: h100")
+    wheels.add_argument("--gpu", metavar="GPU", help="show the code that this GPU can run: h100")
     wheels.add_argument(
         "--machine",
         choices=MACHINES,
@@ -39,12 +40,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     wheels.add_argument(
         "--fill",
         action="store_true",
-        help="fetch each wheel that was not read yet from the index, one at a time, and read it",
+        help="fetch each new wheel from the index, one at a time, and read it",
     )
     wheels.add_argument(
         "--index",
         metavar="URL",
-        help="with --fill: the index to read (default: what uv or pip is set up for)",
+        help="with --fill: the index to read (default: the index configured for uv or pip)",
     )
     wheels.add_argument(
         "--file", metavar="FILE", type=Path, help="another file than matrix/data/wheels.json"

@@ -84,7 +84,7 @@ def test_its_help_has_what_makes_the_exit_status_1(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         cli.main(["run", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "or a case of --suite full or a test of --upstream fails, 5 where" in text
+    assert "or a case of --suite full or a test of --upstream fails, 5 if" in text
     assert "if one of them fails, the exit status is 1 (default: startup)" in text
 
 
