@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -119,6 +120,16 @@ class Answers:
             if str(error) not in self.faults:
                 self.faults.append(str(error))
             return None
+
+    def features(self, cell: Cell) -> Mapping[str, bool] | None:
+        """Return the features that the cell's vLLM brings, and whether each links with its torch.
+
+        None where nobody knows, or where the core does not link.
+        """
+        answer = self.links(cell)
+        if answer is None or not answer.ok:
+            return None
+        return self._tables.link(cell.vllm, cell.torch, cell.python).features
 
     def _unread(self, candidate: Candidate, python: str) -> Answer | None:
         """Return why the table of a vLLM does not answer for a Python; None if it does."""

@@ -89,6 +89,20 @@ def test_what_the_stable_abi_promises(
     assert found is not None and (found.ok, found.promised) == (ok, promised)
 
 
+def test_the_features_that_a_vllm_brings_and_whether_they_link(tmp_path: Path) -> None:
+    deep_gemm = replace(STABLE, path="vllm/third_party/deep_gemm/_C.abi3.so")
+    more = core(CXX), replace(deep_gemm, path="vllm/_flashmla_C.abi3.so", imports=())
+    answers = load_answers(RELEASES, tables=tables(tmp_path / "tables", deep_gemm))
+    for torch, links in (("2.11.0", True), ("2.12.1", False)):
+        assert answers.features(Cell("3.12", torch, "0.20.2")) == {"DeepGEMM": links}
+    answers = load_answers(RELEASES, tables=tables(tmp_path / "more", deep_gemm, *more))
+    pinned = answers.features(Cell("3.12", "2.11.0", "0.20.2"))
+    assert pinned == {"DeepGEMM": True, "FlashMLA": True}
+    # Where the core does not link, or nobody read the torch, nothing is known of the others.
+    assert answers.features(Cell("3.12", "2.12.1", "0.20.2")) is None
+    assert answers.features(Cell("3.12", "2.9.0", "0.20.2")) is None
+
+
 def test_the_package_s_tables_break_no_promise() -> None:
     """No published torch has taken a symbol from its stable ABI that a published vLLM uses."""
     answers = load_answers(RELEASES)

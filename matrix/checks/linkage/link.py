@@ -144,8 +144,14 @@ class Linkage(NamedTuple):
     @property
     def without(self) -> tuple[str, ...]:
         """Return the features of which an extension does not link, in order."""
-        found = {linked.feature for linked in self.extensions if linked.feature and not linked.ok}
-        return tuple(sorted(found, key=str.casefold))
+        return tuple(name for name, links in self.features.items() if not links)
+
+    @property
+    def features(self) -> Mapping[str, bool]:
+        """Return what its extensions but the core ones serve, in order, and whether they link."""
+        found = {linked.feature for linked in self.extensions if linked.feature}
+        broken = {linked.feature for linked in self.extensions if not linked.ok}
+        return {name: name not in broken for name in sorted(found, key=str.casefold)}
 
 
 def link(vllm: VllmSymbols, torch: TorchSymbols, python: str) -> Linkage:
