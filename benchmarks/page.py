@@ -34,6 +34,7 @@ from matrix._util.gc import gc_paused
 from matrix.advice.install import installs_of
 from matrix.advice.tables_file import load_tables
 from matrix.attribution.attribute import attribute
+from matrix.attribution.known import KnownPairs
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
@@ -191,7 +192,7 @@ def surveyed(table: Table, releases: Releases) -> Report:
 def blamed(report: Report, releases: Releases) -> Report:
     """Return the report with whose change it is what fails and drifts in it."""
     judged = [(entry.record, entry.verdict) for entry in report.table.entries]
-    return replace(report, attributions=attribute(judged, releases, report.grid))
+    return replace(report, attributions=attribute(judged, releases, KnownPairs(grid=report.grid)))
 
 
 def made(cell: Cell, platform: str, cases: int, failing: float) -> tuple[Path, Record]:

@@ -9,6 +9,8 @@ from packaging.specifiers import SpecifierSet
 
 from matrix.attribution import reasons
 from matrix.attribution.attribute import attribute
+from matrix.attribution.extensions import Features, nothing_known
+from matrix.attribution.known import KnownPairs
 from matrix.attribution.model import Attribution
 from matrix.catalog.cells import Cell
 from matrix.catalog.release import Torch, Vllm
@@ -127,10 +129,15 @@ def record(  # a record has all that the rules look at
 
 
 def attributed(
-    *records: Record, rules: Expectations = RULES, grid: bool = False, **asked: Any
+    *records: Record,
+    rules: Expectations = RULES,
+    grid: bool = False,
+    features: Features = nothing_known,
+    **asked: Any,
 ) -> tuple[Attribution, ...]:
     known = survey(RELEASES, links=no_links) if grid else None
-    return attribute([(run, judge(run, rules)) for run in records], RELEASES, known, **asked)
+    pairs = KnownPairs(grid=known, features=features)
+    return attribute([(run, judge(run, rules)) for run in records], RELEASES, pairs, **asked)
 
 
 def no_links(cell: Cell) -> Answer | None:

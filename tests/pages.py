@@ -7,6 +7,7 @@ from typing import Any
 from matrix.advice.install import installs_of
 from matrix.advice.tables_file import load_tables
 from matrix.attribution.attribute import attribute
+from matrix.attribution.known import KnownPairs
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import Case, Platform, Record
 from matrix.record.startup_tests import load_startup_tests
@@ -53,7 +54,7 @@ def whole_report(
     table = tabulate(records, rules, releases=RELEASES)
     judged = [(entry.record, entry.verdict) for entry in table.entries]
     grid = survey(RELEASES, seen=runs(judged, RELEASES))
-    blamed = attribute(judged, RELEASES, grid)
+    blamed = attribute(judged, RELEASES, KnownPairs(grid=grid))
     return Report(
         table=table,
         grid=grid,

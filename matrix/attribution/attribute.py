@@ -22,6 +22,9 @@ differ, they are named, as the flag may be the whole cause: a run of the same pa
 neighbour's flags decides that (`matrix.attribution.flags`). Where the tests, the machine or (along
 torch) other packages differ, and no run shows that they make no difference, they are named too,
 with the older of the two as a run to repeat (`matrix.attribution.confounders`).
+
+Extensions of vLLM do not link with each torch. Where one does not in the cell and does in its clean
+neighbour, neither release is blamed alone (`matrix.attribution.extensions`).
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from typing import NamedTuple
 from packaging.version import Version
 
 from matrix._util.versions import parse_version
+from matrix.attribution.known import KnownPairs
 from matrix.attribution.model import Attribution, Cause, FlagDifference, MissingRun
 from matrix.attribution.neighbours import Neighbourhood
 from matrix.attribution.observations import Observation, ObservationEnd
@@ -48,14 +52,14 @@ from matrix.attribution.symptoms import (
 )
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, WHOLE_RUN, Platform, Record
-from matrix.verdict.grid import Grid, environments
+from matrix.verdict.grid import environments
 from matrix.verdict.judge import CellVerdict
 
 
 def attribute(
     judged: Iterable[Judged | tuple[Record, CellVerdict]],
     releases: Releases,
-    grid: Grid | None = None,
+    known: KnownPairs | None = None,
     *,
     names: frozenset[str] | None = None,
     platform: Platform | None = None,
@@ -65,14 +69,16 @@ def attribute(
 ) -> tuple[Attribution, ...]:
     """Attribute what fails or drifts in each cell, by platform, vLLM, torch, Python and case.
 
-    `judged` are all records, repeats too, or the newest of each fingerprint and environment; `grid`
-    shows which missing runs cannot work. `names` (of environments), `platform` and `case` select;
-    a case may be given without its parameters. `changes` also attributes what changed as expected.
+    `judged` are all records, repeats too, or the newest of each fingerprint and environment;
+    `known` shows which missing runs cannot work, and which extensions do not link. `names` (of
+    environments), `platform` and `case` select; a case may be given without its parameters.
+    `changes` also attributes what changed as expected.
     A run that started after `late` is future-dated (`matrix.verdict.precedence.late_from`).
     """
+    known = known or KnownPairs()
     cells = environments(releases)
     index = RunsIndex.of(judged, cells, late)
-    planner = Planner.of(index, grid, releases, cells)
+    planner = Planner.of(index, known.grid, releases, cells)
     found = []
     for own in index.representatives():
         if names is not None and own.cell.name not in names:
@@ -83,7 +89,8 @@ def attribute(
         if symptoms:
             around = Neighbourhood.of(own, index)
             answers = (
-                attribute_symptom(symptom, around, planner, releases) for symptom in symptoms
+                attribute_symptom(symptom, around, planner, releases, known.features)
+                for symptom in symptoms
             )
             found.append((_order(own), list(_merge(answers))))
     found.sort(key=lambda item: item[0])
@@ -134,6 +141,7 @@ class _GroupKey(NamedTuple):
     rests_on: tuple[str, ...]
     fails: bool
     missing: tuple[MissingRun, ...]
+    extensions: tuple[str, ...]
 
 
 def _merge(answers: Iterable[Attribution]) -> Iterator[Attribution]:
@@ -149,6 +157,7 @@ def _merge(answers: Iterable[Attribution]) -> Iterator[Attribution]:
             rests_on=found.rests_on,
             fails=found.symptoms[0].fails,
             missing=found.missing,
+            extensions=found.extensions,
         )
         groups.setdefault(key, []).append(found)
     for group in groups.values():

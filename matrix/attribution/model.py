@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from matrix._util.enums import StrEnum
-from matrix.attribution.reasons import AttributionReason, Question
+from matrix.attribution.reasons import AttributionReason, ExtensionDiffers, Question
 from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
 from matrix.record.defaults import DefaultChange
@@ -81,3 +81,8 @@ class Attribution:
     def name(self) -> str:
         """Return the name of the cell's environment."""
         return self.cell.name
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Return the extensions of vLLM that are the cause or may be it."""
+        return self.reason.extensions if isinstance(self.reason, ExtensionDiffers) else ()

@@ -179,6 +179,11 @@ class Neighbourhood:
             run = next(alike, run)
         return state, run
 
+    def neighbours(self, symptom: Symptom, along: Along) -> list[tuple[State, Observation]]:
+        """Return what each pair along torch or vLLM on the same Python says, from old to new."""
+        older, newer = self.sides[along]
+        return [self._neighbour(symptom, own) for own in (*reversed(older), *newer)]
+
     def clean_pythons(self, symptom: Symptom) -> tuple[Observation, ...]:
         """Return the runs of the same pair on other Pythons, if some are clean and none shows it.
 

@@ -118,6 +118,7 @@ class AttributionCode(StrEnum):
     BOTH_AXES_CHANGE = "both_axes_change"
     OTHER_PYTHON_CLEAN = "other_python_clean"
     OTHER_PLATFORM_CLEAN = "other_platform_clean"
+    EXTENSION_DIFFERS = "extension_differs"
     INTERMITTENT = "intermittent"
     PYTHON_AND_ANOTHER_DIFFER = "python_and_another_differ"
     STOCK_AND_ANOTHER_DIFFER = "stock_and_another_differ"
@@ -185,6 +186,36 @@ class OtherPlatformClean:
     code: ClassVar[AttributionCode] = AttributionCode.OTHER_PLATFORM_CLEAN
     platform: Platform
     counted: int | None
+    confounders: tuple[Confounder, ...] = ()
+
+
+class ExtensionEvidence(StrEnum):
+    """What shows that a symptom comes of an extension that does not link.
+
+    `NAMED`: the failure names it. `ALIKE`: it links in each clean run along the axis, and in none
+    that shows the symptom, of which there are others than the cell's own.
+    """
+
+    NAMED = "named"
+    ALIKE = "alike"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtensionDiffers:
+    """Along an axis `extensions` of vLLM do not link in the cell, and do in its clean neighbour.
+
+    Along the axis of `change` they do not link in the releases `lacks`, which show the symptom, and
+    do in `links`, which are clean. With `shown_by` that is the cause, so that it takes this torch
+    with this vLLM; without it the release that changes may be the cause as well. Where the symptom
+    comes and goes, `change` has no boundary, and all releases that show it.
+    """
+
+    code: ClassVar[AttributionCode] = AttributionCode.EXTENSION_DIFFERS
+    extensions: tuple[str, ...]
+    change: AxisChange
+    lacks: tuple[str, ...]
+    links: tuple[str, ...]
+    shown_by: ExtensionEvidence | None = None
     confounders: tuple[Confounder, ...] = ()
 
 
@@ -256,6 +287,7 @@ AttributionReason = (
     | BothAxesChange
     | OtherPythonClean
     | OtherPlatformClean
+    | ExtensionDiffers
     | Intermittent
     | PythonAndAnotherDiffer
     | StockAndAnotherDiffer
@@ -268,7 +300,8 @@ class QuestionCode(StrEnum):
 
     `CAUSE`: whether one of the subjects is the cause: `torch`, `vLLM`, `platform`, `tests`,
     `machine`, `packages`, or a Python such as `3.11`. `FIRST_RELEASE`: since which release of the
-    subject. `ONE_PLATFORM`: whether only the subject, a platform, is affected.
+    subject. `ONE_PLATFORM`: whether only the subject, a platform, is affected. `EXTENSION`: whether
+    one of the subjects, which are extensions of vLLM, is the cause.
     """
 
     FLAKY = "flaky"
@@ -277,6 +310,7 @@ class QuestionCode(StrEnum):
     CAUSE = "cause"
     FIRST_RELEASE = "first_release"
     ONE_PLATFORM = "one_platform"
+    EXTENSION = "extension"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from matrix._util.versions import distance, parse_version
 from matrix.attribution import reasons
 from matrix.attribution.bisect import BisectionOutcome, bisect
+from matrix.attribution.extensions import Features
 from matrix.attribution.model import FlagDifference, MissingRun
 from matrix.attribution.neighbours import Axis, Neighbourhood, release_along
 from matrix.attribution.observations import Observation
@@ -182,6 +183,37 @@ class Planner:
         cell = cells[middle]
         stock = self.index.ran_apart(own.platform, own.case, cell)
         return [MissingRun(name=cell.name, platform=own.platform, question=question, stock=stock)]
+
+    def extension(
+        self,
+        own: Observation,
+        along: reasons.Along,
+        extensions: tuple[str, ...],
+        features: Features,
+    ) -> list[MissingRun]:
+        """Return the run which shows whether extensions that do not link in the cell are the cause.
+
+        Along the axis that is the nearest one in which they do not link either: clean, or not.
+        Without one it is the nearest along the other axis in which they link.
+        """
+        question = reasons.Question(code=reasons.QuestionCode.EXTENSION, subjects=extensions)
+        other = reasons.Along.VLLM if along is reasons.Along.TORCH else reasons.Along.TORCH
+        for axis, wanted in ((along, False), (other, True)):
+            here = release_along(own.cell, axis)
+            alike: dict[int, list[Cell]] = {}
+            for cell in self._untried(own, axis):
+                links = features(cell) or {}
+                count = [links.get(extension) for extension in extensions].count(wanted)
+                alike.setdefault(count, []).append(cell)
+            most = max(alike, default=0)
+            if most:
+                cell = min(alike[most], key=lambda cell: distance(release_along(cell, axis), here))
+                stock = self.index.ran_apart(own.platform, own.case, cell)
+                run = MissingRun(
+                    name=cell.name, platform=own.platform, question=question, stock=stock
+                )
+                return [run]
+        return []
 
     def one_difference(
         self, own: Observation, clean: Observation, differs: reasons.RunDifference

@@ -3,14 +3,20 @@
 Pure. The first rule that answers decides.
 
 1. *Repeats* disagree, or a newer one with other tests is clean: see `matrix.attribution.flaky`.
-2. *Axes.* An axis changes if it has a clean neighbour and is not intermittent.
+2. *Extensions.* On CUDA, extensions of vLLM do not link in the cell and do in a clean neighbour
+   (`matrix.attribution.extensions`).
+   - The failure names them, or only runs in which they do not link show the symptom, and several
+     do: the pair, also where the axis is intermittent.
+   - Otherwise, where rule 3 would blame a release alone along that axis, and no run shows that a
+     flag alone is the cause: unknown, with the run that shows whether they are it.
+3. *Axes.* An axis changes if it has a clean neighbour and is not intermittent.
    - Both axes change: the pair, for neither release alone is the cause.
    - The torch axis changes alone: torch. The vLLM axis changes alone: vLLM. Where nothing is known
      of the other axis, the run that could still make it the pair is named.
-3. *Pythons.* No axis changes; the same pair is clean on another Python and shows the symptom on no
-   other: the environment. Where an axis changes, rule 2 answers, for this Python only.
-4. *Platform.* The same cell is clean on the other platform: the environment.
-5. Otherwise unknown, with the runs that would decide. Where a clean run would decide if not only
+4. *Pythons.* No axis changes; the same pair is clean on another Python and shows the symptom on no
+   other: the environment. Where an axis changes, rule 3 answers, for this Python only.
+5. *Platform.* The same cell is clean on the other platform: the environment.
+6. Otherwise unknown, with the runs that would decide. Where a clean run would decide if not only
    one of it and the cell's were stock, it is named, and the stock run of the other one's cell is
    what is missing. Where the only clean neighbour differs in its Python and in something else, both
    are named, with the runs that differ in one of them.
@@ -24,6 +30,7 @@ from dataclasses import dataclass, replace
 from matrix._util.versions import minor_of, parse_version
 from matrix.attribution import reasons
 from matrix.attribution.confounders import confounders
+from matrix.attribution.extensions import ExtensionDifference, Features, extension_differences
 from matrix.attribution.flags import flag_changes
 from matrix.attribution.flaky import compare_repeats
 from matrix.attribution.model import Attribution, Cause, MissingRun
@@ -46,6 +53,7 @@ class SymptomContext:
     clean_pythons: tuple[Observation, ...]
     planner: Planner
     releases: Releases
+    features: Features
 
     @property
     def own(self) -> Observation:
@@ -59,7 +67,11 @@ class SymptomContext:
 
 
 def attribute_symptom(
-    symptom: Symptom, around: Neighbourhood, planner: Planner, releases: Releases
+    symptom: Symptom,
+    around: Neighbourhood,
+    planner: Planner,
+    releases: Releases,
+    features: Features,
 ) -> Attribution:
     """Attribute one symptom of the observation in the midst of a neighbourhood."""
     own = around.own
@@ -75,7 +87,11 @@ def attribute_symptom(
         clean_pythons=around.clean_pythons(symptom),
         planner=planner,
         releases=releases,
+        features=features,
     )
+    difference = _extensions(situation)
+    if difference is not None:
+        return _by_extensions(situation, difference)
     if situation.torch.changes or situation.vllm.changes:
         return _by_axes(situation)
     if situation.clean_pythons:
@@ -101,6 +117,70 @@ def _answer(
         answer=cause,
         reason=reason,
         missing=tuple(missing),
+    )
+
+
+def _extensions(situation: SymptomContext) -> ExtensionDifference | None:
+    """Return the extensions that are the cause, or that may be it as well as a release alone."""
+    around, symptom, axes = situation.around, situation.symptom, situation.axes
+
+    def counts(found: ExtensionDifference) -> bool:
+        flags = flag_changes(around, symptom, found.axis.nearest_clean)
+        is_named = found.shown_by is reasons.ExtensionEvidence.NAMED
+        return is_named or not flags or not flags[0].decides
+
+    differences = [
+        found
+        for found in extension_differences(
+            symptom, around, axes, situation.clean_pythons, situation.features
+        )
+        if counts(found)
+    ]
+    decided = next((found for found in differences if found.shown_by is not None), None)
+    if decided is not None:
+        return decided
+    changing = [axis.along for axis in axes if axis.changes]
+    return next((found for found in differences if changing == [found.axis.along]), None)
+
+
+def _by_extensions(situation: SymptomContext, found: ExtensionDifference) -> Attribution:
+    """Return that it is the pair, or unknown, for extensions do not link in it."""
+    own, symptom, planner = situation.own, situation.symptom, situation.planner
+    axis, shown_by = found.axis, found.shown_by
+    change = _change(situation, axis)
+    if axis.intermittent:
+        shows = tuple(map(axis.release, found.shows))
+        change = replace(change, shows=shows, since=None, until=None)
+    also: tuple[reasons.Confounder, ...] = ()
+    if shown_by is not reasons.ExtensionEvidence.NAMED:  # what a failure names needs no more
+        also = _confounders_along(situation, axis)
+    reason = reasons.ExtensionDiffers(
+        extensions=found.extensions,
+        change=change,
+        lacks=tuple(map(axis.release, found.lacks)),
+        links=tuple(map(axis.release, found.links)),
+        shown_by=shown_by,
+        confounders=also,
+    )
+    names = tuple(dict.fromkeys(run.cell.name for run in (*axis.clean, *found.shows)))
+    older = planner.repeat_older(own, axis.nearest_clean, also)
+    if shown_by is None:
+        clean = axis.nearest_clean
+        flags = flag_changes(situation.around, symptom, clean)
+        missing = planner.extension(own, axis.along, found.extensions, situation.features)
+        missing += planner.with_flags(situation.around, symptom, clean, flags)
+        return replace(
+            _answer(own, symptom, Cause.UNKNOWN, reason, missing + older),
+            flags=flags,
+            defaults=_changed_defaults(own, axis),
+            rests_on=names,
+        )
+    return replace(
+        _answer(own, symptom, Cause.PAIR, reason, older),
+        after=None if change.since is None else change.since.low,
+        since=None if change.since is None else change.since.high,
+        until=None if change.until is None else change.until.high,
+        rests_on=names,
     )
 
 

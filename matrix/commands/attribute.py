@@ -62,6 +62,7 @@ def _attribute(options: argparse.Namespace) -> int:
     from matrix.attribution.attribute import attribute, unanswered
     from matrix.attribution.runs_index import judge_records
     from matrix.catalog.releases_file import load_releases
+    from matrix.checks.lookup import load_answers
     from matrix.record.model import Platform
     from matrix.report.attribution.text import lines
     from matrix.report.attribution.values import to_json
@@ -79,10 +80,11 @@ def _attribute(options: argparse.Namespace) -> int:
     if options.cell is not None:
         names = frozenset([_full_name(options.cell, releases)])
     expectations = load_expectations(options.expectations)
+    answers = load_answers(releases)
     failures: list[str] = []
     for again in (False, True):
         table, read, status = context.read_all(options, releases, expectations, repeats=None)
-        grid = context.grid_of(table.verdicts, releases)
+        grid = context.grid_of(table.verdicts, releases, answers)
         known = {entry.record.cell for entry in table.entries}
         if names is not None and not names & known:
             (name,) = names
@@ -94,7 +96,7 @@ def _attribute(options: argparse.Namespace) -> int:
         found = attribute(
             judged,
             releases,
-            grid,
+            context.known_pairs(grid, answers),
             changes=options.changes,
             late=context.late_now(),
             **asked,

@@ -16,6 +16,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
+    from matrix.attribution.known import KnownPairs
     from matrix.catalog.candidates.model import Candidate
     from matrix.catalog.releases import Releases
     from matrix.checks.lookup import Answers
@@ -139,6 +140,13 @@ def grid_of(
     for fault in answers.faults:
         print_status(fault)
     return found
+
+
+def known_pairs(grid: Grid, answers: Answers) -> KnownPairs:
+    """Return what an attribution asks of pairs: a grid, and what links by the same answers."""
+    from matrix.attribution.known import KnownPairs
+
+    return KnownPairs(grid=grid, features=answers.features)
 
 
 def predictions_of(table: Table, releases: Releases, answers: Answers | None = None) -> Predictions:

@@ -178,7 +178,7 @@ def _table(options: argparse.Namespace) -> int:
         report_of(table, expectations, load_explanations()),
         grid=grid,
         predictions=predictions,
-        attributions=attribute(judged, releases, grid, late=late),
+        attributions=attribute(judged, releases, context.known_pairs(grid, checked), late=late),
         notes=load_notes(),
         answers=answers(grid, table.entries, releases, predictions),
         stale=stale_of(table.entries, load_startup_tests()),

@@ -239,6 +239,7 @@ def _attributed(
 ) -> list[ShownBy]:
     """Return the records with the cause of the failure, as `matrix attribute` finds it."""
     from matrix.attribution.attribute import attribute
+    from matrix.attribution.known import KnownPairs
     from matrix.attribution.runs_index import judge_records
     from matrix.checks.lookup import load_answers
     from matrix.rules.expectations_file import load_expectations
@@ -257,7 +258,7 @@ def _attributed(
     found = attribute(
         judge_records(read_all.records, read_all.runs, table.verdicts, expectations),
         releases,
-        grid_of(table.verdicts, releases, answers),
+        KnownPairs(grid=grid_of(table.verdicts, releases, answers), features=answers.features),
         names=frozenset(record.cell for record in shown),
         late=late,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attributions import RELEASES, RULES, bad, names, of, record
 from matrix.attribution.attribute import attribute, unanswered
+from matrix.attribution.known import KnownPairs
 from matrix.catalog.cells import Cell
 from matrix.checks.lookup import Answer
 from matrix.record.model import (
@@ -72,9 +73,9 @@ def test_off_the_pin_it_must_be_known_to_link() -> None:
 
     failing = bad("2.12.0", platform="cuda")
     judged = [(failing, judge(failing, RULES))]
-    (found,) = attribute(judged, RELEASES, survey(RELEASES, links=links))
+    (found,) = attribute(judged, RELEASES, KnownPairs(grid=survey(RELEASES, links=links)))
     assert names(found) == [("py311-torch211-vllm020", "cuda")]  # its pin
     more = bad("2.11.0", platform="cuda")
     judged.append((more, judge(more, RULES)))
-    found = attribute(judged, RELEASES, survey(RELEASES, links=links))[1]
+    found = attribute(judged, RELEASES, KnownPairs(grid=survey(RELEASES, links=links)))[1]
     assert names(found) == [("py311-torch213-vllm020", "cuda")]

@@ -53,6 +53,15 @@ STOCK = reasons.StockAndAnotherDiffer(
 )
 
 
+LINKS = reasons.ExtensionDiffers(
+    extensions=("DeepGEMM",),
+    change=TORCH,
+    lacks=("2.12.0",),
+    links=("2.11.0",),
+    confounders=(TESTS,),
+)
+
+
 @pytest.mark.parametrize(
     ("reason", "answer", "failure", "count"),
     [
@@ -199,6 +208,60 @@ STOCK = reasons.StockAndAnotherDiffer(
             (
                 f"{PAIR} counts warm {SAVED} 3, and counts warm {SAVED} 0 in a newer run with other"
                 " tests: it may be the tests, or flaky: unknown"
+            ),
+        ),
+        (
+            LINKS,
+            Cause.UNKNOWN,
+            (
+                f"{FAILS_ALONG}, but DeepGEMM of vLLM 0.20.0 does not link with torch 2.12.0 and"
+                " does with 2.11.0: unknown, for torch or DeepGEMM may be it (the tests differ too,"
+                " and may be it)"
+            ),
+            (
+                f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 3 under 2.12.0 and"
+                " 2.13.0, but DeepGEMM of vLLM 0.20.0 does not link with torch 2.12.0 and does with"
+                " 2.11.0: unknown, for torch or DeepGEMM may be it (the tests differ too, and may"
+                " be it)"
+            ),
+        ),
+        (
+            replace(
+                LINKS,
+                lacks=("2.12.0", "2.13.0"),
+                links=("2.10.0", "2.11.0"),
+                shown_by=reasons.ExtensionEvidence.ALIKE,
+                confounders=(),
+            ),
+            Cause.PAIR,
+            (
+                f"{FAILS_ALONG}, and DeepGEMM of vLLM 0.20.0 does not link with torch 2.12.0 and"
+                " 2.13.0, and does with 2.11.0: the pair, torch since 2.12"
+            ),
+            (
+                f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 3 under 2.12.0 and"
+                " 2.13.0, and DeepGEMM of vLLM 0.20.0 does not link with torch 2.12.0 and 2.13.0,"
+                " and does with 2.11.0: the pair, torch since 2.12"
+            ),
+        ),
+        (
+            reasons.ExtensionDiffers(
+                extensions=("DeepGEMM", "QuTLASS"),
+                change=replace(VLLM, until=None),
+                lacks=("0.20.0",),
+                links=("0.21.0",),
+                shown_by=reasons.ExtensionEvidence.NAMED,
+            ),
+            Cause.PAIR,
+            (
+                "torch 2.12.0 starts warm with vLLM 0.21.0 and fails to start warm with 0.20.0, and"
+                " DeepGEMM and QuTLASS of vLLM 0.20.0 do not link with torch 2.12.0, and those of"
+                " 0.21.0 do: the pair, for the failure names DeepGEMM and QuTLASS"
+            ),
+            (
+                f"torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and 3 with 0.20.0, and"
+                " DeepGEMM and QuTLASS of vLLM 0.20.0 do not link with torch 2.12.0, and those of"
+                " 0.21.0 do: the pair, for the failure names DeepGEMM and QuTLASS"
             ),
         ),
         (

@@ -27,6 +27,7 @@ from matrix.attribution.bisect import (
     parse_range,
     search,
 )
+from matrix.attribution.known import KnownPairs
 from matrix.attribution.observations import observe
 from matrix.attribution.runs_index import judge_records
 from matrix.catalog.cells import Cell
@@ -166,6 +167,7 @@ def conclusions(found: LoadedRecords) -> list[object]:
             judgement.record, judgement.verdict, cell, TONIGHT, judgement.runs
         )
     ]
+    known = KnownPairs(grid=grid())
     labels = {name: getattr(cell, moving) for name, cell in axis.items()}
     seen, unclear = observed_along(axis, "a[b=1]", Platform.CPU, observations)
     try:
@@ -174,8 +176,8 @@ def conclusions(found: LoadedRecords) -> list[object]:
         searched = str(error)
     return [
         [(to_json(entry.record), entry.verdict, entry.file) for entry in table.entries],
-        attribute(judged, RELEASES, grid(), changes=True, late=TONIGHT),
-        attribute(judged, RELEASES, grid(), late=TONIGHT),
+        attribute(judged, RELEASES, known, changes=True, late=TONIGHT),
+        attribute(judged, RELEASES, known, late=TONIGHT),
         searched,
         (found.late, found.times, list(map(str, found.errors))),
     ]

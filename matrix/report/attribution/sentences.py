@@ -54,6 +54,8 @@ def sentence(attribution: Attribution) -> str:
     reason = attribution.reason
     if isinstance(reason, reasons.AxisChanges | reasons.BothAxesChange):
         return _of_axes(attribution, reason)
+    if isinstance(reason, reasons.ExtensionDiffers):
+        return _of_extensions(attribution, reason)
     if isinstance(reason, reasons.OtherPythonClean | reasons.OtherPlatformClean):
         return _of_environment(attribution, reason)
     if isinstance(reason, reasons.RepeatsDisagree | reasons.NewerRunClean):
@@ -103,6 +105,8 @@ def question_words(question: reasons.Question) -> str:
         words = {**_CONFOUNDERS, **_DIFFERENCES}
         named = [words.get(subject, f"Python {subject}") for subject in subjects]
         return f"whether it is {' or '.join(named)}"
+    if question.code is reasons.QuestionCode.EXTENSION:
+        return f"whether it is {' or '.join(subjects)}"
     if question.code is reasons.QuestionCode.FIRST_RELEASE:
         return f"since which {subjects[0]}"
     if question.code is reasons.QuestionCode.ONE_PLATFORM:
@@ -239,6 +243,36 @@ def _of_axes(attribution: Attribution, reason: reasons.AxisChanges | reasons.Bot
     flags = _flags(attribution.flags, change)
     also = f"{_defaults(attribution.defaults)}{_confounders(reason.confounders)}"
     return f"{text}: {attribution.answer}, {moved}{flags}{also}"
+
+
+def _of_extensions(attribution: Attribution, reason: reasons.ExtensionDiffers) -> str:
+    """Return what the axis shows, which extensions do not link there, and the answer."""
+    cell, change, named = attribution.cell, reason.change, listed(reason.extensions)
+    does, that = ("does", "that") if len(reason.extensions) == 1 else ("do", "those")
+    lacks = listed(reason.lacks)
+    links = listed([release for release in reason.links if release in change.clean])
+    if change.along is reasons.Along.TORCH:
+        both = " and" if len(reason.lacks) == 1 else ", and"
+        what = (
+            f"{named} of vLLM {cell.vllm} {does} not link with torch {lacks}{both} {does} with"
+            f" {links}"
+        )
+    else:
+        what = (
+            f"{named} of vLLM {lacks} {does} not link with torch {cell.torch}, and {that} of"
+            f" {links} {does}"
+        )
+    text = _axis(attribution, change)
+    also = f"{_defaults(attribution.defaults)}{_confounders(reason.confounders)}"
+    if reason.shown_by is None:
+        flags = _flags(attribution.flags, change)
+        subject = f"{change.along} or {' or '.join(reason.extensions)}"
+        return f"{text}, but {what}: unknown, for {subject} may be it{flags}{also}"
+    when = _when(change)
+    answer = f"{attribution.answer}{f', {change.along} {when}' if when else ''}"
+    if reason.shown_by is reasons.ExtensionEvidence.NAMED:
+        answer += f", for the failure names {named}"
+    return f"{text}, and {what}: {answer}{also}"
 
 
 def _axis(attribution: Attribution, change: reasons.AxisChange) -> str:

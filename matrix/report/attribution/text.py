@@ -59,6 +59,7 @@ def groups(attributions: Iterable[Attribution]) -> list[list[Attribution]]:
             *(attribution.name, attribution.platform, attribution.cell, attribution.answer),
             *(attribution.after, attribution.since, attribution.until),
             *(attribution.flags, attribution.rests_on, attribution.missing, tuple(failures)),
+            attribution.extensions,
             # Without an axis, only the sentence tells two answers apart.
             None if attribution.rests_on else sentence(attribution),
         )

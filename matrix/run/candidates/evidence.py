@@ -110,6 +110,7 @@ class CandidateRecords:
         baseline all the same.
         """
         from matrix.attribution.attribute import attribute
+        from matrix.attribution.known import KnownPairs
         from matrix.attribution.runs_index import judge_records
 
         read, late = self._read(), self.late()
@@ -121,7 +122,7 @@ class CandidateRecords:
         return attribute(
             judge_records(records, read.runs, table.verdicts, self.expectations),
             self.releases,
-            grid,
+            KnownPairs(grid=grid, features=self.answers.features),
             names=frozenset(finding.place.cell for finding in found.failing),
             platform=plan.asked.platform,
             late=late,
