@@ -1,4 +1,4 @@
-"""What the cases of a run on the CPU are spared by the step that asks the C++ compiler once.
+"""What the step that asks the C++ compiler once saves the cases of a run on the CPU.
 
 A process probes this machine's vector instructions, and another one is given the answers. Then
 Inductor compiles a small function in two processes, each with empty compile caches: the first one
@@ -29,6 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What one step with the C++ compiler spares.")
     parser.add_argument("--limit", type=float, default=0.65)
     options = parser.parse_args()
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # a pool of processes would count too
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         probes, probing = _forked(lambda: cpp_compiler.probe(folder))

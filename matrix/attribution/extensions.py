@@ -1,4 +1,4 @@
-"""Extensions of vLLM that do not link with a torch, and so may be what makes a symptom.
+"""Extensions of vLLM that do not link with a torch, and so can be the cause of a symptom.
 
 Pure: the edge passes what the symbol tables say of a pair. No extension is loaded on the CPU.
 
@@ -96,7 +96,7 @@ def extension_differences(
         name
         for name in lacking
         if any(links(run, name) for found in runs for run in found.shows)
-        or not all(links(run, name) for run in clean_pythons)
+        or any(links(run, name) is False for run in clean_pythons)
     }
     differences = []
     for axis, found in zip(axes, runs, strict=True):

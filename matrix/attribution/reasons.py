@@ -190,7 +190,7 @@ class OtherPlatformClean:
 
 
 class ExtensionEvidence(StrEnum):
-    """What shows that a symptom comes of an extension that does not link.
+    """What shows that an extension that does not link is the cause of a symptom.
 
     `NAMED`: the failure names it. `ALIKE`: it links in each clean run along the axis, and in none
     that shows the symptom, of which there are others than the cell's own.

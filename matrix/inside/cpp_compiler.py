@@ -4,7 +4,7 @@ For the CPU Inductor generates C++. First it finds out which vector instructions
 has: it compiles and runs a probe for each. Then it precompiles a header of its own. Both depend on
 torch, the compiler and the machine alone. No counter speaks of them, and they hold nothing of what
 a start compiled. So the cases of a run share them on purpose, and no cold start waits for them.
-`benchmarks/cpp_compiler.py` measures what that spares. torch is imported inside the functions.
+`benchmarks/cpp_compiler.py` measures the saving. torch is imported inside the functions.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ HEADERS_VARIABLE = "MATRIX_CPP_HEADERS"
 """Names the folder of the headers that a run holds for its cases."""
 
 Probe = tuple[str, str, bool]
-"""The instructions that a probe is of, the digest of its source, and whether it ran."""
+"""A probe: the instructions that it tries, the digest of its source, and whether it ran."""
 
 _Check = Callable[[Any, str], bool]
 _HEADERS = "precompiled_headers"
@@ -31,9 +32,9 @@ _CACHE = "TORCHINDUCTOR_CACHE_DIR"
 def probe(folder: Path) -> list[Probe]:
     """Have Inductor probe this machine's vector instructions, with its cache below `folder`.
 
-    Call it in a forked child: the process keeps the cache.
+    Call it in a forked child, before torch is imported: the process keeps the cache.
     """
-    os.environ[_CACHE] = str(folder / "inductor")
+    _prepare(folder)
     probes = list[Probe]()
 
     def noting(usual: _Check, isa: Any, code: str) -> bool:
@@ -46,9 +47,9 @@ def probe(folder: Path) -> list[Probe]:
 
 
 def take(probes: Iterable[Probe]) -> None:
-    """Let Inductor know in this process, and its children, what another one probed.
+    """Give Inductor in this process, and in its children, the answers of another process.
 
-    What is not among the probes it probes here.
+    It runs here each probe that these lack.
     """
     known = {(name, digest): ran for name, digest, ran in probes}
 
@@ -65,8 +66,7 @@ def precompile(folder: Path) -> int:
     Return how many headers it has there then; none with a torch that precompiles none. Call it in a
     forked child: the process keeps the compiled function, and the folder of the headers.
     """
-    os.environ[_CACHE] = str(folder / "inductor")
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no pool of processes for one function
+    _prepare(folder)
     torch: Any = import_module("torch")
     if not _move_headers(folder):
         return 0
@@ -76,12 +76,27 @@ def precompile(folder: Path) -> int:
 
 
 def give_headers(own: Path) -> None:
-    """Let this process use the headers that the run holds; where it holds none, some below `own`.
+    """Let this process keep its headers below `own`, with a link to each that the run holds.
 
-    Otherwise Inductor keeps them in the user's own cache.
+    A case that is killed while it writes a header leaves that to itself alone. Without this call
+    Inductor keeps them in the user's own cache.
     """
     held = os.environ.get(HEADERS_VARIABLE)
-    _move_headers(own if held is None else Path(held))
+    if held is not None:
+        (own / _HEADERS).mkdir(parents=True, exist_ok=True)
+        for header in (Path(held) / _HEADERS).glob("*.h*"):
+            with suppress(OSError):  # then the case makes its own
+                (own / _HEADERS / header.name).hardlink_to(header)
+    _move_headers(own)
+
+
+def _prepare(folder: Path) -> None:
+    """Set what torch reads while it is imported: a cache below `folder`, and no pool of processes.
+
+    The pool is for many kernels; its processes would import torch too.
+    """
+    os.environ[_CACHE] = str(folder / "inductor")
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 
 
 def _move_headers(folder: Path) -> bool:

@@ -171,7 +171,7 @@ def test_one_that_shows_it_without_the_extension_is_not_enough() -> None:
     assert names(found)[0] == ("py311-torch214-vllm020", "cuda")
     assert question_words(found.missing[0].question) == "whether it is DeepGEMM"
     assert question_words(found.missing[1].question) == "whether it is the tests"
-    assert "unknown, for torch or DeepGEMM may be it (the tests differ too" in sentence(found)
+    assert "unknown: torch or DeepGEMM can be the cause (the tests differ too" in sentence(found)
     decided = here(fails("2.12.0"), clean("2.11.0"), fails("2.14.0"), features=features)
     assert decided.answer == Cause.PAIR
     cleared = here(fails("2.12.0"), clean("2.11.0"), clean("2.14.0"), features=features)
@@ -179,7 +179,7 @@ def test_one_that_shows_it_without_the_extension_is_not_enough() -> None:
     # Along vLLM the same.
     found = here(fails("2.12.0"), clean("2.12.0", "0.19.0"), features=LACKS)
     assert found.answer == Cause.UNKNOWN
-    assert "unknown, for vLLM or DeepGEMM may be it" in sentence(found)
+    assert "unknown: vLLM or DeepGEMM can be the cause" in sentence(found)
 
 
 def test_without_such_a_release_another_with_the_extension_is_asked() -> None:
@@ -228,6 +228,14 @@ def test_an_extension_that_does_not_matter_changes_nothing(
     assert found == of("2.12.0", *runs)
 
 
+def test_a_clean_python_of_which_nobody_knows_what_links_clears_nothing() -> None:
+    def features(cell: Cell) -> Mapping[str, bool] | None:
+        return None if cell.python == "3.12" else LACKS(cell)
+
+    found = here(*PLAIN, clean("2.12.0", python="3.12"), features=features)
+    assert found.answer == Cause.UNKNOWN
+
+
 def test_a_flag_that_decides_clears_the_extension() -> None:
     """The same pair is clean with the flag of its neighbour, and without the extension."""
     runs = [
@@ -241,7 +249,7 @@ def test_a_flag_that_decides_clears_the_extension() -> None:
         reasons.QuestionCode.EXTENSION,
         reasons.QuestionCode.FLAG,
     ]
-    assert f"may be it, with another default of {FLAG}" in sentence(found)
+    assert f"can be the cause, with another default of {FLAG}" in sentence(found)
     given = clean("2.12.0", flags={FLAG: False})
     found = here(*runs, given, features=LACKS)
     assert (found.answer, found.flags[0].decides) == (Cause.TORCH, True)
@@ -256,7 +264,7 @@ def test_extensions_that_nothing_tells_apart_are_named_together() -> None:
     assert differs(found).extensions == ("DeepGEMM", "QuTLASS")
     assert (
         "DeepGEMM and QuTLASS of vLLM 0.20.0 do not link with torch 2.12.0 and do with 2.11.0:"
-        " unknown, for torch or DeepGEMM or QuTLASS may be it"
+        " unknown: torch or DeepGEMM or QuTLASS can be the cause"
     ) in sentence(found)
     assert question_words(found.missing[0].question) == "whether it is DeepGEMM or QuTLASS"
     # The one that the failure names is the cause.
@@ -336,7 +344,7 @@ def test_deepseek_without_deepgemm() -> None:
     assert sentence(found) == (
         "vLLM 0.32.0 starts cold under torch 2.13.0 and fails to start cold under 2.11.0 and"
         " 2.14.1, and DeepGEMM of vLLM 0.32.0 does not link with torch 2.11.0 and 2.14.1, and does"
-        " with 2.13.0: the pair, for the failure names DeepGEMM"
+        " with 2.13.0: the pair, because the failure names DeepGEMM"
     )
     # The failure names it, so two records are enough.
     found = real("model_startup[deepseek_v3.2]", "2.13", "2.14")("")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ from matrix.inside import cpp_compiler
 from matrix.inside.isolation import run_forked
 from matrix.inside.pytest_plugin.compiler_step import CompilerStep
 from matrix.record.model import Platform
+from waiting import alive, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -85,14 +87,17 @@ def test_the_cases_of_a_run_find_the_header_that_the_step_made(
     held.finish()
     cpp_compiler.give_headers(tmp_path / "case")
     folder = Path(codecache._HEADER_DIR)
-    assert [path.name for path in folder.glob("*.gch")] == ["hash.h.gch"]
+    assert folder.is_relative_to(tmp_path / "case")
+    (header,) = folder.glob("*.gch")
+    held_folder = Path(os.environ[cpp_compiler.HEADERS_VARIABLE])
+    assert header.samefile(held_folder / "precompiled_headers" / "hash.h.gch")
     assert Path(codecache._HEADER_LOCK_DIR).is_relative_to(folder)
     assert not (tmp_path / "user").exists()
-    assert "probed once for all cases" in lines[0]
+    assert "asked once for all cases" in lines[0]
     held.close()
-    assert not folder.exists()
-    cpp_compiler.give_headers(tmp_path / "case")
-    assert Path(codecache._HEADER_DIR).is_relative_to(tmp_path / "case")
+    assert not held_folder.exists()
+    cpp_compiler.give_headers(tmp_path / "another")
+    assert Path(codecache._HEADER_DIR).is_relative_to(tmp_path / "another")
 
 
 def test_a_step_that_fails_leaves_each_case_its_own(
@@ -105,7 +110,7 @@ def test_a_step_that_fails_leaves_each_case_its_own(
     held, lines = step()
     held.begin()
     held.finish()
-    assert lines[0].endswith("nothing is prepared for the cases: RuntimeError: g++: not found")
+    assert lines[0].endswith("each case prepares its own: RuntimeError: g++: not found")
     assert _Instructions.probed == ["code of avx512", "code of avx2"]
     cpp_compiler.give_headers(tmp_path / "case")
     assert Path(codecache._HEADER_DIR).is_relative_to(tmp_path / "case")
@@ -146,9 +151,12 @@ def test_a_torch_that_probes_otherwise_is_left_to_it(monkeypatch: pytest.MonkeyP
     assert asked == ["asked"]
 
 
-def test_a_session_on_a_gpu_asks_nothing() -> None:
+def test_a_session_on_a_gpu_asks_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     held, lines = step(Platform.CUDA)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
     held.begin()
+    assert list(tmp_path.iterdir()) == []  # no folder, so no child either
     held.finish()
     held.close()
     assert (lines, _Instructions.probed) == ([], [])
@@ -158,15 +166,18 @@ def test_a_session_that_ends_before_its_cases_ends_the_step(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def slow(_: object) -> object:
-        import time
-
+        Path(os.environ["AT_WORK"]).write_text(str(os.getpid()))
         time.sleep(60)
         raise AssertionError
 
     monkeypatch.setattr(sys.modules["torch"], "compile", slow)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("AT_WORK", str(tmp_path / "pid"))
     held, _ = step()
     held.begin()
+    written = tmp_path / "pid"
+    wait_for(lambda: written.exists() and written.read_text())
     held.close()
-    assert list(tmp_path.iterdir()) == []
+    assert not alive(int(written.read_text()))
+    assert [path.name for path in tmp_path.iterdir()] == ["pid"]

@@ -215,14 +215,14 @@ LINKS = reasons.ExtensionDiffers(
             Cause.UNKNOWN,
             (
                 f"{FAILS_ALONG}, but DeepGEMM of vLLM 0.20.0 does not link with torch 2.12.0 and"
-                " does with 2.11.0: unknown, for torch or DeepGEMM may be it (the tests differ too,"
-                " and may be it)"
+                " does with 2.11.0: unknown: torch or DeepGEMM can be the cause (the tests"
+                " differ too, and may be it)"
             ),
             (
                 f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 3 under 2.12.0 and"
                 " 2.13.0, but DeepGEMM of vLLM 0.20.0 does not link with torch 2.12.0 and does with"
-                " 2.11.0: unknown, for torch or DeepGEMM may be it (the tests differ too, and may"
-                " be it)"
+                " 2.11.0: unknown: torch or DeepGEMM can be the cause (the tests differ too,"
+                " and may be it)"
             ),
         ),
         (
@@ -256,12 +256,12 @@ LINKS = reasons.ExtensionDiffers(
             (
                 "torch 2.12.0 starts warm with vLLM 0.21.0 and fails to start warm with 0.20.0, and"
                 " DeepGEMM and QuTLASS of vLLM 0.20.0 do not link with torch 2.12.0, and those of"
-                " 0.21.0 do: the pair, for the failure names DeepGEMM and QuTLASS"
+                " 0.21.0 do: the pair, because the failure names DeepGEMM and QuTLASS"
             ),
             (
                 f"torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and 3 with 0.20.0, and"
                 " DeepGEMM and QuTLASS of vLLM 0.20.0 do not link with torch 2.12.0, and those of"
-                " 0.21.0 do: the pair, for the failure names DeepGEMM and QuTLASS"
+                " 0.21.0 do: the pair, because the failure names DeepGEMM and QuTLASS"
             ),
         ),
         (

@@ -60,9 +60,9 @@ class CompilerStep:
             os.environ[cpp_compiler.HEADERS_VARIABLE] = str(self._scratch.path)
         waited = f"{time.monotonic() - began:.1f} s"
         self._progress.line(
-            f"compiler {found['seconds']:.1f} s  probed once for all cases; waited {waited} for it"
+            f"compiler {found['seconds']:.1f} s  asked once for all cases; the run waited {waited}"
             if found
-            else f"compiler {waited}  nothing is prepared for the cases: {self._reason}"
+            else f"compiler {waited}  each case prepares its own: {self._reason}"
         )
 
     def close(self) -> None:

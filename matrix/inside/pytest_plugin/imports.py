@@ -51,10 +51,13 @@ def import_for_session(record: RecordFile, platform: Platform, prepare: Callable
     Ends the session by pytest.exit where they do not import, or cannot use this machine.
     """
     with _import_announced():
-        return _import(record, platform, prepare)
+        line = _import(record, platform)
+    prepare()
+    record.set_cache_check(cache_check.check())
+    return line
 
 
-def _import(record: RecordFile, platform: Platform, prepare: Callable[[], None]) -> str:
+def _import(record: RecordFile, platform: Platform) -> str:
     began = time.monotonic()
     try:
         with quiet_unless_it_fails(record.path):
@@ -96,8 +99,6 @@ def _import(record: RecordFile, platform: Platform, prepare: Callable[[], None])
         record.fail(ErrorKind.INTERNAL, why)
         pytest.exit(why, returncode=1)
     record.set_defaults(torch_internals.defaults())
-    prepare()
-    record.set_cache_check(cache_check.check())
     versions = f"torch {torch.__version__}, vllm {vllm.__version__}, {platform}"
     return f"imports  {seconds:.1f} s  {versions}"
 

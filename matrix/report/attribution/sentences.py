@@ -267,11 +267,11 @@ def _of_extensions(attribution: Attribution, reason: reasons.ExtensionDiffers) -
     if reason.shown_by is None:
         flags = _flags(attribution.flags, change)
         subject = f"{change.along} or {' or '.join(reason.extensions)}"
-        return f"{text}, but {what}: unknown, for {subject} may be it{flags}{also}"
+        return f"{text}, but {what}: unknown: {subject} can be the cause{flags}{also}"
     when = _when(change)
     answer = f"{attribution.answer}{f', {change.along} {when}' if when else ''}"
     if reason.shown_by is reasons.ExtensionEvidence.NAMED:
-        answer += f", for the failure names {named}"
+        answer += f", because the failure names {named}"
     return f"{text}, and {what}: {answer}{also}"
 
 
