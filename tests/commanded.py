@@ -1,5 +1,6 @@
 """A folder with one record of a passing run and its rules, for commands."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,12 @@ def with_one_record(tmp_path: Path) -> Path:
 
 
 RECORD = f"records/cpu/{CELL}.20261122T180000Z.json"
+
+
+def written(folder: Path, *records: Record) -> Path:
+    """Write the records, each with a whole provenance, and return the folder."""
+    for run in records:
+        known = run.provenance
+        whole = provenance(str(known["torch"]), str(known["vllm"]), "3.11")
+        write(replace(run, provenance=whole), folder / f"{run.cell}.json")
+    return folder

@@ -14,6 +14,7 @@ from matrix.catalog.cells import CellError
 from matrix.catalog.releases_file import load_releases
 from matrix.explain.choice import InstallChoice
 from matrix.explain.evidence import SymbolEvidence
+from matrix.explain.extensions import extension_answer
 from matrix.explain.model import (
     Fault,
     FaultAnswer,
@@ -82,6 +83,9 @@ class Explainer:
             FaultKind.UNDEFINED_SYMBOL: lambda: symbol_answer(fault, versions, choice, evidence),
             FaultKind.MISSING_LIBRARY: lambda: library_answer(fault, versions, choice, evidence),
             FaultKind.MISSING_MODULE: lambda: module_answer(fault, versions, choice, evidence),
+            FaultKind.MISSING_EXTENSION: lambda: extension_answer(
+                fault, versions, choice, evidence
+            ),
             FaultKind.OLD_LIBRARY: lambda: self._of_machine(fault, versions, choice),
             FaultKind.OLD_DRIVER: lambda: self._of_machine(fault, versions, choice),
             FaultKind.NO_KERNEL: lambda: self._of_machine(fault, versions, choice),

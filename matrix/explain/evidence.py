@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from matrix._util.files import read_bytes
 from matrix.catalog.projects import Project
-from matrix.checks.linkage.link import Tables, load_tables
+from matrix.checks.linkage.link import Tables, feature_of, load_tables
 from matrix.checks.linkage.tables import (
     Extension,
     SymbolsError,
@@ -21,8 +21,9 @@ from matrix.checks.linkage.tables import (
     file_name,
     is_in_any,
 )
-from matrix.explain.model import KnownReleases
+from matrix.explain.model import KnownReleases, PinnedPair
 
+_PYTHON = "3.12"  # the Python that is advised; extensions for one Python alone link on that one
 _VERSIONED = re.compile(r"(?P<family>[A-Z]+)_(?P<version>\d+(?:\.\d+)*)")
 
 
@@ -33,6 +34,19 @@ class Uses:
     releases: KnownReleases
     files: tuple[str, ...] = ()
     name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linking:
+    """The releases of vLLM with an extension, and the pairs in which the core and it link.
+
+    `torch` are those of one of these pairs, and `python` is the one that was asked about.
+    """
+
+    vllm: KnownReleases
+    torch: KnownReleases
+    pairs: tuple[PinnedPair, ...]
+    python: str
 
 
 @dataclass(kw_only=True)
@@ -69,6 +83,29 @@ class SymbolEvidence:
     def having(self, stem: str) -> Uses:
         """Return the releases of vLLM with a file of this path, as `vllm/_C`, for any Python."""
         return self._vllm(f"{stem}.", lambda file: file.path.partition(".")[0] == stem)
+
+    def linking(self, feature: str) -> Linking:
+        """Return where the extensions that serve a feature, such as DeepGEMM, link with torch."""
+        torches = tuple(table.wheel.version for table in self.torches())
+        having, pairs = [], []
+        for table in self._vllms(""):
+            if all(feature_of(file.path) != feature for file in table.extensions):
+                continue
+            vllm = table.wheel.version
+            having.append(vllm)
+            for torch in torches:
+                linkage = self.tables.link(vllm, torch, _PYTHON)
+                if linkage.ok and linkage.features[feature]:
+                    pairs.append(PinnedPair(vllm=vllm, torch=torch))
+        with_it = {pair.torch for pair in pairs}
+        return Linking(
+            vllm=KnownReleases(holds=tuple(having), asked=self.tables.vllm_versions),
+            torch=KnownReleases(
+                holds=tuple(torch for torch in torches if torch in with_it), asked=torches
+            ),
+            pairs=tuple(pairs),
+            python=_PYTHON,
+        )
 
     def asking_for(self, version: str) -> Uses:
         """Return the releases of vLLM that need this version of glibc or libstdc++, or a newer."""

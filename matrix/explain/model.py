@@ -18,6 +18,7 @@ class FaultKind(StrEnum):
     UNDEFINED_SYMBOL = "undefined_symbol"
     MISSING_LIBRARY = "missing_library"
     MISSING_MODULE = "missing_module"
+    MISSING_EXTENSION = "missing_extension"
     OLD_LIBRARY = "old_library"
     OLD_DRIVER = "old_driver"
     NO_KERNEL = "no_kernel"
@@ -52,6 +53,7 @@ class Meaning(StrEnum):
     NO_CUDA_TORCH = "no_cuda_torch"
     NOT_BROUGHT = "not_brought"
     NOT_BUILT = "not_built"
+    NEEDED_EXTENSION = "needed_extension"
     OLD_SYSTEM = "old_system"
     NEWER_CUDA = "newer_cuda"
     NEWER_PTX = "newer_ptx"
@@ -175,7 +177,7 @@ class ProcessorCode:
 
 @dataclass(frozen=True, kw_only=True)
 class PinnedPair:
-    """A vLLM and the torch that it pins, for which both halves of an answer hold."""
+    """A vLLM and a torch, for which both halves of an answer hold: its pin, but for extensions."""
 
     vllm: str
     torch: str
@@ -219,10 +221,11 @@ class FaultAnswer:
 
     `name` is a symbol as people write it. `torch` are the releases that export or bring it, or fit,
     `vllm` those that need it, or pin what fits; None if the question makes no sense. `files` are
-    the files of those vLLMs that need it. `operands` are what `meaning`'s words take. `nearest`
-    is the known name that is nearest to one that nothing knows. `code` is which wheels have code
-    for a GPU, by processor. `records` is None if none were
-    looked through, and `looked` counts them.
+    the files of those vLLMs that need it. `pairs` are those of which both halves hold; of an
+    extension that did not load, those in which it links. `operands` are what `meaning`'s words
+    take. `nearest` is the known name that is nearest to one that nothing knows. `code` is which
+    wheels have code for a GPU, by processor. `records` is None if none were looked through, and
+    `looked` counts them.
     """
 
     fault: Fault

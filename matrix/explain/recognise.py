@@ -62,6 +62,11 @@ _CUDAS = re.compile(
     r" CUDA Version=(?P<wants>[\d.]{1,10}\d))?"
 )
 _VERSION = r"[\w.+!-]{1,60}"
+_DEEP_GEMM = re.compile(
+    r"requires DeepGEMM (?:support\b|to be installed)|DeepGEMM backend is not available"
+    r"|No module named ['\"](?:vllm\.third_party\.)?deep_gemm['\"]"
+    r"|Module (?:vllm\.third_party\.)?deep_gemm was found but failed to import"
+)
 _FLASHINFER = re.compile(
     rf"(?P<package>flashinfer[_-][\w-]{{2,30}}?)(?: version)? \((?P<has>{_VERSION})\)"
     r" (?:does not match|!=)"
@@ -153,6 +158,13 @@ def _module(line: str, _: str) -> Fault | None:
     if found is None:
         return None
     return Fault(kind=FaultKind.MISSING_MODULE, signature="", subject=found["module"])
+
+
+def _extension(line: str, _: str) -> Fault | None:
+    """Read that vLLM lacks its DeepGEMM: others do without, or fail on a symbol or a library."""
+    if _DEEP_GEMM.search(line) is None:
+        return None
+    return Fault(kind=FaultKind.MISSING_EXTENSION, signature="", subject="DeepGEMM")
 
 
 def _old_library(line: str, after: str) -> Fault | None:
@@ -248,6 +260,7 @@ _READERS: tuple[_Reader, ...] = (
     _symbol,
     _library,
     _module,
+    _extension,
     _old_library,
     _driver,
     _kernel,
@@ -265,6 +278,11 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b" => not found", _library),
     (b"No module named 'vllm.", _module),
     (b'No module named "vllm.', _module),
+    (b"requires DeepGEMM ", _extension),
+    (b"DeepGEMM backend is not available", _extension),
+    (b"No module named 'deep_gemm", _extension),
+    (b"No module named 'vllm.third_party.deep_gemm'", _extension),
+    (b"deep_gemm was found but failed", _extension),
     (b"version `", _old_library),
     (b"version '", _old_library),
     (b"version GLIBC", _old_library),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from matrix._util.text import clean, clip, listed, plural
 from matrix.advice.install import Install
@@ -73,6 +74,28 @@ def _releases(answer: FaultAnswer) -> str:
 
 def _of_module(answer: FaultAnswer) -> str | None:
     return None if answer.vllm is None else f"{_who('vLLM', answer.vllm, 'has', 'have')} it"
+
+
+def _of_extension(answer: FaultAnswer) -> str | None:
+    """Return with which torch the extension of each vLLM links, and which vLLM has none."""
+    vllm, torch = answer.vllm, answer.torch
+    if vllm is None or torch is None:
+        return None
+    with_torches: dict[tuple[str, ...], list[str]] = {}
+    for version in vllm.holds:
+        fits = tuple(pair.torch for pair in answer.pairs if pair.vllm == version)
+        with_torches.setdefault(fits, []).append(version)
+    found = ", ".join(
+        f"that of vLLM {spanned(replace(vllm, holds=tuple(versions)))} with torch"
+        f" {spanned(replace(torch, holds=fits))}"
+        for fits, versions in with_torches.items()
+        if fits
+    )
+    name = answer.fault.subject
+    parts = [f"on Python {answer.operands['python']}, {name} links: {found}"] if found else []
+    if none := tuple(version for version in vllm.asked if version not in vllm.holds):
+        parts.append(f"no {name} is in vLLM {spanned(replace(vllm, holds=none))}")
+    return "; ".join(parts) or None
 
 
 def _of_old_library(answer: FaultAnswer) -> str | None:
@@ -227,6 +250,7 @@ _BY_KIND: Mapping[FaultKind, Callable[[FaultAnswer], str | None]] = {
     FaultKind.UNDEFINED_SYMBOL: _of_both,
     FaultKind.MISSING_LIBRARY: _of_both,
     FaultKind.MISSING_MODULE: _of_module,
+    FaultKind.MISSING_EXTENSION: _of_extension,
     FaultKind.OLD_LIBRARY: _of_old_library,
     FaultKind.OLD_DRIVER: _of_old_driver,
     FaultKind.NO_KERNEL: _of_gpu,
@@ -266,10 +290,14 @@ def _records(answer: FaultAnswer) -> str:
         return f"none of {plural(answer.looked, 'record')} shows it{issues}"
     cells = {(shown.cell, shown.platform): shown for shown in reversed(answer.records)}
     newest = list(reversed(cells.values()))
-    named = []
+    named: list[str] = []
+    known: set[str] = set()
     for shown in newest[:_RECORDS]:
         cases = f", {plural(len(shown.cases), 'case')}" if shown.cases else ""
-        whose = f", {whose_change(shown)}" if shown.attribution is not None else ""
+        whose = whose_change(shown)
+        # The cause may be that of the record before.
+        whose = f", {'the same cause' if whose in known else whose}" if whose else ""
+        known.add(whose_change(shown))
         named.append(f"{shown.path} ({shown.cell} on {shown.platform}{cases}{whose})")
     more = len(newest) - len(named)
     rest = f" and {plural(more, 'more cell')}" if more > 0 else ""

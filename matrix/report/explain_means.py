@@ -14,6 +14,7 @@ _KINDS: Mapping[FaultKind, str] = {
     FaultKind.UNDEFINED_SYMBOL: "an undefined symbol",
     FaultKind.MISSING_LIBRARY: "a missing library",
     FaultKind.MISSING_MODULE: "a compiled module of vLLM that is missing",
+    FaultKind.MISSING_EXTENSION: "an extension of vLLM that did not load",
     FaultKind.OLD_LIBRARY: "a glibc or libstdc++ that is too old",
     FaultKind.OLD_DRIVER: "a driver that is too old",
     FaultKind.NO_KERNEL: "no code for the GPU",
@@ -166,6 +167,16 @@ def _of_library(answer: FaultAnswer, name: str, _: str) -> str:
     )
 
 
+def _of_extension(answer: FaultAnswer, name: str, _: str) -> str:
+    operands = answer.operands
+    text = f"vLLM needs {name} here, and it did not load"
+    if without := operands.get("without"):
+        return f"{text}: vLLM {without} does not bring it"
+    if torch := operands.get("torch"):
+        return f"{text}: that of vLLM {operands['vllm']} does not link with torch {torch}"
+    return text
+
+
 def _of_again(answer: FaultAnswer, _: str, __: str) -> str:
     count = answer.operands.get("count")
     many = f" ({plural(int(count), 'artifact')})" if count else ""
@@ -203,6 +214,7 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         f"{name} is a compiled module of vLLM's wheel: what is imported is vLLM's sources, which"
         " have no compiled modules, or a release without this one"
     ),
+    Meaning.NEEDED_EXTENSION: _of_extension,
     Meaning.NO_CUDA_TORCH: lambda _, name, __: (
         f"{name} is torch's own: the torch that is installed is built without CUDA, or none is"
     ),

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from attributions import bad, record
-from commanded import make
+from commanded import make, written
 from explained import apart, commands, explained, only
-from made import provenance
 from matrix.explain.model import FaultKind, Meaning
 from matrix.record.model import (
     Case,
@@ -24,7 +23,6 @@ from matrix.record.model import (
     Start,
     StartKind,
 )
-from matrix.record.writer import write
 from matrix.report.explain import five
 from matrix.report.explain_json import to_json
 
@@ -32,15 +30,6 @@ AGAIN = (
     "AssertionError: num_compiled_artifacts_saved not as expected, before it is 0, after it is 4"
 )
 SYMBOL = "ImportError: /x/_C.abi3.so: undefined symbol: _ZN3c1013MessageLoggerC1EPKciib"
-
-
-def written(folder: Path, *records: Record) -> Path:
-    """Write the records, each with a whole provenance, and return the folder."""
-    for run in records:
-        known = run.provenance
-        whole = provenance(str(known["torch"]), str(known["vllm"]), "3.11")
-        write(replace(run, provenance=whole), folder / f"{run.cell}.json")
-    return folder
 
 
 def test_a_record_that_shows_it_is_named_with_whose_change_it_is(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def test_a_mark_that_shows_nothing_is_no_fault() -> None:
     text = b"\n".join(mark for mark, _ in MARKS)
     known = {fault.kind for fault in read(text).faults}
     assert known <= {
+        FaultKind.MISSING_EXTENSION,
         FaultKind.OLD_DRIVER,
         FaultKind.NO_KERNEL,
         FaultKind.TORCHVISION,
