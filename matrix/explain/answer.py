@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from matrix.store.layout import RecordSource
 
 
+_LONGEST_GPU = 60  # characters of the name of a GPU
+
+
 @dataclass(kw_only=True)
 class Explainer:
     """Answers faults from the package's data, and from the records of some places.
@@ -96,6 +99,9 @@ class Explainer:
         }
         if fault.kind in answers:
             return answers[fault.kind]()
+        if (gpu := _named_gpu(fault)) is not None:
+            named = replace(versions, gpu=gpu.subject)
+            return self._of_machine(gpu, named, self._choice_for(named))
         nearest = str(text.nearest) if text.nearest else None
         return FaultAnswer(fault=fault, meaning=Meaning.UNKNOWN, nearest=nearest)
 
@@ -149,6 +155,19 @@ class Explainer:
         subject = answer.fault.subject
         third = tuple(wheel.file for wheel in self.wheels if subject and wheel.needs(subject))
         return replace(answer, third=third)
+
+
+def _named_gpu(fault: Fault) -> Fault | None:
+    """Return the fault of a text that is the name of a GPU alone; None for another text."""
+    if len(fault.signature) > _LONGEST_GPU:
+        return None
+    from matrix.catalog.hardware_file import load_hardware
+
+    # A signature has <size> for 80GB, which a driver writes behind a name.
+    name = fault.signature.partition(" <")[0]
+    if load_hardware().capability_of(name) is None:
+        return None
+    return Fault(kind=FaultKind.NO_KERNEL, signature=fault.signature, subject=name, named=True)
 
 
 def _recompiles(fault: Fault) -> FaultAnswer:

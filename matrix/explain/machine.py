@@ -149,7 +149,9 @@ def _minor_answer(
     def needs(cuda: str | None) -> bool:
         return bool(newer and cuda and not _is_newer(newer, cuda))
 
-    operands = {"minor": newer or ""}
+    least = tables.hardware.least_driver(newer) if newer else None
+    facts = (("minor", newer or ""), ("driver", driver), ("least", least))
+    operands = {key: value for key, value in facts if value is not None}
     return FaultAnswer(
         fault=fault,
         meaning=Meaning.NEWER_CUDA,
@@ -161,7 +163,7 @@ def _minor_answer(
             holds=tuple(row.version for row in choice.vllms if needs(row.cuda)),
             asked=tuple(row.version for row in choice.vllms),
         ),
-        operands={**operands, "driver": driver} if driver else operands,
+        operands=operands,
         remedies=(
             *_install(older if is_older else None, choice),
             FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=driver),
@@ -214,6 +216,8 @@ def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
         return FaultAnswer(fault=fault, meaning=Meaning.UNNAMED_GPU, remedies=(asking,))
     capability = capability_of(architecture)
     operands = {"architecture": architecture}
+    if named is not None and named == capability:
+        operands["gpu"] = versions.gpu or ""
     if capability is None:
         return FaultAnswer(fault=fault, meaning=Meaning.ARCHITECTURE, operands=operands)
     hardware = tables.hardware

@@ -80,6 +80,7 @@ class RemedyCode(StrEnum):
     REBUILD = "rebuild"
     REQUIREMENT = "requirement"
     NEWER_DRIVER = "newer_driver"
+    SOME_DRIVER = "some_driver"
     NEWER_SYSTEM = "newer_system"
     NAME_GPU = "name_gpu"
     NAME_DRIVER = "name_driver"

@@ -85,7 +85,8 @@ _PACKAGE = re.compile(r"(?:site|dist)-packages/(?P<package>[A-Za-z0-9_]{1,80})/"
 _ROW = r"(?m:^(?:[\w.-]{{1,60}} {{1,60}}\| )?{} {{2,}})"
 """A row of `pip list`, also as Docker Compose prints it, behind the name of a service."""
 _NAMED_TORCH = re.compile(
-    rf"(?:PyTorch version *: *|\btorch==|{_ROW.format('torch')})(?P<version>\d+\.\d+\.\d+)"
+    rf"(?:PyTorch version *: *|\btorch==|{_ROW.format('torch')}"
+    r"|\btorch (?=[\d.]{5,12}\+))(?P<version>\d+\.\d+\.\d+)"
 )
 _NAMED_VLLM = re.compile(
     r"(?:vLLM Version *: *|LLM engine \(v|vLLM API server version |\bvllm=="
@@ -97,6 +98,12 @@ _NAMED_DRIVER = re.compile(
     r"(?i)driver version *: *(?P<version>[1-9]\d{2}\.\d{1,4}(?:\.\d{1,4})?)(?![\w.])"
 )
 _NAMED_GPU = re.compile(r"(?m)^ {0,8}GPU \d{1,2}: (?P<name>[A-Za-z][^\n(]{1,60})")
+# In the words of a person. The table of GPUs says which of these is one.
+_OTHER_GPU = re.compile(
+    r"(?<![\w./+-])(?P<name>(?:(?i:NVIDIA|GeForce|Tesla|Quadro) ){0,2}"
+    r"(?:(?i:RTX (?:PRO )?A?\d{4}(?: Ti)?(?: Ada| Blackwell)?)|(?:GB|GH|DGX |[ABHLVT])\d{2,3}[GS]?)"
+    r"|(?i:NVIDIA|Tesla) [LTA]\d)(?![\w.+-])"
+)
 
 
 def of_line(line: str, after: str = "") -> Fault | None:
@@ -112,7 +119,10 @@ def versions_in(texts: Iterable[str]) -> TextVersions:
         found = next(filter(None, map(pattern.search, every)), None)
         return None if found is None else found["version"]
 
-    gpus = {found["name"].strip() for text in every for found in _NAMED_GPU.finditer(text)}
+    def gpus_of(pattern: re.Pattern[str]) -> set[str]:
+        return {found["name"].strip() for text in every for found in pattern.finditer(text)}
+
+    gpus = gpus_of(_NAMED_GPU) or gpus_of(_OTHER_GPU)
     return TextVersions(
         torch=first(_NAMED_TORCH),
         vllm=first(_NAMED_VLLM),

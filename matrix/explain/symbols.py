@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from matrix._util.versions import parse_version
 from matrix.checks.linkage.link import feature_of
 from matrix.explain.choice import InstallChoice, package_of, rebuild
@@ -25,6 +27,7 @@ from matrix.explain.names import (
     whose,
 )
 
+_OF_DRIVER = ("libcuda.so", "libnvidia-ml.so")
 _OF_TORCH = (
     "libtorch",
     "libc10",
@@ -141,9 +144,10 @@ def library_answer(
     cudas = {row.cuda for version, row in choice.torches.items() if version in brought and row.cuda}
     others = without(bringing, bringing.holds)
     remedies: tuple[FaultRemedy, ...] = ()
-    if library.startswith("libcuda.so"):
-        meaning = Meaning.DRIVER
-        remedies = (FaultRemedy(code=RemedyCode.NEWER_DRIVER),)
+    if library.startswith(_OF_DRIVER):
+        # A table has it among what torch needs, but only a driver brings it.
+        meaning, bringing, brought = Meaning.DRIVER, replace(bringing, holds=()), set()
+        remedies = (FaultRemedy(code=RemedyCode.SOME_DRIVER),)
     elif library.partition(".so")[0] in _OF_TORCH:
         meaning = Meaning.NO_CUDA_TORCH
         remedies = choice.installs(lambda _: True, versions)
@@ -152,6 +156,9 @@ def library_answer(
         meaning = Meaning.OTHER_CUDA if others or not brought else Meaning.NOT_BROUGHT
         operands["cuda"] = ", ".join(sorted(cudas, key=parse_version)) if others else ""
         remedies = _installs_library(library, versions, choice, (bringing, uses))
+        if others and not remedies:
+            # None of vLLM's files that were read needs it: torch's own, or another package, does.
+            remedies = choice.installs(lambda row: row.torch in brought, versions)[:1]
     else:
         near = nearest_name(library, _libraries(evidence))
         return FaultAnswer(

@@ -24,6 +24,11 @@ from matrix.report.uv_commands import command_line, pip_install, pip_uninstall
 
 _FILES = 4  # files of vLLM that are named
 _RECORDS = 2  # records that are named; JSON has them all
+_PLAIN: Mapping[RemedyCode, str] = {
+    RemedyCode.OUTSIDE_SOURCES: "start Python in a folder that does not hold vLLM's sources",
+    RemedyCode.SOME_DRIVER: "install the NVIDIA driver, or use a machine with a GPU; a container"
+    " needs `--gpus all`, or what its runtime calls that",
+}
 _WITH_TORCH = "with the torch that is installed"
 
 
@@ -362,11 +367,9 @@ def _without_command(remedy: FaultRemedy, answer: FaultAnswer) -> str:
             return f"fulfil what the text names: {what}"
         case RemedyCode.OTHER_PTXAS:
             return f"set TRITON_PTXAS_PATH to the ptxas of a CUDA {what} or newer"
-        case RemedyCode.OUTSIDE_SOURCES:
-            return "start Python in a folder that does not hold vLLM's sources"
         case RemedyCode.REBUILD:
             return f"build {_package(answer)} again from its sources, {_WITH_TORCH}"
-    return ""
+    return _PLAIN.get(remedy.code, "")
 
 
 def _package(answer: FaultAnswer) -> str:

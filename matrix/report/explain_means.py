@@ -69,7 +69,7 @@ def _of_driver(answer: FaultAnswer, _: str, __: str) -> str:
     if minor == "":
         return f"{runs}, and what is installed needs a newer CUDA, which is not known here{unseen}"
     if minor is not None:
-        takes = f", which takes driver {driver} or newer" if driver else ""
+        takes = f" ({_takes(answer.operands, driver)})" if driver else ""
         return (
             f"{runs}, and what is installed needs a newer minor release, as CUDA {minor}{takes}, or"
             f" a CUDA that is not known here{unseen}"
@@ -79,6 +79,17 @@ def _of_driver(answer: FaultAnswer, _: str, __: str) -> str:
     )
     least = f", which takes driver {driver} or newer" if driver else ""
     return f"{runs}, and {needs}{least}{unseen}"
+
+
+def _takes(operands: Mapping[str, str], own: str) -> str:
+    """Return which drivers run a minor release: the one of its major, and its own."""
+    least, itself = (
+        operands.get("least"),
+        f"driver {own} is that of CUDA {operands['minor']} itself",
+    )
+    if least in (None, own):
+        return itself
+    return f"{itself}, and driver {least} runs it by minor-version compatibility, without PTX"
 
 
 def _of_ptx(answer: FaultAnswer, _: str, __: str) -> str:
@@ -97,7 +108,8 @@ def _of_kernel(answer: FaultAnswer, _: str, __: str) -> str:
     tool = "what is installed has no code for it"
     if answer.meaning is Meaning.OLD_ASSEMBLER:
         tool = "the ptxas that compiles for it does not know it"
-    return f"the GPU is {architecture}, and {tool}: CUDA knows it {_known(answer.operands)}"
+    gpu = f"the GPU, {named}," if (named := answer.operands.get("gpu")) else "the GPU"
+    return f"{gpu} is {architecture}, and {tool}: CUDA knows it {_known(answer.operands)}"
 
 
 def _known(operands: Mapping[str, str]) -> str:
@@ -196,8 +208,11 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         " that define it, for another GPU or platform"
     ),
     Meaning.NOWHERE: _of_nowhere,
-    Meaning.DRIVER: lambda _, name, __: (
-        f"{name} is the NVIDIA driver's: it is not there, is too old, or is not in the container"
+    Meaning.DRIVER: lambda answer, name, _: (
+        f"{name} is the NVIDIA driver's: it is not installed, or is not passed into the container"
+        if answer.fault.kind is FaultKind.MISSING_LIBRARY
+        else f"{name} is the NVIDIA driver's: it is not there, is too old, or is not in the"
+        " container"
     ),
     Meaning.CUDA: lambda answer, name, file: (
         f"{file} needs {name} as torch brings it, and another one than torch brings is loaded first"
@@ -256,7 +271,9 @@ def _of_named_gpu(answer: FaultAnswer, _: str) -> str:
     operands = answer.operands
     if "since" not in operands:
         return f"{operands['architecture']} is a GPU that nothing here knows"
-    return f"{operands['architecture']} is a GPU that CUDA knows {_known(operands)}"
+    gpu = f"{named} is {operands['architecture']}, " if (named := operands.get("gpu")) else ""
+    name = gpu or f"{operands['architecture']} is "
+    return f"{name}a GPU that CUDA knows {_known(operands)}"
 
 
 def _of_named_library(answer: FaultAnswer, name: str) -> str:

@@ -405,7 +405,8 @@ def test_a_driver_of_that_major_is_too_old_for_a_newer_minor(
         assert shown["means"].endswith("needs a newer CUDA, which is not known here")
         assert shown["to do"].endswith("install a newer NVIDIA driver")
     else:
-        assert f"as CUDA {minor}, which takes driver {driver} or newer" in shown["means"]
+        itself = f"as CUDA {minor} (driver {driver} is that of CUDA {minor} itself"
+        assert itself in shown["means"]
         assert shown["to do"].endswith(f"install driver {driver} or newer")
     assert shown["releases"].startswith(releases)
 

@@ -1,0 +1,89 @@
+"""What a text says of a machine: no driver, an older one, a GPU by its name."""
+
+import pytest
+
+from explained import apart, commands, explained, lines, only
+from matrix.explain.model import FaultKind, RemedyCode
+
+NEWEST = apart("0.33.0", "2.14.0", "cuda-python>=13")
+CUDA_12 = apart("0.19.1", "2.10.0")
+NO_KERNEL = "CUDA error: no kernel image is available for execution on the device"
+NO_LIBRARY = "ImportError: {}: cannot open shared object file: No such file or directory"
+
+
+@pytest.mark.parametrize("library", ["libcuda.so.1", "libnvidia-ml.so.1"])
+def test_a_driver_that_is_not_there_is_no_old_one(library: str) -> None:
+    text = NO_LIBRARY.format(library)
+    assert [remedy.code for remedy in only(text).remedies] == [RemedyCode.SOME_DRIVER]
+    shown = lines(text)
+    assert shown["means"] == (
+        f"{library} is the NVIDIA driver's: it is not installed, or is not passed into the"
+        " container"
+    )
+    assert shown["releases"].startswith("no torch from 2.9.0 to 2.15.0 brings it; ")
+    assert shown["to do"].startswith("install the NVIDIA driver, or use a machine with a GPU; ")
+
+
+@pytest.mark.parametrize(
+    ("library", "first"), [("libnvrtc.so.12", CUDA_12), ("libnvrtc.so.13", NEWEST)]
+)
+def test_a_library_of_some_torch_comes_with_that_torch(library: str, first: str) -> None:
+    assert commands(only(NO_LIBRARY.format(library))) == [first]
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "first"),
+    [
+        ("NVIDIA GeForce RTX 5090", "sm_120", NEWEST),
+        ("rtx 5090", "sm_120", NEWEST),
+        ("V100", "sm_70", CUDA_12),
+        ("Tesla T4", "sm_75", NEWEST),
+        ("RTX 6000 Ada", "sm_89", NEWEST),
+    ],
+)
+def test_the_gpu_that_a_text_names_is_the_one_without_a_kernel(
+    name: str, architecture: str, first: str
+) -> None:
+    text = f"{NO_KERNEL}; GPU {name}, vllm 0.11.0"
+    assert lines(text)["means"].startswith(
+        f"the GPU, {name}, is {architecture}, and what is installed has no code for it"
+    )
+    assert commands(only(text)) == [first]
+
+
+@pytest.mark.parametrize("more", ["A100 and H100", "device_name=NVIDIA_H100", "B1000", "v1.A100"])
+def test_other_words_are_no_gpu(more: str) -> None:
+    assert "does not name" in lines(f"{NO_KERNEL}: {more}")["means"]
+
+
+def test_the_build_of_torch_that_a_text_names_is_the_installed_one() -> None:
+    assert commands(only(f"{NO_KERNEL} on an H100, torch 2.10.0+cu128")) == [NEWEST]
+    named = commands(only(f"torch 2.10.0+cu128: {NO_LIBRARY.format('libtorch_cuda.so')}"))
+    assert named == [CUDA_12, NEWEST]
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("v100", "v100 is sm_70, a GPU that CUDA knows since 11.0 or earlier and up to before"),
+        ("H100", "H100 is sm_90, a GPU that CUDA knows since 11.8"),
+        ("NVIDIA H100 80GB HBM3", "NVIDIA H100 is sm_90, a GPU that CUDA knows since 11.8"),
+    ],
+)
+def test_the_name_of_a_gpu_alone_is_answered(name: str, means: str) -> None:
+    (answer,) = explained(name)
+    assert (answer.fault.kind, answer.known) == (FaultKind.NO_KERNEL, True)
+    assert lines(name)["means"].startswith(means)
+
+
+def test_a_word_that_names_nothing_stays_unknown() -> None:
+    assert [answer.known for answer in explained("v101")] == [False]
+
+
+def test_a_newer_minor_release_has_two_drivers() -> None:
+    text = "torch==2.15.0\nThe NVIDIA driver on your system is too old (found version 13000)."
+    assert lines(text)["means"] == (
+        "the driver runs programs of CUDA up to 13.0, and what is installed needs a newer minor"
+        " release, as CUDA 13.2 (driver 595.45.04 is that of CUDA 13.2 itself, and driver 580.65.06"
+        " runs it by minor-version compatibility, without PTX), or a CUDA that is not known here"
+    )
