@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from matrix.explain.model import Demanded, Fault, FaultKind
 
@@ -37,6 +39,16 @@ _DEPENDS = re.compile(
     r"(?<!\S)(?P<who>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?P<whose>[<>=!~]\S{1,80})"
     r" depends on"
     r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\{[^}]{0,200}\})?(?P<range>==[^\s,]{1,80})(?=[\s,])"
+)
+PYTHON = "python"
+"""The subject of a conflict with the Python that runs, as no package is called."""
+_OTHER_PYTHON = re.compile(
+    r"the (?:current|requested) Python version \((?P<has>[^()\s]{1,80})\) does not satisfy"
+    r" Python(?P<range>[<>=!~]\S{0,200}) and (?P<who>[A-Za-z0-9][\w.-]{0,80})"
+    r"==(?P<version>\S{1,80}) depends on Python(?P=range)(?=[\s,.])"
+)
+_IGNORED = re.compile(
+    r"(?<=[:;] )(?P<version>\d[\w.+!]{0,80}) Requires-Python (?P<range>[<>=!~][^;\s]{1,200})"
 )
 _EXPLAINED = re.compile(
     r"Because .{1,2000}? (?:depends? on|is available|can be used|we can conclude) "
@@ -75,6 +87,50 @@ def of_unsolved(line: str, after: str) -> Fault | None:
     )
 
 
+def _of_python(line: str) -> Fault | None:
+    """Read that uv's Python is none that a release accepts."""
+    found = _OTHER_PYTHON.search(line)
+    if found is None:
+        return None
+    who = f"{canonicalize_name(found['who'])} {found['version']}"
+    demand = Demanded(who=who, name=PYTHON, range=found["range"])
+    return Fault(
+        kind=FaultKind.CONFLICT,
+        signature="",
+        subject=PYTHON,
+        has=found["has"],
+        demands=(demand,),
+    )
+
+
+def of_ignored(line: str, after: str) -> Fault | None:
+    """Read the versions that pip ignored for its Python; those that were asked for are below."""
+    ignored = [(found["version"], found["range"]) for found in _IGNORED.finditer(line)]
+    name, asked = "", None
+    if found := _NO_VERSION.search(after):
+        name, asked = canonicalize_name(found["name"]), found["range"].rstrip(".,")
+    fits = [row for row in ignored if asked is None or is_within(row[0], asked)]
+    if not fits:
+        return None
+    version, wanted = fits[-1]
+    demand = Demanded(who=f"{name} {version}" if name else "", name=PYTHON, range=wanted)
+    return Fault(
+        kind=FaultKind.CONFLICT,
+        signature="",
+        subject=PYTHON,
+        wants=version,
+        demands=(demand,),
+    )
+
+
+def is_within(version: str, wanted: str) -> bool:
+    """Tell whether a version is within a range; not where either is none."""
+    try:
+        return SpecifierSet(wanted).contains(Version(version), prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):
+        return False
+
+
 def of_sentence(line: str, _: str) -> Fault | None:
     """Read a conflict in the words of a signature, or a version that an index does not have."""
     if found := _NEEDS.search(line):
@@ -101,6 +157,8 @@ def of_sentence(line: str, _: str) -> Fault | None:
         )
     if _EXPLAINED.match(line):
         pins = _excluding(line)
+        if not pins and (other := _of_python(line)):
+            return other
         name = pins[0].name if pins else None
         return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, demands=pins)
     return None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from matrix._util.text import clean, clip
+from matrix.explain.conflicts import PYTHON
 from matrix.explain.model import Fault, FaultKind, TextFaults
 from matrix.explain.recognise import MARKS, of_line, versions_in, weight_of_count
 from matrix.explain.scan import Excerpt, Scanned, scan
@@ -127,14 +129,26 @@ def _same(known: Fault, fault: Fault) -> bool:
 
 
 def _causes(faults: list[Fault]) -> list[Fault]:
-    """Return the faults without a missing module whose file does not load for another of them."""
-    loading = {fault.file.partition(".")[0] for fault in faults if fault.file}
-    return [
-        fault
+    """Return the faults without those that follow from another of them.
+
+    They are a missing module whose file does not load, and a version that an index does not have
+    for this Python.
+    """
+    ignored = {
+        demand.who.partition(" ")[0]
         for fault in faults
-        if fault.kind is not FaultKind.MISSING_MODULE
-        or (fault.subject or "").rpartition(".")[2] not in loading
-    ]
+        for demand in fault.demands
+        if fault.subject == PYTHON
+    }
+    loading = {fault.file.partition(".")[0] for fault in faults if fault.file}
+    return [fault for fault in faults if not _follows(fault, loading, ignored)]
+
+
+def _follows(fault: Fault, loading: AbstractSet[str], ignored: AbstractSet[str]) -> bool:
+    if fault.kind is FaultKind.MISSING_MODULE:
+        return (fault.subject or "").rpartition(".")[2] in loading
+    is_version = fault.kind is FaultKind.CONFLICT and fault.wants and not fault.demands
+    return bool(is_version) and fault.subject in ignored
 
 
 def _named(text: str) -> list[Fault]:

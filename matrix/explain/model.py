@@ -62,6 +62,7 @@ class Meaning(StrEnum):
     OLD_ASSEMBLER = "old_assembler"
     PINS = "pins"
     NO_SUCH_VERSION = "no_such_version"
+    OTHER_PYTHON = "other_python"
     OTHER_COMPANION = "other_companion"
     VERSIONS_DIFFER = "versions_differ"
     COMPILED_AGAIN = "compiled_again"

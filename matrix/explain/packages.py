@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -15,6 +14,7 @@ from matrix.advice.left_behind import WITH_FLASHINFER
 from matrix.catalog.release import COMPANIONS, Vllm
 from matrix.catalog.requirements import known_requirements
 from matrix.explain.choice import InstallChoice
+from matrix.explain.conflicts import PYTHON, is_within
 from matrix.explain.model import (
     Demanded,
     Fault,
@@ -25,6 +25,7 @@ from matrix.explain.model import (
     RemedyCode,
     TextVersions,
 )
+from matrix.explain.pythons import python_answer
 
 _PROJECTS = ("torch", *COMPANIONS)
 _VLLM = re.compile(r"vllm (?P<version>\S+)")
@@ -35,6 +36,8 @@ _LOCAL = re.compile(r"(?:\+[A-Za-z0-9._-]+|<\w+>)+")
 def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     """Return which vLLM goes with what excludes its pin, and what to install."""
     name = fault.subject or ""
+    if name == PYTHON and fault.demands:
+        return python_answer(fault, choice)
     if fault.wants is not None and not fault.demands:
         return _no_such_version(fault, choice)
     ours = next((demand for demand in fault.demands if _VLLM.match(demand.who)), None)
@@ -55,7 +58,7 @@ def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     torch = None
     if name == "torch" and others:
         torch = KnownReleases(
-            holds=tuple(version for version in choice.torches if _within(version, others[0])),
+            holds=tuple(version for version in choice.torches if is_within(version, others[0])),
             asked=tuple(choice.torches),
         )
     return FaultAnswer(
@@ -83,7 +86,7 @@ def _as_demanded(demand: Demanded, choice: InstallChoice) -> FaultRemedy:
         return replace(pinned, requirements=tuple(dict.fromkeys((*pinned.requirements, needed))))
     if who in COMPANIONS and demand.name == "torch":
         for torch in reversed(list(choice.torches.values())):
-            if getattr(torch, who) == version and _within(torch.version, demand.range):
+            if getattr(torch, who) == version and is_within(torch.version, demand.range):
                 given = (f"{who}=={version}", f"torch=={torch.version}")
                 return FaultRemedy(code=RemedyCode.INSTALL, requirements=given)
     needs = f"{demand.who or 'the request'} needs {demand.name}{demand.range}"
@@ -96,7 +99,7 @@ def _no_such_version(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     plain = wanted.partition("+")[0]
     if name == "vllm":
         known = tuple(row.version for row in choice.vllms)
-        fits: Callable[[Vllm], bool] = lambda row: _within(row.version, plain)  # noqa: E731 - as the next
+        fits: Callable[[Vllm], bool] = lambda row: is_within(row.version, plain)  # noqa: E731 - as the next
     else:
         known = tuple(choice.torches) if name == "torch" else ()
         fits = _fitting(name, plain)
@@ -107,7 +110,7 @@ def _no_such_version(fault: Fault, choice: InstallChoice) -> FaultAnswer:
         fault=fault,
         meaning=Meaning.NO_SUCH_VERSION,
         torch=KnownReleases(
-            holds=tuple(version for version in known if _within(version, plain)), asked=known
+            holds=tuple(version for version in known if is_within(version, plain)), asked=known
         )
         if name == "torch"
         else None,
@@ -127,7 +130,7 @@ def _fitting(name: str, wanted: str) -> Callable[[Vllm], bool]:
     def fits(row: Vllm) -> bool:
         if name in _PROJECTS:
             pin = getattr(row, name)
-            return pin is not None and _within(pin, wanted)
+            return pin is not None and is_within(pin, wanted)
         return any(_pinned_within(line, name, wanted) for line in requirements.get(row.version, ()))
 
     return fits
@@ -144,7 +147,7 @@ def _pinned_within(line: str, name: str, wanted: str) -> bool:
     if canonicalize_name(requirement.name) != name:
         return False
     return any(
-        clause.operator == "==" and _within(clause.version, wanted)
+        clause.operator == "==" and is_within(clause.version, wanted)
         for clause in requirement.specifier
     )
 
@@ -156,13 +159,6 @@ def _public(wanted: str) -> str:
     ('==2.11.0', '>=2,!=2.10.0')
     """
     return _LOCAL.sub("", wanted)
-
-
-def _within(version: str, wanted: str) -> bool:
-    try:
-        return SpecifierSet(wanted).contains(Version(version), prereleases=True)
-    except (InvalidSpecifier, InvalidVersion):
-        return False
 
 
 def vision_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:

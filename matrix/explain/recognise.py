@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from matrix.explain.conflicts import of_installed, of_sentence, of_unsolved
+from matrix.explain.conflicts import of_ignored, of_installed, of_sentence, of_unsolved
 from matrix.explain.model import Fault, FaultKind, TextVersions
 
 _SYMBOL = r"(?P<symbol>[A-Za-z_$][\w$.@]{0,2000})"
@@ -278,6 +278,7 @@ _READERS: tuple[_Reader, ...] = (
     _flashinfer,
     _recompiles,
     of_installed,
+    of_ignored,
     of_sentence,
 )
 MARKS: tuple[tuple[bytes, _Reader], ...] = (
@@ -313,6 +314,7 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"ompiling model again", _recompiles),
     (b"artifacts_saved", _recompiles),
     (b", but you", of_installed),
+    (b" different python version: ", of_ignored),
     (b"No solution found", of_unsolved),
     (b"The conflict is caused by:", of_unsolved),
     (b"o matching distribution found", of_sentence),

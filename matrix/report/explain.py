@@ -167,6 +167,10 @@ def _both_built(torch: KnownReleases, vllm: KnownReleases) -> str:
 
 def _of_conflict(answer: FaultAnswer) -> str:
     name, wanted = answer.operands.get("name"), answer.operands.get("range") or ""
+    if answer.meaning is Meaning.OTHER_PYTHON:
+        if answer.vllm is None:
+            return "not known"
+        return f"{_who('vLLM', answer.vllm, 'accepts', 'accept')} Python {answer.fault.has}"
     if not name or answer.vllm is None:
         return "which releases exclude each other is not in the text"
     if name == "vllm":

@@ -145,6 +145,18 @@ def _of_no_version(answer: FaultAnswer, _: str, __: str) -> str:
     return f"the index that was asked has no {name}{wanted} for this Python and platform{there}"
 
 
+def _of_python(answer: FaultAnswer, _: str, __: str) -> str:
+    operands = answer.operands
+    who = operands["who"].replace("vllm ", "vLLM ") or "a release that was ignored"
+    python = answer.fault.has
+    has = f"Python {python}" if python else "this Python"
+    if python and not python[0].isdigit():
+        has = f"the requested Python, {python},"
+    order = operands.get("order")
+    unfit = f"too {order}" if order else "too old or too new"
+    return f"{has} is {unfit} for {who}, which needs Python{operands['range']}"
+
+
 def _of_companion(answer: FaultAnswer, _: str, __: str) -> str:
     fault = answer.fault
     if fault.has and fault.wants:
@@ -246,6 +258,7 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
     ),
     Meaning.PINS: _of_pins,
     Meaning.NO_SUCH_VERSION: _of_no_version,
+    Meaning.OTHER_PYTHON: _of_python,
     Meaning.OTHER_COMPANION: _of_companion,
     Meaning.VERSIONS_DIFFER: lambda answer, *_: (
         f"FlashInfer checks that its packages are of one version: {answer.operands['package']} is"
