@@ -86,7 +86,9 @@ def parse(given: list[str]) -> argparse.Namespace:
     # What follows the first -- is pytest's, and argparse would mix it up with its own. So is, for
     # `run`, what only pytest knows: `tox -e CELL -- -k moe` hands over `-k moe` alone.
     cut = given.index("--") if "--" in given else len(given)
-    options, unknown = parser_of(given[:1]).parse_known_args(given[:cut])
+    parser = parser_of(given[:1])
+    _refuse_unknown_option(parser, given[:1])
+    options, unknown = parser.parse_known_args(given[:cut])
     options.pytest_args = [*unknown, *given[cut + 1 :]]
     options.given, options.unknown = given, unknown
     if "folders" in options and all(not option.startswith("-") for option in unknown):
@@ -101,6 +103,15 @@ def parse(given: list[str]) -> argparse.Namespace:
     if options.pytest_args and "takes_pytest_args" not in options:
         options.parser.refuse_unknown(options.pytest_args)
     return options
+
+
+def _refuse_unknown_option(parser: CommandParser, first: Sequence[str]) -> None:
+    """Refuse an option before the command that is none. argparse names the missing command."""
+    for word in first:
+        named = word.partition("=")[0]
+        is_long = len(named) > 2 and named.startswith("--")
+        if is_long and not any(option.startswith(named) for option in parser.options()):
+            parser.refuse_unknown([word])
 
 
 def _complete(environ: Mapping[str, str]) -> None:

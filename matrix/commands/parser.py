@@ -11,6 +11,8 @@ from matrix._util.nearest import nearest, suggested, with_meant
 from matrix._util.text import listed, shorten
 from matrix.errors import MatrixError
 
+_SYNONYMS = {"compare": "diff", "find": "list", "ls": "list", "search": "list"}
+"""Commands as other programs call them."""
 _FEW = 8  # names that an error lists
 
 
@@ -66,9 +68,11 @@ class CommandParser(argparse.ArgumentParser):
         message = f"unrecognized arguments: {' '.join(words)}{note}"
         for word in words:
             option = word.partition("=")[0]
-            near = nearest(option, self.options()) if option.startswith("--") else None
+            # The dashes alone would make each short option like another one.
+            names = [name.removeprefix("--") for name in self.options()]
+            near = nearest(option[2:], names) if option.startswith("--") else None
             if near is not None:
-                self.error(with_meant(message, near))
+                self.error(with_meant(message, f"--{near}"))
         self.error(message)
 
     def options(self) -> list[str]:
@@ -83,7 +87,11 @@ class CommandParser(argparse.ArgumentParser):
         is_command = isinstance(action.choices, Mapping)
         what = "is not a command" if is_command else f"is not {_either(names)}"
         name = "" if is_command else f"{'/'.join(action.option_strings) or action.metavar} "
-        message = suggested(f"{name}{str(value)!r}: {what}", str(value), names)
+        meant = _SYNONYMS.get(str(value), "") if is_command else ""
+        message = f"{name}{str(value)!r}: {what}"
+        message = (
+            with_meant(message, meant) if meant in names else suggested(message, str(value), names)
+        )
         if is_command and message.endswith("command"):
             message += f"; `{self.prog} --help` has all of them"
         raise UsageError(without_logins(message), self.prog)

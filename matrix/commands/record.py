@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from matrix._util.console import print_status, terminal_of
 from matrix._util.files import from_here
 from matrix.commands import arguments
 from matrix.commands.output import show
+from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.record.model import Record
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from matrix.verdict.judge import CellVerdict
 
 
+_CELL = re.compile(r"py\d+-torch[\w.+]+-vllm[\w.+]+")
 SHOWN_STATUS = "Exit status: 0, whatever the verdict, or 2 where the record is bad."
 
 
@@ -62,12 +65,26 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def show_record(options: argparse.Namespace) -> int:
     """Run `matrix show` and return its exit status."""
     from matrix.rules.expectations_file import load_expectations
-    from matrix.store.load import one_record
 
     expectations = load_expectations(options.expectations)
-    record, name = one_record(options.record, print_status), from_here(options.record)
+    record, name = _record_of(options), from_here(options.record)
     print_record(record, name, expectations, every=options.counters, split=options.seconds)
     return 0
+
+
+def _record_of(options: argparse.Namespace) -> Record:
+    """Return the record of an argument. Raises MatrixError, also for a cell, which has many."""
+    from matrix.record.model import RecordError
+    from matrix.store.load import one_record
+
+    name = str(options.record)
+    try:
+        return one_record(name, print_status)
+    except RecordError:
+        if _CELL.fullmatch(name) is None or Path(name).exists():
+            raise
+        listing = f"`matrix results list --cell {name}` names its records"
+        raise MatrixError(f"{name}: is a cell, not the file of a record; {listing}") from None
 
 
 def _calibrate(options: argparse.Namespace) -> int:
@@ -75,11 +92,10 @@ def _calibrate(options: argparse.Namespace) -> int:
     from matrix.report.stock import mark
     from matrix.rules.calibrate import calibrate
     from matrix.rules.expectations_file import load_expectations
-    from matrix.store.load import one_record
     from matrix.verdict.judge import judge
 
     expectations = load_expectations(options.expectations)
-    record, name = one_record(options.record, print_status), from_here(options.record)
+    record, name = _record_of(options), from_here(options.record)
     apart = mark(judge(record, expectations).not_stock)
     if apart:
         print_status(f"{name}: {apart}; what it counts may not hold for a stock environment")
@@ -90,12 +106,11 @@ def _calibrate(options: argparse.Namespace) -> int:
 def _jit(options: argparse.Namespace) -> int:
     from matrix.record.jit_modules import JIT_FILE, load_jit_modules, new_rows
     from matrix.report.jit import render
-    from matrix.store.load import one_record
 
     path = options.list or JIT_FILE
     if options.write:
         path = arguments.to_write(options.list, JIT_FILE, "--list")
-    record, name = one_record(options.record, print_status), from_here(options.record)
+    record, name = _record_of(options), from_here(options.record)
     rows = new_rows(record, load_jit_modules(path), name)
     show(render(record, from_here(path), is_new=bool(rows), written=options.write))
     if rows and record.jit is not None:

@@ -110,3 +110,18 @@ def test_show_of_hostile_text(here: Path, encoding: str) -> None:
     assert "<script>" in ended.stdout
     assert not {"\x1b", "\x07", "\u202e"} & set(ended.stdout)
     assert sum(line.startswith("record") for line in ended.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["show"], ["calibrate"], ["jit"], ["results", "show"]])
+def test_a_cell_has_records_and_is_none(tmp_path: Path, words: list[str]) -> None:
+    ended = matrix(tmp_path, *words, CELL)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"matrix: {CELL}: is a cell, not the file of a record;"
+        f" `matrix results list --cell {CELL}` names its records\n"
+    )
+
+
+def test_a_file_with_the_name_of_a_cell_is_read(tmp_path: Path) -> None:
+    (tmp_path / CELL).write_text("{", encoding="utf-8")
+    assert "is a cell" not in matrix(tmp_path, "show", CELL).stderr

@@ -65,6 +65,19 @@ def test_a_run_with_a_flag_of_its_own_is_named_with_it() -> None:
     assert "`py311-torch212-vllm020` on cpu with VLLM\\_X=0 |" in section([ONE])
 
 
+def test_a_long_sentence_is_whole_in_a_terminal_and_cut_in_a_table() -> None:
+    changes = tuple(
+        reasons.EnvironmentChange(name=f"{name}-{'of-a-long-name' * 12}", here="1", there="2")
+        for name in "abc"
+    )
+    packages = reasons.Confounder(kind=reasons.ConfounderKind.PACKAGES, changes=changes)
+    long = replace(ONE, reason=reasons.AxisChanges(change=TORCH, confounders=(packages,)))
+    found = lines([long]).splitlines()
+    assert max(map(len, found)) > 400
+    whole, cut = lines([long]), section([long])
+    assert "…" in cut and "…" not in whole
+
+
 def test_the_section_says_which_cell_ran_in_part() -> None:
     parts = {(ONE.name, "cpu"): Part(held=1, total=9)}
     assert "| `py311-torch212-vllm020` on cpu, 1 of 9 cases |" in section([ONE], parts)

@@ -12,6 +12,8 @@ from matrix.report.attribution.sentences import missing_runs, sentence, symptom_
 from matrix.verdict.ladder import Part
 
 MAX_WIDTH = 400
+"""Characters of a sentence in a table, whose columns would else be too wide to read."""
+_LONGEST = 4000  # characters of one in a terminal, where its lines are folded
 _MAX_SILENT = 10
 _QUALIFY = "`matrix qualify` compares two releases, also by counters without an expectation"
 
@@ -41,10 +43,10 @@ def lines(
             text += [*([""] if text else []), f"{where}, {marks.part(part)}" if part else where]
         text.append(f"  {first.answer}")
         prefix = f"{case_name(first)}: " if len(group) > 1 else ""
-        text.append(f"    {clip(prefix + clean(sentence(first)), MAX_WIDTH)}")
+        text.append(f"    {clip(prefix + clean(sentence(first)), _LONGEST)}")
         names = max(len(case_name(found)) for found in group)
         for found in group:
-            symptoms = clip(symptom_words(found.symptoms), MAX_WIDTH)
+            symptoms = clip(symptom_words(found.symptoms), _LONGEST)
             text.append(f"    {case_name(found):<{names}}  {symptoms}")
         text += [f"    {run}" for run in missing_runs(first)]
     return "\n".join([*text, "", _summary(attributions)]) + "\n" + without
