@@ -50,6 +50,11 @@ _OTHER_PYTHON = re.compile(
 _IGNORED = re.compile(
     r"(?<=[:;] )(?P<version>\d[\w.+!]{0,80}) Requires-Python (?P<range>[<>=!~][^;\s]{1,200})"
 )
+_ASKED = re.compile(
+    r"(?:satisfies the requirement |[Nn]o matching distribution found for )"
+    r"(?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?"
+    r"(?P<range>[<>=!~][^\s;()]{1,80})?(?=[\s;]|$)"
+)
 _EXPLAINED = re.compile(
     r"Because .{1,2000}? (?:depends? on|is available|can be used|we can conclude) "
 )
@@ -107,8 +112,8 @@ def of_ignored(line: str, after: str) -> Fault | None:
     """Read the versions that pip ignored for its Python; those that were asked for are below."""
     ignored = [(found["version"], found["range"]) for found in _IGNORED.finditer(line)]
     name, asked = "", None
-    if found := _NO_VERSION.search(after):
-        name, asked = canonicalize_name(found["name"]), found["range"].rstrip(".,")
+    if found := _ASKED.search(after):
+        name, asked = canonicalize_name(found["name"]), found["range"]
     fits = [row for row in ignored if asked is None or is_within(row[0], asked)]
     if not fits:
         return None

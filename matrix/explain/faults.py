@@ -30,6 +30,7 @@ _NEAR: tuple[tuple[FaultKind, tuple[str, ...]], ...] = (
     (FaultKind.UNDEFINED_SYMBOL, ("symbol", "undefined reference", "no such operator")),
     (FaultKind.MISSING_LIBRARY, (".so", "shared object", "dll load", "no such file", "libcu")),
     (FaultKind.MISSING_MODULE, ("_c'", "vllm._", "_moe_c")),
+    (FaultKind.MISSING_EXTENSION, ("deepgemm", "deep_gemm", "deep gemm")),
     (FaultKind.OLD_LIBRARY, ("glibc", "libc.so", "libstdc++", "manylinux")),
     (FaultKind.OLD_DRIVER, ("driver", "nvidia-smi", "nvml", "cuinit")),
     (FaultKind.NO_KERNEL, ("capability", "sm_", "cubin", "ptx", "architecture", "compute_", "gfx")),

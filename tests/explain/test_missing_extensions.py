@@ -66,6 +66,12 @@ def test_another_error_is_none_of_it(text: str) -> None:
     assert FaultKind.MISSING_EXTENSION not in kinds(text)
 
 
+def test_words_of_it_are_the_nearest_kind() -> None:
+    assert lines("RuntimeError: DeepGEMM kernels are slow")["means"].endswith(
+        "the nearest kind that is: an extension of vLLM that did not load"
+    )
+
+
 def test_a_cause_of_several_cells_is_written_once(tmp_path: Path) -> None:
     runs = [bad("2.12.0"), record("2.11.0"), bad("2.13.0")]
     line = five(only("KeyError: None", [written(tmp_path, *runs)]))[3]

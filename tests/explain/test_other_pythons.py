@@ -14,6 +14,10 @@ IGNORED = (
     "ERROR: Ignored the following versions that require a different python version: 0.32.0"
     " Requires-Python <3.15,>=3.11; 0.33.0 Requires-Python <3.15,>=3.11"
 )
+LISTED = (
+    "\nERROR: Could not find a version that satisfies the requirement vllm==0.32.0 (from versions:"
+    f" {'0.1.0, ' * 5000})\nERROR: No matching distribution found for vllm==0.32.0"
+)
 NEWEST = apart("0.33.0", "2.14.0", "cuda-python>=13")
 
 
@@ -47,6 +51,12 @@ def test_a_project_requests_a_range_of_pythons() -> None:
             "0.32.0",
             apart("0.32.0", "2.13.0", "cuda-python>=13"),
         ),
+        (
+            LISTED,
+            "0.32.0",
+            apart("0.32.0", "2.13.0", "cuda-python>=13"),
+        ),
+        ("\nERROR: No matching distribution found for vllm", "0.33.0", NEWEST),
         ("", "0.33.0", NEWEST),
     ],
 )
