@@ -92,14 +92,19 @@ def make(
 
 
 class Answers:
-    """What the first rungs answer of a torch and a vLLM: `resolves` on both platforms, `links`."""
+    """What the first rungs answer of a torch and a vLLM: `resolves` on both platforms, `links`.
+
+    `features` says which extensions besides the core link.
+    """
 
     def __init__(
         self,
         resolves: Mapping[tuple[str, str], Answer] | None = None,
         links: Mapping[tuple[str, str], Answer] | None = None,
         otherwise: Answer | None = None,
+        features: Mapping[tuple[str, str], Mapping[str, bool]] | None = None,
     ) -> None:
+        self._features = features or {}
         self._resolves, self._links, self._otherwise = resolves or {}, links or {}, otherwise
 
     def resolves(self, cell: Cell, platform: str) -> Answer | None:
@@ -107,6 +112,9 @@ class Answers:
 
     def links(self, cell: Cell) -> Answer | None:
         return self._links.get((cell.torch, cell.vllm), self._otherwise)
+
+    def features(self, cell: Cell) -> Mapping[str, bool] | None:
+        return self._features.get((cell.torch, cell.vllm))
 
 
 def reported(

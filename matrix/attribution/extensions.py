@@ -106,7 +106,7 @@ def extension_differences(
                 continue
             clean = {links(run, name) for run in found.clean}
             shows = {links(run, name) for run in found.shows}
-            if _names(symptom, name):
+            if names_extension(symptom.signature, name):
                 suspected.setdefault(ExtensionEvidence.NAMED, []).append(name)
             elif (clean, shows) == ({True}, {False}) and len(found.shows) > 1:
                 suspected.setdefault(ExtensionEvidence.ALIKE, []).append(name)
@@ -144,9 +144,7 @@ def _all(
     return tuple(run for run in runs if all(links(run, name) is wanted for name in names))
 
 
-def _names(symptom: Symptom, extension: str) -> bool:
+def names_extension(signature: str | None, extension: str) -> bool:
     """Return whether a failure names an extension, case and punctuation aside."""
-    text, name = (
-        _PUNCTUATION.sub("", words).casefold() for words in (symptom.signature or "", extension)
-    )
+    text, name = (_PUNCTUATION.sub("", words).casefold() for words in (signature or "", extension))
     return name in text

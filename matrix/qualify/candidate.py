@@ -53,7 +53,8 @@ def _drifting_once(
     A failure, and a drift from an expectation, is already among what the engine does not know.
     """
     own = {planned.cell.name for planned in plan.cells if planned.side is Side.CANDIDATE}
-    seen = {_key(finding) for finding in found.failing if isinstance(finding, Drift)}
+    every = (*found.failing, *found.doubtful)
+    seen = {_key(finding) for finding in every if isinstance(finding, Drift)}
     seen |= {
         (unknown.cell, unknown.case, unknown.reason.start, unknown.reason.counter)
         for unknown in found.unknown

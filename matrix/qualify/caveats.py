@@ -53,6 +53,7 @@ class CaveatCode(StrEnum):
     NO_COMMON_PATCH = "no common patch"
     TESTS_CHANGED = "tests changed"
     MODELS_CHANGED = "models changed"
+    EXTENSIONS_LOST = "extensions lost"
 
 
 class BaselineNewer(NamedTuple):
@@ -203,7 +204,21 @@ class ModelsChanged(NamedTuple):
     code: Literal[CaveatCode.MODELS_CHANGED] = CaveatCode.MODELS_CHANGED
 
 
-PairCaveat = NoCommonPatch | StartupTestsChanged | ModelsChanged
+class ExtensionsLost(NamedTuple):
+    """Extensions of `vllm` that do not link with the candidate's `torch` and do at the baseline.
+
+    They may be why counters of this cell differ.
+    """
+
+    extensions: tuple[str, ...]
+    torch: str
+    vllm: str
+    baseline_torch: str
+    baseline_vllm: str
+    code: Literal[CaveatCode.EXTENSIONS_LOST] = CaveatCode.EXTENSIONS_LOST
+
+
+PairCaveat = NoCommonPatch | StartupTestsChanged | ModelsChanged | ExtensionsLost
 """A caveat of two records that are compared."""
 
 Caveat = (

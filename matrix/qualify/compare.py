@@ -12,6 +12,7 @@ from matrix.qualify import reasons
 from matrix.qualify.cache_check import compare_cache_checks
 from matrix.qualify.caveats import pair_caveats
 from matrix.qualify.counters import add_unexpected, by_waiver, compare_counters, differences
+from matrix.qualify.extensions import LostExtensions
 from matrix.qualify.model import (
     Failure,
     FailureKind,
@@ -42,13 +43,24 @@ from matrix.store.stats import enough, shifted
 from matrix.verdict.stock import departure_signature
 
 
-def compare(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:
-    """Compare two runs; a candidate with a `variant` answers no case, but may fail."""
-    pair = _Pair(findings=findings, baseline=baseline, candidate=candidate)
+def compare(
+    findings: Findings,
+    baseline: CellRun,
+    candidate: CellRun,
+    lost: LostExtensions | None = None,
+) -> None:
+    """Compare two runs; a candidate with a `variant` answers no case, but may fail.
+
+    `lost` are the extensions of vLLM that do not link with the candidate alone.
+    """
+    pair = _Pair(findings=findings, baseline=baseline, candidate=candidate, lost=lost)
+    first = len(findings.drifts)
     if candidate.variant is None:
         pair.compare()
     else:
         pair.compare_variant()
+    if lost is not None:
+        lost.mark(findings, first)
 
 
 def compare_explained(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:
@@ -113,6 +125,7 @@ class _Pair:
     findings: Findings
     baseline: CellRun
     candidate: CellRun
+    lost: LostExtensions | None = None
 
     def compare(self) -> None:
         """Compare the runs that decide."""
@@ -122,7 +135,7 @@ class _Pair:
         compared = passed = 0
         for name in _or_whole_run(names):
             old, new = outcome(self.baseline, name), outcome(self.candidate, name)
-            both = old.state.is_answer and new.state.is_answer
+            both = old.state.is_answer and new.state.is_answer and not self._untestable(old, new)
             compared += both
             passed += both and new.state is CaseState.PASSED
             self._compare_case(name, old, new, timed=no_times is None)
@@ -165,7 +178,10 @@ class _Pair:
                 compared=compared,
                 passed=passed,
                 no_times=_no_times(self.baseline, self.candidate),
-                caveats=tuple(pair_caveats(self.baseline, self.candidate)),
+                caveats=(
+                    *pair_caveats(self.baseline, self.candidate),
+                    *(() if self.lost is None else (self.lost.caveat,)),
+                ),
                 unjudged=unjudged(self.baseline, self.candidate),
             )
         )
@@ -236,6 +252,9 @@ class _Pair:
 
     def _compare_failure(self, name: str, old: CaseOutcome, new: CaseOutcome) -> None:
         place, variant = self.candidate.place, self.candidate.variant
+        if (untestable := self._untestable(old, new)) is not None:
+            self.findings.add_unknown(self.candidate, name, untestable, signature=new.signature)
+            return
         one_side = bool(self.baseline.not_stock) != bool(self.candidate.not_stock)
         if one_side and old.state is not new.state:
             self._add_one_side_not_stock(name, old, new)
@@ -255,6 +274,12 @@ class _Pair:
                 add_unexpected(self.findings, self.candidate, name, new)
         else:
             self._add_failure(name, old, new)
+
+    def _untestable(
+        self, old: CaseOutcome, new: CaseOutcome
+    ) -> reasons.ExtensionNotTestable | None:
+        """Return why a case cannot be asked with the existing wheels, or None if it can."""
+        return None if self.lost is None else self.lost.not_testable(old, new)
 
     def _add_one_side_not_stock(self, name: str, old: CaseOutcome, new: CaseOutcome) -> None:
         """Add a case that passed on one side only, where only one environment is stock.

@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matrix._util.versions import minor_of, neighbours, parse_version
+from matrix.attribution.extensions import Features, nothing_known
 from matrix.catalog.cells import Cell, CellError, build_of
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
@@ -37,6 +38,7 @@ from matrix.errors import MatrixError
 from matrix.qualify import caveats, reasons
 from matrix.qualify.caveats import Caveat
 from matrix.qualify.compare import compare, compare_explained, judge_alone
+from matrix.qualify.extensions import lost_extensions
 from matrix.qualify.load import UnidentifiedRecord, released, unidentified
 from matrix.qualify.model import (
     NOT_WAIVED,
@@ -133,6 +135,7 @@ def qualify(
         query=query,
         findings=findings,
         checks=checks,
+        features=nothing_known if answers is None else answers.features,
         unidentified={
             (record.record.cell, record.record.platform) for record in lost if record.blocks
         },
@@ -194,6 +197,7 @@ class _Pairing:
     query: Query
     findings: Findings
     checks: StaticChecks | None
+    features: Features
     unidentified: Container[tuple[str, str]]
 
     def compare_sides(self, before: ReleaseRuns, after: ReleaseRuns) -> list[Caveat]:
@@ -322,7 +326,8 @@ class _Pairing:
         progress = self._progress(candidate)
         broke = not candidate.record.cases and fault(candidate) is not None
         if progress is None or not broke or progress.change is not RungChange.NOT_TESTABLE:
-            compare(self.findings, baseline, candidate)
+            lost = lost_extensions(self.features, baseline, candidate, progress)
+            compare(self.findings, baseline, candidate, lost)
             return
         # Such a run failed, as it had to.
         if candidate.variant is None:

@@ -20,7 +20,7 @@ from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.qualify.caveats import Caveat, PairCaveat
 from matrix.qualify.query import Query
-from matrix.qualify.reasons import NoTimes, UnknownReason
+from matrix.qualify.reasons import ExtensionNotTestable, NoTimes, UnknownReason
 from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.static_checks import RungComparison, step_signature
 from matrix.qualify.unjudged import Unjudged
@@ -129,7 +129,9 @@ class Drift:
     machine code that a warm start writes; `judged` is whether an expectation of either side names
     the counter, or it is that code. `alone` is whether the baseline has no run to compare with.
     `not_stock` are the sides whose environment is not stock, where that may be why the counter
-    changed. `rank` is the one that counted so, where the ranks of a start differ.
+    changed. `without` are the extensions of vLLM that do not link with the candidate and do with
+    the baseline, where they may be why. `rank` is the one that counted so, where the ranks of a
+    start differ.
     """
 
     kind: DriftKind
@@ -144,13 +146,19 @@ class Drift:
     waived: Waived = NOT_WAIVED
     alone: bool = False
     not_stock: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     variant: Variant | None = None
     rank: int | None = None
 
     @property
     def fails(self) -> bool:
         """Return whether the candidate does not qualify for it."""
-        return self.waived.fails(self.kind)
+        return not self.without and self.waived.fails(self.kind)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Return whether it would fail, had the candidate all extensions of the baseline."""
+        return bool(self.without) and self.waived.fails(self.kind)
 
 
 class Flag(NamedTuple):
@@ -186,7 +194,12 @@ class Unknown:
 
     @property
     def rung(self) -> str | None:
-        """The first rung that makes the environment not testable with the existing wheels."""
+        """The first rung that makes the environment not testable with the existing wheels.
+
+        It is that of an extension too, without which the case fails.
+        """
+        if isinstance(self.reason, ExtensionNotTestable):
+            return Rung.LINKS
         return None if self.step is None else self.step.rung
 
     @property
@@ -284,6 +297,11 @@ class Qualification:
         return tuple(finding for finding in found if finding.fails)
 
     @property
+    def doubtful(self) -> tuple[Drift, ...]:
+        """Return the drifts that do not decide, for an extension that does not link may be why."""
+        return tuple(drift for drift in self.drifts if drift.is_doubtful)
+
+    @property
     def blocking(self) -> tuple[Unknown, ...]:
         """Return what would have to be known for the candidate to qualify."""
         return tuple(
@@ -295,7 +313,7 @@ class Qualification:
         """Return whether the candidate is qualified, is not, or too little is known."""
         if self.failing:
             return QualificationVerdict.NOT_QUALIFIED
-        if not self.passed or self.blocking or self.unread:
+        if not self.passed or self.blocking or self.unread or self.doubtful:
             return QualificationVerdict.NOT_ENOUGH
         return QualificationVerdict.QUALIFIED
 

@@ -35,6 +35,7 @@ class UnknownCode(StrEnum):
     UNIDENTIFIED = "unidentified record"
     NOT_RUN = "not run"
     NOT_TESTABLE = "not testable"
+    EXTENSION_NOT_TESTABLE = "extension not testable"
 
 
 class FailsWithoutBaseline(NamedTuple):
@@ -220,6 +221,22 @@ class NotTestable(NamedTuple):
     code: Literal[UnknownCode.NOT_TESTABLE] = UnknownCode.NOT_TESTABLE
 
 
+class ExtensionNotTestable(NamedTuple):
+    """The candidate fails for want of extensions of `vllm` that do not link with its `torch`.
+
+    They link at the baseline. `pin` is what the metadata of `vllm` says of its torch.
+    """
+
+    extensions: tuple[str, ...]
+    torch: str
+    vllm: str
+    baseline_torch: str
+    baseline_vllm: str
+    pin: VerdictReason | None
+    detail: VerdictReason | None
+    code: Literal[UnknownCode.EXTENSION_NOT_TESTABLE] = UnknownCode.EXTENSION_NOT_TESTABLE
+
+
 UnknownReason = (
     FailsWithoutBaseline
     | FailsWithoutAnswer
@@ -239,6 +256,7 @@ UnknownReason = (
     | UnidentifiedRun
     | NotRun
     | NotTestable
+    | ExtensionNotTestable
 )
 """Why something has no answer."""
 

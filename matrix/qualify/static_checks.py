@@ -46,13 +46,19 @@ class RungChange(StrEnum):
 
 
 class StaticAnswers(Protocol):
-    """The answers of the rungs *resolves* and *links*; None for a cell that was not checked."""
+    """The answers of the rungs *resolves* and *links*; None for a cell that was not checked.
+
+    `features` says which extensions besides the core link.
+    """
 
     def resolves(self, cell: Cell, platform: Platform) -> Answer | None:
         """Return whether a resolver finds a full set of packages."""
 
     def links(self, cell: Cell) -> Answer | None:
         """Return whether that torch exports what vLLM's core imports."""
+
+    def features(self, cell: Cell) -> Mapping[str, bool] | None:
+        """Return the features that the cell's vLLM brings, and whether each links."""
 
 
 class Standing(NamedTuple):

@@ -176,6 +176,7 @@ def _drift(drift: Drift) -> dict[str, object]:
         "expected": drift.expected,
         **({} if drift.rank is None else {"rank": drift.rank}),
         "not_stock": list(drift.not_stock),
+        "without": list(drift.without),
         **_variant(drift.variant),
         **_waived(drift.waived),
     }

@@ -22,6 +22,7 @@ from matrix.qualify.model import (
     QualificationVerdict,
     Unknown,
 )
+from matrix.qualify.reasons import ExtensionNotTestable
 from matrix.qualify.static_checks import RungChange, RungComparison, Standing
 from matrix.record.model import STARTS, WHOLE_RUN, CellRef, Departure, Rung
 from matrix.report.qualify.sentences import (
@@ -90,33 +91,40 @@ def release_name(project: Project, version: str) -> str:
 
 def counts(qualification: Qualification) -> str:
     """Return how much was compared and found."""
-    failing = {
-        (finding.place, finding.case)
-        for finding in qualification.failing
-        if isinstance(finding, Drift)
-    }
     kinds = [
         failure.kind
         for failure in qualification.failures
         if failure.fails or failure.kind is FailureKind.REPAIR
     ]
-    drifts = sum(drift.fails for drift in qualification.drifts)
+    drifts = [drift for drift in qualification.drifts if drift.fails]
     broken = kinds.count(FailureKind.REGRESSION) + kinds.count(FailureKind.FAILS_OTHERWISE)
     waived = sum(count for _, count in qualification.waivers)
-    where = f" in {plural(len(failing), 'case')}" if drifts else ""
-    untestable = sum(unknown.rung is not None for unknown in qualification.blocking)
-    unknown = len(qualification.blocking) - untestable
+    untestable = [unknown.case for unknown in qualification.blocking if unknown.rung is not None]
+    cases = sum(case != WHOLE_RUN for case in untestable)
+    unknown = len(qualification.blocking) - len(untestable)
+    doubtful = qualification.doubtful
     parts = [
         plural(broken, "regression"),
         plural(kinds.count(FailureKind.REPAIR), "repair"),
-        f"{plural(drifts, 'drift')}{where}",
+        _drifts_of(drifts),
+        *([f"{_drifts_of(doubtful)} that may be an extension's"] if doubtful else []),
         *([f"{waived} waived"] if waived else []),
         f"{unknown} not known",
-        *([f"{plural(untestable, 'cell')} cannot be asked"] if untestable else []),
+        *(
+            f"{plural(count, what)} cannot be asked"
+            for count, what in ((len(untestable) - cases, "cell"), (cases, "case"))
+            if count
+        ),
     ]
     cells = sum(match.compared > 0 for match in qualification.matches)
     compared = f"{plural(qualification.compared, 'case')} of {plural(cells, 'cell')} compared"
     return f"{compared}: {', '.join(parts)}"
+
+
+def _drifts_of(drifts: Sequence[Drift]) -> str:
+    """Return how many drifts there are, and in how many cases."""
+    cases = {(drift.place, drift.case) for drift in drifts}
+    return plural(len(drifts), "drift") + (f" in {plural(len(cases), 'case')}" if cases else "")
 
 
 def obstacles(qualification: Qualification) -> list[str]:
@@ -139,8 +147,18 @@ def obstacles(qualification: Qualification) -> list[str]:
         )
     if qualification.unread:
         lines.append(f"{plural(qualification.unread, 'record')} could not be read, and may decide")
-    if not_enough and qualification.blocking and qualification.compared:
+    one_sided = [
+        unknown
+        for unknown in qualification.blocking
+        if not isinstance(unknown.reason, ExtensionNotTestable)
+    ]
+    if not_enough and one_sided and qualification.compared:
         lines.append("results on only one side are not enough; see the unknown results")
+    if qualification.doubtful and not_enough:
+        lines.append(
+            "a drift decides nothing where an extension that does not link with the candidate may"
+            " be why; a waiver accepts it"
+        )
     if any(unknown.rung == Rung.LINKS for unknown in qualification.blocking):
         lines.append(
             "what cannot be asked with these wheels has no answer until one is built for that"
@@ -406,6 +424,8 @@ def mark(finding: Failure | Drift | Unknown) -> str:
     if isinstance(finding, Drift) and finding.not_stock:
         sides = listed(finding.not_stock)
         marks.append(f"the {sides} is not stock, so packages may be why: a stock run is missing")
+    if isinstance(finding, Drift) and finding.without:
+        marks.append(f"{listed(finding.without)} may be why")
     waiver, expired = finding.waived
     if waiver is not None:
         marks.append(f"waived by {waiver.id}")

@@ -28,7 +28,7 @@ def unknown_sentence(unknown: Unknown) -> str:
 def _reason_sentence(reason: reasons.UnknownReason) -> str:
     """Return a reason as a sentence whose subject is the case or the cell."""
     match reason:
-        case reasons.NotRun() | reasons.NotTestable():
+        case reasons.NotRun() | reasons.NotTestable() | reasons.ExtensionNotTestable():
             text = _cell_sentence(reason)
         case (
             reasons.RerunFailed()
@@ -116,7 +116,15 @@ def _rerun_sentence(
             return f"{which} {_SAME} {verb} ({path}): {reason_words(detail)}{apart}"
 
 
-def _cell_sentence(reason: reasons.NotRun | reasons.NotTestable) -> str:
+def _cell_sentence(
+    reason: reasons.NotRun | reasons.NotTestable | reasons.ExtensionNotTestable,
+) -> str:
+    if isinstance(reason, reasons.ExtensionNotTestable):
+        pin = reason_words(reason.pin) or f"vLLM {reason.vllm} pins another torch"
+        return (
+            f"cannot be asked with these wheels: {pin}, was built for that, and {_lost(reason)};"
+            f" it fails ({reason_words(reason.detail)})"
+        )
     parts = [f"{reason.passed} passed"] if reason.passed else []
     parts += [f"{reason.failed} failed"] if reason.failed else []
     of = f"of its cases {' and '.join(parts or ['none has an answer'])} at {reason.cell}"
@@ -143,6 +151,18 @@ def _not_testable(reason: reasons.NotTestable) -> str:
         f"cannot be asked with these wheels: {pin}, was built for that, and does not link with"
         f" {reason.torch} ({detail})"
     )
+
+
+def _lost(lost: reasons.ExtensionNotTestable | caveats.ExtensionsLost) -> str:
+    """Return which extensions link at the baseline and not at the candidate."""
+    names, some = listed(lost.extensions), len(lost.extensions) > 1
+    do = "do" if some else "does"
+    there = f"{do} with {lost.baseline_torch}"
+    if lost.vllm != lost.baseline_vllm:
+        there = f"{'those' if some else 'that'} of {lost.baseline_vllm} {do}"
+        if lost.torch != lost.baseline_torch:
+            there += f" with {lost.baseline_torch}"
+    return f"{names} of vLLM {lost.vllm} {do} not link with torch {lost.torch}, and {there}"
 
 
 def _state_phrase(state: CaseState) -> str:
@@ -273,16 +293,24 @@ def caveat_sentence(caveat: caveats.Caveat | caveats.PairCaveat) -> str:
                 f"tox -e {cell} installs {project.label} {release}, which is not the candidate"
                 f" {candidate}"
             )
+        case _:
+            text = _pair_caveat(caveat)
+    return text
+
+
+def _pair_caveat(caveat: caveats.PairCaveat) -> str:
+    match caveat:
         case caveats.NoCommonPatch(minor=minor, candidate=candidate, baseline=baseline):
-            text = (
+            return (
                 f"no patch of vLLM {minor} ran on both sides: vLLM {candidate} is compared with"
                 f" {baseline}"
             )
+        case caveats.ExtensionsLost():
+            return f"{_lost(caveat)}: that may be why counters differ"
         case caveats.StartupTestsChanged():
-            text = "the startup tests changed between the two records"
+            return "the startup tests changed between the two records"
         case caveats.ModelsChanged():
-            text = "the models' source changed between the two records"
-    return text
+            return "the models' source changed between the two records"
 
 
 def _record_caveat(
