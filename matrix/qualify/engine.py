@@ -11,7 +11,8 @@ other release, case by case. A candidate qualifies by answers alone, never by th
 - where the static checks (`matrix.qualify.static_checks`) say that a cell of the candidate cannot
   work, and the baseline's could, that fails too, without a run. What is not testable with the
   existing wheels is neither a failure nor an answer; passing these checks never is an answer;
-- what the candidate alone ran has no baseline: it fails where it drifts from its own expectation,
+- what the candidate alone ran has no baseline: it fails where it drifts from its own expectation
+  (unless nothing at all was compared: then there is too little evidence),
   and where it fails nobody can say whether that is new;
 - without a failure, there is too little evidence where one side of a cell has an answer (it passes
   or fails) and the other has none, where the candidate started a case that the baseline did not run

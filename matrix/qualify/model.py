@@ -310,8 +310,11 @@ class Qualification:
 
     @property
     def verdict(self) -> QualificationVerdict:
-        """Return whether the candidate is qualified, is not, or too little is known."""
-        if self.failing:
+        """Return whether the candidate is qualified, is not, or too little is known.
+
+        A drift from the candidate's own expectation decides only where something was compared.
+        """
+        if any(self.compared or not _is_alone(finding) for finding in self.failing):
             return QualificationVerdict.NOT_QUALIFIED
         if not self.passed or self.blocking or self.unread or self.doubtful:
             return QualificationVerdict.NOT_ENOUGH
@@ -337,6 +340,10 @@ class Qualification:
     def _waived(self) -> list[Waived]:
         findings: list[Failure | Drift | Unknown] = [*self.failures, *self.drifts, *self.unknown]
         return [finding.waived for finding in findings]
+
+
+def _is_alone(finding: Failure | Drift) -> bool:
+    return isinstance(finding, Drift) and finding.alone
 
 
 def _counted(waivers: Iterable[Waiver | None]) -> tuple[tuple[Waiver, int], ...]:

@@ -255,7 +255,7 @@ BEFORE: dict[str, list[Told]] = {
 
 @pytest.mark.parametrize("before", BEFORE)
 def test_what_drifts_from_its_own_expectation_needs_no_baseline(before: str) -> None:
-    more = make(OLD, passed(), python="3.12"), make(NEXT, passed("b"), python="3.12")
+    more = make(OLD, passed("b"), python="3.12"), make(NEXT, passed("b"), python="3.12")
     drifting = make(NEXT, passed("b"), passed(num_compiled_artifacts_loaded=9))
     found = held(*BEFORE[before], drifting, *more, rules=ONE_RULE)
     [drift] = found.drifts
@@ -264,6 +264,16 @@ def test_what_drifts_from_its_own_expectation_needs_no_baseline(before: str) -> 
     assert not any("has no baseline" in note for note in notes(found))
     accepted = waiver("counters = { num_compiled_artifacts_loaded = 9 }")
     assert held(*BEFORE[before], drifting, *more, rules=ONE_RULE, waivers=accepted).exit_status != 1
+
+
+def test_a_drift_alone_does_not_decide_where_nothing_was_compared() -> None:
+    drifting = make(NEXT, passed(num_compiled_artifacts_loaded=9))
+    for before in ([], [make(OLD, passed(), python="3.12")]):
+        found = held(*before, drifting, rules=ONE_RULE)
+        assert (found.exit_status, found.compared) == (3, 0)
+        text = lines(found)
+        assert ": not enough evidence\n" in text and "so nothing was compared" in text
+        assert "warm  num_compiled_artifacts_loaded  9 (expected 3)  moe" in text
 
 
 def test_what_is_wrong_in_one_cell_without_a_baseline_hides_no_other_cell() -> None:
