@@ -105,7 +105,7 @@ def compare_cache_checks(findings: Findings, baseline: CellRun, candidate: CellR
                 candidate,
                 CACHE_CHECK,
                 CacheUnchecked(counter=lost.cache.counter),
-                decides=baseline.record.cell,
+                decides=baseline.place,
                 waived=waived,
             )
             continue

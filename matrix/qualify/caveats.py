@@ -28,7 +28,7 @@ from matrix.qualify.query import (
     same_release,
 )
 from matrix.qualify.runs import CellRun, ReleaseRuns, Variant
-from matrix.record.model import Departure, Platform, Record
+from matrix.record.model import CellRef, Departure, Platform, Record
 from matrix.record.startup_tests import load_startup_tests
 from matrix.record.writer import to_json
 from matrix.rules.provisional import LastRelease
@@ -174,7 +174,10 @@ class Unidentified(NamedTuple):
 
 
 class InstallsAnother(NamedTuple):
-    """A cell whose environment installs another `release` of the project than the candidate."""
+    """A cell whose environment installs another `release` of a project than the one in question.
+
+    That one is `candidate`, which may be of the baseline too.
+    """
 
     cell: str
     project: Project
@@ -340,22 +343,30 @@ def _future_dated(records: Sequence[ReleasedRecord], context: Context) -> Iterat
         yield FutureDated(path=run.path, started=started, oldest=oldest)
 
 
-def other_releases(query: Query, cells: Iterable[str], releases: Releases) -> Iterator[Caveat]:
-    """Yield the cells whose environment installs another patch than the candidate.
+def installed_apart(place: CellRef, releases: Releases) -> InstallsAnother | None:
+    """Return what the environment of a cell installs instead of a release of it; None for nothing.
 
-    A cell's name means a minor release; that of the baseline is left out.
+    A cell's name means a minor release.
     """
-    for cell in cells:
-        try:
-            named = releases.resolve(cell)
-        except CellError:
-            continue
-        release = query.release(named.torch, named.vllm)
-        same_minor = minor_of(release) == minor_of(query.candidate)
-        if same_minor and not same_release(release, query.candidate):
-            yield InstallsAnother(
-                cell=cell, project=query.project, release=release, candidate=query.candidate
+    try:
+        named = releases.resolve(place.cell)
+    except CellError:
+        return None
+    for project, release, asked in (
+        (Project.TORCH, named.torch, place.torch),
+        (Project.VLLM, named.vllm, place.vllm),
+    ):
+        if minor_of(release) == minor_of(asked) and not same_release(release, asked):
+            return InstallsAnother(
+                cell=place.cell, project=project, release=release, candidate=asked
             )
+    return None
+
+
+def other_releases(places: Iterable[CellRef], releases: Releases) -> Iterator[Caveat]:
+    """Yield the cells whose environment installs another patch than a run of them must have."""
+    found = (installed_apart(place, releases) for place in places)
+    yield from dict.fromkeys(caveat for caveat in found if caveat is not None)
 
 
 def pair_caveats(baseline: CellRun, candidate: CellRun) -> Iterator[PairCaveat]:

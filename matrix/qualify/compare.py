@@ -35,7 +35,7 @@ from matrix.qualify.runs import (
 )
 from matrix.qualify.unjudged import unjudged
 from matrix.qualify.warm_code import compare_warm_code
-from matrix.record.model import STARTS, WHOLE_RUN, Departure, Outcome, Record, StartKind
+from matrix.record.model import STARTS, WHOLE_RUN, CellRef, Departure, Outcome, Record, StartKind
 from matrix.record.start_seconds import compared_seconds
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.waivers import Finding
@@ -78,7 +78,7 @@ def compare_explained(findings: Findings, baseline: CellRun, candidate: CellRun)
 
 
 def judge_alone(
-    findings: Findings, run: CellRun, *, release: str | None = None, decides: str
+    findings: Findings, run: CellRun, *, release: str | None = None, decides: CellRef
 ) -> bool:
     """Add what is wrong with a run without a baseline; return whether anything is.
 
@@ -220,7 +220,7 @@ class _Pair:
             # Nobody can say whether it is a regression, and it must not pass unseen.
             assert old.missing is not None
             reason = reasons.FailsWithoutAnswer(detail=new.detail, baseline=old.missing)
-            decides = self.baseline.record.cell if old.state is CaseState.UNKNOWN else None
+            decides = self.baseline.place if old.state is CaseState.UNKNOWN else None
             add(run, name, reason, signature=new.signature, decides=decides)
             return
         if new.state is CaseState.PASSED:
@@ -229,7 +229,7 @@ class _Pair:
             if run.variant is None and self._should_have_answered(name, old):
                 assert old.missing is not None
                 reason = reasons.PassesWithoutAnswer(baseline=old.missing)
-                add(run, name, reason, decides=self.baseline.record.cell)
+                add(run, name, reason, decides=self.baseline.place)
             return
         assert new.missing is not None
         if run.variant is not None:
@@ -299,7 +299,7 @@ class _Pair:
             name,
             reason,
             signature=_not_stock_signature(packages) if passed else new.signature,
-            decides=self.baseline.record.cell if self.baseline.not_stock else None,
+            decides=self.baseline.place if self.baseline.not_stock else None,
         )
 
     def _add_failure(self, name: str, old: CaseOutcome, new: CaseOutcome) -> None:

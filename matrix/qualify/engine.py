@@ -12,8 +12,7 @@ other release, case by case. A candidate qualifies by answers alone, never by th
   work, and the baseline's could, that fails too, without a run. What is not testable with the
   existing wheels is neither a failure nor an answer; passing these checks never is an answer;
 - what the candidate alone ran has no baseline: it fails where it drifts from its own expectation
-  (unless nothing at all was compared: then there is too little evidence),
-  and where it fails nobody can say whether that is new;
+  (if anything was compared at all), and where it fails nobody can say whether that is new;
 - without a failure, there is too little evidence where one side of a cell has an answer (it passes
   or fails) and the other has none, where the candidate started a case that the baseline did not run
   and has no answer (it may hide a failure), where one side alone ran the newest patch of the other
@@ -143,22 +142,17 @@ def qualify(
     )
     found += pairing.compare_sides(before, after)
     found += pairing.add_unidentified(lost)
-    found += caveats.other_releases(query, _named(findings), context.releases)
+    found += caveats.other_releases(_named(findings), context.releases)
     pairing.add_lost_pins(sides)
     rungs = () if checks is None else compare_rungs(checks.every())
     return findings.qualification(context.releases, found, unread, rungs)
 
 
-def _named(findings: Findings) -> Iterable[str]:
-    """Return the cells that a person may be asked to run."""
-    unknown = [cell for cell in findings.unknown if cell.rung is None]
-    return dict.fromkeys(
-        [
-            *(cell.cell for cell in unknown),
-            *(match.candidate.record.cell for match in findings.matches),
-            *(cell.decides for cell in unknown if cell.decides is not None),
-        ]
-    )
+def _named(findings: Findings) -> Iterable[CellRef]:
+    """Return the cells that a person may be asked to run, with the releases to run."""
+    unknown = [item.place for item in findings.unknown if item.rung is None]
+    matched = [match.candidate.place for match in findings.matches]
+    return dict.fromkeys(place for place in (*unknown, *matched) if place is not None)
 
 
 def _check(query: Query, held: Iterable[PlatformReleases], releases: Releases) -> None:
@@ -280,7 +274,13 @@ class _Pairing:
             place = self._place(candidate, self.query.baseline)
             reason = reasons.BaselineNotRun(project=self.query.other, release=str(second))
             self.findings.unknown.append(
-                Unknown(cell=place.cell, platform=place.platform, case=WHOLE_RUN, reason=reason)
+                Unknown(
+                    cell=place.cell,
+                    platform=place.platform,
+                    case=WHOLE_RUN,
+                    reason=reason,
+                    place=place,
+                )
             )
 
     def _with_older_patch(self, run: CellRun, release: str) -> CellRun:
@@ -293,7 +293,7 @@ class _Pairing:
         has_cases = any(other.record.cases for other in (run, *run.reruns, *run.variants))
         if not has_cases and progress is not None and progress.change is RungChange.NOT_TESTABLE:
             return False
-        decides = self._place(run, self.query.baseline).cell
+        decides = self._place(run, self.query.baseline)
         return judge_alone(self.findings, run, release=release, decides=decides)
 
     def _add_missing(self, baseline: CellRun, release: str | None = None) -> None:
@@ -424,6 +424,7 @@ class _Pairing:
                 blocks=blocks,
                 waived=waived or NOT_WAIVED,
                 step=step,
+                place=place,
             )
         )
 

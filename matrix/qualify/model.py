@@ -178,7 +178,8 @@ class Unknown:
     `cell` is the environment without an answer, and the case is `WHOLE_RUN` where that is all of
     them. `failure` is the signature of a failed run that can be waived. `step` is the first rung
     that makes the environment not testable with the existing wheels, None if it is; `decides` is
-    the environment whose run would give the answer, where that is another.
+    the environment whose run would give the answer, where that is another. `place` is that
+    environment with the releases that the run must have, None where nobody knows these.
     """
 
     cell: str
@@ -190,6 +191,7 @@ class Unknown:
     waived: Waived = NOT_WAIVED
     step: LadderStep | None = None
     decides: str | None = None
+    place: CellRef | None = None
     variant: Variant | None = None
 
     @property
@@ -382,7 +384,7 @@ class Findings:
         reason: UnknownReason,
         *,
         signature: str | None = None,
-        decides: str | None = None,
+        decides: CellRef | None = None,
         waived: Waived | None = None,
     ) -> None:
         """Add what leaves a case of a run without an answer, or the whole run.
@@ -399,7 +401,8 @@ class Findings:
                 reason=reason,
                 failure=signature,
                 waived=waived or NOT_WAIVED,
-                decides=decides,
+                decides=None if decides is None else decides.cell,
+                place=decides or run.place,
                 variant=run.variant,
             )
         )

@@ -38,7 +38,7 @@ from qualifications import (
 def test_a_name_that_means_another_patch_is_told() -> None:
     found = held(make(OLD, passed()), query=ask("torch", "2.12.0", OLD, (Platform.CPU,)))
     assert notes(found)[-1] == (
-        "tox -e py311-torch212-vllm020 installs torch 2.12.1, which is not the candidate 2.12.0"
+        "tox -e py311-torch212-vllm020 installs torch 2.12.1, and not 2.12.0"
     )
     found = held(make(OLD, passed()), query=ask("torch", NEXT, OLD, (Platform.CPU,)))
     assert not any("installs" in note for note in notes(found))
@@ -56,6 +56,29 @@ def test_a_cell_that_would_install_another_patch_is_not_proposed() -> None:
     )
     found = held(make(OLD, passed()), query=ask("torch", NEXT, OLD, (Platform.CPU,)))
     assert commands(found, [])[0] == "tox -e py311-torch212-vllm020 -- --platform cpu"
+
+
+def test_no_run_is_proposed_that_would_have_another_release_of_the_other_project() -> None:
+    """py311-torch212-vllm020 installs torch 2.12.1, so it never gives 2.12.0 with vLLM 0.20.2."""
+    ran = make("2.12.0", passed(), vllm="0.19.1"), make(NEXT, passed(), vllm="0.19.1")
+    found = held(*ran, query=ask("vllm", "0.20.2", "0.19.1", (Platform.CPU,)))
+    runs = "tox -e py311-torch212-vllm020 -- --platform cpu"
+    assert commands(found, [])[0] == runs  # for the torch that it installs
+    found = held(ran[0], query=ask("vllm", "0.20.2", "0.19.1", (Platform.CPU,)))
+    assert commands(found, []) == ["matrix qualify --vllm 0.20.2 --baseline 0.19.1 --platform cpu"]
+    assert sections_notes(found)[-1].startswith(
+        "py311-torch212-vllm020 installs torch 2.12.1, and no tox name there stands for torch 2.12.0"
+    )
+    # Nor one of the baseline's side.
+    found = held(
+        make("2.12.0", passed(), vllm="0.19.1"),
+        make(NEXT, failed()),
+        query=ask("torch", NEXT, "2.12.0", (Platform.CPU,)),
+    )
+    assert commands(found, []) == [
+        "tox -e py311-torch212-vllm019 -- --platform cpu",
+        "matrix qualify --torch 2.12.1 --baseline 2.12.0 --platform cpu",
+    ]
 
 
 def test_of_several_records_the_newest_decides_and_the_others_are_told() -> None:

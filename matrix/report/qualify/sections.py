@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from packaging.version import Version
 
@@ -371,19 +371,23 @@ def commands(qualification: Qualification, given: Sequence[str]) -> list[str]:
     """Return what runs the candidate's cells again, or for the first time, and asks this again.
 
     Where the run that counts is not stock, its packages stand behind the command, and so do those
-    of the baseline. A cell is left out whose name would install another patch.
+    of the baseline. A run is left out if the cell's name would install another patch.
     """
     query = qualification.query
-    others = {
-        caveat.cell for caveat in qualification.caveats if isinstance(caveat, InstallsAnother)
+    apart = {
+        (caveat.cell, caveat.candidate)
+        for caveat in qualification.caveats
+        if isinstance(caveat, InstallsAnother)
     }
     cells: dict[tuple[str, str], tuple[Departure, ...]] = {
         (unknown.decides or unknown.cell, unknown.platform): ()
         for unknown in qualification.unknown
-        if unknown.blocks and unknown.rung is None
+        if unknown.blocks and unknown.rung is None and not _is_apart(unknown.place, apart)
     }
     for match in qualification.matches:
         place = match.candidate.place
+        if _is_apart(place, apart):
+            continue
         cells.setdefault((place.cell, place.platform), ())
         for run in (match.baseline, match.candidate):
             if run.not_stock:
@@ -400,9 +404,15 @@ def commands(qualification: Qualification, given: Sequence[str]) -> list[str]:
     runs = [
         f"tox -e {cell} -- --platform {platform}{_stock_comment(packages)}"
         for (cell, platform), packages in cells.items()
-        if cell not in others
     ]
     return [*runs, f"{again} --platform {which}{more}"]
+
+
+def _is_apart(place: CellRef | None, apart: Container[tuple[str, str]]) -> bool:
+    """Return whether the cell's name installs another patch than the run must have."""
+    if place is None:
+        return False
+    return (place.cell, place.torch) in apart or (place.cell, place.vllm) in apart
 
 
 def _stock_comment(packages: Sequence[Departure]) -> str:

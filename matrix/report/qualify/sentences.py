@@ -289,10 +289,7 @@ def caveat_sentence(caveat: caveats.Caveat | caveats.PairCaveat) -> str:
         case caveats.InstallsAnother(
             cell=cell, project=project, release=release, candidate=candidate
         ):
-            text = (
-                f"tox -e {cell} installs {project.label} {release}, which is not the candidate"
-                f" {candidate}"
-            )
+            text = f"tox -e {cell} installs {project.label} {release}, and not {candidate}"
         case _:
             text = _pair_caveat(caveat)
     return text
