@@ -28,18 +28,17 @@ from matrix.qualify.runs import (
     crash,
     cut_short,
     fault,
-    hardware,
     outcome,
     partial,
     run_outcome,
 )
+from matrix.qualify.times import case_seconds, no_times_of
 from matrix.qualify.unjudged import unjudged
 from matrix.qualify.warm_code import compare_warm_code
-from matrix.record.model import STARTS, WHOLE_RUN, CellRef, Departure, Outcome, Record, StartKind
-from matrix.record.start_seconds import compared_seconds
+from matrix.record.model import STARTS, WHOLE_RUN, CellRef, Departure
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.waivers import Finding
-from matrix.store.stats import enough, shifted
+from matrix.store.stats import shifted
 from matrix.verdict.stock import departure_signature
 
 
@@ -88,12 +87,17 @@ def judge_alone(
     no run of the cell at all.
     """
     before = len(findings.unknown) + len(findings.drifts)
+    same_name = decides.cell == run.record.cell
+    missing = reasons.Pair(decides.torch, decides.vllm) if same_name else None
 
     def add_failure(variant: CellRun, case: str, failed: CaseOutcome) -> None:
         # What is not stock is first to run stock itself.
         cell = None if variant.not_stock else decides
         reason = reasons.FailsWithoutBaseline(
-            detail=failed.detail, project=findings.query.other, release=release
+            detail=failed.detail,
+            project=findings.query.other,
+            release=release,
+            baseline_pair=missing,
         )
         findings.add_unknown(variant, case, reason, signature=failed.signature, decides=cell)
 
@@ -131,7 +135,7 @@ class _Pair:
         """Compare the runs that decide."""
         names = _case_names(self.baseline, self.candidate)
         before = len(self.findings.unknown)
-        no_times = _no_times(self.baseline, self.candidate)
+        no_times = no_times_of(self.baseline, self.candidate)
         compared = passed = 0
         for name in _or_whole_run(names):
             old, new = outcome(self.baseline, name), outcome(self.candidate, name)
@@ -177,7 +181,7 @@ class _Pair:
                 candidate=self.candidate,
                 compared=compared,
                 passed=passed,
-                no_times=_no_times(self.baseline, self.candidate),
+                no_times=no_times_of(self.baseline, self.candidate),
                 caveats=(
                     *pair_caveats(self.baseline, self.candidate),
                     *(() if self.lost is None else (self.lost.caveat,)),
@@ -341,8 +345,8 @@ class _Pair:
 
     def _compare_times(self, name: str) -> None:
         for start in STARTS:
-            before = _seconds(self.baseline.timed, name, start)
-            after = _seconds(self.candidate.timed, name, start)
+            before = case_seconds(self.baseline.timed, name, start)
+            after = case_seconds(self.candidate.timed, name, start)
             if shifted(before, after):
                 self.findings.times.append(
                     Time(
@@ -464,34 +468,3 @@ def _case_names(*runs: CellRun) -> list[str]:
 
 def _or_whole_run(names: list[str]) -> Sequence[str]:
     return names or (WHOLE_RUN,)
-
-
-def _no_times(baseline: CellRun, candidate: CellRun) -> reasons.NoTimes | None:
-    """Return why the seconds of two runs are not comparable, or None if they are."""
-    jobs = max(baseline.record.jobs, candidate.record.jobs)
-    if jobs > 1:
-        return reasons.NoTimes(code=reasons.TimesCode.SIDE_BY_SIDE, jobs=jobs)
-    if load_startup_tests().differ(baseline.record, candidate.record, seconds=True):
-        return reasons.NoTimes(code=reasons.TimesCode.OTHER_TESTS)
-    if hardware(baseline.record) != hardware(candidate.record):
-        return reasons.NoTimes(code=reasons.TimesCode.OTHER_MACHINE)
-    before, after = len(baseline.timed), len(candidate.timed)
-    if not enough([0.0] * before, [0.0] * after):
-        return reasons.NoTimes(
-            code=reasons.TimesCode.TOO_FEW_RUNS, baseline=before, candidate=after
-        )
-    return None
-
-
-def _seconds(records: Iterable[Record], name: str, start: StartKind) -> tuple[float, ...]:
-    """Return the seconds of a start in those of the runs in which the case passed."""
-    return tuple(
-        seconds
-        for record in records
-        for case in record.cases
-        if case.case == name and case.outcome == Outcome.PASSED
-        for found in [case.started(start)]
-        if found is not None
-        for seconds in [compared_seconds(found)]
-        if seconds is not None
-    )

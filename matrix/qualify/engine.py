@@ -135,6 +135,7 @@ def qualify(
         query=query,
         findings=findings,
         checks=checks,
+        releases=context.releases,
         features=nothing_known if answers is None else answers.features,
         unidentified={
             (record.record.cell, record.record.platform) for record in lost if record.blocks
@@ -192,6 +193,7 @@ class _Pairing:
     query: Query
     findings: Findings
     checks: StaticChecks | None
+    releases: Releases
     features: Features
     unidentified: Container[tuple[str, str]]
 
@@ -320,6 +322,8 @@ class _Pairing:
             project=self.query.other,
             release=release,
             reached=reached,
+            pair=self._unnamed(place, baseline.record.cell),
+            baseline_pair=self._unnamed(baseline.place, place.cell),
         )
         self._add_cell(place, reason, blocks=passed + failed > 0)
 
@@ -347,6 +351,15 @@ class _Pairing:
         except CellError:
             cell = run.record.cell
         return CellRef(cell=cell, platform=run.record.platform, torch=torch, vllm=vllm)
+
+    def _unnamed(self, place: CellRef, other: str) -> reasons.Pair | None:
+        """Return the pair of a cell where its name does not show it; `other` is the other side's.
+
+        The name installs another pair, or is that of both sides.
+        """
+        if place.cell != other and caveats.installed_apart(place, self.releases) is None:
+            return None
+        return reasons.Pair(place.torch, place.vllm)
 
     def _progress(self, run: CellRun) -> PairProgress | None:
         """Return how far both sides get with the other release of a run."""
@@ -398,6 +411,7 @@ class _Pairing:
             torch=progress.cell.torch,
             vllm=progress.cell.vllm,
             pin=progress.steps[0].reason,
+            baseline_pair=self._unnamed(baseline.place, place.cell),
         )
         waived = None
         if self.findings.waivers.every:

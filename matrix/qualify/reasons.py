@@ -38,15 +38,24 @@ class UnknownCode(StrEnum):
     EXTENSION_NOT_TESTABLE = "extension not testable"
 
 
+class Pair(NamedTuple):
+    """A torch and a vLLM, for a sentence about a pair that its cell's name does not install."""
+
+    torch: str
+    vllm: str
+
+
 class FailsWithoutBaseline(NamedTuple):
     """The candidate fails, and the baseline has no record of the cell.
 
     Where `release` is not None, it has none with that release of the other `project`.
+    `baseline_pair` is what has no record, where it has the name of the candidate's cell.
     """
 
     detail: VerdictReason | None
     project: Project
     release: str | None
+    baseline_pair: Pair | None = None
     code: Literal[UnknownCode.FAILS_WITHOUT_BASELINE] = UnknownCode.FAILS_WITHOUT_BASELINE
 
 
@@ -192,7 +201,9 @@ class NotRun(NamedTuple):
     """The candidate never ran a cell of the baseline, of whose cases some passed or failed.
 
     Where `release` is not None, it never ran with that release of the other `project`. `reached`
-    is the highest rung that the cell is known to pass without a run.
+    is the highest rung that the cell is known to pass without a run. `pair` is what never ran
+    and `baseline_pair` what ran in the `cell`, where its name installs another pair, or both have
+    one name.
     """
 
     cell: str
@@ -201,6 +212,8 @@ class NotRun(NamedTuple):
     project: Project
     release: str | None
     reached: Rung | None
+    pair: Pair | None = None
+    baseline_pair: Pair | None = None
     code: Literal[UnknownCode.NOT_RUN] = UnknownCode.NOT_RUN
 
 
@@ -208,6 +221,7 @@ class NotTestable(NamedTuple):
     """The candidate's cell is not testable with the existing wheels, as `detail` of a rung says.
 
     `pin` is what the metadata of `vllm` says of its torch, None if that is not known.
+    `baseline_pair` is as for `NotRun`.
     """
 
     cell: str
@@ -218,6 +232,7 @@ class NotTestable(NamedTuple):
     torch: str
     vllm: str
     pin: VerdictReason | None
+    baseline_pair: Pair | None = None
     code: Literal[UnknownCode.NOT_TESTABLE] = UnknownCode.NOT_TESTABLE
 
 

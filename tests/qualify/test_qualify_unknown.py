@@ -15,6 +15,7 @@ from matrix.record.model import (
     Case,
     ErrorKind,
     Outcome,
+    Platform,
     RunError,
     Rung,
     RungResult,
@@ -28,6 +29,7 @@ from qualifications import (
     LATE,
     NEXT,
     OLD,
+    ask,
     held,
     notes,
     reasons,
@@ -283,6 +285,24 @@ def test_what_is_wrong_in_one_cell_without_a_baseline_hides_no_other_cell() -> N
     found = held(*both, drifting, fine, rules=ONE_RULE)
     without = [note for note in notes(found) if "has no baseline" in note]
     assert [note.split()[0] for note in without] == ["py313-torch212-vllm020"]
+
+
+def test_two_patches_of_one_name_are_named_by_their_releases() -> None:
+    """py311-torch212-vllm020 installs torch 2.12.1."""
+    before = ask("torch", NEXT, "2.12.0", (Platform.CPU,))
+    found = held(make("2.12.0", passed()), query=before)
+    text = "torch 2.12.1 with vLLM 0.20.2 never ran; of its cases 1 passed with torch 2.12.0 and"
+    assert reasons(found) == [f"{text} vLLM 0.20.2"]
+    found = held(make(NEXT, failed()), query=before)
+    [sentence] = reasons(found)
+    assert sentence.endswith(", and torch 2.12.0 with vLLM 0.20.2 has no record")
+    # Where only one side has a name, the other one has its releases.
+    found = held(make(OLD, passed()), query=ask("torch", "2.12.0", OLD, (Platform.CPU,)))
+    text = "torch 2.12.0 with vLLM 0.20.2 never ran; of its cases 1 passed at"
+    assert reasons(found) == [f"{text} py311-torch211-vllm020"]
+    found = held(make("2.12.0", passed()), query=ask("torch", "2.13.0", "2.12.0", (Platform.CPU,)))
+    text = "never ran; of its cases 1 passed with torch 2.12.0 and vLLM 0.20.2"
+    assert reasons(found) == [text]
 
 
 def test_a_failure_that_does_not_apply_any_more_is_no_answer() -> None:

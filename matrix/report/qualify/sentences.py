@@ -37,9 +37,8 @@ def _reason_sentence(reason: reasons.UnknownReason) -> str:
             | reasons.RunFailed()
         ):
             text = _rerun_sentence(reason)
-        case reasons.FailsWithoutBaseline(detail=detail, project=project, release=release):
-            of = "of this cell" if release is None else f"with {project.label} {release}"
-            text = f"fails ({reason_words(detail)}), and the baseline has no record {of}"
+        case reasons.FailsWithoutBaseline(detail=detail):
+            text = f"fails ({reason_words(detail)}), and {_no_record(reason)}"
         case reasons.FailsWithoutAnswer(detail=detail, baseline=baseline):
             text = (
                 f"fails ({reason_words(detail)}), and at the baseline it {missing_phrase(baseline)}"
@@ -65,6 +64,14 @@ def _reason_sentence(reason: reasons.UnknownReason) -> str:
         case reasons.UnidentifiedRun(path=path, cause=cause, detail=detail):
             text = f"{path} {_unidentified_phrase(cause, detail)}"
     return text
+
+
+def _no_record(reason: reasons.FailsWithoutBaseline) -> str:
+    if reason.baseline_pair is not None:
+        return f"{_pair(reason.baseline_pair)} has no record"
+    release = reason.release
+    of = "of this cell" if release is None else f"with {reason.project.label} {release}"
+    return f"the baseline has no record {of}"
 
 
 def _record_sentence(
@@ -127,15 +134,26 @@ def _cell_sentence(
         )
     parts = [f"{reason.passed} passed"] if reason.passed else []
     parts += [f"{reason.failed} failed"] if reason.failed else []
-    of = f"of its cases {' and '.join(parts or ['none has an answer'])} at {reason.cell}"
+    where = (
+        f"at {reason.cell}"
+        if reason.baseline_pair is None
+        else f"with {_pair(reason.baseline_pair, ' and ')}"
+    )
+    of = f"of its cases {' and '.join(parts or ['none has an answer'])} {where}"
     return (
         f"{_not_run(reason) if isinstance(reason, reasons.NotRun) else _not_testable(reason)}; {of}"
     )
 
 
+def _pair(pair: reasons.Pair, joined: str = " with ") -> str:
+    return f"torch {pair.torch}{joined}vLLM {pair.vllm}"
+
+
 def _not_run(reason: reasons.NotRun) -> str:
     sentence = "never ran"
-    if reason.release is not None:
+    if reason.pair is not None:
+        sentence = f"{_pair(reason.pair)} never ran"
+    elif reason.release is not None:
         sentence += f" with {reason.project.label} {reason.release}"
     if reason.reached is not None:
         sentence += f" ({reason.reached} is as far as is known, and no answer)"
