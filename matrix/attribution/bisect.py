@@ -187,7 +187,7 @@ class Search:
     environment. `outcomes` are by environment, oldest first, None for one that never ran; `skips`
     says why some are skipped. `symptoms` is what
     the search is for, empty until both ends ran; `fixed` is set where the newer releases are the
-    clean ones.
+    clean ones. `unnamed` are the releases between the ends that no environment installs.
     """
 
     moving: Project
@@ -197,6 +197,18 @@ class Search:
     symptoms: tuple[Symptom, ...]
     fixed: bool
     bisection: Bisection
+    unnamed: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Return the unnamed releases that may be the first bad one."""
+        good, bad = self.bisection.good, self.bisection.bad
+        return tuple(
+            release
+            for release in self.unnamed
+            if (good is None or parse_version(self.release(good)) < parse_version(release))
+            and (bad is None or parse_version(release) < parse_version(self.release(bad)))
+        )
 
     def release(self, name: str) -> str:
         """Return an environment's release of the package that changes along the axis."""

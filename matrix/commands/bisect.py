@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matrix.verdict.table import Table
 
 _FILE = "candidates.bisect.toml"
+_PYTHON = "3.11"
 _PAIR = "of --torch and --vllm one is a release and the other a range"
 
 
@@ -55,7 +56,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     bisect.add_argument("--platform", choices=("cuda", "cpu"), required=True)
     bisect.add_argument(
-        "--python", metavar="X.Y", type=arguments.python, default="3.11", help="default: 3.11"
+        "--python",
+        metavar="X.Y",
+        type=arguments.python,
+        help=f"default: the one with the most records of the releases, without any {_PYTHON}",
     )
     bisect.add_argument(
         "--run",
@@ -138,12 +142,13 @@ def _refuse(options: argparse.Namespace) -> None:
 
 def _bisect_releases(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
-    from matrix.run.bisection import bisect_releases, release_line
+    from matrix.run.bisection import bisect_releases, recorded_line, release_line
     from matrix.run.rerun import Rerun
 
     releases = load_releases()
-    line = release_line(options.torch, options.vllm, options.python, releases)
-
+    pair = options.torch, options.vllm
+    if options.python is not None:
+        release_line(*pair, options.python, releases)  # what is wrong with it comes first
     records = _Records(options, releases)
     platform = records.query.platform
 
@@ -151,6 +156,10 @@ def _bisect_releases(options: argparse.Namespace) -> int:
         return Rerun(name=name, platform=platform, cases=(options.case,))
 
     table, read = records.read_table()
+    if options.python is None:
+        line = recorded_line(*pair, _PYTHON, releases, records.ran(read))
+    else:
+        line = release_line(*pair, options.python, releases)
     ruled_out = context.grid_of(table.verdicts, releases).ruled_out(line.cells, platform)
     records.check(read)
     first = records.query.seen(read, line.cells, context.late_now())
@@ -173,7 +182,7 @@ def _bisect_line(options: argparse.Namespace) -> int:
     line = Line(
         series,
         other=other_half(getattr(options, other), other, releases),
-        python=options.python,
+        python=options.python or _PYTHON,
         releases=releases,
         file=(options.candidates or Path.cwd() / _FILE).absolute(),
         shared=options.candidates is not None,
@@ -243,6 +252,18 @@ class _Records:
             repeats=None,
         )
         return table, read
+
+    def ran(self, read: LoadedRecords) -> list[Cell]:
+        """Return what ran the case on the platform, a cell for each record."""
+        from matrix.verdict.grid import ran_cell
+
+        cells = [
+            ran_cell(record)
+            for _, record in read.records
+            if record.platform == self.query.platform
+            and any(case.case == self.query.case for case in record.cases)
+        ]
+        return [cell for cell in cells if cell is not None]
 
     def check(self, read: LoadedRecords) -> None:
         """Raise MatrixError where there are records and none has the case."""

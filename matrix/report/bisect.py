@@ -84,6 +84,7 @@ def to_json(
                 "bad": found.bad,
                 "next": found.next,
                 "first_bad": found.first_bad,
+                "unnamed": list(search.left_out),
                 "candidates": list(found.candidates),
                 "steps": found.steps,
                 "runs": runs,
@@ -163,12 +164,22 @@ def _why(search: Search, name: str) -> str:
     return f" ({_SKIPS[skip.code]}{detail})"
 
 
+def _without_name(search: Search) -> str:
+    """Return which releases that may be the first one have no environment, as a clause."""
+    names = search.left_out
+    return f"; {listed(names)} {'has' if len(names) == 1 else 'have'} no name here" if names else ""
+
+
 def _answer(search: Search, package: str, first_word: str, last_word: str) -> str:
     """Return the first release whose result differs, or how many runs remain."""
     progress = search.bisection
     last = None if progress.good is None else search.release(progress.good)
     if progress.first_bad is not None:
         first = search.release(progress.first_bad)
+        unnamed = _without_name(search)
+        if unnamed:
+            newest = f"at most {first}{unnamed}"
+            return f"the first {first_word} {package} is newer than {last} and {newest}"
         return f"{package} {first} is the first {first_word} one, {last} the last {last_word}"
     if progress.done:
         # All but the newest of the candidates were skipped.
@@ -176,6 +187,6 @@ def _answer(search: Search, package: str, first_word: str, last_word: str) -> st
         either = f"{', '.join(skipped)} or {newest}"
         return (
             f"{package} {either} is the first {first_word} one, {last} the last {last_word};"
-            f" {listed(skipped)} cannot be judged"
+            f" {listed(skipped)} cannot be judged{_without_name(search)}"
         )
     return f"at most {_runs(progress.steps, 'more ')} to the end"

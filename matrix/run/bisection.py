@@ -6,13 +6,14 @@ one case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from packaging.version import InvalidVersion
 
 from matrix._util.enums import StrEnum
-from matrix._util.versions import newest_patch
+from matrix._util.versions import newest_patch, parse_version
 from matrix.attribution.bisect import (
     BisectionError,
     EndsError,
@@ -26,6 +27,7 @@ from matrix.attribution.observations import Observation, ObservationEnd, observe
 from matrix.catalog.candidates.series import StepError
 from matrix.catalog.cells import Cell, is_candidate_name
 from matrix.catalog.projects import Project
+from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases
 from matrix.record.model import Platform
 from matrix.rules.expectations import Expectations
@@ -104,11 +106,13 @@ RunEnvironment = Callable[[str], list[str]]
 class ReleaseLine:
     """Releases of one package, oldest first, each in an environment with one of the other package.
 
-    `moving` is the package whose release changes, `cells` are by environment.
+    `moving` is the package whose release changes, `cells` are by environment. `unnamed` are the
+    releases between the ends that no environment installs.
     """
 
     moving: Project
     cells: Mapping[str, Cell]
+    unnamed: tuple[str, ...] = ()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -130,7 +134,44 @@ def release_line(torch: str, vllm: str, python: str, releases: Releases) -> Rele
     moving, cells = environments_along(
         environments(releases), python, torch=ends[Project.TORCH], vllm=ends[Project.VLLM]
     )
-    return ReleaseLine(moving=moving, cells=cells)
+    return ReleaseLine(moving=moving, cells=cells, unnamed=_unnamed(moving, cells, releases))
+
+
+def recorded_line(
+    torch: str, vllm: str, default: str, releases: Releases, ran: Iterable[Cell]
+) -> ReleaseLine:
+    """Return the line on the Python that `ran` the most of it; without any, on the default one.
+
+    Of Pythons alike the default one counts, or else the newest. Raises MatrixError as
+    `release_line` does.
+    """
+    cells, lines = list(ran), dict[str, ReleaseLine]()
+    for python in {cell.python for cell in cells} - {default}:
+        with suppress(BisectionError):
+            lines[python] = release_line(torch, vllm, python, releases)
+    with suppress(BisectionError):
+        lines[default] = release_line(torch, vllm, default, releases)
+    counts = {
+        python: sum(cell in line.cells.values() for cell in cells) for python, line in lines.items()
+    }
+    if not any(counts.values()):
+        return release_line(torch, vllm, default, releases)
+    best = max(
+        counts, key=lambda python: (counts[python], python == default, parse_version(python))
+    )
+    return lines[best]
+
+
+def _unnamed(moving: Project, cells: Mapping[str, Cell], releases: Releases) -> tuple[str, ...]:
+    """Return the published releases between the first and the last that have no environment."""
+    named = [parse_version(getattr(cell, moving)) for cell in cells.values()]
+    every: Sequence[Torch | Vllm] = getattr(releases, moving)
+    found = (parse_version(release.version) for release in every if release.yanked is None)
+    return tuple(
+        str(version)
+        for version in sorted(found)
+        if named[0] < version < named[-1] and version not in named
+    )
 
 
 def _newest_ends(text: str, project: Project, releases: Releases) -> str:
@@ -186,6 +227,7 @@ def bisect_releases(
         )
         following = found.bisection.next
         if following is None or run is None:
+            found = replace(found, unnamed=line.unnamed)
             return BisectionProgress(search=found, runs=len(ran), failures=tuple(failures))
         failures += run(following)
         ran.add(following)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -267,6 +268,41 @@ def test_a_line_of_releases_takes_a_candidate(tmp_path: Path) -> None:
     assert "for 3 releases" in done.stdout, done.stderr
     refused(bisect("torchnone", "0.31..0.33"), "candidate 'torchnone': is not known")
     refused(bisect("vllmmain", "0.31..0.33"), "vllmmain is a candidate of vllm; name one of torch")
+
+
+PATCHES = ("bisect", "--torch", "2.13.0..2.14.1", "--vllm", "0.32.0", "--case", CASE)
+
+
+def recorded_patches(folder: Path, *pythons: str) -> None:
+    """Write what two torch with vLLM 0.32.0 do; no name installs torch 2.14.0 with it."""
+    for python in pythons:
+        for torch, does in (("torch213", "passes"), ("torch214", "fails")):
+            record = recorded(f"{python}-{torch}-vllm032", does, load_releases(), 0)
+            name = python.replace("py3", "3.")
+            more = {**record.provenance, "python": f"{name}.1"}
+            path = folder / "records" / "cpu" / f"{record.cell}.json"
+            write(replace(record, provenance=more), path)
+
+
+def test_a_release_without_a_name_may_be_the_first_bad_one(tmp_path: Path) -> None:
+    recorded_patches(tmp_path, "py312")
+    asked = (*PATCHES, "--platform", "cpu", "records")
+    done = matrix(tmp_path, *asked)
+    assert done.stdout.splitlines()[-1] == (
+        "the first bad torch is newer than 2.13.0 and at most 2.14.1; 2.14.0 has no name here"
+    ), done.stderr
+    found = json.loads(matrix(tmp_path, *asked, "--json").stdout)
+    assert (found["unnamed"], found["first_bad"]) == (["2.14.0"], "py312-torch214-vllm032")
+
+
+def test_the_python_is_that_of_the_most_records(tmp_path: Path) -> None:
+    asked = (*PATCHES, "--platform", "cpu", "records")
+    recorded_patches(tmp_path, "py312")
+    assert "torch 2.14.1  bad   py312-torch214-vllm032" in matrix(tmp_path, *asked).stdout
+    given = matrix(tmp_path, *asked, "--python", "3.11").stdout
+    assert "torch 2.14.1  not run  py311-torch214-vllm032" in given
+    recorded_patches(tmp_path, "py311")
+    assert "torch 2.14.1  bad   py311-torch214-vllm032" in matrix(tmp_path, *asked).stdout
 
 
 @pytest.mark.parametrize(
