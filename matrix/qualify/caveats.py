@@ -54,6 +54,7 @@ class CaveatCode(StrEnum):
     TESTS_CHANGED = "tests changed"
     MODELS_CHANGED = "models changed"
     EXTENSIONS_LOST = "extensions lost"
+    OTHER_PATCH = "other patch"
 
 
 class BaselineNewer(NamedTuple):
@@ -186,6 +187,21 @@ class InstallsAnother(NamedTuple):
     code: Literal[CaveatCode.INSTALLS_ANOTHER] = CaveatCode.INSTALLS_ANOTHER
 
 
+class OtherPatch(NamedTuple):
+    """Nothing was compared, and another patch of one side has records of what the other side ran.
+
+    `release` is that patch, `instead_of` the one that the command names, and `with_release` the
+    other side. `option` is the one of the command that names the patch.
+    """
+
+    project: Project
+    option: str
+    release: str
+    instead_of: str
+    with_release: str
+    code: Literal[CaveatCode.OTHER_PATCH] = CaveatCode.OTHER_PATCH
+
+
 class NoCommonPatch(NamedTuple):
     """No patch of a vLLM minor release ran on both sides; these two are compared."""
 
@@ -237,6 +253,7 @@ Caveat = (
     | NoBaseline
     | Unidentified
     | InstallsAnother
+    | OtherPatch
 )
 """A caveat of a qualification."""
 
@@ -341,6 +358,45 @@ def _future_dated(records: Sequence[ReleasedRecord], context: Context) -> Iterat
         started, _, run = max(ahead, key=lambda item: item[:2])
         oldest = late is not None and started > late
         yield FutureDated(path=run.path, started=started, oldest=oldest)
+
+
+def other_patches(query: Query, held: Iterable[PlatformReleases]) -> Iterator[OtherPatch]:
+    """Yield the newest patch of either side that has records of what the other side ran.
+
+    `held` are the releases of all records, read or not.
+    """
+    ran: dict[str, set[tuple[Platform, str]]] = {}
+    for run in held:
+        other = query.other_release(run.torch, run.vllm)
+        if run.platform in query.platforms and query.accepts(other):
+            place = run.platform, minor_of(other) if query.other is Project.VLLM else other
+            ran.setdefault(query.release(run.torch, run.vllm), set()).add(place)
+    sides = (
+        ("baseline", query.baseline, query.candidate),
+        (
+            str(query.project),
+            query.candidate,
+            query.baseline,
+        ),
+    )
+    for option, asked, against in sides:
+        known = find_release(against, ran)
+        patches = [
+            release
+            for release in oldest_first(ran)
+            if minor_of(release) == minor_of(asked)
+            and not any(same_release(release, side) for side in (asked, against))
+            and known is not None
+            and ran[release] & ran[known]
+        ]
+        if patches:
+            yield OtherPatch(
+                project=query.project,
+                option=option,
+                release=patches[-1],
+                instead_of=asked,
+                with_release=against,
+            )
 
 
 def installed_apart(place: CellRef, releases: Releases) -> InstallsAnother | None:

@@ -144,6 +144,8 @@ def qualify(
     found += pairing.compare_sides(before, after)
     found += pairing.add_unidentified(lost)
     found += caveats.other_releases(_named(findings), context.releases)
+    if not any(match.compared for match in findings.matches):
+        found = [*caveats.other_patches(query, held), *found]
     pairing.add_lost_pins(sides)
     rungs = () if checks is None else compare_rungs(checks.every())
     return findings.qualification(context.releases, found, unread, rungs)

@@ -82,6 +82,26 @@ def test_no_run_is_proposed_that_would_have_another_release_of_the_other_project
     ]
 
 
+def test_another_patch_with_records_is_named_where_nothing_was_compared() -> None:
+    old = make("2.12.0", passed())
+    asked = ask("torch", "2.13.0", NEXT, (Platform.CPU,))
+    found = held(old, make("2.13.0", passed()), query=asked)
+    text = "nothing of torch 2.12.1 was compared; 2.12.0 has records of what 2.13.0 ran"
+    assert notes(found)[0] == f"{text}: --baseline 2.12.0"
+    asked = ask("torch", NEXT, "2.13.0", (Platform.CPU,))
+    found = held(old, make("2.13.0", passed()), query=asked)
+    text = "nothing of torch 2.12.1 was compared; 2.12.0 has records of what 2.13.0 ran"
+    assert notes(found)[0] == f"{text}: --torch 2.12.0"
+    # Not where something was compared, or where it ran with another vLLM or elsewhere.
+    for more in (
+        [old, make(NEXT, passed())],
+        [make("2.12.0", passed(), vllm="0.19.1")],
+        [make("2.12.0", passed(), platform="cuda")],
+    ):
+        found = held(*more, make("2.13.0", passed()), query=asked)
+        assert not any("--torch" in note for note in notes(found))
+
+
 def test_of_several_records_the_newest_decides_and_the_others_are_told() -> None:
     other = {"tests": {"fingerprint": "sha256:0"}}
     records = [

@@ -304,6 +304,11 @@ def caveat_sentence(caveat: caveats.Caveat | caveats.PairCaveat) -> str:
             text += f" {last}, from which {differ} of {cases} differ"
         case caveats.Unidentified(path=path, cause=cause, detail=detail):
             text = f"{path} {_unidentified_phrase(cause, detail)}, and counts for nothing"
+        case caveats.OtherPatch(project=project, release=release, with_release=against):
+            text = (
+                f"nothing of {project.label} {caveat.instead_of} was compared; {release} has"
+                f" records of what {against} ran: --{caveat.option} {release}"
+            )
         case caveats.InstallsAnother(
             cell=cell, project=project, release=release, candidate=candidate
         ):
