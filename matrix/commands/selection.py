@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 
@@ -23,8 +23,9 @@ from matrix.verdict.table import Table
 class Selected:
     """The cells that are asked for, with the table of the records that decided about them.
 
-    `held` are those whose records stand; with --stale they are not among the others. `status` is
-    the exit status of reading these: 2 where a record is bad.
+    `held` are those whose records stand; with --stale they are not among the others. `off_pin` is
+    how many cells --off-pin would add where nothing is to run and no record stands. `status` is the
+    exit status of reading these: 2 where a record is bad.
     """
 
     planned: tuple[Planned, ...]
@@ -32,6 +33,7 @@ class Selected:
     table: Table
     tests: StartupTests
     status: int
+    off_pin: int = 0
 
 
 def select(
@@ -53,12 +55,12 @@ def select(
     wanted = _wanted(options, platforms, releases)
     table, found, status = context.read_if_any(options, releases, damaged=damaged)
     tests, answers = load_startup_tests(), load_answers(releases)
-    every = plan(
+    every_plan = partial(
+        plan,
         context.grid_of(table.verdicts, releases, answers),
         releases,
         [entry.record for entry in table.entries],
         tests,
-        wanted,
         running=table.running,
         here=ThisMachine(
             releases,
@@ -68,13 +70,25 @@ def select(
             elsewhere=elsewhere,
         ),
     )
+    every = every_plan(wanted=wanted)
+    planned = _asked_for(every, stale=options.stale)
+    held = tuple(item for item in every if item.holds)
+    off_pin = 0
+    if not options.off_pin and not held and not any(item.runs for item in planned):
+        more = every_plan(wanted=replace(wanted, off_pin=True))
+        off_pin = sum(item.runs for item in _asked_for(more, stale=options.stale))
     return Selected(
-        planned=tuple(item for item in every if item.stale) if options.stale else every,
-        held=tuple(item for item in every if item.holds),
+        planned=planned,
+        held=held,
         table=table,
         tests=tests,
         status=status,
+        off_pin=off_pin,
     )
+
+
+def _asked_for(every: tuple[Planned, ...], *, stale: bool) -> tuple[Planned, ...]:
+    return tuple(item for item in every if item.stale) if stale else every
 
 
 def _wanted(

@@ -326,13 +326,13 @@ def _plan(options: argparse.Namespace) -> int:
         if found := names(planned):
             print(found)
         else:
-            print_status(summary(planned, held=selected.held))
+            print_status(summary(planned, held=selected.held, off_pin=selected.off_pin))
     elif options.json:
         print(content(planned, selected.tests.current), end="")
     elif options.format:
         _plan_for_ci(options, planned)
     else:
-        show(lines(planned, every=options.all, held=selected.held))
+        show(lines(planned, every=options.all, held=selected.held, off_pin=selected.off_pin))
     return selected.status
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from matrix._util.text import aligned, clean, clip
+from matrix._util.text import aligned, clean, clip, plural
 from matrix.report.coded import coded, operand
 from matrix.report.reasons import contradiction_words, reason_words
 from matrix.report.stock import described, differing
@@ -18,10 +18,16 @@ _WIDEST = 100
 _DIGITS = 12  # of a SHA-256, for people
 
 
-def lines(planned: Sequence[Planned], *, every: bool = False, held: Sequence[Planned] = ()) -> str:
+def lines(
+    planned: Sequence[Planned],
+    *,
+    every: bool = False,
+    held: Sequence[Planned] = (),
+    off_pin: int = 0,
+) -> str:
     """Return what would run, a line each, and a sum; with `every` also the rest, and why.
 
-    `held` as for `summary`.
+    `held` and `off_pin` as for `summary`.
     """
     shown = [item for item in planned if item.runs or every]
     head = ["environment", "platform", "minutes", "known", "why"]
@@ -36,7 +42,7 @@ def lines(planned: Sequence[Planned], *, every: bool = False, held: Sequence[Pla
         for item in shown
     ]
     table = aligned([head, *rows], right=(2,)) if rows or not held else []
-    return "\n".join([*table, summary(planned, every=every, held=held)]) + "\n"
+    return "\n".join([*table, summary(planned, every=every, held=held, off_pin=off_pin)]) + "\n"
 
 
 def why_words(item: Planned) -> str:
@@ -140,22 +146,37 @@ def _days(count: int) -> str:
 
 
 def summary(
-    planned: Sequence[Planned], *, every: bool = False, held: Sequence[Planned] = ()
+    planned: Sequence[Planned],
+    *,
+    every: bool = False,
+    held: Sequence[Planned] = (),
+    off_pin: int = 0,
 ) -> str:
     """Return how much would run, in one line.
 
     The minutes are those of earlier runs, if necessary of the pair on another Python. `held` are
     the cells whose records stand; where nothing is to run they are counted, with the parts of their
-    keys that were not compared.
+    keys that were not compared. `off_pin` is how many cells --off-pin would add there.
     """
     todo = [item for item in planned if item.runs]
     pruned = len(planned) - len(todo)
     cannot = f"; {pruned} cannot work{'' if every else ' (--all shows why)'}" if pruned else ""
     if not todo:
-        return f"nothing to run{_holding(held)}{cannot}"
-    known = [item.seconds for item in todo if item.seconds is not None]
-    took = f"; {sum(known) / 60:.0f} minutes for the {len(known)} of known minutes" if known else ""
-    return f"{len(todo)} to run{took}{cannot}"
+        more = f"; --off-pin adds {plural(off_pin, 'cell')}" if off_pin else ""
+        return f"nothing to run{_holding(held)}{cannot}{more}"
+    stale = [item for item in todo if not item.holds]
+    holding = len(todo) - len(stale)
+    also = ""
+    if holding:
+        them, them_out = (
+            ("its record holds", "it") if holding == 1 else ("their records hold", "them")
+        )
+        also = f"; {holding} more would run again, though {them} (--stale leaves {them_out} out)"
+    known = [item.seconds for item in stale if item.seconds is not None]
+    took = ""
+    if known:
+        took = f"; {sum(known) / 60:.0f} minutes for the {len(known)} whose minutes are known"
+    return f"{len(stale) or 'nothing'} to run{took}{also}{cannot}"
 
 
 def _holding(held: Sequence[Planned]) -> str:

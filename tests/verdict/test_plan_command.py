@@ -33,7 +33,8 @@ def test_a_plan_reads_as_a_table() -> None:
         "py311-torch211-vllm020  cuda          1.5  as expected  ran on 2026-11-22, not stale\n"
         "py310-torch211-vllm026  cuda            -  links ?      never ran\n"
         "py311-torch211-vllm026  cuda            -  links ?      never ran\n"
-        "3 to run; 2 minutes for the 1 of known minutes; 1 cannot work (--all shows why)\n"
+        "2 to run; 1 more would run again, though its record holds (--stale leaves it out);"
+        " 1 cannot work (--all shows why)\n"
     )
     every = report.lines(found, every=True)
     assert every.splitlines()[1] == (
@@ -94,10 +95,27 @@ def test_the_command_says_that_nothing_is_to_run(
     assert command(capsys, "plan", "--torch", "2.10", "--vllm", "0.28", "--names") == (
         0,
         "",
-        "matrix: nothing to run\n",
+        "matrix: nothing to run; --off-pin adds 5 cells\n",
     )
     status, out, _ = command(capsys, "plan", "--torch", "2.10", "--vllm", "0.28")
-    assert (status, out.splitlines()[-1]) == (0, "nothing to run")
+    assert (status, out.splitlines()[-1]) == (0, "nothing to run; --off-pin adds 5 cells")
+    for more in (("--stale",), ("--stale", "--off-pin")):
+        status, out, _ = command(capsys, "plan", "--torch", "2.10", "--vllm", "0.28", *more)
+        assert ("--off-pin adds 5 cells" in out) is (more == ("--stale",))
+
+
+def test_the_minutes_are_of_those_to_run() -> None:
+    names = "py310-torch211-vllm026", "py311-torch211-vllm026"
+    ran = [
+        record(name, provenance={"torch": "2.11.0", "vllm": "0.26.0", "seconds": 90}, **more)
+        for name, more in zip(names, ({}, {"deselected": True}), strict=True)
+    ]
+    wanted = Wanted(vllm=SpecifierSet("==0.26.*"), platforms=(Platform.CUDA,))
+    text = report.lines(planned(wanted, *ran)).splitlines()[-1]
+    assert text == (
+        "1 to run; 2 minutes for the 1 whose minutes are known; 1 more would run again, though its"
+        " record holds (--stale leaves it out)"
+    )
 
 
 def test_the_command_reads_the_records_and_tells_bad_ones(
