@@ -88,7 +88,7 @@ def judge_alone(
     """
     before = len(findings.unknown) + len(findings.drifts)
     same_name = decides.cell == run.record.cell
-    missing = reasons.Pair(decides.torch, decides.vllm) if same_name else None
+    missing = reasons.NamedPair(decides.torch, decides.vllm) if same_name else None
 
     def add_failure(variant: CellRun, case: str, failed: CaseOutcome) -> None:
         # What is not stock is first to run stock itself.

@@ -354,14 +354,14 @@ class _Pairing:
             cell = run.record.cell
         return CellRef(cell=cell, platform=run.record.platform, torch=torch, vllm=vllm)
 
-    def _unnamed(self, place: CellRef, other: str) -> reasons.Pair | None:
+    def _unnamed(self, place: CellRef, other: str) -> reasons.NamedPair | None:
         """Return the pair of a cell where its name does not show it; `other` is the other side's.
 
         The name installs another pair, or is that of both sides.
         """
         if place.cell != other and caveats.installed_apart(place, self.releases) is None:
             return None
-        return reasons.Pair(place.torch, place.vllm)
+        return reasons.NamedPair(place.torch, place.vllm)
 
     def _progress(self, run: CellRun) -> PairProgress | None:
         """Return how far both sides get with the other release of a run."""

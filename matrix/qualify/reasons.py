@@ -38,7 +38,7 @@ class UnknownCode(StrEnum):
     EXTENSION_NOT_TESTABLE = "extension not testable"
 
 
-class Pair(NamedTuple):
+class NamedPair(NamedTuple):
     """A torch and a vLLM, for a sentence about a pair that its cell's name does not install."""
 
     torch: str
@@ -55,7 +55,7 @@ class FailsWithoutBaseline(NamedTuple):
     detail: VerdictReason | None
     project: Project
     release: str | None
-    baseline_pair: Pair | None = None
+    baseline_pair: NamedPair | None = None
     code: Literal[UnknownCode.FAILS_WITHOUT_BASELINE] = UnknownCode.FAILS_WITHOUT_BASELINE
 
 
@@ -212,8 +212,8 @@ class NotRun(NamedTuple):
     project: Project
     release: str | None
     reached: Rung | None
-    pair: Pair | None = None
-    baseline_pair: Pair | None = None
+    pair: NamedPair | None = None
+    baseline_pair: NamedPair | None = None
     code: Literal[UnknownCode.NOT_RUN] = UnknownCode.NOT_RUN
 
 
@@ -232,7 +232,7 @@ class NotTestable(NamedTuple):
     torch: str
     vllm: str
     pin: VerdictReason | None
-    baseline_pair: Pair | None = None
+    baseline_pair: NamedPair | None = None
     code: Literal[UnknownCode.NOT_TESTABLE] = UnknownCode.NOT_TESTABLE
 
 

@@ -106,9 +106,10 @@ def test_the_command_says_that_nothing_is_to_run(
 
 def test_the_minutes_are_of_those_to_run() -> None:
     names = "py310-torch211-vllm026", "py311-torch211-vllm026"
+    facts = {"torch": "2.11.0", "vllm": "0.26.0", "seconds": 90}
     ran = [
-        record(name, provenance={"torch": "2.11.0", "vllm": "0.26.0", "seconds": 90}, **more)
-        for name, more in zip(names, ({}, {"deselected": True}), strict=True)
+        record(name, provenance=facts, deselected=deselected)
+        for name, deselected in zip(names, (False, True), strict=True)
     ]
     wanted = Wanted(vllm=SpecifierSet("==0.26.*"), platforms=(Platform.CUDA,))
     text = report.lines(planned(wanted, *ran)).splitlines()[-1]

@@ -145,7 +145,7 @@ def _cell_sentence(
     )
 
 
-def _pair(pair: reasons.Pair, joined: str = " with ") -> str:
+def _pair(pair: reasons.NamedPair, joined: str = " with ") -> str:
     return f"torch {pair.torch}{joined}vLLM {pair.vllm}"
 
 
