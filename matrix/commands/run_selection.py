@@ -38,7 +38,7 @@ from matrix.run.job import HowEnded, Job, JobEnd, WhyNot
 from matrix.run.nvidia import why_not_cuda
 from matrix.run.past_run import done_records, find, read_run, unended
 from matrix.run.preflight import choose_platform
-from matrix.run.run_state import Begun, RunState, check_folders
+from matrix.run.run_state import Begun, Happened, RunEvent, RunState, check_folders
 from matrix.run.selection_jobs import Asked, fitted, gpus_of_a_cell, jobs_of, most_of
 from matrix.run.simulation import Simulated, estimated_seconds, simulate
 from matrix.run.task import Task
@@ -60,9 +60,10 @@ _UNTESTED, _INTERRUPTED = 5, 130
 class _Selection:
     """The jobs to run, why each runs, and those of an earlier part of the run that have a record.
 
-    `begun` is what the run was asked for. `state` is that of a run that goes on, `lost` has the
+    `begun` is what the run was asked for. `state` is that of a resumed run, `lost` has the
     machines that were lost with a job in the earlier part, by the job's key. `statuses` are those
-    of the cells that do not run: their records hold, or another process runs them.
+    of the cells that do not run: their records hold, or another process runs them. `unfit` has the
+    ends of the jobs that cannot begin, since no Python for them can be installed.
     """
 
     begun: Begun
@@ -72,6 +73,13 @@ class _Selection:
     state: RunState | None = None
     lost: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     statuses: tuple[int, ...] = ()
+    unfit: tuple[JobEnd, ...] = ()
+
+    @property
+    def fit(self) -> tuple[Job, ...]:
+        """Return the jobs that can begin."""
+        unfit = {end.job for end in self.unfit}
+        return tuple(job for job in self.jobs if job.key not in unfit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +120,7 @@ def run_selection(options: argparse.Namespace) -> int:
             return 0 if options.dry_run else _judged_already(selection, expectations)
         if not options.dry_run:
             selection = _with_pythons(selection, site)
-        machines = site.machines(selection.jobs)
+        machines = site.machines(selection.fit)
         tasks, found = _simulated(selection, machines)
         if options.dry_run:
             show(dry_lines(tasks, selection.jobs, selection.why, found))
@@ -121,28 +129,36 @@ def run_selection(options: argparse.Namespace) -> int:
 
 
 def _with_pythons(selection: _Selection, site: Site) -> _Selection:
-    """Return a selection without the jobs whose Python cannot be had, which a line names.
+    """Return a selection with the ends of the jobs whose Python cannot be installed; name them.
 
-    Raises MatrixError where none is left.
+    Raises MatrixError where no job can begin.
     """
     with spoken("looks for the Pythons of the cells"):
         lacking = site.lacking(selection.jobs)
-    if not lacking:
-        return selection
     gone = [job for job in selection.jobs if job.environment in lacking]
     lines = []
     for python, jobs in group(gone, lambda job: job.cell.python).items():
         names = list(dict.fromkeys(job.environment for job in jobs))
         lines.append(
-            f"{_few(names)}: Python {python} is not here, and uv does not get it"
-            f" ({lacking[names[0]]}); `uv python install {python}`, or leave out what needs it"
+            f"{_few(names)}: Python {python} is not installed, and uv cannot install it"
+            f" ({lacking[names[0]]}); `uv python install {python}`, or leave out these cells"
         )
-    left = tuple(job for job in selection.jobs if job.environment not in lacking)
-    for line in lines if left else lines[:-1]:
-        print_status(line)
-    if not left:
+    if gone and len(gone) == len(selection.jobs):
+        for line in lines[:-1]:
+            print_status(line)
         raise MatrixError(lines[-1])
-    return replace(selection, jobs=left, statuses=(*selection.statuses, *[_UNTESTED] * len(gone)))
+    for line in lines:
+        print_status(line)
+    ends = [
+        JobEnd(
+            job=job.key,
+            how=HowEnded.NOT_RUN,
+            why=WhyNot.NO_PYTHON,
+            detail=lacking[job.environment],
+        )
+        for job in gone
+    ]
+    return replace(selection, unfit=tuple(ends))
 
 
 def _selected(options: argparse.Namespace, site: Site) -> _Selection:
@@ -254,19 +270,19 @@ def _chosen(
 
 
 def _resumed(options: argparse.Namespace, site: Site, stack: ExitStack) -> _Selection:
-    """Return what is left of an earlier run: the jobs that have no whole record.
+    """Return what is left of an earlier run: the jobs without a complete record.
 
-    Nothing of it goes on any more then, and its journal has the end of each other job.
+    No process of it is still running then, and its journal has the end of each other job.
     """
     given = arguments.given_of(options, (*_FILTERS, *_FIXED))
     if options.cells or given or options.pytest_args:
         what = (*options.cells, *given, "--")[0]
-        raise MatrixError(f"--resume goes on with the cells of that run; leave out {what}")
+        raise MatrixError(f"--resume runs the cells of that run; leave out {what}")
     folder = find(options.records, options.resume)
     past = read_run(folder)
     if options.platform not in ("auto", *(job.platform for job in past.jobs)):
         raise MatrixError(
-            f"--resume goes on with the cells of that run on {past.jobs[0].platform}; leave out"
+            f"--resume runs the cells of that run on {past.jobs[0].platform}; leave out"
             f" --platform {options.platform}"
         )
     state = None
@@ -322,7 +338,7 @@ def _simulated(selection: _Selection, machines: Machines) -> tuple[list[Task], S
     Raises MatrixError where the limits let no job run.
     """
     order: list[Task] = []
-    jobs = selection.jobs
+    jobs = selection.fit
     estimated = estimated_seconds(jobs)
 
     def seconds(task: Task, job: Job | None) -> float:
@@ -349,9 +365,13 @@ def _carry_out(
     state = selection.state or RunState.begin(selection.begun, selection.jobs)
     try:
         print_status(f"the run is kept in {from_here(state.folder)}")
-        with _watching(jobs, judged, selection.why, machines.made) as watcher:
+        for end in selection.unfit:
+            state.note(RunEvent(what=Happened.ENDED, at=time.time(), job=end.job, end=end))
+        with _watching(
+            {job.key: job for job in selection.fit}, judged, selection.why, machines.made
+        ) as watcher:
             work = Work(
-                jobs=selection.jobs,
+                jobs=selection.fit,
                 records=records,
                 options=selection.begun.options,
                 state=state,
@@ -359,7 +379,7 @@ def _carry_out(
                 lost=selection.lost,
             )
             engine = site.engine(work, machines)
-            ends = engine.carry_out()
+            ends = (*selection.unfit, *engine.carry_out())
     finally:
         state.close()
     _print_done(selection, judged)
@@ -372,7 +392,7 @@ def _carry_out(
     left = judged.unfinished or any(end.how is HowEnded.NOT_RUN for end in ends)
     if left or engine.stopped:
         folder = from_here(state.folder)
-        print(f"to go on with what has no whole record: matrix run --resume {folder}")
+        print(f"to run the cells without a complete record: matrix run --resume {folder}")
     if state.lost:
         lost = plural(state.lost, "line")
         print_status(f"{state.folder}: the journal lacks {lost} that the disk refused")

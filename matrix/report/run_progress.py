@@ -22,6 +22,7 @@ _LINKED = "(uv's cache has the rest)"
 
 _LINE = 100  # characters of a line of a program
 _WHY = {
+    WhyNot.NO_PYTHON: "its Python is not installed, and uv cannot install it",
     WhyNot.BUILD_FAILED: "its environment could not be made",
     WhyNot.NO_RECORD: "it left no record",
     WhyNot.FITS_NOWHERE: "no machine has what it needs",

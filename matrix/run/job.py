@@ -103,12 +103,14 @@ class HowEnded(StrEnum):
 class WhyNot(StrEnum):
     """Why a job has no record; the sentence is made in `matrix.report`.
 
-    `BUILD_FAILED`: its environment could not be built. `NO_RECORD`: the run ended without a record.
+    `NO_PYTHON`: its Python is not installed, and uv cannot install it. `BUILD_FAILED`: its
+    environment could not be built. `NO_RECORD`: the run ended without a record.
     `FITS_NOWHERE`: no machine has what it needs (`JobEnd.lacks`). `NO_MACHINE`: no machine is left.
     `MACHINES_LOST`: as many machines as may be were lost while they ran it. `STOPPED`: the user
     ended the selection first.
     """
 
+    NO_PYTHON = "no_python"
     BUILD_FAILED = "build_failed"
     NO_RECORD = "no_record"
     FITS_NOWHERE = "fits_nowhere"

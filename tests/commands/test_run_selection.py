@@ -81,19 +81,34 @@ def test_a_python_that_cannot_be_had_is_said_once_before_any_cell(
     ended = run(fake_tox, TORCH210, TORCH29)
     assert (ended.returncode, ended.stdout, fake_tox.calls()) == (2, "", [])
     assert ended.stderr.splitlines()[-1] == (
-        f"matrix: {TORCH210} and {TORCH29}: Python 3.11 is not here, and uv does not get it (dns"
-        " error); `uv python install 3.11`, or leave out what needs it"
+        f"matrix: {TORCH210} and {TORCH29}: Python 3.11 is not installed, and uv cannot install it"
+        " (dns error); `uv python install 3.11`, or leave out these cells"
     )
     assert not (fake_tox.here / "records/runs").exists()
 
 
-def test_the_cells_of_other_pythons_run(fake_tox: FakeTox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_without_its_python_is_not_run_until_the_run_is_resumed(
+    fake_tox: FakeTox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "py312-torch210-vllm019"
     lacks(monkeypatch, "3.12")
-    ended = run(fake_tox, TORCH210, "py312-torch210-vllm019")
+    ended = run(fake_tox, TORCH210, other)
     assert ended.returncode == 5
     assert fake_tox.shown() == [f"make {TORCH210}", f"run {TORCH210}"]
-    assert "py312-torch210-vllm019: Python 3.12 is not here, and uv does not" in ended.stderr
-    assert "1 compatible" in ended.stdout
+    assert f"{other}: Python 3.12 is not installed, and uv cannot install it" in ended.stderr
+    not_run, _, totals, _, again = ended.stdout.splitlines()
+    why = "its Python is not installed, and uv cannot install it: dns error"
+    assert not_run == f"{other} on cpu: not run: {why}"
+    assert totals == "1 compatible, 1 not run"
+    assert again.startswith("to run the cells without a complete record: matrix run --resume ")
+    whats = [event["what"] for event in journal(fake_tox)]
+    assert (whats.count("job"), whats.count("ended")) == (2, 2)
+
+    lacks(monkeypatch)  # `uv python install 3.12`
+    resumed = matrix(fake_tox.here, *again.rpartition(": matrix ")[2].split())
+    assert resumed.returncode == 0, resumed.stderr
+    assert fake_tox.shown()[2:] == [f"make {other}", f"run {other}"]
+    assert resumed.stdout.splitlines()[2] == "2 compatible"
 
 
 def test_a_python_is_not_looked_for_where_the_environment_is_there(
@@ -300,7 +315,7 @@ def test_an_interrupted_run_ends_its_children_and_goes_on(fake_tox: FakeTox, nam
     signal.signal(signal.SIGHUP, before)
     assert ended.returncode == 130
     assert not any(alive(call["pid"]) for call in fake_tox.calls())
-    assert f"{name}: no cell begins any more" in ended.stderr
+    assert f"{name}: no further cell begins" in ended.stderr
     assert f"{TORCH210} on cpu: untested" in ended.stdout
     again = ended.stdout.splitlines()[-1].rpartition(": matrix ")[2].split()
     assert again[:2] == ["run", "--resume"]
