@@ -37,7 +37,8 @@ def terminal_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Term
     """Return how what is written to a stream is shown.
 
     In colour on a terminal only, unless NO_COLOR forbids or FORCE_COLOR demands it (empty ones do
-    not count). A pipe or a file has no width. That of a terminal is in COLUMNS, or it says so.
+    not count). COLUMNS names the width. Without it a terminal says how wide it is, and a pipe or a
+    file has no width.
     """
     is_terminal = stream.isatty()
     colour = is_terminal and environ.get("TERM") != "dumb"
@@ -45,7 +46,7 @@ def terminal_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Term
         colour = True
     if environ.get("NO_COLOR"):
         colour = False
-    return Terminal(colour=colour, width=_width(stream, environ) if is_terminal else None)
+    return Terminal(colour=colour, width=_width(stream, environ, is_terminal=is_terminal))
 
 
 def report_width(stream: TextIO, environ: Mapping[str, str] = os.environ) -> int:
@@ -53,12 +54,13 @@ def report_width(stream: TextIO, environ: Mapping[str, str] = os.environ) -> int
 
     Those of a terminal; of a pipe or a file, COLUMNS where it is set, else 100.
     """
-    width = terminal_of(stream, environ).width or _named_width(environ) or _PIPE_WIDTH
-    return max(width, LEAST_WIDTH)
+    return terminal_of(stream, environ).width or _PIPE_WIDTH
 
 
-def _width(stream: TextIO, environ: Mapping[str, str]) -> int:
+def _width(stream: TextIO, environ: Mapping[str, str], *, is_terminal: bool) -> int | None:
     width = _named_width(environ)
+    if not width and not is_terminal:
+        return None
     if not width:
         with contextlib.suppress(OSError, ValueError):
             width = os.get_terminal_size(stream.fileno()).columns

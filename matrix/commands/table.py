@@ -97,8 +97,8 @@ def _add_grid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--width",
         metavar="N",
         type=arguments.width,
-        help="the maximum number of columns (default: those of the terminal; in a pipe or a file"
-        " a line is as long as it needs to be)",
+        help="the maximum number of columns (default: COLUMNS, or those of the terminal; else, in a"
+        " pipe or a file, a line is as long as it needs to be)",
     )
     arguments.finish(grid, _grid)
 

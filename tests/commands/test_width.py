@@ -78,6 +78,17 @@ def test_a_pipe_has_100_columns(here: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert 80 < max(map(len, shown.splitlines())) <= 100
 
 
+def test_a_grid_in_a_pipe_is_as_wide_as_columns_says(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("grid", "--platform", "cuda", "--vllm", ">=0.30", "results")
+    assert matrix(here, *command, COLUMNS="80").stdout == on_a_terminal(
+        here, *command, COLUMNS="80"
+    )
+    monkeypatch.delenv("COLUMNS")
+    assert max(map(len, matrix(here, *command).stdout.splitlines())) > 100
+
+
 def test_a_grid_of_linkage_stands_in_blocks(here: Path) -> None:
     lines = matrix(here, "linkage", "--vllm", ">=0.30", COLUMNS="60").stdout.splitlines()
     heads = [line.split() for line in lines if line.split()[:2] == ["CUDA", "2.9.0"]]

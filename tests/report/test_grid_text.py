@@ -140,8 +140,9 @@ def test_a_terminal_says_how_it_shows(environ: dict[str, str], expected: Termina
     assert terminal_of(_Screen(), environ) == expected
 
 
-def test_what_is_no_terminal_has_no_width() -> None:
-    assert terminal_of(io.StringIO(), {"COLUMNS": "80"}) == Terminal()
+def test_a_pipe_has_no_width_unless_columns_names_it() -> None:
+    assert terminal_of(io.StringIO(), {}) == Terminal()
+    assert terminal_of(io.StringIO(), {"COLUMNS": "80"}) == Terminal(width=80)
     assert terminal_of(io.StringIO(), {"FORCE_COLOR": "1"}) == Terminal(colour=True)
 
 
