@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix._util.text import aligned
+from matrix.report.fitting import table as fitting_table
 from matrix.report.fitting.text import fitted
 from matrix.report.fitting.words import is_command
 from matrix.report.terminal import painted
@@ -210,3 +212,52 @@ def test_a_sentence_inside_a_table_does_not_end_it() -> None:
 def test_rows_without_a_common_column_are_fitted_alone() -> None:
     text = f"a  {'b ' * 30}\n{'c ' * 10}d  e"
     assert words(fitted(text, 40)) == words(text)
+
+
+def test_in_a_pipe_a_command_alone_stands_below_its_row() -> None:
+    command = "uv pip install vllm==0.33.0 torch==2.14.0"
+    rows = [["means", "torch 2.11.0 does not export it"], ["to do", command], ["", command]]
+    assert fitted(table(*rows), 30, shell=False).splitlines() == [
+        "means  torch 2.11.0 does not",
+        "       export it",
+        "to do",
+        f"    {command}",
+        f"    {command}",
+    ]
+
+
+def test_a_layout_is_chosen_by_a_part_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    count, size = 0, 4_000
+    real = fitting_table.wrapped
+
+    def counted(text: str, width: int, hang: str = "", *, shell: bool = True) -> list[str]:
+        nonlocal count
+        count += 1
+        return real(text, width, hang, shell=shell)
+
+    monkeypatch.setattr(fitting_table, "wrapped", counted)
+    rows = [
+        [f"py312-torch{row}", "cuda", "as expected", f"{row} {'x ' * 40}"] for row in range(size)
+    ]
+    text = fitted(table(*rows), 60)
+    assert text.count("as expected") == size and max(map(len, text.splitlines())) <= 60
+    # Each row has two cells of its own; a layout is tried on some 200 rows.
+    assert count < 2 * size + 10 * 500
+
+
+def test_a_long_cell_takes_little_memory() -> None:
+    rows = [*[["a", "x"]] * 2_000, ["b", "word " * 10_000]]
+    tracemalloc.start()
+    fitted("\n".join(map("  ".join, rows)), 80)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 30 << 20
+
+
+def test_rows_that_are_not_tried_keep_every_word() -> None:
+    rows = [
+        [f"py312-torch{row}", f"{row} {'x ' * (row % 31)}{'y' * (row % 43)}"] for row in range(999)
+    ]
+    text = table(*rows)
+    assert words(fitted(text, 40)) == words(text)
+    assert wide_lines(fitted(text, 60), 60) == []

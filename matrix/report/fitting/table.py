@@ -6,37 +6,68 @@ every line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product, zip_longest
+from functools import cache, cached_property, partial
+from itertools import product, zip_longest
 
-from matrix.report.fitting.words import longest, sentence, wrapped
+from matrix.report.fitting.words import is_command, longest, sentence, wrapped
 
 _GAP = 2  # blanks between two columns
 _FURTHER = 4  # blanks before the lines of a row that follow its first one
 _SMALL = 10  # a column of that width or less keeps it
 _ENOUGH = 30  # a column as wide as this reads well, however long its cells are
+_SAMPLE = 200  # rows by which the layout of a table is chosen
+_TOGETHER = 10  # of these stand one below the other
+
+_PART = re.compile(r"\S+(?:\s\S+)*")  # of a line: all up to two blanks
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Column:
-    """The cells of a column from above, whether they stand at its right, and how wide it was."""
+    """The cells of a column from above, whether they stand at its right, and how wide it was.
+
+    Without `shell` a command stays on one line; in the `last` column it then stands below its row.
+    """
 
     cells: tuple[str, ...]
     right: bool
     before: int
+    shell: bool
+    last: bool
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        return sorted(map(len, self.cells))
+
+    @cached_property
+    def longest(self) -> int:
+        """Return the number of the cell with the longest word."""
+        number, most = 0, 0
+        for place, cell in enumerate(self.cells):
+            if len(cell) > most and (size := self._word(cell)) > most:
+                number, most = place, size
+        return number
+
+    def _word(self, cell: str) -> int:
+        if self.shell or not is_command(cell):
+            return longest(cell)
+        return 0 if self.last else len(cell)
 
     @property
     def natural(self) -> int:
         """Return the width in which each cell is one line."""
-        return max(map(len, self.cells))
+        return self._lengths[-1]
 
     @property
     def least(self) -> int:
         """Return the least width that reads well."""
         if self.right:
             return self._least_of_numbers
-        least = max(_SMALL, min(self.natural // 2, _ENOUGH), *map(longest, self.cells))
+        word = self._word(self.cells[self.longest])
+        least = max(_SMALL, min(self.natural // 2, _ENOUGH), word)
         return min(self.natural, least)
 
     @property
@@ -55,7 +86,7 @@ class _Column:
 
     def broken(self, width: int) -> int:
         """Return how many cells are longer than a width."""
-        return sum(len(cell) > width for cell in self.cells)
+        return len(self.cells) - bisect_right(self._lengths, width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,33 +101,48 @@ class _Layout:
     indent: int
     width: int
     shell: bool
+    wrapped: Callable[[str, int], Sequence[str]]
     below: bool = False
 
-    def rows(self) -> list[list[str]]:
-        """Return the lines of each row; none of one that has no text here."""
-        return [self._row(number) for number in range(len(self.columns[0].cells))]
+    def rows(self, numbers: Iterable[int] | None = None) -> list[list[str]]:
+        """Return the lines of these rows, or of all; none of one that has no text here."""
+        every = range(len(self.columns[0].cells)) if numbers is None else numbers
+        return [self._row(number) for number in every]
 
-    def cost(self, rows: Sequence[Sequence[str]]) -> tuple[int, int]:
-        """Return how many signs of the rows are beyond the width, and the half lines they take.
+    def cost(self, numbers: Sequence[int]) -> tuple[int, int]:
+        """Return how many signs of these rows are beyond the width, and the half lines they take.
 
-        A cell below its row costs one more: it reads less well than one in its column.
+        A cell below its row costs one more: it reads less well than one in its column. A command
+        that nobody may break costs the same in each layout.
         """
-        lines = [line for row in rows for line in row]
-        moved = self.below * self.columns[-1].broken(self.widths[-1])
-        beyond = sum(max(len(line) - self.width, 0) for line in lines)
-        return beyond, 2 * len(lines) + moved
+        rows = self.rows(numbers)
+        cells = [self.columns[-1].cells[number] for number in numbers] if self.below else ()
+        moved = sum(self._is_long(cell) and not self._is_whole(cell) for cell in cells)
+        beyond = sum(
+            max(len(line) - self.width, 0)
+            for row in rows
+            for line in row
+            if not self._is_whole(line)
+        )
+        return beyond, 2 * sum(map(len, rows)) + moved
+
+    def _is_long(self, cell: str) -> bool:
+        return len(cell) > self.widths[-1]
+
+    def _is_whole(self, cell: str) -> bool:
+        """Return whether a cell is a command that nobody may break."""
+        return not self.shell and is_command(cell)
 
     def _row(self, number: int) -> list[str]:
         *firsts, last = (column.cells[number] for column in self.columns)
         parts = [
-            wrapped(cell, width, shell=self.shell)
-            for cell, width in zip(firsts, self.widths, strict=False)
+            self.wrapped(cell, width) for cell, width in zip(firsts, self.widths, strict=False)
         ]
-        if not any(firsts) and len(last) > self.widths[-1] and firsts:
+        if not any(firsts) and self._is_long(last) and firsts:
             return self._alone(last)
-        if self.below and len(last) > self.widths[-1]:
+        if self._is_long(last) and firsts and (self.below or self._is_whole(last)):
             return [*self._side_by_side([*parts, [""]]), *self._at(self.indent + _FURTHER, last)]
-        return list(self._side_by_side([*parts, wrapped(last, self.widths[-1], shell=self.shell)]))
+        return list(self._side_by_side([*parts, self.wrapped(last, self.widths[-1])]))
 
     def _side_by_side(self, cells: Sequence[Sequence[str]]) -> Iterator[str]:
         for parts in zip_longest(*cells, fillvalue=""):
@@ -112,7 +158,8 @@ class _Layout:
         indent = self.indent + _FURTHER
         if not self.below:
             start = self.indent + sum(self.widths[:-1]) + _GAP * len(self.widths[:-1])
-            indent = max(min(start, self.width - longest(cell)), indent)
+            word = len(cell) if self._is_whole(cell) else longest(cell)
+            indent = max(min(start, self.width - word), indent)
         return self._at(indent, cell)
 
     def _at(self, indent: int, cell: str) -> list[str]:
@@ -131,47 +178,72 @@ def fitted_rows(rows: Sequence[str], width: int, *, shell: bool = True) -> list[
     """
     if max(map(len, rows)) <= width:
         return [[row] for row in rows]
-    indent, columns = _columns(rows)
+    indent, columns = _columns(rows, shell=shell)
     if len(columns) == 1:
         if len(rows) > 1:
             return [lines for row in rows for lines in fitted_rows([row], width, shell=shell)]
         return [sentence(rows[0], width, shell=shell)]
+    layout = partial(
+        _Layout, width=width, shell=shell, wrapped=cache(partial(wrapped, shell=shell))
+    )
+    ways = product(dict.fromkeys(_widths(columns, width - indent)), (False, True))
     layouts = [
-        _Layout(
-            columns=columns, widths=widths, indent=indent, width=width, shell=shell, below=below
-        )
-        for widths, below in product(dict.fromkeys(_widths(columns, width - indent)), (False, True))
+        layout(columns=columns, widths=widths, indent=indent, below=below) for widths, below in ways
     ]
     if layouts:
-        made = [(layout, layout.rows()) for layout in layouts]
-        return min(made, key=lambda found: found[0].cost(found[1]))[1]
-    parts = [layout.rows() for layout in _stacked(columns, indent, width, shell=shell)]
+        sample = _sample(columns)
+        return min(layouts, key=lambda found: found.cost(sample)).rows()
+    parts = [
+        layout(columns=group, widths=widths, indent=left).rows()
+        for group, widths, left in _stacked(columns, indent, width)
+    ]
     return [[line for lines in row for line in lines] for row in zip(*parts, strict=True)]
 
 
-def _columns(rows: Sequence[str]) -> tuple[int, list[_Column]]:
-    """Return how far a table is indented, and its columns."""
-    size = max(map(len, rows))
-    padded = [row.ljust(size) for row in rows]
-    blank = ["".join(marks).isspace() for marks in zip(*padded, strict=True)]
-    indent = blank.index(False)
-    starts = [
-        place
-        for place in range(indent + _GAP, size)
-        if not blank[place] and all(blank[place - _GAP : place])
+def _sample(columns: Sequence[_Column]) -> list[int]:
+    """Return the numbers of some rows, among them those with the longest words.
+
+    They stand together in groups: every fifth row may be alike.
+    """
+    size = len(columns[0].cells)
+    if size <= _SAMPLE:
+        return list(range(size))
+    firsts = range(0, size - _TOGETHER, size * _TOGETHER // _SAMPLE)
+    every = {first + place for first in firsts for place in range(_TOGETHER)}
+    return sorted(every | {column.longest for column in columns})
+
+
+def _columns(rows: Sequence[str], *, shell: bool) -> tuple[int, list[_Column]]:
+    """Return how far a table is indented, and its columns.
+
+    A column begins after two places that are blank in each row.
+    """
+    found = sorted({part.span() for row in rows for part in _PART.finditer(row)})
+    indent, reach = found[0]
+    starts = []
+    for start, end in found:
+        if start - reach >= _GAP:
+            starts.append(start)
+        reach = max(reach, end)
+    ends = [*starts, reach + _GAP]
+    made = partial(_Column, shell=shell)
+    return indent, [
+        _column(
+            [row[start:end] for row in rows], end - start - _GAP, partial(made, last=end > reach)
+        )
+        for start, end in zip([indent, *starts], ends, strict=True)
     ]
-    ends = pairwise([indent, *starts, size])
-    return indent, [_column([row[start:end] for row in padded]) for start, end in ends]
 
 
-def _column(raw: Sequence[str]) -> _Column:
+def _column(raw: Sequence[str], before: int, made: Callable[..., _Column]) -> _Column:
     """Return the column of cells as they stand in the lines."""
-    size = max(len(cell.rstrip()) for cell in raw)
-    filled = [cell[:size] for cell in raw if cell.strip()]
-    ends, starts = (any(cell[place] == " " for cell in filled) for place in (-1, 0))
-    right = starts and not ends
-    cells = tuple(cell.strip() if right else cell.rstrip() for cell in raw)
-    return _Column(cells=cells, right=right, before=len(raw[0]) - _GAP)
+    cells = tuple(cell.rstrip() for cell in raw)
+    size = max(map(len, cells))
+    ends = any(len(cell) < size for cell in cells if cell)
+    right = not ends and any(cell[0] == " " for cell in cells if cell)
+    if right:
+        cells = tuple(cell.strip() for cell in cells)
+    return made(cells=cells, right=right, before=before)
 
 
 def _widths(columns: Sequence[_Column], room: int) -> Iterator[tuple[int, ...]]:
@@ -196,8 +268,9 @@ def _shrunk(
     columns: Sequence[_Column], wide: Sequence[int], least: Sequence[int], room: int
 ) -> list[int]:
     """Return the widths, narrower where the fewest cells get longer than their column."""
-    found = list(wide)
     places = range(len(columns))
+    # What it must have lost in the end it loses at once.
+    found = [min(wide[place], room - sum(least) + least[place]) for place in places]
     while sum(found) > room:
         place = min(
             (place for place in places if found[place] > least[place]),
@@ -208,9 +281,12 @@ def _shrunk(
 
 
 def _stacked(
-    columns: Sequence[_Column], indent: int, width: int, *, shell: bool
-) -> Iterator[_Layout]:
-    """Return the columns in groups that fit, each below the one before it and further right."""
+    columns: Sequence[_Column], indent: int, width: int
+) -> Iterator[tuple[list[_Column], list[int], int]]:
+    """Return the columns in groups that fit, each below the one before it and further right.
+
+    With the widths of the columns, and where the first of them begins.
+    """
     groups: list[list[_Column]] = [[]]
     for column in columns:
         room = width - indent - _FURTHER * (len(groups) > 1)
@@ -220,5 +296,4 @@ def _stacked(
         groups[-1].append(column)
     for number, group in enumerate(groups):
         left = indent + _FURTHER * (number > 0)
-        widths = [min(column.natural, width - left) for column in group]
-        yield _Layout(columns=group, widths=widths, indent=left, width=width, shell=shell)
+        yield group, [min(column.natural, width - left) for column in group], left

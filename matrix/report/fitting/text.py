@@ -36,10 +36,11 @@ def fitted(text: str, width: int, *, shell: bool = True) -> str:
         return text
     shown: list[str] = []
     for block in _blocks(lines):
-        rows = [line for line in block if _is_row(line, block)]
+        last = _last_column(block[0])
+        are_rows = [_has_gap(line) or _indent(line) == last for line in block]
+        rows = [line for line, is_row in zip(block, are_rows, strict=True) if is_row]
         fitting = iter(fitted_rows(rows, width, shell=shell) if rows else ())
-        for line in block:
-            is_row = _is_row(line, block)
+        for line, is_row in zip(block, are_rows, strict=True):
             shown += next(fitting) if is_row else sentence(line, width, shell=shell)
     return ink.wet("\n".join(shown))
 
@@ -47,7 +48,7 @@ def fitted(text: str, width: int, *, shell: bool = True) -> str:
 class _Ink:
     """The colours of a text: each letter with its colour becomes one sign, and a letter again.
 
-    So a text is as long as it looks.
+    So the length of a text is the number of columns that it takes.
     """
 
     def __init__(self) -> None:
@@ -100,15 +101,13 @@ def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
         yield table
 
 
-def _is_row(line: str, block: Sequence[str]) -> bool:
-    """Return whether a line of a block is a row, or has only the last cell of one.
+def _last_column(row: str) -> int | None:
+    """Return where the last cell of the first row begins; None without columns.
 
-    That stands below the last cell of the first row.
+    A line of its table that begins there has only the last cell of a row.
     """
-    if _has_gap(line):
-        return True
-    gaps = list(_ROW.finditer(block[0]))
-    return bool(gaps) and _indent(line) == gaps[-1].end()
+    gaps = list(_ROW.finditer(row))
+    return gaps[-1].end() if gaps else None
 
 
 def _has_gap(line: str) -> bool:
