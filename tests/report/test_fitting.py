@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix._util.text import aligned
+from matrix.cli import COMMANDS
 from matrix.report.fitting import table as fitting_table
 from matrix.report.fitting.text import fitted
 from matrix.report.fitting.words import is_command
@@ -115,8 +116,22 @@ def test_what_no_shell_could_read_stays_on_one_line() -> None:
     ("text", "is_one"),
     [
         ("$ /a/b/uv python install 3.12", True),
-        ("A=1 B='x y' tox -e x", False),  # a value in quotes is not looked for
+        ("A=1 B='x y' C=\"z 'z\" D= tox -e x", True),
         ("A=1 tox -e x", True),
+        ("A=1 B='x y tox -e x", False),
+        ("nvidia-smi --query-gpu=compute_cap --format=csv", True),
+        ("printf '%s\\n' 'torch==2.14.0' > overrides.txt", True),
+        ("python3 -m pip install 'tox>=4.40'", True),
+        ("tox -e py312-torch215-vllm033 -- --platform cpu  # installs: torch, numpy", True),
+        ("uv pip install .", True),
+        ("matrix explain 'a sentence, in quotes; it ends.'", True),
+        ("uv does not find a Python 3.15 anywhere on this machine; install one", False),
+        ("tox makes the environment of a cell", False),
+        ("pip cannot install it", False),
+        ("matrix plan, then matrix run", False),
+        ("matrix check reads the records that rules name.", False),
+        ("$ uv python install 3.15, or another one", False),
+        ("nvidia-smi is missing", False),
         ("tox: is missing", False),
         ("matrix", False),
         ("the command uv pip", False),
@@ -124,6 +139,29 @@ def test_what_no_shell_could_read_stays_on_one_line() -> None:
 )
 def test_a_command_begins_with_its_program(text: str, is_one: bool) -> None:
     assert is_command(text) is is_one
+
+
+def test_every_command_of_matrix_is_one() -> None:
+    names = [name for names in COMMANDS.values() for name in names]
+    assert [name for name in names if not is_command(f"matrix {name} x")] == []
+
+
+def test_a_command_with_a_comment_stays_on_one_line() -> None:
+    """A shell does not continue a comment after a backslash."""
+    command = "tox -e py312-torch215-vllm033 -- --platform cpu # on another machine"
+    assert fitted(command, 40) == command
+
+
+def test_prose_that_begins_with_a_program_is_broken_as_prose() -> None:
+    text = "uv does not find a Python 3.15 anywhere on this machine; install one"
+    assert (
+        fitted(text, 40, shell=False).splitlines()
+        == fitted(text, 40).splitlines()
+        == [
+            "uv does not find a Python 3.15 anywhere",
+            "  on this machine; install one",
+        ]
+    )
 
 
 def table(*rows: list[str]) -> str:

@@ -5,13 +5,30 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 TIE = "\ue000"
 """The sign for a space at which no line ends."""
 
-_PROGRAMS = r"(?:uv|tox|matrix|pip|python3|printf|nvidia-smi)"
-_COMMAND = re.compile(rf"\$ \S|(?:\w+=\S* )*{_PROGRAMS} ")
-_SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:\\.|[^"\\])*")+""")
+_WORD = r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:\\.|[^"\\])*")"""
+_SHELL_WORD = re.compile(f"{_WORD}+")
+_FIRST_WORDS = {
+    "matrix": "attribute|bisect|bundle|calibrate|candidate|check|ci|doctor|explain|grid|jit|linkage"
+    "|plan|predict|qualify|recommend|refresh|resolve|results|run|show|sync|table|upgrade|upstream"
+    "|watch|wheels",
+    "nvidia-smi": "",
+    "pip": "cache|check|config|download|install|list|show|uninstall|wheel",
+    "printf": "['\"]\\S+",
+    "python3": r"\S+\.py",
+    "tox": "config|exec|list|run",
+    "uv": "cache|pip|python|run|tool|venv",
+}
+"""What follows the name of a program, where no option does."""
+_PROGRAM = "|".join(
+    rf"{program} (?:-\S+{'|' * bool(words)}{words})" for program, words in _FIRST_WORDS.items()
+)
+_COMMAND = re.compile(rf"\$ \S|(?:\w+={_WORD}* )*(?:{_PROGRAM})(?: |$)")
+_PROSE = re.compile(r"\w[,;:.]$")  # how no word of a command ends
 _CODE = re.compile(r"`[^`]+`")
 _AMOUNT = re.compile(r"(?<=\d) (?=(?:%|s|min|h|KiB|MiB|GiB|MB|GB)(?![\w%]))")
 _RELEASE = re.compile(r"\b(torch|vLLM|Python|CUDA|glibc) (?=\d)")
@@ -24,12 +41,20 @@ _MOST_WORDS = 60  # of a symbol
 
 
 def is_command(text: str) -> bool:
-    """Return whether a text is a command to copy, by its first word.
+    """Return whether a text is a command to copy: a program, an option or a command of its own.
+
+    No word of it ends as one of a sentence does, but in a comment.
 
     >>> is_command("uv pip install vllm"), is_command("$ ulimit -n 65536"), is_command("tox: 4.30")
     (True, True, False)
+    >>> is_command("uv does not find a Python 3.15"), is_command("matrix plan, or matrix run")
+    (False, False)
     """
-    return _COMMAND.match(text.lstrip()) is not None
+    plain = text.strip()
+    if _COMMAND.match(plain) is None:
+        return False
+    words = takewhile(lambda word: not word.startswith("#"), _SHELL_WORD.findall(plain))
+    return not any(map(_PROSE.search, words))
 
 
 def tied(text: str) -> str:
@@ -123,10 +148,13 @@ def _folded(text: str, width: int, hang: str) -> list[str]:
 
 
 def _continued(text: str, width: int) -> list[str]:
-    """Return a command in lines that end with a backslash, for a shell still the same command."""
+    """Return a command in lines that end with a backslash, for a shell still the same command.
+
+    A backslash does not continue a comment.
+    """
     plain = text.lstrip(" ")
     words = _SHELL_WORD.findall(plain)
-    if " ".join(words) != plain:
+    if " ".join(words) != plain or any(word.startswith("#") for word in words):
         return [text]
     indent = text[: len(text) - len(plain)]
     line = indent + " ".join(word.replace(" ", TIE) for word in words)
