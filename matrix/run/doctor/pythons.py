@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -35,6 +36,7 @@ from matrix.run.toolchain import (
 _SECONDS = 30.0
 _FETCH_SECONDS = 300.0  # of a Python, 30 MB
 _LEAST_TOX = SpecifierSet(">=4.40")
+_ERROR = re.compile(r"^error: ", re.MULTILINE)
 _ASK = (
     "import json, platform, sysconfig; print(json.dumps([platform.python_version(),"
     " sysconfig.get_path('include')]))"
@@ -85,9 +87,10 @@ def find_python(
 
 
 def lacks_python(minor: str, root: Path, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return why tox can have no Python of a minor release; None where it can, or nobody knows.
+    """Return why tox cannot find or install a Python of a minor release; None where it can.
 
-    Where none is here, uv makes an environment as tox would have it make one: it may fetch it.
+    Also None where nobody knows. Where none is here, uv makes an environment as tox would have it
+    make one: it may fetch the Python.
     """
     uv = find_uv(root, environ)
     found = find_python(minor, uv, environ)
@@ -99,8 +102,8 @@ def lacks_python(minor: str, root: Path, environ: Mapping[str, str] = os.environ
         answer = capture(made, _FETCH_SECONDS)
     if answer is None or answer[0] == 0:
         return None
-    words = " ".join(answer[1].split()).removeprefix("error: ")
-    return clip(clean(words), 160)
+    error = _ERROR.split(answer[1])[-1]  # warnings may stand before it
+    return clip(clean(" ".join(error.split())), 160)
 
 
 def python_checks(
