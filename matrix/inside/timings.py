@@ -114,7 +114,7 @@ class Timings:
         | `jit`            | building, or waiting for, kernels of FlashInfer; building | hooks   |
         |                  | kernels of Triton that Inductor did not write             |         |
         | `inspect`        | asking the model's class what it can do, which imports    | vLLM    |
-        |                  | vLLM again in a new interpreter; next to nothing if    |         |
+        |                  | vLLM again in a new interpreter; next to nothing if       |         |
         |                  | the run asked before its cases (`inspections`)            |         |
         | `load`           | making the model and loading its weights                  | vLLM,   |
         |                  |                                                           | or hook |

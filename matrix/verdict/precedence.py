@@ -3,16 +3,17 @@
 Pure. The records of one cell on one platform compete by these rules:
 
 1. A record of an environment that is not **stock** does not count where a stock one has an answer,
-whether older or newer: it is evidence about its environment, the other about the pair. Where nobody
-knows whether an environment was stock, it passes for stock. 2. Of the rest a record that is older
-than the newest **conclusive** one does not count. A record is conclusive if its run came to its end
-with every case of the startup tests, or if it shows a failure. One in which a package that is not
-as vLLM requires kept a case from an answer is not. 3. Of the rest the one with the worst **fault**
-counts: a case that fails, or drifts, does so however many cases were not run. Of several with the
-same fault the newest counts. 4. Of those without a fault the one with the most **evidence** counts:
-a conclusive record, then one with an answer of some case, then one without any answer. So a run of
-some of the cases, a run that was refused, and a run whose arguments selected nothing never replace
-a better record. Of several with as much evidence the newest counts.
+   whether older or newer: it is evidence about its environment, the other about the pair. Where
+   nobody knows whether an environment was stock, it passes for stock.
+2. Of the rest a record that is older than the newest **conclusive** one does not count. A record is
+   conclusive if its run came to its end with every case of the startup tests, or if it shows a
+   failure. One in which a package that is not as vLLM requires kept a case from an answer is not.
+3. Of the rest the one with the worst **fault** counts: a case that fails, or drifts, does so
+   however many cases were not run. Of several with the same fault the newest counts.
+4. Of those without a fault the one with the most **evidence** counts: a conclusive record, then
+   one with an answer of some case, then one without any answer. So a run of some of the cases, a
+   run that was refused, and a run whose arguments selected nothing never replace a better record.
+   Of several with as much evidence the newest counts.
 
 Of two that started in the same second the choice falls on what they say and then on their paths,
 so that it does not depend on the order in which a disk lists them. A record that started in the
