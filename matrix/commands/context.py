@@ -232,7 +232,7 @@ def unknown_release(asked: str, releases: Releases, *, python: bool = False) -> 
         return MatrixError(f"{asked}: is not known; the known are {', '.join(releases.pythons)}")
     near = _nearest_of(asked, releases)
     which = f" (the nearest: {', '.join(near)})" if near else ""
-    return MatrixError(f"{asked}: no known release is that{which}; `matrix refresh` reads new ones")
+    return MatrixError(f"{asked}: no known release matches{which}; `matrix refresh` reads new ones")
 
 
 def _nearest_of(asked: str, releases: Releases) -> list[str]:

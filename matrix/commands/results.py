@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _OWN = ("records",)
 """The default of commands that write to a folder of records."""
 
-_READ_STATUS = "Exit status: 0, or 2 where a record is bad (the others are read all the same)."
+_READ_STATUS = "Exit status: 0, or 2 if a record cannot be read (the others are still read)."
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -27,7 +27,7 @@ class NoEvidence(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Unfounded:
-    """A rule whose evidence does not bear it: the record that it names, and what the reader says.
+    """A rule whose evidence does not support it: the record, and what the reader says of it.
 
     `detail` is None where the record can be read, or is not there.
     """

@@ -137,7 +137,7 @@ def test_no_reason_is_printed_twice(here: Path) -> None:
         (("--cuda", "x"), "matrix: --cuda 'x': is not a CUDA; write it as 12.9, 12 or '<13'"),
         (("--cuda", ""), "matrix: --cuda '': is not a CUDA; write it as 12.9, 12 or '<13'"),
         (("--model", "gpt-9"), "matrix: --model 'gpt-9': no record has it; the models are"),
-        (("--torch", "9.0"), "matrix: --torch 9.0: no known release is that (the nearest: "),
+        (("--torch", "9.0"), "matrix: --torch 9.0: no known release matches (the nearest: "),
         (("--vllm", "x"), "matrix: --vllm 'x': is neither a release nor a specifier"),
         (("--python", "3.9"), "matrix: --python 3.9: is not known; the known are 3.10, 3.11"),
     ],
@@ -256,7 +256,7 @@ def test_wheels_shows_what_was_read_and_what_was_not(tmp_path: Path) -> None:
     ("options", "line"),
     [
         (("--gpu", "x"), "matrix: --gpu 'x': is not a known GPU"),
-        (("--torch", "9.0"), "matrix: --torch 9.0: no known release is that"),
+        (("--torch", "9.0"), "matrix: --torch 9.0: no known release matches"),
         (("--read", "a.whl", "--json"), "matrix: --json: --read and --fill make data"),
         (("--read", "a.whl"), "matrix: a.whl: no such file"),
         (("--index", "https://i.example"), "matrix: --index: only --fill asks an index; add"),

@@ -21,7 +21,7 @@ PATCHES = [version for version in TORCHES if version.startswith(f"{MINOR}.")]
 NEWEST = newest_patch(MINOR, TORCHES)
 UNKNOWN_PYTHON = "--python 3.99: is not known; the known are 3."
 UNKNOWN_RELEASE = (
-    "{}: no known release is that (the nearest: {}); `matrix refresh` reads new ones\n"
+    "{}: no known release matches (the nearest: {}); `matrix refresh` reads new ones\n"
 )
 
 

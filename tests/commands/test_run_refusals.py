@@ -36,7 +36,7 @@ def refusals(fake: FakeTox, *arguments: str) -> str:
         ([], "no cell is selected: name one"),
         (["py311-torch99"], "torch 9.9 is not known here"),
         (["py311-torch210", "-k", "moe"], "unrecognized arguments: -k moe"),
-        (["--torch", "==9.9"], "--torch ==9.9: no known release is that"),
+        (["--torch", "==9.9"], "--torch ==9.9: no known release matches"),
         (["--torch", "2.10", "--vllm", "0.28"], "no cell is selected"),
         (["--python", "3.12", "--vllm", "0.9", "--torch", "2.14"], "no cell is selected"),
         (["--new", "torch==9.9"], "no environment runs it"),

@@ -50,8 +50,8 @@ def test_a_cell_that_would_install_another_patch_is_not_proposed() -> None:
         f"matrix qualify --torch 2.12.0 --baseline {OLD} --platform cpu",
     ]
     assert sections_notes(found)[-1] == (
-        "py311-torch212-vllm020 installs torch 2.12.1, and no tox name there stands for torch"
-        " 2.12.0, so no run of it is proposed; `matrix candidate add NAME --wheel WHEEL` gives the"
+        "py311-torch212-vllm020 installs torch 2.12.1, and no cell name means torch 2.12.0, so no"
+        " run is proposed; `matrix candidate add NAME --wheel WHEEL` gives the"
         " wheel of torch 2.12.0 a name"
     )
     found = held(make(OLD, passed()), query=ask("torch", NEXT, OLD, (Platform.CPU,)))

@@ -163,7 +163,7 @@ def test_the_grid_is_told_on_a_terminal(here: Path, capsys: pytest.CaptureFixtur
         ),
         (("plan", "--new", "torch==9.9.0"), "torch==9.9.0: no environment runs it; the nearest"),
         (("plan", "nowhere"), "nowhere: does not exist"),
-        (("grid", "--vllm", "9.9"), "--vllm 9.9: no known release is that (the nearest: "),
+        (("grid", "--vllm", "9.9"), "--vllm 9.9: no known release matches (the nearest: "),
     ],
 )
 def test_bad_input_is_told_in_a_line(

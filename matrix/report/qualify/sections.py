@@ -360,8 +360,8 @@ def _unnamed_lines(caveats: Sequence[InstallsAnother]) -> list[str]:
         install = "install" if rest else "installs"
         patch = f"{project.label} {asked}"
         lines.append(
-            f"{first}{more} {install} {project.label} {release}, and no tox name there stands for"
-            f" {patch}, so no run of it is proposed; `matrix candidate add NAME --wheel WHEEL`"
+            f"{first}{more} {install} {project.label} {release}, and no cell name means {patch}, so"
+            f" no run is proposed; `matrix candidate add NAME --wheel WHEEL`"
             f" gives the wheel of {patch} a name"
         )
     return lines
