@@ -179,6 +179,16 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
+def at_most(most: int, words: Sequence[str]) -> list[str]:
+    """Return the first words, and in a word of its own how many more there are.
+
+    >>> at_most(2, ["2.11.0", "2.12.1", "2.13.0"]), at_most(2, ["2.11.0"])
+    (['2.11.0', '2.12.1', '1 more'], ['2.11.0'])
+    """
+    left = len(words) - most
+    return [*words[:most], *([f"{left} more"] if left > 0 else [])]
+
+
 def spans(names: Sequence[str], places: Sequence[int]) -> str:
     """Return the names at these places, neighbours as a range.
 

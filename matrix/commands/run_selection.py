@@ -15,7 +15,7 @@ from pathlib import Path
 from matrix._util.console import print_status, spoken
 from matrix._util.files import from_here
 from matrix._util.grouped import group
-from matrix._util.text import listed, pip_install, plural
+from matrix._util.text import at_most, listed, pip_install, plural
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.commands import arguments, upstream_tests
@@ -54,6 +54,7 @@ _FIXED = (
 )
 """The options, other than filters, that the cells of a run got when it began."""
 _UNTESTED, _INTERRUPTED = 5, 130
+_MOST_NAMES = 5  # of cells that a line names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +141,9 @@ def _with_pythons(selection: _Selection, site: Site) -> _Selection:
     for python, jobs in group(gone, lambda job: job.cell.python).items():
         names = list(dict.fromkeys(job.environment for job in jobs))
         lines.append(
-            f"{_few(names)}: Python {python} is not installed, and uv cannot install it"
-            f" ({lacking[names[0]]}); `uv python install {python}`, or leave out these cells"
+            f"{listed(at_most(_MOST_NAMES, names))}: Python {python} is not installed, and uv"
+            f" cannot install it ({lacking[names[0]]}); `uv python install {python}`, or leave out"
+            " these cells"
         )
     if gone and len(gone) == len(selection.jobs):
         for line in lines[:-1]:
@@ -324,12 +326,8 @@ def _upstream_options(options: argparse.Namespace, cells: Sequence[Cell]) -> tup
     return (*named, *(word for text in options.upstream for word in ("--upstream", text)))
 
 
-def _names(items: Sequence[Planned], most: int = 5) -> str:
-    return _few([item.cell.name for item in items], most)
-
-
-def _few(names: Sequence[str], most: int = 5) -> str:
-    return listed([*names[:most], *[f"{len(names) - most} more"] * (len(names) > most)])
+def _names(items: Sequence[Planned]) -> str:
+    return listed(at_most(_MOST_NAMES, [item.cell.name for item in items]))
 
 
 def _simulated(selection: _Selection, machines: Machines) -> tuple[list[Task], Simulated]:

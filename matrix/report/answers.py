@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from matrix._util.text import clean, clip, listed, plural
+from matrix._util.text import at_most, clean, clip, listed, plural
 from matrix.record.model import PLATFORMS, Outcome
 from matrix.report import marks, prediction, stock
 from matrix.report.reasons import NO_ISSUE, reason_words
@@ -94,9 +94,8 @@ def _recompiling(entry: Entry) -> str:
     links = dict.fromkeys(link for links in entry.verdict.issues for link in links)
     issues = ", ".join(map(marks.issue_name, links)) or NO_ISSUE
     names = [clip(clean(name), _CASE) for name in again]
-    more = [f"{len(names) - _NAMES} more"] if len(names) > _NAMES else []
     does = "compiles" if len(again) == 1 else "compile"
-    shown = listed([*names[:_NAMES], *more])
+    shown = listed(at_most(_NAMES, names))
     return (
         f"starts warm, but {len(again)} of {plural(ran, 'case')} {does} again: {shown} ({issues})"
     )

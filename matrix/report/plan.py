@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from matrix._util.text import aligned, clean, clip, plural
+from matrix._util.text import aligned, at_most, clean, clip, plural
 from matrix.report.coded import coded, operand
 from matrix.report.reasons import contradiction_words, reason_words
 from matrix.report.stock import described, differing
@@ -137,8 +137,7 @@ def _package(change: reasons.PackageChange) -> str:
 
 def _some(names: Sequence[str], most: int = 3) -> str:
     """Return the first names, and how many there are besides."""
-    more = len(names) - most
-    return ", ".join([*names[:most], *([f"{more} more"] if more > 0 else [])])
+    return ", ".join(at_most(most, names))
 
 
 def _days(count: int) -> str:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from matrix._util.text import at_most
 from matrix.bundle.run import LEFT_OUT_FILE
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.projects import Project
@@ -197,12 +198,11 @@ def wrong_packages(found: Sequence[Departure], cell: Cell, torch: str) -> Refusa
     wrong = [departure for departure in found if prevents(departure, torch)]
     if not wrong:
         return None
-    named = [_named(departure, torch) for departure in wrong[:_SHOWN]]
-    more = [f"{len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+    named = at_most(_SHOWN, [_named(departure, torch) for departure in wrong])
     return Refusal(
         kind=ErrorKind.WRONG_PACKAGES,
         reason=(
-            f"this environment is not what vLLM {cell.vllm} requires: {', '.join([*named, *more])};"
+            f"this environment is not what vLLM {cell.vllm} requires: {', '.join(named)};"
             f" install them, or make the environment again by tox -r -e {cell.name}"
         ),
     )
