@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from matrix._util.text import aligned
 from matrix.cli import COMMANDS
 from matrix.report.fitting import table as fitting_table
+from matrix.report.fitting import words as fitting_words
 from matrix.report.fitting.text import fitted
 from matrix.report.fitting.words import is_command
 from matrix.report.terminal import painted
@@ -266,7 +267,7 @@ def test_in_a_pipe_a_command_alone_stands_below_its_row() -> None:
 
 def test_a_layout_is_chosen_by_a_part_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     count, size = 0, 4_000
-    real = fitting_table.wrapped
+    real = fitting_words.wrapped
 
     def counted(text: str, width: int, hang: str = "", *, shell: bool = True) -> list[str]:
         nonlocal count
