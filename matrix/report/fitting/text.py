@@ -18,10 +18,10 @@ _FIRST_INK = 0xF0000  # of the private use of Unicode, which no report has
 
 
 def fitted(text: str, width: int, *, shell: bool = True) -> str:
-    r"""Return a report without a line wider than `width`, but for what nobody may break.
+    r"""Return a report in lines of at most `width` columns; only what cannot be broken is wider.
 
-    That is one word, such as a path, code in backquotes or a symbol of C++; and a command, which
-    goes on after a backslash, or without `shell` stays on one line.
+    That is one word, such as a path, code in backquotes or a symbol of C++. A command continues
+    after a backslash; without `shell` it stays on one line.
 
     >>> print(fitted("ran  torch 2.11.0 and vLLM 0.26.0\nto do\n  matrix plan --platform cpu", 24))
     ran  torch 2.11.0 and
