@@ -92,11 +92,19 @@ WHEELS = (
 
 
 class Told(made.Answers):
-    """What the checks answer, and the packages that a resolver found, by vLLM."""
+    """What the checks answer, with packages by vLLM, and features by torch and vLLM."""
 
-    def __init__(self, packages: Mapping[str, Resolution] | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        packages: Mapping[str, Resolution] | None = None,
+        features: Mapping[tuple[str, str], Mapping[str, bool]] | None = None,
+        **more: Any,
+    ) -> None:
         super().__init__(**more)
-        self._packages = packages or {}
+        self._packages, self._features = packages or {}, features or {}
+
+    def features(self, cell: Cell) -> Mapping[str, bool] | None:
+        return self._features.get((cell.torch, cell.vllm))
 
     def packages(self, cell: Cell, *, off_pin: bool) -> Resolution | None:
         return self._packages.get(cell.vllm)

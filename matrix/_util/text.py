@@ -16,6 +16,7 @@ _COMMAND = re.compile(
     r"|##(?=\[)"
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=+/\[\]() -]+")
+_PUNCTUATION = re.compile(r"[\W_]+")
 _LINK = re.compile(r"(?i)://|www\.")
 _MARKDOWN = str.maketrans(
     {
@@ -163,6 +164,16 @@ def tabular(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
     rule = ["--:" if number in right else "---" for number in range(len(head))]
     lines = (f"| {' | '.join(row)} |" for row in (head, rule, *rows))
     return "\n".join(lines) + "\n"
+
+
+def is_named(name: str, text: str) -> bool:
+    """Tell whether a text has a name, case and punctuation aside.
+
+    >>> is_named("DeepGEMM", "needs deep_gemm"), is_named("DeepGEMM", "needs FlashMLA")
+    (True, False)
+    """
+    plain, wanted = (_PUNCTUATION.sub("", words).casefold() for words in (text, name))
+    return wanted in plain
 
 
 def plural(count: int, word: str) -> str:

@@ -59,14 +59,36 @@ class MeasuredRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CpuRun:
+    """A run of a pair on the CPU that predicts nothing: `started` cases started warm, of `cases`.
+
+    `has_model`: the model that was asked for is among them; None if none was.
+    """
+
+    cell: str
+    record: str
+    day: str
+    cases: int
+    started: int
+    has_model: bool | None
+    part: Part | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """On what the advice about a pair rests; `passed` and `unknown` are the rungs of checks."""
+    """On what the advice about a pair rests; `passed` and `unknown` are the rungs of checks.
+
+    `without` are the features that do not link, of a pair that links. `on_cpu` is a run of the pair
+    on the CPU from which nothing is predicted.
+    """
 
     kind: EvidenceKind
     measured: MeasuredRun | None = None
     predicted: Prediction | None = None
     passed: tuple[Rung, ...] = ()
     unknown: tuple[Rung, ...] = ()
+    without: tuple[str, ...] = ()
+    on_cpu: CpuRun | None = None
 
 
 class PairRuns:
@@ -103,6 +125,10 @@ class PairRuns:
         """Tell whether a record is of a run of the pair on a GPU, whatever it shows."""
         records = self._records.get((torch, vllm), ())
         return any(record.platform == Platform.CUDA for _, record in records)
+
+    def torches(self, vllm: str) -> tuple[str, ...]:
+        """Return each torch with which a vLLM has a record, in the order of their names."""
+        return tuple(sorted(torch for torch, other in self._records if other == vllm))
 
     def pythons(self, torch: str, vllm: str) -> frozenset[str]:
         """Return the Pythons on which the pair ran on a GPU."""
@@ -169,7 +195,30 @@ def evidence_for(
         progress, [(place, entry) for place, entry in on_cpu if _speaks_of(entry, wish.model)]
     )
     kind = EvidenceKind.STATIC if predicted is None else EvidenceKind.PREDICTED
-    return Evidence(kind=kind, predicted=predicted, passed=passed, unknown=unknown)
+    return Evidence(
+        kind=kind,
+        predicted=predicted,
+        passed=passed,
+        unknown=unknown,
+        on_cpu=_on_cpu(on_cpu, cell.python, wish.model) if predicted is None else None,
+    )
+
+
+def _on_cpu(entries: Sequence[tuple[Cell, Entry]], python: str, model: str | None) -> CpuRun | None:
+    """Return a run of a pair on the CPU, the one on the Python where there is one."""
+    if not entries:
+        return None
+    _, entry = min(entries, key=lambda found: (found[0].python != python, found[0]))
+    cases = entry.verdict.cases
+    return CpuRun(
+        cell=entry.record.cell,
+        record=entry.file,
+        day=entry.date,
+        cases=len(entry.record.cases),
+        started=sum(map(_has_started_warm, cases)),
+        has_model=None if model is None else any(case.case == model for case in cases),
+        part=entry.part,
+    )
 
 
 def failed_everywhere(entries: Sequence[tuple[Cell, Entry]]) -> Entry | None:
@@ -219,6 +268,10 @@ def _speaks_of(entry: Entry, model: str | None) -> bool:
 
 def _has_answer(case: CaseVerdict) -> bool:
     return case.verdict in ANSWERS or case.rung == Rung.STARTS_WARM
+
+
+def _has_started_warm(case: CaseVerdict) -> bool:
+    return case.verdict is Verdict.COMPATIBLE or case.rung == Rung.STARTS_WARM
 
 
 def _is_of_kind(kind: EvidenceKind, wish: Wish, hardware: HardwareTable, record: Record) -> bool:

@@ -28,6 +28,7 @@ class MisfitCode(StrEnum):
     FAILS = "fails at a rung"
     NOT_LINKED = "is not known to link"
     MODEL_FAILS = "the model fails"
+    MODEL_FAILS_WITHOUT = "the model fails without a feature that does not link"
     PREDICTED_TO_FAIL = "is predicted to fail"
     LITTLE_EVIDENCE = "too little is known"
 
@@ -37,7 +38,8 @@ class Reason(NamedTuple):
 
     `project` and `version` are the release that is the cause, `cuda` that of its wheel. `wanted` is
     what it needs, or what is known of it, and `given` what there is. `archs` are those of its code.
-    `rung` with `because` is where a check or a run fails, `cell` the cell of that.
+    `features` are those that do not link. `rung` with `because` is where a check or a run fails,
+    `cell` the cell of that.
     """
 
     code: MisfitCode
@@ -50,6 +52,7 @@ class Reason(NamedTuple):
     rung: Rung | None = None
     because: VerdictReason | None = None
     cell: str | None = None
+    features: tuple[str, ...] = ()
 
     @property
     def cause(self) -> tuple[object, ...]:
@@ -57,7 +60,8 @@ class Reason(NamedTuple):
 
         The release itself is not of it, nor what only this one names.
         """
-        same = self.code, self.project, self.cuda, self.wanted, self.given, self.archs, self.rung
+        same = self.code, self.project, self.cuda, self.wanted, self.given, self.archs
+        same += self.features, self.rung
         if isinstance(self.because, Checked):
             return *same, tuple(
                 fact._replace(version=None) for fact in self.because.facts if isinstance(fact, Fact)

@@ -16,6 +16,7 @@ from matrix.advice.evidence import (
 from matrix.advice.fits import MachineTables, WheelNeeds, fits_but_for_cuda, misfit, needs_of
 from matrix.advice.install import Install, install_of, preferred
 from matrix.advice.kinds import EvidenceKind, is_enough
+from matrix.advice.lacking import FailedWithout, failed_without, lacking
 from matrix.advice.pairs import Pair, pairs
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.wish import Wish
@@ -35,13 +36,18 @@ _MEASURED = EvidenceKind.ELSEWHERE
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A pair that fits, with the Python to take, what its wheels need, and what is known of it."""
+    """A pair that fits, with the Python to take, what its wheels need, and what is known of it.
+
+    `failed_without` are the cases that failed with another torch for want of a feature that does
+    not link here either.
+    """
 
     pair: Pair
     python: str
     evidence: Evidence
     needs: tuple[WheelNeeds, ...]
     install: Install
+    failed_without: tuple[FailedWithout, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +94,9 @@ class CheckAnswers(Protocol):
     def links(self, cell: Cell) -> Answer | None:
         """Tell whether a cell links."""
 
+    def features(self, cell: Cell) -> Mapping[str, bool] | None:
+        """Tell which features the vLLM of a cell brings, and whether each links with its torch."""
+
     def packages(self, cell: Cell, *, off_pin: bool) -> Resolution | None:
         """Return the packages that a resolver found for a cell."""
 
@@ -115,20 +124,25 @@ def recommend(wish: Wish, known: AdviceFacts) -> Recommendation:
     """Return the newest pair that fits.
 
     The wheels are asked first, which takes no time; checks and runs speak only of the pairs that
-    pass, and the search ends with the first one.
+    pass, and the search ends with the first vLLM that has one. Of its pairs one whose features all
+    link goes before a newer one of which some do not.
     """
     newer: list[Excluded] = []
-    choice = None
+    choice: Choice | None = None
     every = list(pairs(known.releases, wish))
-    for pair in every:
-        found = _try(pair, wish, known)
-        if isinstance(found, Choice):
-            choice = found
+    for place, pair in enumerate(every):
+        if choice is not None and pair.vllm is not choice.pair.vllm:
             break
-        newer.append(Excluded(pair=pair, reason=found))
+        found = _try(pair, wish, known)
+        if isinstance(found, Reason):
+            newer.append(Excluded(pair=pair, reason=found))
+        elif choice is None or not found.evidence.without:
+            choice, after = found, place + 1
+            if not found.evidence.without:
+                break
     measured = None
     if choice is not None and not is_enough(choice.evidence.kind, _MEASURED):
-        measured = _newest_measured(every[len(newer) + 1 :], wish, known)
+        measured = _newest_measured(every[after:], wish, known)
     return Recommendation(
         wish=wish,
         choice=choice,
@@ -207,6 +221,19 @@ def _on_python(pair: Pair, python: str, wish: Wish, known: AdviceFacts) -> Choic
     if pair.off_pin and links is not StepState.PASSED:
         return Reason(code=MisfitCode.NOT_LINKED, project="torch", version=pair.torch.version)
     evidence = evidence_for(progress, wish, known.runs, known.tables.hardware)
+    failures: tuple[FailedWithout, ...] = ()
+    if wish.machine == MACHINES[0]:  # symbols were read in wheels for it
+        lacks = lacking(progress.cell, known.answers.features)
+        evidence = replace(evidence, without=lacks)
+        failures = failed_without(progress.cell, lacks, known.runs, known.answers.features)
+    if (failure := next((case for case in failures if case.case == wish.model), None)) is not None:
+        return Reason(
+            code=MisfitCode.MODEL_FAILS_WITHOUT,
+            wanted=wish.model,
+            given=failure.feature,
+            cell=failure.cell,
+            features=evidence.without,
+        )
     if (predicted := evidence.predicted) is not None and (
         predicted.verdict is Verdict.INCOMPATIBLE
     ):
@@ -224,6 +251,7 @@ def _on_python(pair: Pair, python: str, wish: Wish, known: AdviceFacts) -> Choic
         evidence=evidence,
         needs=(vllm, torch),
         install=install_of(pair, python, known.releases, torch, known.tables.hardware),
+        failed_without=failures,
     )
 
 

@@ -13,11 +13,11 @@ along the axis and in none that shows the symptom, and another one than the cell
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from matrix._util.text import is_named
 from matrix._util.versions import parse_version
 from matrix.attribution.neighbours import Axis, Neighbourhood
 from matrix.attribution.observations import Observation
@@ -28,8 +28,6 @@ from matrix.record.model import Platform
 
 Features = Callable[[Cell], Mapping[str, bool] | None]
 """Tells which extensions the vLLM of a cell brings, and whether each links; None for unknown."""
-
-_PUNCTUATION = re.compile(r"[\W_]+")
 
 
 def nothing_known(_cell: Cell) -> None:
@@ -146,5 +144,4 @@ def _all(
 
 def names_extension(signature: str | None, extension: str) -> bool:
     """Return whether a failure names an extension, case and punctuation aside."""
-    text, name = (_PUNCTUATION.sub("", words).casefold() for words in (signature or "", extension))
-    return name in text
+    return is_named(extension, signature or "")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from matrix._util.text import clean, clip
 from matrix.advice.install import Install
 from matrix.catalog.release import Torch, Vllm
+from matrix.checks.facts import LinkFact
 from matrix.record.model import PLATFORMS, Platform, Rung
 from matrix.record.tables import API_FOLDER
 from matrix.report import marks, prediction, stock
@@ -21,7 +22,8 @@ from matrix.report.reasons import reason_words
 from matrix.report.uv_commands import command_line
 from matrix.verdict.answer import VllmAnswer
 from matrix.verdict.grid import Grid, Square
-from matrix.verdict.ladder import Part
+from matrix.verdict.ladder import Part, Progress
+from matrix.verdict.reasons import Checked
 from matrix.verdict.states import Verdict
 
 _SCHEMA = 1
@@ -181,4 +183,13 @@ def _pairs(report: Report, squares: Iterable[Square], other: str) -> Iterable[di
             "provisional": shown.provisional is not None,
             "not_stock": bool(shown.not_stock),
             "predicted": prediction.short(predicted) or None,
+            **_without(shown),
         }
+
+
+def _without(shown: Progress) -> dict[str, object]:
+    """Return the features that do not link where the core does; nothing where all do."""
+    because = shown.without_cause
+    facts = because.facts if isinstance(because, Checked) else ()
+    names = [name for fact in facts if isinstance(fact, LinkFact) for name in fact.features or ()]
+    return {"without": names} if names else {}

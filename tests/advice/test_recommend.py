@@ -380,3 +380,66 @@ def test_what_a_record_says_does_not_reach_the_terminal_raw() -> None:
             text = lines(ask(record, model=model))
             assert "\x1b" not in text
             assert not any(line.startswith("::") for line in text.splitlines())
+
+
+DEEP_GEMM = "RuntimeError: the indexer requires DeepGEMM support"
+LACKS = {
+    ("2.10.0", "0.20.0"): {"DeepGEMM": False, "FlashMLA": True},
+    ("2.11.0", "0.20.0"): {"DeepGEMM": True, "FlashMLA": True},
+}
+LINK = {("2.10.0", "0.20.0"): YES, ("2.11.0", "0.20.0"): YES}
+
+
+def test_features_that_do_not_link_are_named() -> None:
+    answers = advised.Told(links=LINK, features=LACKS)
+    found = ask(answers=answers, torch=SpecifierSet("==2.10.0"))
+    assert chosen(found) == ("0.20.0", "2.10.0", "3.12")
+    assert "without a run of the pair; links, without DeepGEMM" in lines(found)
+    evidence = json.loads(content(found))["choice"]["evidence"]
+    assert evidence["without"] == ["DeepGEMM"]
+    assert "links, without DeepGEMM" in evidence["text"]
+
+
+def test_a_pair_whose_features_all_link_goes_before_a_newer_torch() -> None:
+    lacks = {("2.11.0", "0.19.0"): {"DeepGEMM": False}, ("2.10.0", "0.19.0"): {"DeepGEMM": True}}
+    vllms = (advised.vllm("0.19.0", "2.11.0"),)
+    links = dict.fromkeys(lacks, YES)
+    facts = known(vllms=vllms, answers=advised.Told(links=links, features=lacks))
+    found = recommend(Wish(torch=SpecifierSet(">=2.10")), facts)
+    assert chosen(found) == ("0.19.0", "2.10.0", "3.12")
+    alone = recommend(Wish(), facts)
+    assert chosen(alone) == ("0.19.0", "2.11.0", "3.12")
+
+
+def test_a_model_that_failed_for_want_of_the_feature_is_refused_and_else_named() -> None:
+    lacks = {**LACKS, ("2.11.0", "0.20.0"): {"DeepGEMM": False}}
+    answers = advised.Told(links=LINK, features=lacks)
+    ran = on_gpu(
+        "2.11.0",
+        passed(),
+        failed("model_startup[deep]", DEEP_GEMM),
+        vllm="0.20.0",
+        python="3.12",
+    )
+    wish = {"torch": SpecifierSet("==2.10.0"), "vllm": SpecifierSet("==0.20.0")}
+    found = ask(ran, answers=answers, **wish, model="model_startup[deep]")
+    assert chosen(found) is None
+    assert "links, without DeepGEMM, and model_startup[deep] fails without DeepGEMM in" in " ".join(
+        lines(found).split()
+    )
+    other = ask(ran, answers=answers, **wish)
+    assert "without DeepGEMM, in py312-torch211-vllm020: model_startup[deep]" in lines(other)
+    assert json.loads(content(other))["choice"]["failed_without"][0]["feature"] == "DeepGEMM"
+
+
+def test_a_failure_for_another_reason_refuses_no_model() -> None:
+    lacks = {**LACKS, ("2.11.0", "0.20.0"): {"DeepGEMM": False}}
+    ran = on_gpu("2.11.0", failed("deep", "KeyError: x"), vllm="0.20.0", python="3.12")
+    found = ask(
+        ran,
+        answers=advised.Told(links=LINK, features=lacks),
+        torch=SpecifierSet("==2.10.0"),
+        vllm=SpecifierSet("==0.20.0"),
+        model="deep",
+    )
+    assert chosen(found) == ("0.20.0", "2.10.0", "3.12")

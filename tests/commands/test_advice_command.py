@@ -267,3 +267,21 @@ def test_wheels_shows_what_was_read_and_what_was_not(tmp_path: Path) -> None:
 def test_bad_input_of_wheels(tmp_path: Path, options: tuple[str, ...], line: str) -> None:
     ended = matrix(tmp_path, "wheels", "--file", str(tmp_path / "wheels.json"), *options)
     assert ended.returncode == 2 and ended.stderr.startswith(line)
+
+
+def test_features_that_do_not_link_and_what_failed_for_them(tmp_path: Path) -> None:
+    for platform, name in (
+        ("cpu", "py312-torch215-vllm032.json"),
+        ("cuda", "py312-torch214-vllm032.json"),
+    ):
+        folder = tmp_path / "results" / platform
+        folder.mkdir(parents=True)
+        shutil.copy(RESULTS / platform / name, folder)
+    asked = ("recommend", "--torch", "2.15.0", "--vllm", "0.32.0")
+    text = " ".join(matrix(tmp_path, *asked).stdout.split())
+    assert "links, without DeepGEMM" in text
+    assert "py312-torch215-vllm032 on cpu, 2026-11-30: 5 of 9 cases, 5 started warm" in text
+    assert "without DeepGEMM, in py312-torch214-vllm032: model_startup[deepseek_v3.2]" in text
+    refused = matrix(tmp_path, *asked, "--model", "deepseek_v3.2")
+    assert refused.returncode == 1
+    assert "fails without DeepGEMM in py312-torch214-vllm032" in " ".join(refused.stdout.split())

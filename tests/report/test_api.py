@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from made import Answers
 from matrix._util.paths import DATA
+from matrix.checks.facts import LinkCode, LinkFact
+from matrix.checks.lookup import Answer
 from matrix.record.model import Case, Start, StartKind
 from matrix.report import api
 from matrix.report.model import Report
+from matrix.verdict.grid import survey
 from matrix.verdict.table import Table
 from pages import RELEASES, make, whole_report
 from rules import MOE
@@ -134,3 +138,14 @@ def test_without_a_grid_or_an_answer_there_is_none() -> None:
 )
 def test_only_its_own_files_are_known_as_such(path: str, text: str, own: bool) -> None:
     assert api.is_own(path, text) is own
+
+
+def test_the_features_that_do_not_link_are_there_where_some_do_not() -> None:
+    lacks = LinkFact(code=LinkCode.WITHOUT, features=("DeepGEMM",))
+    answers = Answers(links={("2.11.0", "0.20.2"): Answer(ok=True, facts=(lacks,), cause=(lacks,))})
+    grid = survey(RELEASES, links=answers.links)
+    content = json.loads(api.render(replace(REPORT, grid=grid))["api/torch/2.11.0.json"])
+    VALIDATOR.validate(content)
+    pairs = {pair["vllm"]: pair for pair in content["pairs"]}
+    assert pairs.pop("0.20.2")["without"] == ["DeepGEMM"]
+    assert not any("without" in pair for pair in pairs.values())

@@ -57,6 +57,8 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
     off = f", off-pin: this vLLM pins torch {vllm.torch}" if choice.pair.off_pin else ""
     evidence = words.evidence_words(choice.evidence, choice.python, found.wish)
     rows = [["evidence", evidence], ["warm start", _warm(choice, found.wish.model)]]
+    if choice.failed_without:
+        rows.append(["known to fail", words.failed_without_words(choice.failed_without)])
     rows += [
         [f"{words.NAMES[needs.project]} {needs.version}", words.wheel_words(needs)]
         for needs in choice.needs
@@ -164,6 +166,7 @@ def _choice_values(choice: Choice | None, wish: Wish) -> dict[str, object] | Non
             **_evidence_values(choice.evidence),
             "text": words.evidence_words(choice.evidence, choice.python, wish),
         },
+        "failed_without": operand(choice.failed_without),
         "wheels": [wheel_values(needs) for needs in choice.needs],
         "install": operand(choice.install),
         "commands": new_environment(choice.install),
@@ -188,6 +191,8 @@ def _evidence_values(evidence: Evidence) -> dict[str, object]:
         },
         "passed": list(evidence.passed),
         "unknown": list(evidence.unknown),
+        "without": list(evidence.without),
+        "on_cpu": operand(evidence.on_cpu),
     }
 
 

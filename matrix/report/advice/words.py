@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import clean, clip, listed, plural, seconds, spans
-from matrix.advice.evidence import CaseStarts, Evidence, MeasuredRun
+from matrix.advice.evidence import CaseStarts, CpuRun, Evidence, MeasuredRun
 from matrix.advice.fits import WheelNeeds
 from matrix.advice.kinds import EvidenceKind
+from matrix.advice.lacking import FailedWithout
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.recommend import Excluded
 from matrix.advice.wish import Wish
 from matrix.checks.gpu_code.fits import CodeFit
+from matrix.record.model import Rung
 from matrix.report import marks, prediction, stock
 from matrix.report.reasons import NO_ISSUE, reason_words
 from matrix.verdict.prediction import Prediction
@@ -40,6 +42,8 @@ _FORMS: Mapping[MisfitCode, str] = {
     MisfitCode.GLIBC_OF_LIBRARY: "libraries in {its} need glibc {wanted}, not {given}",
     MisfitCode.NOT_LINKED: "nobody knows whether it links with torch {version}",
     MisfitCode.MODEL_FAILS: "{wanted} fails in {cell}",
+    MisfitCode.MODEL_FAILS_WITHOUT: "links, without {features}, and {wanted} fails without {given}"
+    " in {cell}",
 }
 _KINDS: Mapping[EvidenceKind, str] = {
     EvidenceKind.MEASURED: "measured on this kind of GPU",
@@ -69,6 +73,7 @@ def why(reason: Reason) -> str:
         wanted=clip(clean(reason.wanted or ""), _LONGEST),
         given=reason.given,
         archs=listed(reason.archs),
+        features=listed(reason.features),
         version=reason.version,
         cell=clean(reason.cell or ""),
     )
@@ -106,16 +111,48 @@ def largest(newer: Sequence[Excluded]) -> Excluded:
 
 def evidence_words(evidence: Evidence, python: str, wish: Wish) -> str:
     """Return on what an advice for a Python rests, in one line."""
+    without = without_words(evidence.without)
     if evidence.measured is not None:
         is_any = evidence.kind is EvidenceKind.MEASURED and wish.gpu is None
         how = "measured" if is_any else _KINDS[evidence.kind]
-        return f"{how}: {_measured(evidence.measured, python)}"
+        return f"{how}: {_measured(evidence.measured, python)}{without and f'; {without}'}"
     if evidence.predicted is not None:
-        return clean(f"predicted: {prediction.sentence(evidence.predicted)}")
-    passed = f"passed: {listed(evidence.passed)}" if evidence.passed else "none passed"
+        predicted = f"predicted: {prediction.sentence(evidence.predicted)}"
+        return clean(f"{predicted}{without and f'; {without}'}")
+    rungs = [rung for rung in evidence.passed if not (without and rung is Rung.LINKS)]
+    passed = f"passed: {listed(rungs)}" if rungs else ""
     asked = [rung for rung in evidence.unknown if rung in ("declared", "resolves", "links")]
-    unasked = f"; not asked: {listed(asked)}" if asked else ""
-    return f"{_KINDS[evidence.kind]}, without a run of the pair; {passed}{unasked}"
+    unasked = f"not asked: {listed(asked)}" if asked else ""
+    checks = "; ".join(filter(None, (passed, without, unasked)))
+    if not passed and not without:
+        checks = "; ".join(filter(None, ("none passed", unasked)))
+    return f"{_KINDS[evidence.kind]}, {_no_run(evidence.on_cpu)}; {checks}"
+
+
+def without_words(features: Sequence[str]) -> str:
+    """Return that a pair links without some features; "" where all link."""
+    return f"links, without {listed(features)}" if features else ""
+
+
+def failed_without_words(failures: Sequence[FailedWithout]) -> str:
+    """Return which cases failed with another torch for want of a feature, and where."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for failure in failures:
+        found.setdefault((failure.feature, failure.cell), []).append(case_words(failure.case))
+    return "; ".join(
+        f"without {feature}, in {clean(cell)}: {listed(cases)}"
+        for (feature, cell), cases in found.items()
+    )
+
+
+def _no_run(found: CpuRun | None) -> str:
+    """Return that no run of the pair counts, and what a run on the CPU shows all the same."""
+    if found is None:
+        return "without a run of the pair"
+    ran = marks.part(found.part) or plural(found.cases, "case")
+    model = " without that model" if found.has_model is False else ""
+    run = f"{found.cell} on cpu, {found.day}: {ran}{model}, {found.started} started warm"
+    return clean(f"without a run of the pair on a GPU ({run}; it predicts nothing)")
 
 
 def _measured(found: MeasuredRun, python: str) -> str:
