@@ -189,7 +189,7 @@ def evidence_for(
         telling = [(place, entry) for place, entry in ran if _tells(entry, wish.model)]
         if telling:
             entry = min(telling, key=lambda found: (found[0].python != cell.python, found[0]))[1]
-            return Evidence(kind=kind, measured=_measured(entry), passed=passed, unknown=unknown)
+            return Evidence(kind=kind, measured=measured_run(entry), passed=passed, unknown=unknown)
     on_cpu = runs.on(Platform.CPU, cell.torch, cell.vllm)
     predicted = predict(
         progress, [(place, entry) for place, entry in on_cpu if _speaks_of(entry, wish.model)]
@@ -241,10 +241,10 @@ def failing_case(entries: Sequence[tuple[Cell, Entry]], case: str) -> Entry | No
     return fails[0] if fails and len(fails) == len(found) else None
 
 
-def measured_of(entries: Sequence[tuple[Cell, Entry]]) -> MeasuredRun | None:
-    """Return what the runs of a pair show: of several Pythons the newest run; None without one."""
+def newest_run(entries: Sequence[tuple[Cell, Entry]]) -> Entry | None:
+    """Return the newest run of a pair that tells something, of several Pythons; None without."""
     telling = [entry for _, entry in entries if _tells(entry)]
-    return _measured(max(telling, key=lambda entry: entry.record.started)) if telling else None
+    return max(telling, key=lambda entry: entry.record.started, default=None)
 
 
 def _tells(entry: Entry, model: str | None = None) -> bool:
@@ -297,7 +297,8 @@ def _gpu_of(record: Record) -> Mapping[str, object]:
     return gpu if isinstance(gpu, Mapping) else {}
 
 
-def _measured(entry: Entry) -> MeasuredRun:
+def measured_run(entry: Entry) -> MeasuredRun:
+    """Return what a run on a GPU shows."""
     gpu = _gpu_of(entry.record)
     name, driver = gpu.get("name"), gpu.get("driver")
     cell = ran_cell(entry.record)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import distance, parse_version, specifier_text
-from matrix.advice.evidence import MeasuredRun, measured_of
+from matrix.advice.evidence import MeasuredRun, measured_run, newest_run
 from matrix.advice.fits import WheelNeeds, needs_of
 from matrix.advice.install import Install, install_of
 from matrix.advice.left_behind import LeftBehind, ReleasePackages, left_behind
@@ -19,6 +19,7 @@ from matrix.catalog.release import COMPANIONS, Torch, Vllm
 from matrix.catalog.releases import Releases
 from matrix.catalog.requirements import Requirements
 from matrix.record.model import Platform, Record
+from matrix.record.start_seconds import Unlike, unlike
 from matrix.rules.notes import Note
 from matrix.verdict.precedence import is_stock
 
@@ -72,8 +73,9 @@ class UpgradeSide:
     """One of the two releases, with the torch that it pins.
 
     `cell` is the pair on the Python of the packages, and `fits_python` whether its vLLM is for it.
-    `needs` are those of both wheels. `measured` is the newest run of the pair on a GPU, `notes`
-    what a person found out about it. `packages` is how many of its packages are known.
+    `needs` are those of both wheels. `measured` is the newest run of the pair on a GPU, of the
+    record `ran`, and `notes` what a person found out about it. `packages` is how many of its
+    packages are known.
     """
 
     cell: Cell
@@ -84,6 +86,7 @@ class UpgradeSide:
     measured: MeasuredRun | None
     notes: tuple[Note, ...]
     packages: KnownPackages
+    ran: Record | None = field(default=None, repr=False)
 
     @property
     def fits_python(self) -> bool:
@@ -116,6 +119,15 @@ class Upgrade:
     def is_downgrade(self) -> bool:
         """Whether the new release is the older one."""
         return parse_version(self.new.vllm.version) < parse_version(self.old.vllm.version)
+
+    @property
+    def unlike(self) -> frozenset[Unlike]:
+        """Why the seconds of the two runs do not compare; nothing where they do, or one is absent.
+
+        The rule is that of `matrix.store.diff`, and the machine, which is one there.
+        """
+        old, new = self.old.ran, self.new.ran
+        return frozenset() if old is None or new is None else unlike(old, new)
 
     @property
     def is_in_place(self) -> bool:
@@ -166,6 +178,7 @@ def _side(
     vllm = next(row for row in known.releases.vllm if row.version == cell.vllm)
     torch = next(row for row in known.releases.torch if row.version == cell.torch)
     machine = MACHINES[0]
+    entry = newest_run(known.runs.on(Platform.CUDA, torch.version, vllm.version))
     some = KnownPackages.SOME if packages.resolved else KnownPackages.REQUIRED
     return UpgradeSide(
         cell=cell,
@@ -173,7 +186,8 @@ def _side(
         vllm=vllm,
         torch=torch,
         needs=(needs_of(vllm, known.tables, machine), needs_of(torch, known.tables, machine)),
-        measured=measured_of(known.runs.on(Platform.CUDA, torch.version, vllm.version)),
+        measured=None if entry is None else measured_run(entry),
+        ran=None if entry is None else entry.record,
         notes=tuple(
             note for note in notes if note.covers(Platform.CUDA, torch.version, vllm.version)
         ),

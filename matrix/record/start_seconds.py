@@ -1,8 +1,46 @@
-"""The seconds of a start that are compared between runs. Pure."""
+"""The seconds of a start that are compared between runs, and whether two runs compare. Pure."""
 
 from __future__ import annotations
 
-from matrix.record.model import Start
+from collections.abc import Mapping
+
+from matrix._util.enums import StrEnum
+from matrix.record.model import Record, Start
+from matrix.record.startup_tests import load_startup_tests
+
+
+class Unlike(StrEnum):
+    """Why the seconds of two runs do not compare, whatever they ran.
+
+    `JOBS`: another number of cases ran side by side. `TESTS`: the startup tests of the two take
+    another time, or may. `MACHINE`: the GPU or the processor is of another kind.
+    """
+
+    JOBS = "cases side by side"
+    TESTS = "startup tests"
+    MACHINE = "machine"
+
+
+def unlike(before: Record, after: Record) -> frozenset[Unlike]:
+    """Return why the seconds of two runs do not compare; nothing if they do."""
+    found = set()
+    if before.jobs != after.jobs:
+        found.add(Unlike.JOBS)
+    if load_startup_tests().differ(before, after, seconds=True):
+        found.add(Unlike.TESTS)
+    if _machine(before) != _machine(after):
+        found.add(Unlike.MACHINE)
+    return frozenset(found)
+
+
+def _machine(record: Record) -> tuple[object, ...]:
+    """Return the platform of a run, and the kinds of its GPU and of its processor."""
+    gpu, cpu = (record.provenance.get(key) for key in ("gpu", "cpu"))
+    return (
+        record.platform,
+        gpu.get("name") if isinstance(gpu, Mapping) else None,
+        *((cpu.get("model"), cpu.get("cores")) if isinstance(cpu, Mapping) else (None, None)),
+    )
 
 
 def compared_seconds(start: Start) -> float | None:

@@ -12,8 +12,7 @@ from operator import attrgetter
 
 from matrix._util.enums import StrEnum
 from matrix.record.model import STARTS, Case, CheckedCompile, Defaults, Outcome, Record, StartKind
-from matrix.record.start_seconds import compared_seconds
-from matrix.record.startup_tests import load_startup_tests
+from matrix.record.start_seconds import Unlike, compared_seconds, unlike
 from matrix.rules.expectations import Expectations
 from matrix.store.stats import beyond_noise
 from matrix.store.summary import Times
@@ -91,7 +90,7 @@ class Diff:
     @property
     def other_tests(self) -> bool:
         """Whether the startup tests of the two take another time, or may."""
-        return load_startup_tests().differ(self.before, self.after, seconds=True)
+        return Unlike.TESTS in unlike(self.before, self.after)
 
     def of(self, aspect: Aspect) -> tuple[RecordChange, ...]:
         """Return the changes of one kind."""
@@ -112,9 +111,8 @@ def differences(
     changes = [*_verdict(*verdicts)]
     changes += _cases(before, after, verdicts)
     changes += _counters(before, after)
-    one_kind = [(record.cell, record.platform, record.jobs) for record in (before, after)]
     diff = Diff(before=before, after=after, verdicts=verdicts, changes=())
-    compares = one_kind[0] == one_kind[1] and not diff.other_tests
+    compares = diff.one_cell and not unlike(before, after) & {Unlike.JOBS, Unlike.TESTS}
     noise = times if times is not None and compares else Times()
     changes += _seconds(before, after, noise)
     changes += _mappings(Aspect.PACKAGE, "", before.packages, after.packages)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
+
+import pytest
 
 import advised
 from advised import known, on_gpu
@@ -12,7 +15,7 @@ from matrix.advice.left_behind import LeftKind, ReleasePackages, left_behind
 from matrix.advice.upgrade import Upgrade, What, upgrade
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.cache import PLATFORM, Resolution
-from matrix.report.advice.upgrade import lines
+from matrix.report.advice.upgrade import content, lines
 from matrix.rules.notes import parse_notes
 
 REQUIREMENTS = {
@@ -180,3 +183,27 @@ def test_without_runs_and_on_a_python_that_goes_the_text_says_so() -> None:
     assert "before the upgrade" not in text and "uv pip uninstall" not in text
     assert "    uv venv vllm-0.20.0 --python 3.11" in text.splitlines()
     assert text.count("no run on a GPU is known") == 2
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({}, None),
+        ({"jobs": 4}, "1 case ran side by side, and 4 in the other"),
+        ({"tests": {"commit": None, "fingerprint": "sha256:2"}}, "take different times"),
+        ({"gpu": {**advised.H200, "name": "NVIDIA H100"}}, "the GPU or the processor is another"),
+        ({"cpu": {"model": "EPYC", "cores": 64}}, "the GPU or the processor is another"),
+    ],
+)
+def test_seconds_that_do_not_compare_are_not_shown(facts: dict[str, Any], why: str | None) -> None:
+    found = ask(
+        on_gpu("2.10.0", passed(), vllm="0.19.0"),
+        on_gpu("2.11.0", passed(), vllm="0.20.0", provenance=facts),
+    )
+    text = " ".join(lines(found).split())
+    assert (why is None) == ("60.0 10.0 60.0 10.0" in text)
+    assert (why is None) == json.loads(content(found))["seconds_compare"]
+    if why is not None:
+        assert f"The seconds of the two runs do not compare: {why}" in text.replace(
+            "the startup tests of the two take", "take"
+        )

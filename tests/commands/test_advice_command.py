@@ -285,3 +285,13 @@ def test_features_that_do_not_link_and_what_failed_for_them(tmp_path: Path) -> N
     refused = matrix(tmp_path, *asked, "--model", "deepseek_v3.2")
     assert refused.returncode == 1
     assert "fails without DeepGEMM in py312-torch214-vllm032" in " ".join(refused.stdout.split())
+
+
+def test_upgrade_compares_no_seconds_of_unlike_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "cuda"
+    folder.mkdir(parents=True)
+    for name in ("py312-torch211-vllm024.json", "py312-torch214-vllm033.json"):
+        shutil.copy(RESULTS / "cuda" / name, folder)
+    text = " ".join(matrix(tmp_path, "upgrade", "--from", "0.24", "--to", "0.33").stdout.split())
+    assert "The seconds of the two runs do not compare: " in text
+    assert "cold and warm in seconds" not in text

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
-from matrix._util.text import aligned, clean, seconds
+from matrix._util.text import aligned, clean, plural, seconds
 from matrix.advice.evidence import CaseStarts, MeasuredRun
 from matrix.advice.left_behind import LeftBehind, LeftKind
 from matrix.advice.upgrade import Change, KnownPackages, Upgrade, UpgradeSide, What
+from matrix.record.start_seconds import Unlike
 from matrix.report import marks, notes
 from matrix.report.advice import words
 from matrix.report.advice.recommend import measured_values
@@ -29,7 +30,7 @@ def lines(found: Upgrade) -> str:
     what = "downgrade" if found.is_downgrade else "upgrade"
     head = f"{what} of vLLM {old} to {new}, wheels for {found.machine}, Python {found.python}"
     text = [head, "", *_changes(found), "", *_left(found)]
-    text += ["", *_starts(found.old, found.new), "", _CACHES]
+    text += ["", *_starts(found), "", _CACHES]
     return "\n".join([*text, *_notes(found)]) + "\n"
 
 
@@ -107,16 +108,40 @@ def _package(package: LeftBehind) -> str:
     return f"{package.name} {package.version}" if package.version else package.name
 
 
-def _starts(old: UpgradeSide, new: UpgradeSide) -> list[str]:
-    """Return how each case starts with both, in seconds, and which compile again warm."""
+def _starts(found: Upgrade) -> list[str]:
+    """Return how each case starts with both, in seconds, and which compile again warm.
+
+    Without the seconds where those of the two runs do not compare.
+    """
+    old, new = found.old, found.new
     sides = old.measured, new.measured
     heads = [_ran(side) for side in (old, new)]
     if not any(sides):
         return ["starts:", *heads]
+    if found.unlike:
+        warm = [
+            f"  vLLM {side.vllm.version}, warm: {words.warm_words(side.measured.cases)}"
+            for side in (old, new)
+            if side.measured
+        ]
+        return ["starts:", *heads, *warm, f"  {_unlike(found)}"]
     names = sorted({case.case for side in sides if side for case in side.cases})
     rows = [["", f"vLLM {old.vllm.version}", f"vLLM {new.vllm.version}"]]
     rows += [[words.case_words(name), *(_start(side, name) for side in sides)] for name in names]
     return ["starts, cold and warm in seconds:", *heads, *aligned(rows)]
+
+
+def _unlike(found: Upgrade) -> str:
+    """Return why the seconds of the two runs do not compare, in one sentence."""
+    old, new = found.old.ran, found.new.ran
+    assert old is not None and new is not None  # else nothing is unlike
+    why = {
+        Unlike.JOBS: f"{plural(old.jobs, 'case')} ran side by side, and {new.jobs} in the other",
+        Unlike.TESTS: "the startup tests of the two take different times",
+        Unlike.MACHINE: "the GPU or the processor is another",
+    }
+    reasons = [text for code, text in why.items() if code in found.unlike]
+    return f"The seconds of the two runs do not compare: {'; '.join(reasons)}."
 
 
 def _ran(side: UpgradeSide) -> str:
@@ -164,6 +189,10 @@ def content(found: Upgrade) -> str:
         "python": found.python,
         "machine": found.machine,
         "is_downgrade": found.is_downgrade,
+        "seconds_compare": None
+        if found.old.ran is None or found.new.ran is None
+        else not found.unlike,
+        "seconds_differ_by": sorted(found.unlike),
         "changes": [
             {
                 "what": change.what.name.lower(),
