@@ -12,7 +12,13 @@ from matrix._util.versions import parse_version, specifier_text
 from matrix.advice.pairs import Pair
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.wish import Wish
-from matrix.catalog.hardware import Capability, CudaRelease, HardwareTable
+from matrix.catalog.hardware import (
+    NO_BRANCHES,
+    Capability,
+    CudaRelease,
+    DriverBranches,
+    HardwareTable,
+)
 from matrix.catalog.platform_tags import MACHINES, is_for_linux, wheel_glibc
 from matrix.catalog.release import Torch, Vllm
 from matrix.checks.gpu_code.fits import CodeFit, WheelCode, code_for
@@ -95,6 +101,7 @@ def fits_but_for_cuda(pair: Pair, wish: Wish, tables: MachineTables) -> bool:
 
 
 def _misfits(pair: Pair, wish: Wish, tables: MachineTables) -> Iterator[Reason]:
+    yield from _of_machine(wish, tables.hardware)
     for project, release in (("vllm", pair.vllm), ("torch", pair.torch)):
         if release.yanked is not None:
             yield Reason(
@@ -117,6 +124,26 @@ def _misfits(pair: Pair, wish: Wish, tables: MachineTables) -> Iterator[Reason]:
         if release.wheels and not any(is_for_linux(tag, wish.machine) for tag in release.wheels):
             yield _reason(MisfitCode.NO_WHEEL, needs, given=wish.machine)
         yield from _of_glibc(needs, wish)
+
+
+def branches_of(wish: Wish, hardware: HardwareTable) -> DriverBranches:
+    """Return the branches of the driver that know the GPU that was asked for."""
+    if wish.gpu is None:
+        return NO_BRANCHES
+    return hardware.drivers.get(wish.gpu.capability, NO_BRANCHES)
+
+
+def _of_machine(wish: Wish, hardware: HardwareTable) -> Iterator[Reason]:
+    if wish.gpu is None or wish.driver is None:
+        return
+    branches = branches_of(wish, hardware)
+    for code, is_so, wanted in (
+        (MisfitCode.DRIVER_BEFORE_GPU, branches.is_before(wish.driver), branches.first),
+        (MisfitCode.DRIVER_AFTER_GPU, branches.is_after(wish.driver), branches.last),
+    ):
+        if is_so:
+            arch = str(wish.gpu.capability)
+            yield Reason(code=code, wanted=wanted, given=wish.driver.text, archs=(arch,))
 
 
 def _of_cuda(needs: WheelNeeds, wish: Wish) -> Iterator[Reason]:

@@ -16,6 +16,8 @@ from matrix.verdict.reasons import Checked, VerdictReason
 class MisfitCode(StrEnum):
     """A reason against a pair."""
 
+    DRIVER_BEFORE_GPU = "the driver is older than the GPU"
+    DRIVER_AFTER_GPU = "the driver no longer knows the GPU"
     YANKED = "yanked"
     PINS_TORCH = "pins another torch"
     OTHER_CUDA = "built for another CUDA"
@@ -31,6 +33,10 @@ class MisfitCode(StrEnum):
     MODEL_FAILS_WITHOUT = "the model fails without a feature that does not link"
     PREDICTED_TO_FAIL = "is predicted to fail"
     LITTLE_EVIDENCE = "too little is known"
+
+
+OF_MACHINE = (MisfitCode.DRIVER_BEFORE_GPU, MisfitCode.DRIVER_AFTER_GPU)
+"""The reasons that are of the machine alone, whatever the pair."""
 
 
 class Reason(NamedTuple):

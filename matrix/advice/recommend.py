@@ -13,7 +13,14 @@ from matrix.advice.evidence import (
     failed_everywhere,
     failing_case,
 )
-from matrix.advice.fits import MachineTables, WheelNeeds, fits_but_for_cuda, misfit, needs_of
+from matrix.advice.fits import (
+    MachineTables,
+    WheelNeeds,
+    branches_of,
+    fits_but_for_cuda,
+    misfit,
+    needs_of,
+)
 from matrix.advice.install import Install, install_of, preferred
 from matrix.advice.kinds import EvidenceKind, is_enough
 from matrix.advice.lacking import FailedWithout, failed_without, lacking
@@ -21,6 +28,7 @@ from matrix.advice.pairs import Pair, pairs
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.wish import Wish
 from matrix.catalog.cells import Cell
+from matrix.catalog.hardware import NO_BRANCHES, DriverBranches
 from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.releases import Releases
 from matrix.checks.declared import Declarations
@@ -75,7 +83,8 @@ class Recommendation:
     `choice` is the newest pair that fits; None if none does. `newer` are the pairs that are
     newer and do not fit, newest first: all that were asked about, where none fits. `measured` is
     the newest pair that fits and ran on a GPU, where `choice` did not. `elsewhere` are wheels of
-    newer releases on other indexes, which nobody read.
+    newer releases on other indexes, which nobody read. `branches` are those of the driver that know
+    the GPU.
     """
 
     wish: Wish
@@ -83,6 +92,7 @@ class Recommendation:
     newer: tuple[Excluded, ...] = ()
     measured: Choice | None = None
     elsewhere: tuple[Elsewhere, ...] = ()
+    branches: DriverBranches = NO_BRANCHES
 
 
 class CheckAnswers(Protocol):
@@ -149,6 +159,7 @@ def recommend(wish: Wish, known: AdviceFacts) -> Recommendation:
         newer=tuple(_one_a_release(newer, choice)),
         measured=measured,
         elsewhere=tuple(_elsewhere(newer, wish, known)),
+        branches=branches_of(wish, known.tables.hardware),
     )
 
 

@@ -98,6 +98,28 @@ class Driver(NamedTuple):
         return self.numbers < _numbers(least)[: len(self.numbers)]
 
 
+class DriverBranches(NamedTuple):
+    """The first and the last branch of the driver that know a GPU; None is unknown, or none."""
+
+    first: str | None = None
+    last: str | None = None
+
+    def is_before(self, driver: Driver) -> bool:
+        """Tell whether a driver is of a branch before the first.
+
+        >>> DriverBranches(first="570").is_before(driver_of("535.183.06"))
+        True
+        """
+        return self.first is not None and driver.numbers[0] < int(self.first)
+
+    def is_after(self, driver: Driver) -> bool:
+        """Tell whether a driver is of a branch after the last."""
+        return self.last is not None and driver.numbers[0] > int(self.last)
+
+
+NO_BRANCHES = DriverBranches()
+
+
 @dataclass(frozen=True, kw_only=True)
 class CudaRelease:
     """A release of CUDA: the drivers that its programs need, the `least`, and for PTX its `own`.
@@ -129,9 +151,10 @@ class Flavour:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareTable:
-    """Known GPUs, releases of CUDA (oldest first), and flavours."""
+    """Known GPUs, the drivers that know them, releases of CUDA (oldest first), and flavours."""
 
     gpus: Mapping[str, Capability] = field(default_factory=dict)
+    drivers: Mapping[Capability, DriverBranches] = field(default_factory=dict)
     cuda: Mapping[str, CudaRelease] = field(default_factory=dict)
     flavours: tuple[Flavour, ...] = ()
 

@@ -15,6 +15,7 @@ from matrix._util.versions import parse_version, specifier_set
 from matrix.catalog.hardware import (
     Capability,
     CudaRelease,
+    DriverBranches,
     Flavour,
     HardwareError,
     HardwareTable,
@@ -27,13 +28,16 @@ HARDWARE_FILE = DATA / "hardware.toml"
 _RELEASE = re.compile(r"[1-9][0-9]{0,2}\.[0-9]{1,2}", re.ASCII)
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "gpu": ("capability", "names", "source"),
+    "driver": ("capabilities", "sources"),
     "cuda": ("version", "least", "own", "sources"),
     "flavour": ("project", "versions", "cuda", "index", "source"),
 }
-_OPTIONAL = {"cuda": ("adds", "removes")}
+_OPTIONAL = {"cuda": ("adds", "removes"), "driver": ("first", "last")}
 _LISTS = {
     ("gpu", "names"),
     ("flavour", "cuda"),
+    ("driver", "capabilities"),
+    ("driver", "sources"),
     ("cuda", "adds"),
     ("cuda", "removes"),
     ("cuda", "sources"),
@@ -68,6 +72,7 @@ def load_hardware(path: Path | None = None) -> HardwareTable:
             gpus[name] = capability
     return HardwareTable(
         gpus=gpus,
+        drivers=_branches(rows["driver"]),
         cuda=_releases_of_cuda(rows["cuda"]),
         flavours=tuple(_flavour(row, where) for row, where in rows["flavour"]),
     )
@@ -89,6 +94,23 @@ def _checked(row: Mapping[str, Any], kind: str, where: str) -> Mapping[str, Any]
             if not page.startswith("https://"):
                 raise HardwareError(f"{where}: {key}: is not an address; name the page of it")
     return row
+
+
+def _branches(rows: Iterable[tuple[Mapping[str, Any], str]]) -> dict[Capability, DriverBranches]:
+    """Return the branches of the driver that know each compute capability."""
+    found: dict[Capability, DriverBranches] = {}
+    for row, where in rows:
+        for key in _OPTIONAL["driver"]:
+            if not re.fullmatch(r"[1-9][0-9]{2}", row.get(key, "100"), re.ASCII):
+                raise HardwareError(
+                    f"{where}: {key}: {row[key]!r} is not a branch; write it as 580"
+                )
+        branches = DriverBranches(first=row.get("first"), last=row.get("last"))
+        for capability in _capabilities(row, "capabilities", where):
+            if capability in found:
+                raise HardwareError(f"{where}: capabilities: {capability} appears twice; keep one")
+            found[capability] = branches
+    return found
 
 
 def _releases_of_cuda(rows: Iterable[tuple[Mapping[str, Any], str]]) -> dict[str, CudaRelease]:

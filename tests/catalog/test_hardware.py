@@ -226,3 +226,19 @@ def test_a_bad_row_is_named(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(HardwareError, match=why):
         load_hardware(path)
     assert load_hardware(HARDWARE_FILE).flavours
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ('capabilities = ["x"]\nfirst = "570"', "names no architectures"),
+        ('capabilities = ["9.0"]\nfirst = "570.1"', "is not a branch; write it as 580"),
+        ('capabilities = ["9.0", "9.0"]\nlast = "5"', "is not a branch; write it as 580"),
+        ('first = "570"', "its keys are not"),
+    ],
+)
+def test_bad_branches_of_drivers(tmp_path: Path, row: str, why: str) -> None:
+    file = tmp_path / "hardware.toml"
+    file.write_text(f'[[driver]]\n{row}\nsources = ["https://a.test"]\n', encoding="utf-8")
+    with pytest.raises(HardwareError, match=why):
+        load_hardware(file)

@@ -295,3 +295,29 @@ def test_upgrade_compares_no_seconds_of_unlike_runs(tmp_path: Path) -> None:
     text = " ".join(matrix(tmp_path, "upgrade", "--from", "0.24", "--to", "0.33").stdout.split())
     assert "The seconds of the two runs do not compare: " in text
     assert "cold and warm in seconds" not in text
+
+
+@pytest.mark.parametrize(
+    ("gpu", "driver", "line"),
+    [
+        ("rtx5090", "535", "does not know a GPU of compute capability 12.0; the first branch that"),
+        (
+            "b200",
+            "535.183",
+            "does not know a GPU of compute capability 10.0; the first branch that",
+        ),
+        ("v100", "595", "no longer supports a GPU of compute capability 7.0; the last branch that"),
+    ],
+)
+def test_a_driver_that_does_not_know_the_gpu(here: Path, gpu: str, driver: str, line: str) -> None:
+    ended = matrix(here, "recommend", "--gpu", gpu, "--driver", driver)
+    assert ended.returncode == 1
+    assert " ".join(ended.stdout.split()).startswith(f"no pair fits: driver {driver} {line}")
+
+
+def test_the_branches_of_a_gpu_are_named_where_no_driver_is(here: Path) -> None:
+    ended = matrix(here, "recommend", "--gpu", "v100")
+    assert "known to drivers of branch R580 or older" in ended.stdout
+    found = json.loads(matrix(here, "recommend", "--gpu", "b200", "--json").stdout)
+    assert found["driver_branches"] == {"first": "570", "last": None}
+    assert matrix(here, "recommend", "--gpu", "v100", "--driver", "580").returncode == 0

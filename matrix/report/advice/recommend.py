@@ -9,7 +9,7 @@ from matrix._util.text import aligned
 from matrix._util.versions import parse_version
 from matrix.advice.evidence import Evidence, MeasuredRun
 from matrix.advice.fits import WheelNeeds
-from matrix.advice.reasons import MisfitCode
+from matrix.advice.reasons import OF_MACHINE, MisfitCode
 from matrix.advice.recommend import Choice, Elsewhere, Excluded, Recommendation
 from matrix.advice.wish import Wish
 from matrix.report.advice import words
@@ -44,6 +44,8 @@ def _nothing(found: Recommendation) -> list[str]:
         cause = words.largest(found.newer).reason.cause
         name, excluded = next(group for group in grouped if group[1].reason.cause == cause)
         first = f"vLLM {name}: {words.why(excluded.reason)}"
+        if excluded.reason.code in OF_MACHINE:
+            first = words.why(excluded.reason)
         grouped.remove((name, excluded))
     return [f"no pair fits: {first}", *_reasons(grouped)]
 
@@ -57,6 +59,8 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
     off = f", off-pin: this vLLM pins torch {vllm.torch}" if choice.pair.off_pin else ""
     evidence = words.evidence_words(choice.evidence, choice.python, found.wish)
     rows = [["evidence", evidence], ["warm start", _warm(choice, found.wish.model)]]
+    if found.wish.driver is None and any(found.branches):
+        rows.append(["GPU", words.branches_words(found.branches)])
     if choice.failed_without:
         rows.append(["known to fail", words.failed_without_words(choice.failed_without)])
     rows += [
@@ -149,6 +153,7 @@ def content(found: Recommendation) -> str:
             }
             for excluded in found.newer
         ],
+        "driver_branches": found.branches._asdict() if any(found.branches) else None,
         "not_read": [operand(wheels) for wheels in found.elsewhere],
     }
     return json.dumps(values, indent=1) + "\n"

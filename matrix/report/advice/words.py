@@ -12,6 +12,7 @@ from matrix.advice.lacking import FailedWithout
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.recommend import Excluded
 from matrix.advice.wish import Wish
+from matrix.catalog.hardware import DriverBranches
 from matrix.checks.gpu_code.fits import CodeFit
 from matrix.record.model import Rung
 from matrix.report import marks, prediction, stock
@@ -30,6 +31,10 @@ NAMES: Mapping[str, str] = {"vllm": "vLLM", "torch": "torch"}
 _LONGEST = 200
 _CASE = 60
 _FORMS: Mapping[MisfitCode, str] = {
+    MisfitCode.DRIVER_BEFORE_GPU: "driver {given} does not know a GPU of compute capability"
+    " {archs}; the first branch that does is R{wanted}",
+    MisfitCode.DRIVER_AFTER_GPU: "driver {given} no longer supports a GPU of compute capability"
+    " {archs}; the last branch that does is R{wanted}",
     MisfitCode.YANKED: "{its} was withdrawn: {wanted}",
     MisfitCode.PINS_TORCH: "pins torch {wanted}",
     MisfitCode.OTHER_CUDA: "its wheel is for CUDA {cuda}, not {given}",
@@ -252,6 +257,13 @@ def wheel_words(needs: WheelNeeds) -> str:
     if needs.is_cuda_unread:
         driver = f"driver {NOT_READ}"
     return f"CUDA {cuda_words(needs)}, {driver}, {glibc}, GPU code {code_words(needs)}"
+
+
+def branches_words(found: DriverBranches) -> str:
+    """Return which branches of the driver know a GPU."""
+    first = f"R{found.first} or newer" if found.first else ""
+    last = f"R{found.last} or older" if found.last else ""
+    return f"known to drivers of branch {', '.join(filter(None, (first, last)))}"
 
 
 def cuda_words(needs: WheelNeeds) -> str:
