@@ -321,3 +321,21 @@ def test_the_branches_of_a_gpu_are_named_where_no_driver_is(here: Path) -> None:
     found = json.loads(matrix(here, "recommend", "--gpu", "b200", "--json").stdout)
     assert found["driver_branches"] == {"first": "570", "last": None}
     assert matrix(here, "recommend", "--gpu", "v100", "--driver", "580").returncode == 0
+
+
+def test_which_driver_runs_the_code_and_which_compiles_ptx(here: Path) -> None:
+    asked = ("recommend", "--torch", "2.15.0", "--vllm", "0.32.0")
+    text = " ".join(matrix(here, *asked).stdout.split())
+    ptx = "(any of CUDA 13; for PTX 595.45.04, that of CUDA 13.2)"
+    assert f"torch 2.15.0 CUDA 13.2, driver 580.65.06 or newer {ptx}" in text
+    assert "vLLM 0.32.0 CUDA 13.0, driver 580.65.06 or newer, glibc" in text
+    row = matrix(here, "wheels", "--torch", "2.15.0").stdout.splitlines()[1]
+    assert row.split()[2:5] == ["13.2", ">=580.65.06", ">=595.45.04"]
+    (wheel,) = json.loads(matrix(here, "wheels", "--torch", "2.15.0", "--json").stdout)["wheels"]
+    assert (wheel["driver"], wheel["driver_for_ptx"]) == ("580.65.06", "595.45.04")
+
+
+def test_the_tag_of_a_wheel_that_nobody_read_says_nothing_of_its_libraries(here: Path) -> None:
+    ended = matrix(here, "recommend", "--gpu", "v100", "--glibc", "2.28")
+    text = " ".join(ended.stdout.split())
+    assert "glibc 2.5 or newer by its tag (glibc of its libraries: not read)" in text

@@ -241,6 +241,7 @@ def wheel_values(needs: WheelNeeds) -> dict[str, object]:
         "version": needs.version,
         "cuda": needs.cuda,
         "driver": None if needs.driver is None else needs.driver.least,
+        "driver_for_ptx": None if needs.driver is None else needs.driver.own,
         "glibc_of_wheel": needs.wheel_glibc,
         "read": needs.is_read,
         "glibc": needs.glibc,

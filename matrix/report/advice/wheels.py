@@ -13,7 +13,7 @@ from matrix.report.advice.recommend import wheel_values
 
 def lines(rows: Sequence[WheelNeeds]) -> str:
     """Return a table of wheels as text."""
-    head = ["", "CUDA", "driver", "glibc", "of libraries", "GPU code"]
+    head = ["", "CUDA", "driver", "for PTX", "glibc", "of libraries", "GPU code"]
     return "\n".join(aligned([head, *map(_row, rows)])) + "\n"
 
 
@@ -22,6 +22,7 @@ def _row(needs: WheelNeeds) -> list[str]:
         f"{words.NAMES[needs.project]} {needs.version}",
         words.cuda_words(needs),
         f">={needs.driver.least}" if needs.driver else _without_driver(needs),
+        f">={needs.driver.own}" if needs.driver else _without_driver(needs),
         f">={needs.wheel_glibc}" if needs.wheel_glibc else words.UNKNOWN,
         (needs.glibc or "none") if needs.is_read else words.NOT_READ,
         words.code_words(needs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import clean, clip, listed, plural, seconds, spans
+from matrix._util.versions import parse_version
 from matrix.advice.evidence import CaseStarts, CpuRun, Evidence, MeasuredRun
 from matrix.advice.fits import WheelNeeds
 from matrix.advice.kinds import EvidenceKind
@@ -250,13 +251,40 @@ def again_words(found: Recompiles | None) -> str:
 
 def wheel_words(needs: WheelNeeds) -> str:
     """Return what a wheel needs of a machine, and what of it the GPU can run."""
-    glibc = f"glibc {needs.wheel_glibc} or newer" if needs.wheel_glibc else f"glibc {UNKNOWN}"
+    glibc = _glibc_words(needs)
     if needs.is_for_cpu:
         return f"without CUDA, {glibc}, GPU code {code_words(needs)}"
-    driver = f"driver {needs.driver.least} or newer" if needs.driver else f"driver {UNKNOWN}"
-    if needs.is_cuda_unread:
-        driver = f"driver {NOT_READ}"
+    driver = f"driver {_driver_words(needs)}"
     return f"CUDA {cuda_words(needs)}, {driver}, {glibc}, GPU code {code_words(needs)}"
+
+
+def _driver_words(needs: WheelNeeds) -> str:
+    """Return the driver that a wheel needs: for its machine code, and for PTX where that differs.
+
+    Machine code runs on any driver of the CUDA's major release; PTX takes the driver of its CUDA.
+    """
+    if needs.is_cuda_unread:
+        return NOT_READ
+    if needs.driver is None:
+        return UNKNOWN
+    least, own = needs.driver.least, needs.driver.own
+    if own == least:
+        return f"{least} or newer"
+    if needs.code is not None and needs.code.fit is CodeFit.PTX:
+        return f"{own} or newer, to compile the PTX of CUDA {needs.driver.version}"
+    major, minor = needs.driver.version.partition(".")[0], needs.driver.version
+    return f"{least} or newer (any of CUDA {major}; for PTX {own}, that of CUDA {minor})"
+
+
+def _glibc_words(needs: WheelNeeds) -> str:
+    """Return the glibc of a wheel's tag, and of its libraries where that is newer or not read."""
+    tag = f"glibc {needs.wheel_glibc} or newer" if needs.wheel_glibc else f"glibc {UNKNOWN}"
+    if not needs.is_read:
+        return f"{tag} by its tag (glibc of its libraries: {NOT_READ})"
+    if needs.glibc is None or needs.wheel_glibc is None:
+        return tag
+    is_newer = parse_version(needs.glibc) > parse_version(needs.wheel_glibc)
+    return f"glibc {needs.glibc} or newer, for its libraries" if is_newer else tag
 
 
 def branches_words(found: DriverBranches) -> str:
