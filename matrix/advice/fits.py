@@ -134,6 +134,8 @@ def branches_of(wish: Wish, hardware: HardwareTable) -> DriverBranches:
 
 
 def _of_machine(wish: Wish, hardware: HardwareTable) -> Iterator[Reason]:
+    if wish.without_gpu:
+        yield Reason(code=MisfitCode.WITHOUT_GPU)
     if wish.gpu is None or wish.driver is None:
         return
     branches = branches_of(wish, hardware)

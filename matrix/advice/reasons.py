@@ -16,6 +16,7 @@ from matrix.verdict.reasons import Checked, VerdictReason
 class MisfitCode(StrEnum):
     """A reason against a pair."""
 
+    WITHOUT_GPU = "is for CUDA, and there is no GPU"
     DRIVER_BEFORE_GPU = "the driver is older than the GPU"
     DRIVER_AFTER_GPU = "the driver no longer knows the GPU"
     YANKED = "yanked"
@@ -35,7 +36,11 @@ class MisfitCode(StrEnum):
     LITTLE_EVIDENCE = "too little is known"
 
 
-OF_MACHINE = (MisfitCode.DRIVER_BEFORE_GPU, MisfitCode.DRIVER_AFTER_GPU)
+OF_MACHINE = (
+    MisfitCode.WITHOUT_GPU,
+    MisfitCode.DRIVER_BEFORE_GPU,
+    MisfitCode.DRIVER_AFTER_GPU,
+)
 """The reasons that are of the machine alone, whatever the pair."""
 
 

@@ -16,8 +16,9 @@ class Wish:
     """The conditions that a pair must fit; None is no condition.
 
     `cuda` are the CUDA versions for which vLLM's wheel may be built, `glibc` is the machine's.
-    `model` is a case of the startup tests, such as `model_startup[glm_4.5]`. `evidence` is the
-    least that must be known.
+    `is_machine_assumed`: the processor is that with which the GPU comes, and nobody named one.
+    `without_gpu`: the machine has none. `model` is a case of the startup tests, such as
+    `model_startup[glm_4.5]`. `evidence` is the least that must be known.
     """
 
     driver: Driver | None = None
@@ -25,6 +26,8 @@ class Wish:
     python: str | None = None
     cuda: SpecifierSet | None = None
     machine: str = MACHINES[0]
+    is_machine_assumed: bool = False
+    without_gpu: bool = False
     glibc: str | None = None
     model: str | None = None
     torch: SpecifierSet | None = None

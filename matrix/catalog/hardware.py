@@ -151,9 +151,13 @@ class Flavour:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareTable:
-    """Known GPUs, the drivers that know them, releases of CUDA (oldest first), and flavours."""
+    """Known GPUs, releases of CUDA (oldest first), and flavours.
+
+    `processors` are those that some GPUs come with, by name, `drivers` those that know a GPU.
+    """
 
     gpus: Mapping[str, Capability] = field(default_factory=dict)
+    processors: Mapping[str, str] = field(default_factory=dict)
     drivers: Mapping[Capability, DriverBranches] = field(default_factory=dict)
     cuda: Mapping[str, CudaRelease] = field(default_factory=dict)
     flavours: tuple[Flavour, ...] = ()
@@ -208,6 +212,10 @@ class HardwareTable:
     def exists(self, capability: Capability) -> bool:
         """Tell whether a known GPU or CUDA is of a compute capability."""
         return capability in self.gpus.values() or self.known_since(capability) is not None
+
+    def processor_of(self, gpu: GpuKind) -> str | None:
+        """Return the processor that a GPU comes with; None for one that fits several."""
+        return None if gpu.name is None else self.processors.get(gpu.name)
 
     def capability_of(self, name: str) -> Capability | None:
         """Return the compute capability of a GPU by the name that a driver reports."""

@@ -23,11 +23,13 @@ from matrix.catalog.hardware import (
     driver_of,
     plain_name,
 )
+from matrix.catalog.platform_tags import MACHINES
 
 HARDWARE_FILE = DATA / "hardware.toml"
 _RELEASE = re.compile(r"[1-9][0-9]{0,2}\.[0-9]{1,2}", re.ASCII)
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "gpu": ("capability", "names", "source"),
+    "processor": ("machine", "names", "source"),
     "driver": ("capabilities", "sources"),
     "cuda": ("version", "least", "own", "sources"),
     "flavour": ("project", "versions", "cuda", "index", "source"),
@@ -35,6 +37,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 _OPTIONAL = {"cuda": ("adds", "removes"), "driver": ("first", "last")}
 _LISTS = {
     ("gpu", "names"),
+    ("processor", "names"),
     ("flavour", "cuda"),
     ("driver", "capabilities"),
     ("driver", "sources"),
@@ -72,6 +75,7 @@ def load_hardware(path: Path | None = None) -> HardwareTable:
             gpus[name] = capability
     return HardwareTable(
         gpus=gpus,
+        processors=_processors(rows["processor"], gpus),
         drivers=_branches(rows["driver"]),
         cuda=_releases_of_cuda(rows["cuda"]),
         flavours=tuple(_flavour(row, where) for row, where in rows["flavour"]),
@@ -94,6 +98,21 @@ def _checked(row: Mapping[str, Any], kind: str, where: str) -> Mapping[str, Any]
             if not page.startswith("https://"):
                 raise HardwareError(f"{where}: {key}: is not an address; name the page of it")
     return row
+
+
+def _processors(
+    rows: Iterable[tuple[Mapping[str, Any], str]], gpus: Mapping[str, Capability]
+) -> dict[str, str]:
+    """Return the processor that each of some GPUs comes with."""
+    found: dict[str, str] = {}
+    for row, where in rows:
+        if row["machine"] not in MACHINES:
+            raise HardwareError(f"{where}: machine: is not one of {', '.join(MACHINES)}")
+        for name in row["names"]:
+            if name not in gpus or name in found:
+                raise HardwareError(f"{where}: names: {name!r}: is no name of a GPU, or twice here")
+            found[name] = row["machine"]
+    return found
 
 
 def _branches(rows: Iterable[tuple[Mapping[str, Any], str]]) -> dict[Capability, DriverBranches]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matrix.advice.recommend import AdviceFacts
     from matrix.advice.wish import Wish
 
+_NO_GPU = ("none", "no", "cpu")
+"""The words for a machine without a GPU."""
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands `matrix recommend` and `upgrade`."""
@@ -38,13 +41,14 @@ def _add_recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     arguments.add_folders(recommend)
     machine = recommend.add_argument_group("the machine")
     machine.add_argument("--driver", metavar="VERSION", help="NVIDIA's driver: 570, or 570.124.06")
-    machine.add_argument("--gpu", metavar="GPU", help="the GPU: h100, 'RTX 5090', sm_121 or 12.1")
+    machine.add_argument(
+        "--gpu", metavar="GPU", help="the GPU: h100, 'RTX 5090', sm_121, 12.1, or none"
+    )
     machine.add_argument("--python", metavar="VERSION", type=arguments.python, help="as 3.12")
     machine.add_argument(
         "--machine",
         choices=MACHINES,
-        default=MACHINES[0],
-        help=f"the processor (default: {MACHINES[0]})",
+        help=f"the processor (default: that with which the GPU comes, else {MACHINES[0]})",
     )
     machine.add_argument("--glibc", metavar="VERSION", help="glibc, as 2.31 (ldd --version)")
     pair = recommend.add_argument_group("the pair")
@@ -185,12 +189,18 @@ def _wish(options: argparse.Namespace, known: AdviceFacts) -> Wish:
             wanted.contains(row.version, prereleases=True) for row in rows
         ):
             raise context.unknown_release(f"--{key} {getattr(options, key)}", known.releases)
+    without_gpu = options.gpu is not None and options.gpu.strip().lower() in _NO_GPU
+    hardware = known.tables.hardware
+    gpu = None if without_gpu else arguments.read_of(options, "gpu", hardware.gpu)
+    assumed = None if gpu is None or options.machine else hardware.processor_of(gpu)
     return Wish(
         driver=arguments.read_of(options, "driver", driver_of),
-        gpu=arguments.read_of(options, "gpu", known.tables.hardware.gpu),
+        gpu=gpu,
+        without_gpu=without_gpu,
         python=options.python,
         cuda=arguments.read_of(options, "cuda", _cuda),
-        machine=options.machine,
+        machine=options.machine or assumed or MACHINES[0],
+        is_machine_assumed=assumed is not None,
         glibc=arguments.read_of(options, "glibc", _glibc),
         model=arguments.read_of(options, "model", lambda text: _model(text, known)),
         torch=asked.get("torch"),

@@ -339,3 +339,24 @@ def test_the_tag_of_a_wheel_that_nobody_read_says_nothing_of_its_libraries(here:
     ended = matrix(here, "recommend", "--gpu", "v100", "--glibc", "2.28")
     text = " ".join(ended.stdout.split())
     assert "glibc 2.5 or newer by its tag (glibc of its libraries: not read)" in text
+
+
+@pytest.mark.parametrize("text", ["none", "cpu", "CPU"])
+def test_a_machine_without_a_gpu_gets_an_answer(here: Path, text: str) -> None:
+    ended = matrix(here, "recommend", "--gpu", text)
+    assert ended.returncode == 1 and not ended.stderr
+    first, tests, own, page = ended.stdout.splitlines()
+    assert first == "no pair fits: these wheels of vLLM are for CUDA, and need a GPU"
+    assert "tests alone" in tests and "not in this matrix" in own
+    assert page.strip().startswith("https://docs.vllm.ai/")
+    found = json.loads(matrix(here, "recommend", "--gpu", text, "--json").stdout)
+    assert found["choice"] is None and found["asked"]["without_gpu"]
+
+
+def test_the_processor_that_a_gpu_comes_with_is_assumed_and_named(here: Path) -> None:
+    first = " ".join(matrix(here, "recommend", "--gpu", "gh200").stdout.split("\n\n")[0].split())
+    assert "wheels for aarch64, with which a gh200 comes (--machine)" in first
+    other = matrix(here, "recommend", "--gpu", "gh200", "--machine", "x86_64").stdout
+    assert "with which a" not in other
+    asked = json.loads(matrix(here, "recommend", "--gpu", "h200", "--json").stdout)["asked"]
+    assert (asked["machine"], asked["machine_assumed"]) == ("x86_64", False)

@@ -47,7 +47,8 @@ def _nothing(found: Recommendation) -> list[str]:
         if excluded.reason.code in OF_MACHINE:
             first = words.why(excluded.reason)
         grouped.remove((name, excluded))
-    return [f"no pair fits: {first}", *_reasons(grouped)]
+    more = words.WITHOUT_GPU if found.wish.without_gpu else ()
+    return [f"no pair fits: {first}", *_reasons(grouped), *more]
 
 
 def _reasons(grouped: Iterable[tuple[str, Excluded]]) -> list[str]:
@@ -74,12 +75,19 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
         rows.append(["measured", f"{text} is the newest that ran on a GPU (--evidence {least})"])
     pair = f"vLLM {vllm.version} with torch {torch.version} on Python {choice.python}"
     return [
-        f"{pair}{off}{_unread_code(choice, found.wish)}",
+        f"{pair}{off}{_assumed(found.wish)}{_unread_code(choice, found.wish)}",
         "",
         *aligned(rows),
         "",
         *(f"    {line}" for line in new_environment(choice.install)),
     ]
+
+
+def _assumed(wish: Wish) -> str:
+    """Return for which processor the wheels are, where nobody named it."""
+    if not wish.is_machine_assumed or wish.gpu is None:
+        return ""
+    return f", wheels for {wish.machine}, with which a {wish.gpu.name} comes (--machine)"
 
 
 def _unread_code(choice: Choice, wish: Wish) -> str:
@@ -133,6 +141,8 @@ def content(found: Recommendation) -> str:
         "python": wish.python,
         "cuda": None if wish.cuda is None else str(wish.cuda),
         "machine": wish.machine,
+        "machine_assumed": wish.is_machine_assumed,
+        "without_gpu": wish.without_gpu,
         "glibc": wish.glibc,
         "model": wish.model,
         "torch": None if wish.torch is None else str(wish.torch),

@@ -32,6 +32,7 @@ NAMES: Mapping[str, str] = {"vllm": "vLLM", "torch": "torch"}
 _LONGEST = 200
 _CASE = 60
 _FORMS: Mapping[MisfitCode, str] = {
+    MisfitCode.WITHOUT_GPU: "these wheels of vLLM are for CUDA, and need a GPU",
     MisfitCode.DRIVER_BEFORE_GPU: "driver {given} does not know a GPU of compute capability"
     " {archs}; the first branch that does is R{wanted}",
     MisfitCode.DRIVER_AFTER_GPU: "driver {given} no longer supports a GPU of compute capability"
@@ -51,6 +52,12 @@ _FORMS: Mapping[MisfitCode, str] = {
     MisfitCode.MODEL_FAILS_WITHOUT: "links, without {features}, and {wanted} fails without {given}"
     " in {cell}",
 }
+WITHOUT_GPU = (
+    "The platform `cpu` of this matrix serves tests alone: it predicts what a GPU would show.",
+    "vLLM has builds of its own for CPUs, which are not in this matrix:",
+    "  https://docs.vllm.ai/en/latest/getting_started/installation/cpu/",
+)
+"""What a machine without a GPU can do."""
 _KINDS: Mapping[EvidenceKind, str] = {
     EvidenceKind.MEASURED: "measured on this kind of GPU",
     EvidenceKind.ALIKE: "measured on another GPU of the same compute capability",
