@@ -360,3 +360,19 @@ def test_the_processor_that_a_gpu_comes_with_is_assumed_and_named(here: Path) ->
     assert "with which a" not in other
     asked = json.loads(matrix(here, "recommend", "--gpu", "h200", "--json").stdout)["asked"]
     assert (asked["machine"], asked["machine_assumed"]) == ("x86_64", False)
+
+
+def test_seconds_of_another_gpu_name_it_and_what_is_not_known_on_this_one(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "cuda"
+    folder.mkdir(parents=True)
+    shutil.copy(RESULTS / "cuda" / "py312-torch214-vllm033.json", folder)
+    asked = ("recommend", "--model", "deepseek_v3.2", "--vllm", "0.33.0", "--gpu")
+    text = " ".join(matrix(tmp_path, *asked, "a100").stdout.split())
+    assert "model_startup[deepseek_v3.2] (on NVIDIA H200): cold" in text
+    assert (
+        "not known whether model_startup[deepseek_v3.2] starts on this GPU without DeepSelect, "
+    ) in text
+    same = matrix(tmp_path, *asked, "h200").stdout
+    assert "(on NVIDIA H200)" not in same and "whether model" not in same
+    found = json.loads(matrix(tmp_path, *asked, "a100", "--json").stdout)
+    assert "FlashMLA" in found["choice"]["not_known_without"]

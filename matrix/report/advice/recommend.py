@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from matrix._util.text import aligned
+from matrix._util.text import aligned, clean, listed
 from matrix._util.versions import parse_version
 from matrix.advice.evidence import Evidence, MeasuredRun
 from matrix.advice.fits import WheelNeeds
+from matrix.advice.kinds import EvidenceKind, is_enough
 from matrix.advice.reasons import OF_MACHINE, MisfitCode
 from matrix.advice.recommend import Choice, Elsewhere, Excluded, Recommendation
 from matrix.advice.wish import Wish
@@ -59,7 +60,10 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
     vllm, torch = choice.pair.vllm, choice.pair.torch
     off = f", off-pin: this vLLM pins torch {vllm.torch}" if choice.pair.off_pin else ""
     evidence = words.evidence_words(choice.evidence, choice.python, found.wish)
-    rows = [["evidence", evidence], ["warm start", _warm(choice, found.wish.model)]]
+    rows = [["evidence", evidence], ["warm start", _warm(choice, found.wish)]]
+    if missing := _not_known_without(choice, found.wish):
+        model = words.case_words(found.wish.model or "")
+        rows.append(["not known", f"whether {model} starts on this GPU without {listed(missing)}"])
     if found.wish.driver is None and any(found.branches):
         rows.append(["GPU", words.branches_words(found.branches)])
     if choice.failed_without:
@@ -99,14 +103,29 @@ def _unread_code(choice: Choice, wish: Wish) -> str:
     return f"; whether the wheel of {' and of '.join(names)} {have} code for this GPU: not read"
 
 
-def _warm(choice: Choice, model: str | None) -> str:
-    """Return how the pair starts warm: the model that was asked for, else all cases."""
+def _not_known_without(choice: Choice, wish: Wish) -> list[str]:
+    """Return the parts of vLLM without code for the GPU, where no run on it speaks of the model."""
+    if wish.model is None or is_enough(choice.evidence.kind, EvidenceKind.ALIKE):
+        return []
+    return [name for needs in choice.needs if needs.code for name in needs.code.without]
+
+
+def _warm(choice: Choice, wish: Wish) -> str:
+    """Return how the pair starts warm: the model that was asked for, else all cases.
+
+    The seconds of another GPU than the one that was asked for name theirs.
+    """
+    model = wish.model
     measured, predicted = choice.evidence.measured, choice.evidence.predicted
     if measured is not None:
         case = None if model is None else measured.of_case(model)
         if model is None:
             return words.warm_words(measured.cases)
-        return f"{words.case_words(model)}: {words.start_words(case) if case else words.UNKNOWN}"
+        if case is None:
+            return f"{words.case_words(model)}: {words.UNKNOWN}"
+        is_other = choice.evidence.kind is not EvidenceKind.MEASURED
+        on = f" (on {clean(measured.gpu or 'another GPU')})" if is_other else ""
+        return f"{words.case_words(model)}{on}: {words.start_words(case)}"
     if predicted is not None:
         return words.predicted_warm(predicted, model)
     return words.UNKNOWN
@@ -182,6 +201,7 @@ def _choice_values(choice: Choice | None, wish: Wish) -> dict[str, object] | Non
             "text": words.evidence_words(choice.evidence, choice.python, wish),
         },
         "failed_without": operand(choice.failed_without),
+        "not_known_without": _not_known_without(choice, wish),
         "wheels": [wheel_values(needs) for needs in choice.needs],
         "install": operand(choice.install),
         "commands": new_environment(choice.install),
