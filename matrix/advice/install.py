@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from matrix._util.versions import distance, parse_version
 from matrix.advice.fits import MachineTables, WheelNeeds, needs_of
@@ -21,12 +22,20 @@ from matrix.verdict.grid import Grid
 _PREFERRED = "3.12"  # the Python of most records, for which all known releases have wheels
 
 
+class Addition(NamedTuple):
+    """A requirement beyond vLLM, and its effect in a few words; None where nobody wrote that."""
+
+    requirement: str
+    effect: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Install:
     """The arguments of `uv pip install` for a new environment, with a name for its folder.
 
     `overrides` replace the pins of vLLM. `backend` is uv's name of torch's flavour, where
-    the package index may have another than the one that vLLM's wheel is built for.
+    the package index may have another than the one that vLLM's wheel is built for. `additions` are
+    those of the requirements that vLLM's own metadata does not have.
     """
 
     environment: str
@@ -34,6 +43,7 @@ class Install:
     requirements: tuple[str, ...]
     overrides: tuple[str, ...] = ()
     backend: str | None = None
+    additions: tuple[Addition, ...] = ()
 
 
 def install_of(
@@ -48,6 +58,11 @@ def install_of(
         requirements=found.requirements,
         overrides=found.overrides,
         backend=_backend(pair, torch, hardware),
+        additions=tuple(
+            Addition(constraint.requirement, constraint.effect)
+            for constraint in releases.constrained
+            if constraint.covers(vllm)
+        ),
     )
 
 

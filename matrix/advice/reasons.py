@@ -71,8 +71,8 @@ class Reason(NamedTuple):
 
         The release itself is not of it, nor what only this one names.
         """
-        same = self.code, self.project, self.cuda, self.wanted, self.given, self.archs
-        same += self.features, self.rung
+        wants = self.wanted, self.given, self.archs, self.features
+        same = self.code, self.project, self.cuda, *wants, self.rung
         if isinstance(self.because, Checked):
             return *same, tuple(
                 fact._replace(version=None) for fact in self.because.facts if isinstance(fact, Fact)

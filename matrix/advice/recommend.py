@@ -143,7 +143,7 @@ def recommend(wish: Wish, known: AdviceFacts) -> Recommendation:
     for place, pair in enumerate(every):
         if choice is not None and pair.vllm is not choice.pair.vllm:
             break
-        found = _try(pair, wish, known)
+        found = tried(pair, wish, known)
         if isinstance(found, Reason):
             newer.append(Excluded(pair=pair, reason=found))
         elif choice is None or not found.evidence.without:
@@ -166,7 +166,7 @@ def recommend(wish: Wish, known: AdviceFacts) -> Recommendation:
 def _newest_measured(every: Iterable[Pair], wish: Wish, known: AdviceFacts) -> Choice | None:
     for pair in every:
         if known.runs.has_measured(pair.torch.version, pair.vllm.version):
-            found = _try(pair, wish, known)
+            found = tried(pair, wish, known)
             if isinstance(found, Choice) and is_enough(found.evidence.kind, _MEASURED):
                 return found
     return None
@@ -192,8 +192,8 @@ def _one_a_release(newer: Iterable[Excluded], choice: Choice | None) -> Iterator
             )
 
 
-def _try(pair: Pair, wish: Wish, known: AdviceFacts) -> Choice | Reason:
-    """Return the pair with the Python to take, or why it does not fit."""
+def tried(pair: Pair, wish: Wish, known: AdviceFacts) -> Choice | Reason:
+    """Return the pair that a person asked for with the Python to take, or why it does not fit."""
     if (reason := misfit(pair, wish, known.tables)) is not None:
         return reason
     torch, vllm = pair.torch.version, pair.vllm.version
@@ -306,7 +306,7 @@ def _elsewhere(newer: Iterable[Excluded], wish: Wish, known: AdviceFacts) -> Ite
         others = hardware.others("vllm", version)
         if not others or not fits_but_for_cuda(pair, wish, known.tables):
             continue
-        if not isinstance(_try(pair, free, known), Choice):
+        if not isinstance(tried(pair, free, known), Choice):
             continue
         for cuda, flavour in others:
             needs = hardware.needs(cuda)

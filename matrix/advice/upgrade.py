@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import distance, parse_version, specifier_text
-from matrix.advice.evidence import MeasuredRun, measured_run, newest_run
+from matrix.advice.evidence import Evidence, MeasuredRun, measured_run, newest_run
 from matrix.advice.fits import WheelNeeds, needs_of
 from matrix.advice.install import Install, install_of
 from matrix.advice.left_behind import LeftBehind, ReleasePackages, left_behind
 from matrix.advice.pairs import Pair
-from matrix.advice.recommend import AdviceFacts
+from matrix.advice.reasons import MisfitCode, Reason
+from matrix.advice.recommend import AdviceFacts, tried
+from matrix.advice.wish import Wish
 from matrix.catalog.cells import Cell
 from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
@@ -22,6 +24,9 @@ from matrix.record.model import Platform, Record
 from matrix.record.start_seconds import Unlike, unlike
 from matrix.rules.notes import Note
 from matrix.verdict.precedence import is_stock
+from matrix.verdict.states import Verdict
+
+_FAILURES = (MisfitCode.FAILS, MisfitCode.PREDICTED_TO_FAIL, MisfitCode.YANKED)
 
 
 class What(StrEnum):
@@ -56,6 +61,15 @@ class Change:
         return self.old != self.new or self.old is None
 
 
+class Known(StrEnum):
+    """What is known of a pair: it ran, fails, fails on one Python alone, or never ran on a GPU."""
+
+    RAN = "ran"
+    FAILS = "fails"
+    FAILS_IN_PART = "fails in part"
+    NEVER_RAN = "never ran"
+
+
 class KnownPackages(StrEnum):
     """How many packages of a release are known.
 
@@ -75,7 +89,9 @@ class UpgradeSide:
     `cell` is the pair on the Python of the packages, and `fits_python` whether its vLLM is for it.
     `needs` are those of both wheels. `measured` is the newest run of the pair on a GPU, of the
     record `ran`, and `notes` what a person found out about it. `packages` is how many of its
-    packages are known.
+    packages are known. `fails` is why the pair is known to fail on the nearest Python
+    that it has, and `works_on` the Pythons on which a run of it did not fail. `evidence` is the
+    best that is known of it.
     """
 
     cell: Cell
@@ -87,6 +103,16 @@ class UpgradeSide:
     notes: tuple[Note, ...]
     packages: KnownPackages
     ran: Record | None = field(default=None, repr=False)
+    fails: Reason | None = None
+    works_on: tuple[str, ...] = ()
+    evidence: Evidence | None = None
+
+    @property
+    def known(self) -> Known:
+        """What is known of the pair."""
+        if self.fails is not None:
+            return Known.FAILS_IN_PART if self.works_on else Known.FAILS
+        return Known.NEVER_RAN if self.measured is None else Known.RAN
 
     @property
     def fits_python(self) -> bool:
@@ -178,7 +204,11 @@ def _side(
     vllm = next(row for row in known.releases.vllm if row.version == cell.vllm)
     torch = next(row for row in known.releases.torch if row.version == cell.torch)
     machine = MACHINES[0]
-    entry = newest_run(known.runs.on(Platform.CUDA, torch.version, vllm.version))
+    entries = known.runs.on(Platform.CUDA, torch.version, vllm.version)
+    entry = newest_run(entries)
+    fits = [python for python in known.releases.pythons if vllm.python.contains(python)]
+    python = min(fits, key=lambda found: distance(found, cell.python), default=cell.python)
+    found = tried(Pair(torch=torch, vllm=vllm), Wish(python=python), known)
     some = KnownPackages.SOME if packages.resolved else KnownPackages.REQUIRED
     return UpgradeSide(
         cell=cell,
@@ -188,6 +218,13 @@ def _side(
         needs=(needs_of(vllm, known.tables, machine), needs_of(torch, known.tables, machine)),
         measured=None if entry is None else measured_run(entry),
         ran=None if entry is None else entry.record,
+        fails=found if isinstance(found, Reason) and found.code in _FAILURES else None,
+        works_on=tuple(
+            place.python
+            for place, other in entries
+            if other.verdict.verdict in (Verdict.COMPATIBLE, Verdict.DRIFT)
+        ),
+        evidence=None if isinstance(found, Reason) else found.evidence,
         notes=tuple(
             note for note in notes if note.covers(Platform.CUDA, torch.version, vllm.version)
         ),

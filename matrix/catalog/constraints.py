@@ -18,7 +18,8 @@ from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
 
 _DATA = DATA / "constraints.toml"
-_KEYS = ("requirement", "vllm", "reason", "evidence")
+_NEEDED = ("requirement", "vllm", "reason", "evidence")
+_KEYS = (*_NEEDED, "effect")
 # A cell's pins say these.
 _PINNED = ("torch", "torchaudio", "torchvision", "vllm")
 
@@ -28,12 +29,16 @@ class ConstraintsError(MatrixError):
 
 
 class Constraint(NamedTuple):
-    """A requirement that the cells of these vLLM releases get, the reason and the evidence."""
+    """A requirement that the cells of these vLLM releases get, the reason and the evidence.
+
+    `effect` is what it does, in a few words; None where nobody wrote that.
+    """
 
     requirement: str
     vllm: VersionRange
     reason: str
     evidence: tuple[str, ...]
+    effect: str | None = None
 
     def covers(self, vllm: str) -> bool:
         """Tell whether the cells of this vLLM get it."""
@@ -61,12 +66,15 @@ def parse_constraints(text: str, name: str) -> tuple[Constraint, ...]:
 
 
 def _constraint(row: Mapping[str, object], where: str) -> Constraint:
-    check_keys(row, where, _KEYS, _KEYS, ConstraintsError)
+    check_keys(row, where, _KEYS, _NEEDED, ConstraintsError)
     return Constraint(
         requirement=_requirement(row["requirement"], where),
         vllm=version_range(row, "vllm", where, ConstraintsError),
         reason=text_of(row, "reason", where, "write what happens without it", ConstraintsError),
         evidence=texts_of(row, "evidence", where, "texts", ConstraintsError),
+        effect=text_of(row, "effect", where, "write what it does", ConstraintsError)
+        if "effect" in row
+        else None,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import advised
 from advised import known, on_gpu
-from made import passed
+from made import failed, passed
 from matrix.advice.left_behind import LeftKind, ReleasePackages, left_behind
 from matrix.advice.upgrade import Upgrade, What, upgrade
 from matrix.catalog.cells import Cell
@@ -207,3 +207,33 @@ def test_seconds_that_do_not_compare_are_not_shown(facts: dict[str, Any], why: s
         assert f"The seconds of the two runs do not compare: {why}" in text.replace(
             "the startup tests of the two take", "take"
         )
+
+
+def first(found: Upgrade) -> str:
+    return lines(found).splitlines()[0]
+
+
+def test_the_first_line_says_whether_the_new_pair_works_and_what_shows_it() -> None:
+    ran = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.12")
+    assert first(ask(ran)).startswith(
+        "yes, in a new environment: vLLM 0.20.0 with torch 2.11.0 ran on NVIDIA H200"
+    )
+    assert first(ask()).startswith(
+        "not known: vLLM 0.20.0 with torch 2.11.0 never ran on a GPU; by checks alone"
+    )
+    fails = on_gpu("2.11.0", failed(), vllm="0.20.0", python="3.12")
+    assert first(ask(fails)).startswith("no: vLLM 0.20.0 with torch 2.11.0: fails at ")
+    other = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.11", day=20)
+    partly = first(ask(fails, other))
+    assert partly.startswith("no, not on Python 3.12: ")
+    assert partly.endswith("; a run on Python 3.11 does not")
+    assert "on Python 3.11: " in first(ask(ran, python="3.10"))
+    assert "; take Python 3.11; " in first(ask(python="3.10"))
+    values = json.loads(content(ask(fails)))
+    assert values["known"] == "fails" and values["text"].startswith("no: ")
+
+
+def test_a_downgrade_speaks_of_no_upgrade_and_no_new_release() -> None:
+    text = lines(ask(old="0.20.0", new="0.19.0"))
+    assert "a downgrade in place leaves behind:" in text
+    assert "upgrade" not in text.replace("downgrade", "") and "the new" not in text

@@ -84,3 +84,9 @@ def test_a_constraint_that_cannot_be_read_is_refused(old: str, new: str, message
     with pytest.raises(ConstraintsError, match=message) as refused:
         parse_constraints(GOOD.replace(old, new), "c.toml")
     assert str(refused.value).startswith("c.toml: ") and "\n" not in str(refused.value)
+
+
+def test_the_effect_may_be_left_out() -> None:
+    row = '[[constraint]]\nrequirement = "a>=1"\nvllm = ">=0.32"\nreason = "b"\nevidence = ["c"]\n'
+    assert parse_constraints(row, "file")[0].effect is None
+    assert parse_constraints(f'{row}effect = "d"\n', "file")[0].effect == "d"

@@ -376,3 +376,12 @@ def test_seconds_of_another_gpu_name_it_and_what_is_not_known_on_this_one(tmp_pa
     assert "(on NVIDIA H200)" not in same and "whether model" not in same
     found = json.loads(matrix(tmp_path, *asked, "a100", "--json").stdout)
     assert "FlashMLA" in found["choice"]["not_known_without"]
+
+
+def test_upgrade_begins_with_its_verdict_and_explains_what_it_adds(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "cuda"
+    folder.mkdir(parents=True)
+    shutil.copy(RESULTS / "cuda" / "py312-torch214-vllm033.json", folder)
+    text = matrix(tmp_path, "upgrade", "--from", "0.24", "--to", "0.33.0").stdout
+    assert text.startswith("yes, in a new environment: vLLM 0.33.0 with torch 2.14.0 ran on NVIDIA")
+    assert "cuda-python>=13: keeps cuda-bindings and cuda-python, which share files" in text

@@ -84,6 +84,7 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
         *aligned(rows),
         "",
         *(f"    {line}" for line in new_environment(choice.install)),
+        *words.addition_words(choice.install),
     ]
 
 

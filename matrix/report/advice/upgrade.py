@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
-from matrix._util.text import aligned, clean, plural, seconds
+from matrix._util.text import aligned, clean, listed, plural, seconds
 from matrix.advice.evidence import CaseStarts, MeasuredRun
 from matrix.advice.left_behind import LeftBehind, LeftKind
 from matrix.advice.upgrade import Change, KnownPackages, Upgrade, UpgradeSide, What
+from matrix.advice.wish import Wish
 from matrix.record.start_seconds import Unlike
 from matrix.report import marks, notes
 from matrix.report.advice import words
@@ -19,19 +20,43 @@ from matrix.verdict.states import Verdict
 
 _UNREAD = {What.GLIBC, What.GPU_CODE, What.GPU_CODE_OF_TORCH}
 _CACHES = (
-    "No compile cache of the old release serves the new one: the first start of each replica is"
-    " cold, so fill a shared cache before the fleet starts."
+    "No compile cache of vLLM {old} serves {new}: the first start of each replica is cold, so fill"
+    " a shared cache before the fleet starts."
 )
 
 
 def lines(found: Upgrade) -> str:
     """Return what changes as text."""
     old, new = found.old.vllm.version, found.new.vllm.version
-    what = "downgrade" if found.is_downgrade else "upgrade"
-    head = f"{what} of vLLM {old} to {new}, wheels for {found.machine}, Python {found.python}"
-    text = [head, "", *_changes(found), "", *_left(found)]
-    text += ["", *_starts(found), "", _CACHES]
+    head = (
+        f"{_what(found)} of vLLM {old} to {new}, wheels for {found.machine}, Python {found.python}"
+    )
+    text = [verdict(found), head, "", *_changes(found), "", *_left(found)]
+    text += ["", *_starts(found), "", _CACHES.format(old=old, new=new)]
     return "\n".join([*text, *_notes(found)]) + "\n"
+
+
+def _what(found: Upgrade) -> str:
+    return "downgrade" if found.is_downgrade else "upgrade"
+
+
+def verdict(found: Upgrade) -> str:
+    """Return whether the new pair works, and what shows it, in one sentence."""
+    new = found.new
+    pair = f"vLLM {new.vllm.version} with torch {new.torch.version}"
+    python = "" if new.fits_python else f" on Python {found.install.python}"
+    if new.fails is not None:
+        known = f"; a run on Python {listed(new.works_on)} does not" if new.works_on else ""
+        where = f", not on Python {found.install.python}" if new.works_on else ""
+        return f"no{where}: {pair}: {words.why(new.fails)}{known}"
+    if new.measured is None:
+        shown = ""
+        if new.evidence is not None:
+            shown = words.evidence_words(new.evidence, found.install.python, Wish())
+        rest = f"; {shown}" if shown else ""
+        return f"not known: {pair} never ran on a GPU{python and f'; take{python[3:]}'}{rest}"
+    ran = words.measured_words(new.measured, found.install.python)
+    return f"yes, in a new environment{python}: {pair} ran on {ran}"
 
 
 def _changes(found: Upgrade) -> list[str]:
@@ -62,17 +87,19 @@ def _left(found: Upgrade) -> list[str]:
     """Return what an upgrade in place leaves behind, and what to remove before it."""
     known = [_known(side) for side in (found.old, found.new) if side.packages != KnownPackages.ALL]
     made = [f"    {line}" for line in new_environment(found.install)]
+    made += words.addition_words(found.install)
+    what, article = _what(found), "A" if found.is_downgrade else "An"
     if not found.left:
-        none = "An upgrade in place leaves no known package behind. A new environment:"
+        none = f"{article} {what} in place leaves no known package behind. A new environment:"
         return [none, *made, *known]
     kinds = {kind: [package for package in found.left if package.kind is kind] for kind in LeftKind}
     why = {
         LeftKind.OTHER_CUDA: f"for another CUDA than torch {found.new.torch.version}",
         LeftKind.OTHER_VERSION: "with another version than flashinfer-python, which rejects it",
-        LeftKind.BY_HAND: "rejected by the new flashinfer-python too, if you installed it",
+        LeftKind.BY_HAND: "rejected by that flashinfer-python too, if you installed it",
         LeftKind.UNUSED: "vLLM no longer requires it",
     }
-    text = ["an upgrade in place leaves behind:"]
+    text = [f"{article.lower()} {what} in place leaves behind:"]
     for kind, packages in kinds.items():
         if packages:
             text.append(f"  {', '.join(map(_package, packages))}: {why[kind]}")
@@ -80,17 +107,17 @@ def _left(found: Upgrade) -> list[str]:
     if shared:
         pairs = ", ".join(f"{package.name} and {package.shares}" for package in shared)
         text.append(
-            f"  in one folder, so that removing the old one later takes files of the new: {pairs}"
+            f"  in one folder, so that removing the first later takes files of the second: {pairs}"
         )
     text += known
     text += [
         "",
         "Make a new environment:",
-        *(f"    {line}" for line in new_environment(found.install)),
+        *made,
     ]
     if not found.is_in_place:
         return text
-    text.append("or, in the old environment, before the upgrade in place:")
+    text.append(f"or, in the old environment, before the {what} in place:")
     removed = [package.name for package in found.left if package.kind is not LeftKind.UNUSED]
     names = removed or [package.name for package in found.left]
     return [*text, f"    {pip_uninstall(names)}"]
@@ -174,7 +201,9 @@ def _notes(found: Upgrade) -> list[str]:
         for note in side.notes:
             other = found.new if name == "left" else found.old
             if name == "new" or note not in other.notes:
-                head = "known issue" if name == "new" else "known issue of the old release"
+                head = (
+                    "known issue" if name == "new" else f"known issue of vLLM {side.vllm.version}"
+                )
                 text += ["", f"{head}: {' '.join(note.text.split())}"]
                 text.append(f"  evidence: {', '.join(note.evidence)}")
     return text
@@ -188,6 +217,8 @@ def content(found: Upgrade) -> str:
         "to": _side(found.new),
         "python": found.python,
         "machine": found.machine,
+        "known": found.new.known,
+        "text": verdict(found),
         "is_downgrade": found.is_downgrade,
         "seconds_compare": None
         if found.old.ran is None or found.new.ran is None

@@ -8,6 +8,7 @@ from matrix._util.text import clean, clip, listed, plural, seconds, spans
 from matrix._util.versions import parse_version
 from matrix.advice.evidence import CaseStarts, CpuRun, Evidence, MeasuredRun
 from matrix.advice.fits import WheelNeeds
+from matrix.advice.install import Install
 from matrix.advice.kinds import EvidenceKind
 from matrix.advice.lacking import FailedWithout
 from matrix.advice.reasons import MisfitCode, Reason
@@ -128,7 +129,7 @@ def evidence_words(evidence: Evidence, python: str, wish: Wish) -> str:
     if evidence.measured is not None:
         is_any = evidence.kind is EvidenceKind.MEASURED and wish.gpu is None
         how = "measured" if is_any else _KINDS[evidence.kind]
-        return f"{how}: {_measured(evidence.measured, python)}{without and f'; {without}'}"
+        return f"{how}: {measured_words(evidence.measured, python)}{without and f'; {without}'}"
     if evidence.predicted is not None:
         predicted = f"predicted: {prediction.sentence(evidence.predicted)}"
         return clean(f"{predicted}{without and f'; {without}'}")
@@ -140,6 +141,12 @@ def evidence_words(evidence: Evidence, python: str, wish: Wish) -> str:
     if not passed and not without:
         checks = "; ".join(filter(None, ("none passed", unasked)))
     return f"{_KINDS[evidence.kind]}, {_no_run(evidence.on_cpu)}; {checks}"
+
+
+def addition_words(install: Install) -> list[str]:
+    """Return what each requirement does that vLLM's own metadata does not have."""
+    why = "the resolver's own choice does not work without it"
+    return [f"{added.requirement}: {added.effect or why}" for added in install.additions]
 
 
 def without_words(features: Sequence[str]) -> str:
@@ -168,7 +175,8 @@ def _no_run(found: CpuRun | None) -> str:
     return clean(f"without a run of the pair on a GPU ({run}; it predicts nothing)")
 
 
-def _measured(found: MeasuredRun, python: str) -> str:
+def measured_words(found: MeasuredRun, python: str) -> str:
+    """Return where a run was, how its cases ended, and its record."""
     counts = dict.fromkeys(Verdict, 0)
     for case in found.cases:
         counts[case.verdict] += 1
