@@ -227,6 +227,8 @@ def test_the_first_line_says_whether_the_new_pair_works_and_what_shows_it() -> N
     partly = first(ask(fails, other))
     assert partly.startswith("no, not on Python 3.12: ")
     assert partly.endswith("; a run on Python 3.11 does not")
+    later = on_gpu("2.11.0", failed(), vllm="0.20.0", python="3.11", day=24)
+    assert "1 case as expected" in first(ask(ran, later))
     assert "on Python 3.11: " in first(ask(ran, python="3.10"))
     assert "; take Python 3.11; " in first(ask(python="3.10"))
     values = json.loads(content(ask(fails)))

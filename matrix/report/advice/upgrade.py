@@ -55,7 +55,9 @@ def verdict(found: Upgrade) -> str:
             shown = words.evidence_words(new.evidence, found.install.python, Wish())
         rest = f"; {shown}" if shown else ""
         return f"not known: {pair} never ran on a GPU{python and f'; take{python[3:]}'}{rest}"
-    ran = words.measured_words(new.measured, found.install.python)
+    # The run on the nearest Python before a newer one on another, which may have failed.
+    best = (new.evidence and new.evidence.measured) or new.measured
+    ran = words.measured_words(best, found.install.python)
     return f"yes, in a new environment{python}: {pair} ran on {ran}"
 
 
