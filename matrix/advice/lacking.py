@@ -14,7 +14,7 @@ from matrix.catalog.cells import Cell
 from matrix.record.model import Platform
 from matrix.verdict.states import Verdict
 
-Features = Callable[[Cell], Mapping[str, bool] | None]
+FeaturesOf = Callable[[Cell], Mapping[str, bool] | None]
 """Tells which features the vLLM of a cell brings, and whether each links; None for unknown."""
 
 
@@ -27,13 +27,13 @@ class FailedWithout:
     cell: str
 
 
-def lacking(cell: Cell, features: Features) -> tuple[str, ...]:
+def lacking(cell: Cell, features: FeaturesOf) -> tuple[str, ...]:
     """Return the features of a cell that do not link with its torch; none where nobody knows."""
     return tuple(name for name, links in (features(cell) or {}).items() if not links)
 
 
 def failed_without(
-    cell: Cell, lacks: Sequence[str], runs: PairRuns, features: Features
+    cell: Cell, lacks: Sequence[str], runs: PairRuns, features: FeaturesOf
 ) -> tuple[FailedWithout, ...]:
     """Return the cases that failed for want of what a cell lacks too, one entry for each.
 
@@ -60,7 +60,9 @@ def _cases(torch: str, vllm: str, runs: PairRuns) -> Iterable[str]:
                 yield case.case
 
 
-def _failures(torch: str, vllm: str, runs: PairRuns, features: Features) -> Iterator[FailedWithout]:
+def _failures(
+    torch: str, vllm: str, runs: PairRuns, features: FeaturesOf
+) -> Iterator[FailedWithout]:
     """Yield each case of a pair whose failure names a feature that does not link there."""
     entries = runs.on(Platform.CUDA, torch, vllm)
     for place, entry in entries:

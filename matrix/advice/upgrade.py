@@ -61,7 +61,7 @@ class Change:
         return self.old != self.new or self.old is None
 
 
-class Known(StrEnum):
+class PairState(StrEnum):
     """What is known of a pair: it ran, fails, fails on one Python alone, or never ran on a GPU."""
 
     RAN = "ran"
@@ -108,11 +108,11 @@ class UpgradeSide:
     evidence: Evidence | None = None
 
     @property
-    def known(self) -> Known:
+    def known(self) -> PairState:
         """What is known of the pair."""
         if self.fails is not None:
-            return Known.FAILS_IN_PART if self.works_on else Known.FAILS
-        return Known.NEVER_RAN if self.measured is None else Known.RAN
+            return PairState.FAILS_IN_PART if self.works_on else PairState.FAILS
+        return PairState.NEVER_RAN if self.measured is None else PairState.RAN
 
     @property
     def fits_python(self) -> bool:

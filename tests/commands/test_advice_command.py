@@ -329,6 +329,8 @@ def test_which_driver_runs_the_code_and_which_compiles_ptx(here: Path) -> None:
     ptx = "(any of CUDA 13; for PTX 595.45.04, that of CUDA 13.2)"
     assert f"torch 2.15.0 CUDA 13.2, driver 580.65.06 or newer {ptx}" in text
     assert "vLLM 0.32.0 CUDA 13.0, driver 580.65.06 or newer, glibc" in text
+    own = " ".join(matrix(here, *asked, "--gpu", "h200").stdout.split())
+    assert "driver 580.65.06 or newer (any of CUDA 13), glibc" in own
     row = matrix(here, "wheels", "--torch", "2.15.0").stdout.splitlines()[1]
     assert row.split()[2:5] == ["13.2", ">=580.65.06", ">=595.45.04"]
     (wheel,) = json.loads(matrix(here, "wheels", "--torch", "2.15.0", "--json").stdout)["wheels"]

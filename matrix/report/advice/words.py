@@ -276,7 +276,8 @@ def wheel_words(needs: WheelNeeds) -> str:
 def _driver_words(needs: WheelNeeds) -> str:
     """Return the driver that a wheel needs: for its machine code, and for PTX where that differs.
 
-    Machine code runs on any driver of the CUDA's major release; PTX takes the driver of its CUDA.
+    Machine code runs on any driver of the CUDA's major release; PTX takes the driver of its CUDA,
+    which is not named where the wheel has machine code for the GPU that was asked for.
     """
     if needs.is_cuda_unread:
         return NOT_READ
@@ -287,8 +288,10 @@ def _driver_words(needs: WheelNeeds) -> str:
         return f"{least} or newer"
     if needs.code is not None and needs.code.fit is CodeFit.PTX:
         return f"{own} or newer, to compile the PTX of CUDA {needs.driver.version}"
-    major, minor = needs.driver.version.partition(".")[0], needs.driver.version
-    return f"{least} or newer (any of CUDA {major}; for PTX {own}, that of CUDA {minor})"
+    cuda = needs.driver.version
+    any_of = f"{least} or newer (any of CUDA {cuda.partition('.')[0]}"
+    has_code = needs.code is not None and needs.code.fit is not CodeFit.NONE
+    return f"{any_of})" if has_code else f"{any_of}; for PTX {own}, that of CUDA {cuda})"
 
 
 def _glibc_words(needs: WheelNeeds) -> str:
