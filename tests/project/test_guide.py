@@ -132,7 +132,7 @@ FILES: Mapping[str, tuple[ModuleType, tuple[str, ...]]] = {
     "differences.toml": (platform_differences, ("id", "counters", "text", "evidence")),
     "jit.toml": (jit_modules, jit_modules._NEEDED),
     "startup_tests.toml": (startup_tests, startup_tests._NEEDED),
-    "constraints.toml": (constraints, constraints._KEYS),
+    "constraints.toml": (constraints, constraints._NEEDED),
 }
 """The module that reads a data file, and the keys that a row of it needs."""
 
