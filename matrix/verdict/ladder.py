@@ -259,7 +259,8 @@ def badness(
     """Return the order in which runs, or checks alone, stand for their pair, the worst first.
 
     By verdict, then by how far they got; of equal ones first those that are not stock, that
-    recompile, that are partial. The grid, the table and the badges ask this one.
+    recompile, that are whole: a partial run on another Python does not hide the cases of a whole
+    one. The grid, the table and the badges ask this one.
     """
     standing = VERDICTS.index(verdict), level(reached)
     if ran is None:
@@ -268,7 +269,7 @@ def badness(
         *standing,
         not ran.not_stock,
         -len(ran.recompiling),
-        ran.part is None,
+        ran.part is not None,
     )
 
 

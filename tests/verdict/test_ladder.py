@@ -23,7 +23,7 @@ from matrix.record.model import (
 )
 from matrix.report.reasons import contradiction_words
 from matrix.verdict.judge import CellVerdict
-from matrix.verdict.ladder import Part, Progress, RunEvidence, assess, evidence_of, level
+from matrix.verdict.ladder import Part, Progress, RunEvidence, assess, badness, evidence_of, level
 from matrix.verdict.reasons import recorded
 from matrix.verdict.states import StepState, Verdict
 
@@ -263,3 +263,15 @@ def test_sources_that_do_not_build_stop_below_resolves() -> None:
     assert found.unknown == () and not found.ruled_out
     built = assess(CELL, Platform.CPU, PINNED, resolves=YES, ran=STARTED)
     assert [step.rung for step in built.steps] == list(RUNGS)
+
+
+def test_of_equal_runs_a_whole_one_stands_for_the_pair() -> None:
+    whole = ran(Verdict.COMPATIBLE, Rung.AS_EXPECTED)
+    part = replace(whole, part=Part(held=2, total=9))
+    again = replace(part, recompiling=("a",))
+
+    def standing(*runs: RunEvidence) -> RunEvidence:
+        return min(runs, key=lambda run: badness(run.verdict, Rung.AS_EXPECTED, run))
+
+    assert standing(part, whole) == whole
+    assert standing(whole, again) == again
