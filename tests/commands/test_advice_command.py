@@ -280,7 +280,7 @@ def test_features_that_do_not_link_and_what_failed_for_them(tmp_path: Path) -> N
     asked = ("recommend", "--torch", "2.15.0", "--vllm", "0.32.0")
     text = " ".join(matrix(tmp_path, *asked).stdout.split())
     assert "links, without DeepGEMM" in text
-    assert "py312-torch215-vllm032 on cpu, 2026-11-30: 5 of 9 cases, 5 started warm" in text
+    assert "by py312-torch215-vllm032 on cpu (2026-11-30), 5 of 9 cases" in text
     assert "without DeepGEMM, in py312-torch214-vllm032: model_startup[deepseek_v3.2]" in text
     refused = matrix(tmp_path, *asked, "--model", "deepseek_v3.2")
     assert refused.returncode == 1

@@ -406,7 +406,10 @@ def test_a_bisection_may_begin_with_no_record(
     assert "no record in empty" in capsys.readouterr().err
     assert main([*arguments, "--run"]) == 0
     assert len(calls) == 2
-    assert "torch 2.12.1 is the first bad one, 2.11.0 the last good" in capsys.readouterr().out
+    assert (
+        "the first bad torch is newer than 2.11.0 and at most 2.12.1; 2.12.0 has no name here"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_bisection_runs_to_its_end(
@@ -417,7 +420,9 @@ def test_a_bisection_runs_to_its_end(
     calls = fake_runs(monkeypatch, *good, *bad)
     assert main([*BISECT, "--case", "a[b=1]", "results", "--run"]) == 0
     out = capsys.readouterr().out
-    assert out.endswith("torch 2.12.1 is the first bad one, 2.11.0 the last good\n")
+    assert out.endswith(
+        "the first bad torch is newer than 2.11.0 and at most 2.12.1; 2.12.0 has no name here\n"
+    )
     assert len(calls) == len({item.name for item in calls}) <= 5
 
 
@@ -431,7 +436,7 @@ def test_a_bisection_goes_on_past_a_run_that_fails_and_says_so(
     assert "matrix: py311-torch211-vllm020 on cpu: tox ended with 2" in err
     assert out.endswith(
         "torch 2.11.0 or 2.12.1 is the first bad one, 2.10.0 the last good;"
-        " 2.11.0 cannot be judged\n"
+        " 2.11.0 cannot be judged; 2.12.0 has no name here\n"
     )
 
 

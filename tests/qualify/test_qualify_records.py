@@ -67,8 +67,7 @@ def test_no_run_is_proposed_that_would_have_another_release_of_the_other_project
     found = held(ran[0], query=ask("vllm", "0.20.2", "0.19.1", (Platform.CPU,)))
     assert commands(found, []) == ["matrix qualify --vllm 0.20.2 --baseline 0.19.1 --platform cpu"]
     assert sections_notes(found)[-1].startswith(
-        "py311-torch212-vllm020 installs torch 2.12.1, and no tox name there stands for torch"
-        " 2.12.0"
+        "py311-torch212-vllm020 installs torch 2.12.1, and no cell name means torch 2.12.0"
     )
     # Nor one of the baseline's side.
     found = held(

@@ -98,7 +98,7 @@ def test_marks_become_letters_where_one_block_is_too_wide(published: Path) -> No
     [letter] = re.findall(r"\n  \[(\w)\] 2 cases recompile warm\n", narrow)
     assert f"as expected [{letter}] *" in narrow
     assert max(map(len, narrow.splitlines())) <= 80
-    assert "cpu: vLLM below, torch to the right, 1 of 3\n" in narrow
+    assert "cpu: vLLM below, torch to the right, 1 of 4\n" in narrow
     pair = ("--platform", "cpu", "--torch", "==2.11.0")
     one = matrix(published, "grid", *pair, "--width", "80").stdout
     assert "as expected, 2 cases recompile warm" in one and "1 of" not in one

@@ -202,7 +202,7 @@ COUNTING = sorted(
     if VERDICTS[name] == "compatible"
     and all("num_aot_compiles" in start.counters for case in run.cases for start in case.starts)
 )
-NEWER = st.sampled_from(["0.33.1", "0.34.0", "0.40.0", "1.2.0"])
+NEWER = st.sampled_from(["0.34.0", "0.35.1", "0.40.0", "1.2.0"])
 TORCHES = st.sampled_from([None, "2.15.0+cu132", "2.16.0", "3.0.0"])
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import product, zip_longest
 
 from matrix.report.fitting.words import is_command, longest, sentence, wrapped
@@ -37,19 +37,18 @@ class _Column:
     before: int
     shell: bool
     last: bool
+    longest: int = field(init=False)
+    """The number of the cell with the longest word."""
+    _lengths: tuple[int, ...] = field(init=False, repr=False)
 
-    @cached_property
-    def _lengths(self) -> list[int]:
-        return sorted(map(len, self.cells))
-
-    @cached_property
-    def longest(self) -> int:
-        """Return the number of the cell with the longest word."""
+    def __post_init__(self) -> None:
+        """Look at each cell once: a table is fitted to many widths."""
         number, most = 0, 0
         for place, cell in enumerate(self.cells):
             if len(cell) > most and (size := self._word(cell)) > most:
                 number, most = place, size
-        return number
+        object.__setattr__(self, "longest", number)
+        object.__setattr__(self, "_lengths", tuple(sorted(map(len, self.cells))))
 
     def _word(self, cell: str) -> int:
         if self.shell or not is_command(cell):
