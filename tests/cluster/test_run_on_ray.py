@@ -154,7 +154,7 @@ def test_ctrl_c_brings_the_records_back(fake: FakeTox, two: Nodes, tmp_path: Pat
     driver.send_signal(signal.SIGINT)
     out, _ = driver.communicate(timeout=120)
     assert driver.returncode == 130, out
-    assert "SIGINT: no cell begins any more" in out
+    assert "SIGINT: no further cell begins" in out
     assert f"{TORCH210} on cpu: untested" in out
     (path,) = tmp_path.glob("cpu/*.json")
     assert "stopped by SIGINT" in path.read_text()
