@@ -162,3 +162,15 @@ def opening(browser: Any, file: Path) -> Iterator[Callable[..., Any]]:
         context.close()
     assert faults == []
     assert {url.partition("#")[0] for url in asked} == {file.as_uri()}
+
+
+def wait_until(page: Any, expression: str) -> None:
+    """Wait until an expression holds in the page; fail after ten seconds.
+
+    Playwright's `wait_for_function` asks again by `eval`, which the page's policy forbids.
+    """
+    for _ in range(200):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"{expression} did not hold within ten seconds")

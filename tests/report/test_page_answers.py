@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from browsed import wait_until
 from pages import RELEASES
 
 pytest_plugins = ["opened_page"]
@@ -81,7 +82,7 @@ def test_the_words_of_an_error_lead_to_its_pairs(opened: Any) -> None:
     found.locator("button").click()
     assert "torch 2.12.1 × vLLM 0.20.2" in page.inner_text("#detail h2")
     page.click("button[type=reset]", force=True)
-    page.wait_for_function("document.getElementById('found').hidden")
+    wait_until(page, "document.getElementById('found').hidden")
     assert len(lines(page)) == 8
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from browsed import DRIFT, EVIL, PIN, moe, page_of, record
+from browsed import DRIFT, EVIL, PIN, moe, page_of, record, wait_until
 from matrix.record.model import Start, StartKind
 
 pytest_plugins = ["opened_page"]
@@ -63,7 +63,7 @@ def test_two_runs_stand_side_by_side(opened: Any) -> None:
     page.select_option("#compare [name=other]", "cpu/py311-torch210-vllm019")
     assert page.locator("#compare tbody tr", has_text="not there").count() == 1
     page.click("#compare summary")
-    page.wait_for_function("!location.hash.includes('runs')")
+    wait_until(page, "!location.hash.includes('runs')")
 
 
 def test_a_run_is_compared_from_its_cell(opened: Any) -> None:
