@@ -60,7 +60,7 @@ def run_forked(
     `watch` is called here about twenty times a second while the child runs, and once after its end.
     SIGINT, SIGTERM and SIGHUP to this process first kill the child, then take effect.
 
-    Raises IsolationError if there is no fork, or where CUDA was initialised before it: such
+    Raises IsolationError if this system cannot fork, or where CUDA was initialised before it: such
     a child could not use the GPU, and would not start cold. Errors of `watch` pass through.
     """
     with guard() as guarding:
@@ -150,7 +150,7 @@ class Guard:
     def fork(self, function: Callable[[], Any], output: Path | None = None) -> ForkedChild:
         """Fork a child that calls `function`, as `run_forked` does.
 
-        Raises IsolationError if there is no fork, or CUDA was initialised before it.
+        Raises IsolationError if this system cannot fork, or CUDA was initialised before it.
         """
         if not hasattr(os, "fork"):
             raise IsolationError("os.fork is missing on this system; startup tests need Linux")

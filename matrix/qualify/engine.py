@@ -277,15 +277,7 @@ class _Pairing:
         if second > first:
             place = self._place(candidate, self.query.baseline)
             reason = reasons.BaselineNotRun(project=self.query.other, release=str(second))
-            self.findings.unknown.append(
-                Unknown(
-                    cell=place.cell,
-                    platform=place.platform,
-                    case=WHOLE_RUN,
-                    reason=reason,
-                    place=place,
-                )
-            )
+            self._add_cell(place, reason, blocks=True)
 
     def _with_older_patch(self, run: CellRun, release: str) -> CellRun:
         variant = run.variant or Variant()

@@ -118,7 +118,7 @@ def test_a_name_of_no_cell_is_refused_in_one_line(name: str, fault: str) -> None
 
 
 def test_without_candidates_a_line_says_how_to_add_one() -> None:
-    with pytest.raises(CellError, match="there is no candidate yet: matrix candidate add NAME"):
+    with pytest.raises(CellError, match="nobody added one yet: matrix candidate add NAME"):
         with_candidates().resolve(CELL)
 
 

@@ -182,4 +182,4 @@ def test_a_candidate_that_nobody_added_is_named(tmp_path: Path, command: str) ->
     none = str(tmp_path / "none.toml")
     done = matrix(tmp_path, command, "--torch", "torch216rc1", MATRIX_CANDIDATES=none)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "matrix: candidate 'torch216rc1': is not known; there is no candidate yet" in done.stderr
+    assert "matrix: candidate 'torch216rc1': is not known; nobody added one yet" in done.stderr

@@ -61,7 +61,7 @@ class Candidates:
     def known(self) -> str:
         """Return the end of a sentence: which candidates there are, or how to add one."""
         if not self.every:
-            return "there is no candidate yet: matrix candidate add NAME"
+            return "nobody added one yet: matrix candidate add NAME"
         return f"the known ones are {', '.join(candidate.name for candidate in self.every)}"
 
     def including(self, candidate: Candidate) -> Candidates:
