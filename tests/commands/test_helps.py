@@ -107,7 +107,10 @@ def test_help_of_a_command_that_is_added_without_text_is_plain() -> None:
         ),
         (["hlep"], ": 'hlep': is not a command; `matrix --help` has all of them"),
         (["help", "grdi"], ": 'grdi': is not a command; did you mean 'grid'?"),
-        (["candidate", "show", "torch216rc2"], ": candidate 'torch216rc2': is not known; there is"),
+        (
+            ["candidate", "show", "torch216rc2"],
+            ": candidate 'torch216rc2': is not known; nobody added",
+        ),
     ],
 )
 def test_a_mistyped_name_is_one_line_with_the_nearest(
