@@ -3,6 +3,7 @@
 This process never imports torch or vLLM, so nothing that they do can take the record with it.
 """
 
+import argparse
 import contextlib
 import platform as machine
 import sys
@@ -243,12 +244,21 @@ def _with_upstream(
             seconds=seconds,
             received=received,
             log=path.with_suffix(".upstream.log"),
+            kernels=_kept_kernels(request),
         )
         try:
             suite = run_upstream(run, keep)
         except OSError as error:
             suite = known.stopped(f"could not run: {error.strerror or error}")
     return _write_last(replace(record, upstream=suite), path, request.root)
+
+
+def _kept_kernels(request: RunRequest) -> Path | None:
+    """Return the folder in which pytest's --jit-cache keeps the kernels of the cell, if named."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--jit-cache", type=Path)
+    kept: Path | None = parser.parse_known_args(list(request.pytest_args))[0].jit_cache
+    return None if kept is None else kept.absolute() / request.cell.name
 
 
 def _silent(request: RunRequest, path: Path) -> Callable[[float], str] | None:

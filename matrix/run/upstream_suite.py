@@ -52,7 +52,8 @@ class UpstreamRun:
     """How upstream's tests are to run.
 
     `seconds` is for all of them, `test_seconds` for one. `received` has the names of signals that
-    end the run. `log` gets all that pytest prints.
+    end the run. `log` gets all that pytest prints. `kernels` is the folder of the kernels that the
+    cell's cases built just in time, which the tests use and add to; None is a fresh one.
     """
 
     request: UpstreamRequest
@@ -63,6 +64,7 @@ class UpstreamRun:
     received: Sequence[str]
     log: Path
     test_seconds: float = CASE_TIMEOUT
+    kernels: Path | None = None
 
 
 def suite_not_run(request: UpstreamRequest, reason: str) -> UpstreamSuite:
@@ -193,7 +195,7 @@ class _Session:
         """Run pytest; return what the plugin reported, how it ended, and what it printed last."""
         home = self._folder / "home"
         shutil.rmtree(home, ignore_errors=True)
-        kernels = jit_environment(self._folder / "jit")
+        kernels = jit_environment(self._run.kernels or self._folder / "jit")
         for path in (home / "tmp", home / "hub", *map(Path, kernels.values())):
             path.mkdir(parents=True, exist_ok=True)
         report, log = self._folder / "report", self._folder / "log"

@@ -15,7 +15,7 @@ from matrix.run import cell as cells
 from matrix.run.cell import RunRefusedError
 from matrix.run.upstream_files import UpstreamRequest
 from matrix.run.upstream_suite import UpstreamRun
-from pytest_stand_in import Run, runs_of
+from pytest_stand_in import CELL, Run, runs_of
 
 pytestmark = pytest.mark.programs
 
@@ -76,6 +76,16 @@ def test_upstreams_tests_run_after_the_cases_and_stand_apart(
     assert meanwhile == UpstreamSuite(cases=(PASSED,))
     [asked] = upstream.asked
     assert asked.log.name.endswith(".upstream.log") and 0 < asked.seconds < 60
+    assert asked.kernels is None
+
+
+@pytest.mark.parametrize("kept", [["--jit-cache", "kept"], ["--jit-cache=kept"]])
+def test_they_use_the_kernels_that_the_run_keeps(
+    run: Run, upstream: Upstream, request_of: UpstreamRequest, kept: list[str]
+) -> None:
+    run("good", upstream=request_of, pytest_args=[*kept, "-k", "good"])
+    [asked] = upstream.asked
+    assert asked.kernels == Path("kept").absolute() / CELL.name
 
 
 @pytest.mark.parametrize("behaviour", ["SIGSEGV", "import error", "garbage"])

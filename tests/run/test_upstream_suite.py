@@ -85,6 +85,9 @@ def test_shares_kernels_and_finds_those_of_others():
     assert os.path.isfile(os.path.join(folder, "kernel.so"))
     assert "matrix-upstream-" in folder
 
+def test_finds_kernels_of_the_cases():
+    assert os.path.isfile(os.path.join(os.environ["FLASHINFER_WORKSPACE_BASE"], "kernel.so"))
+
 def test_is_offline():
     assert os.environ["HF_HUB_OFFLINE"] == "1" and "HF_TOKEN" not in os.environ
     config = "models--openai--gpt-oss-120b/snapshots/" + "0" * 40 + "/config.json"
@@ -139,7 +142,11 @@ class Runs:
         self.kept: list[UpstreamSuite] = []
 
     def __call__(
-        self, *asked: str, seconds: float = 120.0, test_seconds: float = 60.0
+        self,
+        *asked: str,
+        seconds: float = 120.0,
+        test_seconds: float = 60.0,
+        kernels: Path | None = None,
     ) -> dict[str, SuiteCase]:
         run = UpstreamRun(
             request=UpstreamRequest(folder=self.folder, asked=asked),
@@ -150,6 +157,7 @@ class Runs:
             test_seconds=test_seconds,
             received=(),
             log=self.log,
+            kernels=kernels,
         )
         suite = run_upstream(run, self.kept.append)
         return {case.case.rpartition("::")[2]: case for case in suite.cases}
@@ -161,6 +169,15 @@ def run(tests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
     monkeypatch.setenv("CUDA_CACHE_PATH", "/home/user")
     return Runs(tests, tmp_path / "run.upstream.log")
+
+
+def test_kernels_that_the_cases_built_are_there_and_stay(run: Runs, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    (kept / "flashinfer").mkdir(parents=True)
+    (kept / "flashinfer" / "kernel.so").touch()
+    found = run(f"{FILE}::test_finds_kernels_of_the_cases", kernels=kept)
+    assert found["test_finds_kernels_of_the_cases"].outcome is UpstreamOutcome.PASSED
+    assert (kept / "flashinfer" / "kernel.so").is_file()
 
 
 def test_each_test_ends_as_it_does_and_none_takes_others_along(
@@ -182,6 +199,7 @@ def test_each_test_ends_as_it_does_and_none_takes_others_along(
         "test_has_a_driver": "untested",
         "test_shares_kernels": "passed",
         "test_shares_kernels_and_finds_those_of_others": "passed",
+        "test_finds_kernels_of_the_cases": "passed",
         "test_is_offline": "passed",
         "test_has_the_configuration_of_upstream": "passed",
     }
