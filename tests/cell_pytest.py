@@ -204,6 +204,9 @@ class Place:
         self, command: Sequence[str], environment: Mapping[str, str]
     ) -> "subprocess.Popen[str]":
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MATRIX"))}
+        # A session that is killed leaves its folders.
+        temporary = self.folder / "temporary"
+        temporary.mkdir(exist_ok=True)
         process = subprocess.Popen(
             [sys.executable, *command],
             cwd=self.folder,
@@ -211,6 +214,7 @@ class Place:
                 **kept,
                 "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder / 'fake'}",
                 "FOLDER": str(self.folder),
+                "TMPDIR": str(temporary),
                 "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
                 **environment,
             },
