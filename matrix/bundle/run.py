@@ -29,7 +29,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING or __package__:
     from matrix.bundle.manifest import (
@@ -78,6 +78,15 @@ _UV = {"UV_NO_CONFIG": "1", "UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never"}
 _FOREIGN = ("UV_", "PIP_", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX", _OURS)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as those of `matrix` are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line. Raises BundleError."""
+        line = message.removeprefix("argument ")
+        raise BundleError(f"{line}; `{self.prog} --help` shows what it takes")
+
+
 def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> int:
     """Check a bundle and run one of its cells; returns 2 where that is not possible.
 
@@ -85,7 +94,7 @@ def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> 
     the run's. `arguments` are those of `matrix run`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         usage="%(prog)s CELL [--bundle DIR] [--work DIR] [options of matrix run] [PYTEST ARGS]",
         description="Run a cell from a bundle, without a network.",
         allow_abbrev=False,
@@ -95,8 +104,8 @@ def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> 
     work = "where to unpack and install (default: in the user's cache folder)"
     parser.add_argument("--work", metavar="DIR", type=Path, help=work)
     cut = given.index("--") if "--" in given else len(given)
-    options, rest = parser.parse_known_args(given[:cut])
     try:
+        options, rest = parser.parse_known_args(given[:cut])
         _run(options.bundle, options.work, [*rest, *given[cut:]])
     except BundleError as error:
         for line in str(error).splitlines():

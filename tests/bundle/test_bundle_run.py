@@ -120,6 +120,15 @@ def test_a_cell_that_is_not_there_is_refused(
     assert message in capsys.readouterr().err
 
 
+def test_a_wrong_argument_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert offline.main([CELL, "--work"], tmp_path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("matrix: --work: expected one argument; `")
+    assert line.endswith(" --help` shows what it takes")
+
+
 def test_a_cell_has_a_short_name_too(tmp_path: Path) -> None:
     manifest = read_manifest(write_bundle(tmp_path / "b", FILES))
     short = CELL.rpartition("-")[0]
