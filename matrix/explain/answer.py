@@ -164,7 +164,7 @@ def _named_gpu(fault: Fault) -> Fault | None:
     from matrix.catalog.hardware_file import load_hardware
 
     # A signature has <size> for 80GB, which a driver writes behind a name.
-    name = fault.signature.partition(" <")[0]
+    name = fault.signature.partition("<")[0].rstrip(" -")
     if load_hardware().capability_of(name) is None:
         return None
     return Fault(kind=FaultKind.NO_KERNEL, signature=fault.signature, subject=name, named=True)

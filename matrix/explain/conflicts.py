@@ -48,7 +48,8 @@ _OTHER_PYTHON = re.compile(
     r"==(?P<version>\S{1,80}) depends on Python(?P=range)(?=[\s,.])"
 )
 _IGNORED = re.compile(
-    r"(?<=[:;] )(?P<version>\d[\w.+!]{0,80}) Requires-Python (?P<range>[<>=!~][^;\s]{1,200})"
+    r"(?<=[:;] )(?P<version>\d[\w.+!]{0,80}) Requires-Python"
+    r" (?P<range>[<>=!~][^;,\s]{1,80}(?:, {0,2}[<>=!~][^;,\s]{1,80}){0,9})"
 )
 _ASKED = re.compile(
     r"(?:satisfies the requirement |[Nn]o matching distribution found for )"
@@ -93,7 +94,7 @@ def of_unsolved(line: str, after: str) -> Fault | None:
 
 
 def _of_python(line: str) -> Fault | None:
-    """Read that uv's Python is none that a release accepts."""
+    """Read that a release does not accept uv's Python."""
     found = _OTHER_PYTHON.search(line)
     if found is None:
         return None
@@ -129,7 +130,7 @@ def of_ignored(line: str, after: str) -> Fault | None:
 
 
 def is_within(version: str, wanted: str) -> bool:
-    """Tell whether a version is within a range; not where either is none."""
+    """Tell whether a version is within a range; False if either cannot be parsed."""
     try:
         return SpecifierSet(wanted).contains(Version(version), prereleases=True)
     except (InvalidSpecifier, InvalidVersion):

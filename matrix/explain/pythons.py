@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -18,8 +17,8 @@ _VERSION = re.compile(r"\d+(?:\.\d+){1,2}")
 def python_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     """Return whether a Python is too old or too new, and the install with one that fits.
 
-    pip names no package beside the versions that it ignored: it is vLLM where that has a release of
-    this version for these Pythons.
+    pip names the versions that it ignored without their package: it is vLLM where that has a
+    release of this version for these Pythons.
     """
     demand = fault.demands[0]
     who = demand.who or _vllm_of(fault, choice)
@@ -28,11 +27,11 @@ def python_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     operands = {"who": who, "range": _words(needed) if needed else demand.range}
     if fault.has and (order := _order(fault.has, needed)):
         operands["order"] = order
-    fits: Callable[[Vllm], bool] = lambda _: False  # noqa: E731 - one of three
-    if project == "vllm":
-        fits = lambda row: row.version == version  # noqa: E731 - as the first
-    elif project == "torch":
-        fits = lambda row: row.torch == version  # noqa: E731 - as the first
+
+    def fits(row: Vllm) -> bool:
+        release = {"vllm": row.version, "torch": row.torch}.get(project)
+        return release is not None and release == version.partition("+")[0]
+
     known = _accepting(fault.has, choice) if fault.has else None
     return FaultAnswer(
         fault=fault,
@@ -69,7 +68,7 @@ def _order(python: str, needed: SpecifierSet | None) -> str | None:
     least = [
         Version(clause.version.removesuffix(".*"))
         for clause in needed
-        if clause.operator in (">=", "~=", "==")
+        if clause.operator in (">", ">=", "~=", "==")
     ]
     return "old" if least and Version(found[0]) < max(least) else "new"
 

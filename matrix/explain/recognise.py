@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+from matrix.catalog.hardware import plain_name
 from matrix.explain.conflicts import of_ignored, of_installed, of_sentence, of_unsolved
 from matrix.explain.model import Fault, FaultKind, TextVersions
 
@@ -119,15 +120,16 @@ def versions_in(texts: Iterable[str]) -> TextVersions:
         found = next(filter(None, map(pattern.search, every)), None)
         return None if found is None else found["version"]
 
-    def gpus_of(pattern: re.Pattern[str]) -> set[str]:
-        return {found["name"].strip() for text in every for found in pattern.finditer(text)}
+    def gpus_of(pattern: re.Pattern[str]) -> dict[str, str]:
+        names = [found["name"].strip() for text in every for found in pattern.finditer(text)]
+        return {plain_name(name): name for name in reversed(names)}
 
     gpus = gpus_of(_NAMED_GPU) or gpus_of(_OTHER_GPU)
     return TextVersions(
         torch=first(_NAMED_TORCH),
         vllm=first(_NAMED_VLLM),
         driver=first(_NAMED_DRIVER),
-        gpu=next(iter(gpus)) if len(gpus) == 1 else None,
+        gpu=next(iter(gpus.values())) if len(gpus) == 1 else None,
     )
 
 

@@ -51,6 +51,11 @@ def test_the_gpu_that_a_text_names_is_the_one_without_a_kernel(
     assert commands(only(text)) == [first]
 
 
+def test_two_forms_of_one_name_are_one_gpu() -> None:
+    text = f"{NO_KERNEL} on our H100 box, NVIDIA H100 80GB HBM3"
+    assert lines(text)["means"].startswith("the GPU, H100, is sm_90, ")
+
+
 @pytest.mark.parametrize("more", ["A100 and H100", "device_name=NVIDIA_H100", "B1000", "v1.A100"])
 def test_other_words_are_no_gpu(more: str) -> None:
     assert "does not name" in lines(f"{NO_KERNEL}: {more}")["means"]
@@ -68,6 +73,10 @@ def test_the_build_of_torch_that_a_text_names_is_the_installed_one() -> None:
         ("v100", "v100 is sm_70, a GPU that CUDA knows since 11.0 or earlier and up to before"),
         ("H100", "H100 is sm_90, a GPU that CUDA knows since 11.8"),
         ("NVIDIA H100 80GB HBM3", "NVIDIA H100 is sm_90, a GPU that CUDA knows since 11.8"),
+        (
+            "NVIDIA A100-SXM4-80GB",
+            "NVIDIA A100-SXM4 is sm_80, a GPU that CUDA knows since 11.0 or earlier",
+        ),
     ],
 )
 def test_the_name_of_a_gpu_alone_is_answered(name: str, means: str) -> None:

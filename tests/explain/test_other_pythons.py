@@ -32,6 +32,14 @@ def test_uv_names_the_python_that_is_too_old_or_too_new(python: str, order: str)
     assert commands(answer) == [NEWEST]
 
 
+def test_a_python_before_an_open_range_is_too_old() -> None:
+    text = UV.replace(">=3.11,<3.15", ">3.10").replace("vllm==0.33.0", "torch==2.14.0+cu130")
+    assert lines(text.format("3.8.18"))["means"] == (
+        "Python 3.8.18 is too old for torch 2.14.0+cu130, which needs Python>3.10"
+    )
+    assert commands(only(text.format("3.8.18"))) == [NEWEST]
+
+
 def test_it_names_the_vllm_that_accept_the_python() -> None:
     assert lines(UV.format("3.10.12"))["releases"] == "vLLM 0.9.0 to 0.31.0 accept Python 3.10.12"
 
@@ -66,6 +74,11 @@ def test_pip_names_the_versions_that_it_ignored(more: str, version: str, first: 
         f"this Python is too old or too new for vLLM {version}, which needs Python>=3.11,<3.15"
     )
     assert commands(only(text)) == [first]
+
+
+def test_a_range_with_blanks_is_read_to_its_end() -> None:
+    text = IGNORED.replace("<3.15,>=3.11", ">=3.11, <3.15, !=3.12.1")
+    assert lines(text)["means"].endswith(", which needs Python>=3.11,<3.15,!=3.12.1")
 
 
 def test_the_versions_of_another_package_get_no_command() -> None:
