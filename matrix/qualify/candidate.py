@@ -17,8 +17,9 @@ from matrix.qualify.engine import qualify
 from matrix.qualify.model import Drift, Failure, FailureKind, Findings, Qualification, Unknown
 from matrix.qualify.query import Context, Side
 from matrix.qualify.reasons import RerunDrifted
-from matrix.qualify.runs import CaseState, hardware
+from matrix.qualify.runs import CaseState
 from matrix.qualify.static_checks import StaticAnswers
+from matrix.record.environment import hardware
 from matrix.record.model import WHOLE_RUN, Case, Record
 from matrix.record.startup_tests import load_startup_tests
 from matrix.verdict.grid import ran_cell

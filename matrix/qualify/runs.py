@@ -23,6 +23,7 @@ from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.projects import Project
 from matrix.qualify.load import ReleasedRecord
 from matrix.qualify.query import MOST_RUNS, Context, Query, oldest_first, same_release
+from matrix.record.environment import hardware
 from matrix.record.model import (
     PLATFORMS,
     STARTS,
@@ -299,13 +300,6 @@ def _without_copies(records: Sequence[Record]) -> Iterable[Record]:
         return records
     found = {to_json(record): record for record in records}
     return (found[text] for text in sorted(found))
-
-
-def hardware(record: Record) -> tuple[object, ...]:
-    """Return the machine as far as a record knows it; the driver does not count."""
-    gpu = record.provenance.get("gpu")
-    name = gpu.get("name") if isinstance(gpu, dict) else None
-    return record.provenance.get("machine"), record.provenance.get("cpu"), name
 
 
 def patch(query: Query, run: CellRun) -> Version:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from matrix._util.enums import StrEnum
 from matrix.qualify.query import Side
-from matrix.qualify.runs import MissingAnswer, cut_short, hardware
+from matrix.qualify.runs import MissingAnswer, cut_short
+from matrix.record.environment import hardware
 from matrix.record.model import STARTS, Outcome, Record, StartKind
 from matrix.record.start_seconds import compared_seconds
 from matrix.record.startup_tests import load_startup_tests

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from matrix.qualify.reasons import NoTimes, TimesCode
-from matrix.qualify.runs import CellRun, hardware
+from matrix.qualify.runs import CellRun
+from matrix.record.environment import hardware
 from matrix.record.model import Outcome, Record, StartKind
 from matrix.record.start_seconds import compared_seconds
 from matrix.record.startup_tests import load_startup_tests

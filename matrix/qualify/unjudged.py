@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from matrix.qualify.runs import CaseState, CellRun, hardware, outcome
+from matrix.qualify.runs import CaseState, CellRun, outcome
 from matrix.qualify.speed import (
     LEAST_ROUNDS,
     Dropped,
@@ -21,6 +21,7 @@ from matrix.qualify.speed import (
     rounds_of,
 )
 from matrix.record.defaults import DefaultsCompared, compare_defaults
+from matrix.record.environment import hardware
 from matrix.record.model import STARTS, CacheKind, CellRef, Start, StartKind
 from matrix.record.startup_tests import load_startup_tests
 from matrix.verdict.recompiles import WrittenCode, written_code

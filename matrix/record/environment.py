@@ -1,4 +1,4 @@
-"""The environment of a run: what a repeat on the same releases can differ in."""
+"""The machine and the environment of a run: what a repeat on the same releases can differ in."""
 
 from collections.abc import Mapping
 
@@ -23,3 +23,10 @@ def environment_of(record: Record) -> dict[str, str]:
     if record.provenance.get("os"):
         found["the system"] = str(record.provenance["os"])
     return found
+
+
+def hardware(record: Record) -> tuple[object, ...]:
+    """Return the machine as far as a record knows it; the driver does not count."""
+    gpu = record.provenance.get("gpu")
+    name = gpu.get("name") if isinstance(gpu, Mapping) else None
+    return record.provenance.get("machine"), record.provenance.get("cpu"), name

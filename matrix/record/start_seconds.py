@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from matrix._util.enums import StrEnum
+from matrix.record.environment import hardware
 from matrix.record.model import Record, Start
 from matrix.record.startup_tests import load_startup_tests
 
@@ -13,7 +12,7 @@ class Unlike(StrEnum):
     """Why the seconds of two runs do not compare, whatever they ran.
 
     `JOBS`: another number of cases ran side by side. `TESTS`: the startup tests of the two take
-    another time, or may. `MACHINE`: the GPU or the processor is of another kind.
+    another time, or may. `MACHINE`: the platform, the GPU or the processor is another.
     """
 
     JOBS = "cases side by side"
@@ -28,19 +27,9 @@ def unlike(before: Record, after: Record) -> frozenset[Unlike]:
         found.add(Unlike.JOBS)
     if load_startup_tests().differ(before, after, seconds=True):
         found.add(Unlike.TESTS)
-    if _machine(before) != _machine(after):
+    if before.platform != after.platform or hardware(before) != hardware(after):
         found.add(Unlike.MACHINE)
     return frozenset(found)
-
-
-def _machine(record: Record) -> tuple[object, ...]:
-    """Return the platform of a run, and the kinds of its GPU and of its processor."""
-    gpu, cpu = (record.provenance.get(key) for key in ("gpu", "cpu"))
-    return (
-        record.platform,
-        gpu.get("name") if isinstance(gpu, Mapping) else None,
-        *((cpu.get("model"), cpu.get("cores")) if isinstance(cpu, Mapping) else (None, None)),
-    )
 
 
 def compared_seconds(start: Start) -> float | None:
