@@ -109,8 +109,10 @@ def _processors(
         if row["machine"] not in MACHINES:
             raise HardwareError(f"{where}: machine: is not one of {', '.join(MACHINES)}")
         for name in row["names"]:
-            if name not in gpus or name in found:
-                raise HardwareError(f"{where}: names: {name!r}: is no name of a GPU, or twice here")
+            if name not in gpus:
+                raise HardwareError(f"{where}: names: {name!r} is not the name of a GPU above")
+            if name in found:
+                raise HardwareError(f"{where}: names: {name!r} appears twice; keep one")
             found[name] = row["machine"]
     return found
 

@@ -242,3 +242,19 @@ def test_bad_branches_of_drivers(tmp_path: Path, row: str, why: str) -> None:
     file.write_text(f'[[driver]]\n{row}\nsources = ["https://a.test"]\n', encoding="utf-8")
     with pytest.raises(HardwareError, match=why):
         load_hardware(file)
+
+
+@pytest.mark.parametrize(
+    ("names", "machine", "why"),
+    [
+        ('["h100"]', "s390x", "machine: is not one of x86_64, aarch64"),
+        ('["h200"]', "aarch64", "names: 'h200' is not the name of a GPU above"),
+        ('["h100", "h100"]', "aarch64", "names: 'h100' appears twice; keep one"),
+    ],
+)
+def test_a_bad_processor_is_named(tmp_path: Path, names: str, machine: str, why: str) -> None:
+    file = tmp_path / "hardware.toml"
+    row = f'[[processor]]\nmachine = "{machine}"\nnames = {names}\nsource = "https://a"\n'
+    file.write_text(ROW + row, encoding="utf-8")
+    with pytest.raises(HardwareError, match=why):
+        load_hardware(file)
