@@ -189,7 +189,7 @@ def test_without_runs_and_on_a_python_that_goes_the_text_says_so() -> None:
     ("facts", "why"),
     [
         ({}, None),
-        ({"jobs": 4}, "1 case ran side by side, and 4 in the other"),
+        ({"jobs": 4}, "that of vLLM 0.19.0 ran 1 case at a time, that of 0.20.0 4"),
         ({"tests": {"commit": None, "fingerprint": "sha256:2"}}, "take different times"),
         ({"gpu": {**advised.H200, "name": "NVIDIA H100"}}, "the GPU or the processor is another"),
         ({"cpu": {"model": "EPYC", "cores": 64}}, "the GPU or the processor is another"),

@@ -165,7 +165,8 @@ def _unlike(found: Upgrade) -> str:
     old, new = found.old.ran, found.new.ran
     assert old is not None and new is not None  # else nothing is unlike
     why = {
-        Unlike.JOBS: f"{plural(old.jobs, 'case')} ran side by side, and {new.jobs} in the other",
+        Unlike.JOBS: f"that of vLLM {found.old.vllm.version} ran {plural(old.jobs, 'case')} at a"
+        f" time, that of {found.new.vllm.version} {new.jobs}",
         Unlike.TESTS: "the startup tests of the two take different times",
         Unlike.MACHINE: "the GPU or the processor is another",
     }
