@@ -106,7 +106,10 @@ def parse(given: list[str]) -> argparse.Namespace:
 
 
 def _refuse_unknown_option(parser: CommandParser, first: Sequence[str]) -> None:
-    """Refuse an option before the command that is none. argparse names the missing command."""
+    """Refuse an unknown option before the command: argparse would name the missing command.
+
+    Raises UsageError.
+    """
     for word in first:
         named = word.partition("=")[0]
         is_long = len(named) > 2 and named.startswith("--")

@@ -373,11 +373,7 @@ def other_patches(query: Query, held: Iterable[PlatformReleases]) -> Iterator[Ot
             ran.setdefault(query.release(run.torch, run.vllm), set()).add(place)
     sides = (
         ("baseline", query.baseline, query.candidate),
-        (
-            str(query.project),
-            query.candidate,
-            query.baseline,
-        ),
+        (str(query.project), query.candidate, query.baseline),
     )
     for option, asked, against in sides:
         known = find_release(against, ran)

@@ -50,8 +50,15 @@ class LostExtensions:
         named = tuple(name for name in self.names if names_extension(new.signature, name))
         if not named:
             return None
-        caveat = self.caveat._replace(extensions=named)
-        return ExtensionNotTestable(*caveat[:5], pin=self.pin, detail=new.detail)
+        return ExtensionNotTestable(
+            extensions=named,
+            torch=self.candidate.torch,
+            vllm=self.candidate.vllm,
+            baseline_torch=self.baseline.torch,
+            baseline_vllm=self.baseline.vllm,
+            pin=self.pin,
+            detail=new.detail,
+        )
 
     def mark(self, findings: Findings, first: int) -> None:
         """Mark the drifts that count, from the `first` on: these extensions may be why."""

@@ -83,10 +83,8 @@ def _of_driver(answer: FaultAnswer, _: str, __: str) -> str:
 
 def _takes(operands: Mapping[str, str], own: str) -> str:
     """Return which drivers run a minor release: the one of its major, and its own."""
-    least, itself = (
-        operands.get("least"),
-        f"driver {own} is that of CUDA {operands['minor']} itself",
-    )
+    least = operands.get("least")
+    itself = f"driver {own} is that of CUDA {operands['minor']} itself"
     if least in (None, own):
         return itself
     return f"{itself}, and driver {least} runs it by minor-version compatibility, without PTX"
