@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 
 from attributions import bad, record
-from commanded import make
+from commanded import make, written
 from explained import choice, commands, evidence, only, read
 from histories import pack_all
-from made import provenance
 from matrix.explain.answer import Explainer
 from matrix.explain.model import FaultAnswer
-from matrix.record.model import Record
-from matrix.record.writer import write
 from matrix.report.explain import five
 from matrix.store import database
 from matrix.store.layout import PACK
@@ -23,14 +20,6 @@ from matrix.store.layout import PACK
 pytest.importorskip("duckdb")
 
 TEXT = "KeyError: None"
-
-
-def written(folder: Path, *records: Record) -> Path:
-    for run in records:
-        known = run.provenance
-        whole = provenance(str(known["torch"]), str(known["vllm"]), "3.11")
-        write(replace(run, provenance=whole), folder / f"{run.cell}.json")
-    return folder
 
 
 @pytest.fixture
