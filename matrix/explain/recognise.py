@@ -103,7 +103,7 @@ _NAMED_GPU = re.compile(r"(?m)^ {0,8}GPU \d{1,2}: (?P<name>[A-Za-z][^\n(]{1,60})
 _OTHER_GPU = re.compile(
     r"(?<![\w./+-])(?P<name>(?:(?i:NVIDIA|GeForce|Tesla|Quadro) ){0,2}"
     r"(?:(?i:RTX (?:PRO )?A?\d{4}(?: Ti)?(?: Ada| Blackwell)?)|(?:GB|GH|DGX |[ABHLVT])\d{2,3}[GS]?)"
-    r"|(?i:NVIDIA|Tesla) [LTA]\d)(?![\w.+-])"
+    r"|(?i:NVIDIA|Tesla) [LTA]\d)(?:-(?:SXM|PCI[Ee]|NVL)\d?)?(?:-\d{1,3}GB)?(?![\w.+-])"
 )
 
 

@@ -56,6 +56,11 @@ def test_two_forms_of_one_name_are_one_gpu() -> None:
     assert lines(text)["means"].startswith("the GPU, H100, is sm_90, ")
 
 
+@pytest.mark.parametrize("name", ["NVIDIA A100-SXM4-80GB", "A100-80GB", "NVIDIA A100-PCIE-40GB"])
+def test_the_form_and_the_memory_of_a_gpu_may_follow_its_name(name: str) -> None:
+    assert " A100, is sm_80, and " in lines(f"{NO_KERNEL} on {name}")["means"]
+
+
 @pytest.mark.parametrize("more", ["A100 and H100", "device_name=NVIDIA_H100", "B1000", "v1.A100"])
 def test_other_words_are_no_gpu(more: str) -> None:
     assert "does not name" in lines(f"{NO_KERNEL}: {more}")["means"]
