@@ -90,8 +90,8 @@ class UpgradeSide:
     `needs` are those of both wheels. `measured` is the newest run of the pair on a GPU, of the
     record `ran`, and `notes` what a person found out about it. `packages` is how many of its
     packages are known. `fails` is why the pair is known to fail on the nearest Python
-    that it has, and `works_on` the Pythons on which a run of it did not fail. `evidence` is the
-    best that is known of it.
+    that it has, and `works_on` the Pythons on which a run of it did not fail; none of a release
+    that was withdrawn. `evidence` is the best that is known of it.
     """
 
     cell: Cell
@@ -209,6 +209,7 @@ def _side(
     fits = [python for python in known.releases.pythons if vllm.python.contains(python)]
     python = min(fits, key=lambda found: distance(found, cell.python), default=cell.python)
     found = tried(Pair(torch=torch, vllm=vllm), Wish(python=python), known)
+    is_gone = isinstance(found, Reason) and found.code is MisfitCode.YANKED
     some = KnownPackages.SOME if packages.resolved else KnownPackages.REQUIRED
     return UpgradeSide(
         cell=cell,
@@ -222,7 +223,7 @@ def _side(
         works_on=tuple(
             place.python
             for place, other in entries
-            if other.verdict.verdict in (Verdict.COMPATIBLE, Verdict.DRIFT)
+            if other.verdict.verdict in (Verdict.COMPATIBLE, Verdict.DRIFT) and not is_gone
         ),
         evidence=None if isinstance(found, Reason) else found.evidence,
         notes=tuple(

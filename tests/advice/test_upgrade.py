@@ -235,6 +235,15 @@ def test_the_first_line_says_whether_the_new_pair_works_and_what_shows_it() -> N
     assert values["known"] == "fails" and values["text"].startswith("no: ")
 
 
+def test_a_release_that_was_withdrawn_works_nowhere() -> None:
+    ran = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.11")
+    gone = advised.vllm("0.20.0", "2.11.0", yanked="broken")
+    facts = known(ran, vllms=(*advised.VLLM[:2], gone))
+    found = upgrade("0.19.0", "0.20.0", facts, python="3.12", requirements=REQUIREMENTS, notes=())
+    assert first(found) == ("no: vLLM 0.20.0 with torch 2.11.0: its wheel was withdrawn: broken")
+    assert json.loads(content(found))["known"] == "fails"
+
+
 def test_a_downgrade_speaks_of_no_upgrade_and_no_new_release() -> None:
     text = lines(ask(old="0.20.0", new="0.19.0"))
     assert "a downgrade in place leaves behind:" in text
