@@ -26,6 +26,11 @@ MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
             "echo 'warning: an error: of a setting' >&2; echo 'error: no Python 3.99' >&2; exit 1",
             "no Python 3.99",
         ),
+        (
+            "3.99",
+            "echo 'error: cannot fetch https://me:secret@mirror.test/3.99' >&2; exit 1",
+            "cannot fetch https://mirror.test/3.99",
+        ),
         ("3.99", "exit 0", None),
         ("3.99", None, None),  # tox gets a uv for itself, and nobody knows what that finds
         (MINOR, "exit 1", None),

@@ -16,6 +16,7 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.addresses import without_logins
 from matrix._util.nvidia import capture
 from matrix._util.scratch import Scratch
 from matrix._util.text import clean, clip
@@ -90,7 +91,7 @@ def lacks_python(minor: str, root: Path, environ: Mapping[str, str] = os.environ
     """Return why tox cannot find or install a Python of a minor release; None where it can.
 
     Also None where nobody knows. Where none is here, uv makes an environment as tox would have it
-    make one: it may fetch the Python.
+    make one: it may fetch the Python. The reason is uv's error, without the logins of addresses.
     """
     uv = find_uv(root, environ)
     found = find_python(minor, uv, environ)
@@ -103,7 +104,7 @@ def lacks_python(minor: str, root: Path, environ: Mapping[str, str] = os.environ
     if answer is None or answer[0] == 0:
         return None
     error = _ERROR.split(answer[1])[-1]  # warnings may stand before it
-    return clip(clean(" ".join(error.split())), 160)
+    return clip(clean(without_logins(" ".join(error.split()))), 160)
 
 
 def python_checks(
