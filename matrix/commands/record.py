@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from matrix.verdict.judge import CellVerdict
 
 
-_CELL = re.compile(r"py\d+-torch[\w.+]+-vllm[\w.+]+")
 SHOWN_STATUS = "Exit status: 0, whatever the verdict, or 2 where the record is bad."
 
 
@@ -81,10 +79,20 @@ def _record_of(options: argparse.Namespace) -> Record:
     try:
         return one_record(name, print_status)
     except RecordError:
-        if _CELL.fullmatch(name) is None or Path(name).exists():
+        if not _is_cell(name) or Path(name).exists():
             raise
         listing = f"`matrix results list --cell {name}` names its records"
         raise MatrixError(f"{name}: is a cell, not the file of a record; {listing}") from None
+
+
+def _is_cell(name: str) -> bool:
+    """Tell whether a text is the full name of a cell."""
+    from matrix.catalog.cells import CellError, factors
+
+    try:
+        return factors(name).vllm is not None
+    except CellError:
+        return False
 
 
 def _calibrate(options: argparse.Namespace) -> int:

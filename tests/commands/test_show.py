@@ -122,6 +122,10 @@ def test_a_cell_has_records_and_is_none(tmp_path: Path, words: list[str]) -> Non
     )
 
 
+def test_a_record_that_is_not_there_is_not_a_cell(tmp_path: Path) -> None:
+    assert "is a cell" not in matrix(tmp_path, "show", f"{CELL}.json").stderr
+
+
 def test_a_file_with_the_name_of_a_cell_is_read(tmp_path: Path) -> None:
     (tmp_path / CELL).write_text("{", encoding="utf-8")
     assert "is a cell" not in matrix(tmp_path, "show", CELL).stderr
