@@ -304,21 +304,23 @@ def _records(answer: FaultAnswer) -> str:
     for shown in newest[:_RECORDS]:
         cases = f", {plural(len(shown.cases), 'case')}" if shown.cases else ""
         whose = whose_change(shown)
-        # The cause may be that of the record before.
-        whose = f", {'the same cause' if whose in known else whose}" if whose else ""
-        known.add(whose_change(shown))
-        named.append(f"{shown.path} ({shown.cell} on {shown.platform}{cases}{whose})")
+        shorter = "the same attribution" if whose in known else whose
+        known.add(whose)
+        facts = f"{shown.cell} on {shown.platform}{cases}{f', {shorter}' if whose else ''}"
+        named.append(f"{shown.path} ({facts})")
     more = len(newest) - len(named)
     rest = f" and {plural(more, 'more cell')}" if more > 0 else ""
     return f"{', '.join(named)}{rest} of {plural(answer.looked, 'record')}{issues}"
 
 
 def whose_change(shown: ShownBy) -> str:
-    """Return the cause of a record's failure; "" if it is unknown."""
+    """Return whose change a record's failure is attributed to; "" without an attribution."""
+    if shown.attribution is None:
+        return ""
     # Its words take as long to import as all else of an answer.
     from matrix.report.attribution.sentences import sentence
 
-    return "" if shown.attribution is None else sentence(shown.attribution)
+    return sentence(shown.attribution)
 
 
 def _to_do(answer: FaultAnswer) -> str:

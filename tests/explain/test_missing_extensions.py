@@ -75,7 +75,7 @@ def test_words_of_it_are_the_nearest_kind() -> None:
 def test_a_cause_of_several_cells_is_written_once(tmp_path: Path) -> None:
     runs = [bad("2.12.0"), record("2.11.0"), bad("2.13.0")]
     line = five(only("KeyError: None", [written(tmp_path, *runs)]))[3]
-    assert line.count("torch, since 2.12") == line.count("the same cause") == 1
+    assert line.count("torch, since 2.12") == line.count("the same attribution") == 1
 
 
 def test_a_record_shows_it_in_whichever_words(tmp_path: Path) -> None:
