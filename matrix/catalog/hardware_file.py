@@ -127,6 +127,10 @@ def _branches(rows: Iterable[tuple[Mapping[str, Any], str]]) -> dict[Capability,
                     f"{where}: {key}: {row[key]!r} is not a branch; write it as 580"
                 )
         branches = DriverBranches(first=row.get("first"), last=row.get("last"))
+        if not any(branches):
+            raise HardwareError(f"{where}: has neither first nor last; write one, or leave it out")
+        if all(branches) and row["first"] > row["last"]:
+            raise HardwareError(f"{where}: last: {row['last']} is before the first, {row['first']}")
         for capability in _capabilities(row, "capabilities", where):
             if capability in found:
                 raise HardwareError(f"{where}: capabilities: {capability} appears twice; keep one")

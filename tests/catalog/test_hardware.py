@@ -235,6 +235,11 @@ def test_a_bad_row_is_named(tmp_path: Path, text: str, why: str) -> None:
         ('capabilities = ["9.0"]\nfirst = "570.1"', "is not a branch; write it as 580"),
         ('capabilities = ["9.0", "9.0"]\nlast = "5"', "is not a branch; write it as 580"),
         ('first = "570"', "its keys are not"),
+        ('capabilities = ["9.0"]', "has neither first nor last; write one, or leave it out"),
+        (
+            'capabilities = ["9.0"]\nfirst = "580"\nlast = "570"',
+            "last: 570 is before the first, 580",
+        ),
     ],
 )
 def test_bad_branches_of_drivers(tmp_path: Path, row: str, why: str) -> None:
