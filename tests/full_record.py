@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from matrix._util.paths import DATA
 from matrix.catalog.cells import Build, Made
+from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.jit import Jit, JitModule
 from matrix.record.model import (
     OUTCOMES,
@@ -221,6 +222,7 @@ some_records = st.builds(
     Record,
     upstream=st.none() | suites,
     jit=st.none() | jits,
+    cpp_compiler=st.none() | st.builds(CppCompiler, seconds=numbers, reason=st.none() | texts),
     defaults=st.none() | defaults,
     cache_check=st.none()
     | st.fixed_dictionaries(

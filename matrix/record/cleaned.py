@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from matrix._util.text import clip
+from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.jit import Jit
 from matrix.record.model import (
     EVENT_LIMIT,
@@ -41,6 +42,7 @@ def clean_record(record: Record, root: Path) -> Record:
         full_suite=record.full_suite
         and tuple(clean_case(case, root) for case in record.full_suite),
         jit=record.jit and clean_jit(record.jit, root),
+        cpp_compiler=record.cpp_compiler and clean_cpp_compiler(record.cpp_compiler, root),
         departures=record.departures
         and tuple(
             replace(departure, required=scrub(departure.required, root))
@@ -76,6 +78,11 @@ def clean_rung(rung: RungResult, root: Path) -> RungResult:
 def clean_jit(jit: Jit, root: Path) -> Jit:
     """Return what was built just in time so."""
     return replace(jit, reason=_text(jit.reason, root))
+
+
+def clean_cpp_compiler(step: CppCompiler, root: Path) -> CppCompiler:
+    """Return the step that asks the C++ compiler so."""
+    return replace(step, reason=_text(step.reason, root))
 
 
 def clean_upstream(suite: UpstreamSuite, root: Path) -> UpstreamSuite:

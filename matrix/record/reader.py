@@ -17,6 +17,7 @@ from matrix._util.files import read_text
 from matrix._util.text import clip
 from matrix.catalog.cells import PROJECTS, CellError, axis_of, cell_of, factors
 from matrix.record.case_reader import cases_of, clipped, failure_of, name_of
+from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.jit import CAPABILITY, Jit, JitModule
 from matrix.record.json_value import (
     NAME_RECORD,
@@ -180,13 +181,13 @@ def _is_model_source(value: object) -> TypeGuard[str]:
 
 
 def _keys(
-    model: type[Record | Case | Jit | JitModule | RungResult | RunError | Departure],
+    model: type[Record | Case | CppCompiler | Jit | JitModule | RungResult | RunError | Departure],
 ) -> dict[str, None]:
     return dict.fromkeys(field.name for field in dataclasses.fields(model))
 
 
 _RECORD_KEYS, _CASE_KEYS = _keys(Record), _keys(Case)
-_JIT_KEYS, _MODULE_KEYS = _keys(Jit), _keys(JitModule)
+_COMPILER_KEYS, _JIT_KEYS, _MODULE_KEYS = _keys(CppCompiler), _keys(Jit), _keys(JitModule)
 _RUNG_KEYS, _ERROR_KEYS = _keys(RungResult), _keys(RunError)
 _DEPARTURE_KEYS = _keys(Departure)
 
@@ -222,6 +223,9 @@ def _record(value: JsonValue) -> Record:
         selected=value.count("selected") if value.data.get("selected") is not None else None,
         deselected=value.count("deselected") if "deselected" in value.data else 0,
         jit=_jit(value.member("jit")) if "jit" in value.data else None,
+        cpp_compiler=_cpp_compiler(value.member("cpp_compiler"))
+        if "cpp_compiler" in value.data
+        else None,
         defaults=defaults_of(value.member("defaults")) if "defaults" in value.data else None,
         cache_check=cache_check_of(value.member("cache_check"))
         if "cache_check" in value.data
@@ -372,6 +376,11 @@ def _error(value: JsonValue) -> RunError:
     return RunError(
         kind=value.one_of("kind", ErrorKind), reason=clip(value.text("reason"), REASON_LIMIT)
     )
+
+
+def _cpp_compiler(value: JsonValue) -> CppCompiler:
+    value.has_keys(_COMPILER_KEYS)
+    return CppCompiler(seconds=value.seconds("seconds"), reason=clipped(value, "reason"))
 
 
 def _jit(value: JsonValue) -> Jit:

@@ -91,6 +91,9 @@ def render(
         lines.append(f"off-pin its vLLM pins torch {pin}, which was overridden")
     if record.packages and (verdict.departures is None or verdict.not_stock):
         lines.append(f"stock   {_not_stock(verdict)}")
+    if record.cpp_compiler is not None and record.cpp_compiler.reason is not None:
+        why = clip(clean(record.cpp_compiler.reason), 200)
+        lines.append(f"step    failed, so each case asked the C++ compiler itself: {why}")
     lines += [*_facts(record), f"record  {clean(path)}"]
     return "\n".join(lines) + "\n"
 
@@ -181,6 +184,10 @@ def _seconds(record: Record) -> list[str]:
         built = plural(len(record.jit.modules), "kernel module")
         why = f": {clip(clean(record.jit.reason), 200)}" if record.jit.reason else ""
         lines.append(f"jit {seconds(record.jit.seconds)} s before the cases; {built} built{why}")
+    if record.cpp_compiler is not None:
+        failed = "" if record.cpp_compiler.reason is None else "; the step failed"
+        asked = seconds(record.cpp_compiler.seconds)
+        lines.append(f"C++ compiler {asked} s while torch and vLLM were imported{failed}")
     return lines
 
 

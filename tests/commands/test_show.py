@@ -1,6 +1,7 @@
 """`matrix show`: one record for a person."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from commanded import CELL, RECORD, make, with_one_record
 from made import provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
+from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.model import Case, ErrorKind, Outcome, RunError
 from matrix.record.writer import write
 
@@ -72,6 +74,20 @@ def test_show_tells_where_the_seconds_went(here: Path) -> None:
     ended = matrix(here, "show", RECORD, "--seconds")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "\nmoe_startup[mega_aot=1]  warm    20.1       -  " in ended.stdout
+
+
+def test_show_names_a_failed_step_with_the_compiler(here: Path) -> None:
+    step = CppCompiler(seconds=3.25, reason="CppCompileError: g++: not found\x1b[1m")
+    write(make(cpp_compiler=step), here / RECORD)
+    shown = matrix(here, "show", RECORD, COLUMNS="9999").stdout
+    [line] = [line for line in shown.splitlines() if line.startswith("step ")]
+    head = "step    failed, so each case asked the C++ compiler itself: "
+    assert line.startswith(f"{head}CppCompileError: g++: not found")
+    assert "\x1b" not in shown and "C++ compiler 3." not in shown
+    split = matrix(here, "show", RECORD, "--seconds").stdout
+    assert "\nC++ compiler 3.2 s while torch and vLLM were imported; the step failed\n" in split
+    write(make(cpp_compiler=replace(step, reason=None)), here / RECORD)
+    assert "\nstep " not in matrix(here, "show", RECORD).stdout
 
 
 def test_show_by_the_packages_own_rules(here: Path) -> None:

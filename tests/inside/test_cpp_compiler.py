@@ -11,8 +11,10 @@ from typing import ClassVar
 import pytest
 
 from matrix.inside import cpp_compiler
-from matrix.inside.isolation import run_forked
+from matrix.inside.isolation import IsolationError, run_forked
+from matrix.inside.pytest_plugin import compiler_step
 from matrix.inside.pytest_plugin.compiler_step import CompilerStep
+from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.model import Platform
 from waiting import alive, wait_for
 
@@ -74,15 +76,30 @@ def codecache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return module
 
 
-def step(platform: Platform = Platform.CPU) -> tuple[CompilerStep, list[str]]:
+class _Record:
+    """What a session writes of the step into its record."""
+
+    def __init__(self) -> None:
+        self.step: CppCompiler | None = None
+
+    def set_cpp_compiler(self, step: CppCompiler) -> None:
+        assert self.step is None
+        self.step = step
+
+
+def step(
+    platform: Platform = Platform.CPU, record: _Record | None = None
+) -> tuple[CompilerStep, list[str]]:
     progress = _Progress()
-    return CompilerStep(progress, platform), progress.lines  # type: ignore[arg-type]
+    held = CompilerStep(record or _Record(), progress, platform)  # type: ignore[arg-type]
+    return held, progress.lines
 
 
 def test_the_cases_of_a_run_find_the_header_that_the_step_made(
     codecache: ModuleType, tmp_path: Path
 ) -> None:
-    held, lines = step()
+    record = _Record()
+    held, lines = step(record=record)
     held.begin()
     held.finish()
     cpp_compiler.give_headers(tmp_path / "case")
@@ -94,6 +111,8 @@ def test_the_cases_of_a_run_find_the_header_that_the_step_made(
     assert Path(codecache._HEADER_LOCK_DIR).is_relative_to(folder)
     assert not (tmp_path / "user").exists()
     assert "asked once for all cases" in lines[0]
+    assert record.step is not None
+    assert record.step.seconds > 0 and record.step.reason is None
     held.close()
     assert not held_folder.exists()
     cpp_compiler.give_headers(tmp_path / "another")
@@ -107,14 +126,47 @@ def test_a_step_that_fails_leaves_each_case_its_own(
         raise RuntimeError("g++: not found")
 
     monkeypatch.setattr(sys.modules["torch"], "compile", broken)
-    held, lines = step()
+    record = _Record()
+    held, lines = step(record=record)
     held.begin()
     held.finish()
     assert lines[0].endswith("each case prepares its own: RuntimeError: g++: not found")
+    assert record.step is not None
+    assert record.step.seconds > 0 and record.step.reason == "RuntimeError: g++: not found"
     assert _Instructions.probed == ["code of avx512", "code of avx2"]
     cpp_compiler.give_headers(tmp_path / "case")
     assert Path(codecache._HEADER_DIR).is_relative_to(tmp_path / "case")
     held.close()
+
+
+def test_a_step_without_a_child_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> object:
+        raise IsolationError("cannot fork: no memory")
+
+    monkeypatch.setattr(compiler_step, "Background", refused)
+    record = _Record()
+    held, lines = step(record=record)
+    held.begin()
+    held.finish()
+    held.close()
+    assert record.step == CppCompiler(seconds=0.0, reason="cannot fork: no memory")
+    assert lines[0].endswith("each case prepares its own: cannot fork: no memory")
+
+
+def test_answers_that_this_process_cannot_take_are_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_: object) -> object:
+        raise KeyError("avx2")
+
+    monkeypatch.setattr(cpp_compiler, "take", broken)
+    record = _Record()
+    held, lines = step(record=record)
+    held.begin()
+    held.finish()
+    held.close()
+    assert record.step is not None and record.step.reason == "KeyError: 'avx2'"
+    assert lines[0].endswith("each case prepares its own: KeyError: 'avx2'")
 
 
 def test_a_torch_without_such_headers_compiles_nothing(
@@ -152,14 +204,15 @@ def test_a_torch_that_probes_otherwise_is_left_to_it(monkeypatch: pytest.MonkeyP
 
 
 def test_a_session_on_a_gpu_asks_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    held, lines = step(Platform.CUDA)
+    record = _Record()
+    held, lines = step(Platform.CUDA, record)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     held.begin()
     assert list(tmp_path.iterdir()) == []  # no folder, so no child either
     held.finish()
     held.close()
-    assert (lines, _Instructions.probed) == ([], [])
+    assert (lines, _Instructions.probed, record.step) == ([], [], None)
 
 
 def test_a_session_that_ends_before_its_cases_ends_the_step(

@@ -174,6 +174,17 @@ def test_the_exit_status(ran: dict[str, Ran], name: str, status: int) -> None:
     assert ran[name].status == status, ran[name].output
 
 
+def test_a_failed_step_with_the_compiler_is_in_the_record_and_the_cases_run(
+    ran: dict[str, Ran],
+) -> None:
+    """The torch of these sessions has no Inductor."""
+    step = ran["fine"].record.cpp_compiler
+    assert step is not None
+    assert step.reason == "ModuleNotFoundError: No module named 'torch._inductor'"
+    assert f"each case prepares its own: {step.reason}\n" in ran["fine"].output
+    assert ran["fine"].case("fine").outcome == "passed"
+
+
 def test_a_test_may_stop_the_session(ran: dict[str, Ran]) -> None:
     stopped = ran["stops"]
     assert stopped.status == 7

@@ -364,6 +364,7 @@ FILES = {"files": 3, "bytes": 9, "new_files": 1, "new_bytes": 2}
 START, RECORD = ("cases", 0, "starts", 0), ()
 CONFIG = "torch._inductor.config"
 CHECK: dict[str, dict[str, int]] = {"cold": {}, "warm": {}, "graphs": {}}
+STEP = {"seconds": 1.5, "reason": "g++: not found"}
 
 
 def test_a_record_from_before_caches_says_nothing_of_them() -> None:
@@ -378,6 +379,16 @@ def test_a_record_from_before_caches_says_nothing_of_them() -> None:
     known = dataclasses.replace(case.starts[0], caches={}, metrics={})
     empty = make(defaults={}, cases=(dataclasses.replace(case, starts=(known,)),))
     assert parse(to_json(empty), "a") == empty != make()
+
+
+def test_a_record_from_before_the_step_with_the_compiler_does_not_know_it() -> None:
+    text = to_json(make())
+    assert '"cpp_compiler"' not in text and parse(text, "a").cpp_compiler is None
+    content = json.loads(text)
+    content["cpp_compiler"] = STEP
+    assert VALIDATOR.is_valid(content)
+    step = parse(json.dumps(content), "a").cpp_compiler
+    assert step is not None and (step.seconds, step.reason) == (1.5, "g++: not found")
 
 
 @pytest.mark.parametrize(
@@ -404,6 +415,11 @@ def test_a_record_from_before_caches_says_nothing_of_them() -> None:
             {**CHECK, "warm": {str(n): n for n in range(65)}},
             "cache_check.warm: has 65 items",
         ),
+        (RECORD, "cpp_compiler", None, "cpp_compiler: is null, but must be an object"),
+        (RECORD, "cpp_compiler", {"reason": None}, "cpp_compiler: has no key 'seconds'"),
+        (RECORD, "cpp_compiler", {**STEP, "seconds": -1}, "cpp_compiler.seconds: is -1"),
+        (RECORD, "cpp_compiler", {**STEP, "reason": 3}, "cpp_compiler.reason: is 3"),
+        (RECORD, "cpp_compiler", {**STEP, "new": 3}, "cpp_compiler: has an unknown key 'new'"),
         (RECORD, "defaults", [], "defaults: is [], but must be an object"),
         (RECORD, "defaults", {str(n): {} for n in range(9)}, "defaults: has 9 items"),
         (RECORD, "defaults", {CONFIG: 1}, f"defaults.{CONFIG}: is 1, but must be an object"),

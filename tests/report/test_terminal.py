@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from made import reported
+from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.jit import Jit, JitModule
 from matrix.record.model import Case, Outcome, Start, StartKind
 from matrix.record.origin import Origin
@@ -135,6 +136,10 @@ def test_a_terminal_says_where_the_seconds_went_where_asked() -> None:
     built = replace(record, jit=Jit(seconds=43.04, reason="b: no nvcc", modules=(module,)))
     shown = terminal.render(built, verdict, "r.json", split=True)
     assert "\njit 43.0 s before the cases; 1 kernel module built: b: no nvcc\n" in shown
+    asked = replace(record, cpp_compiler=CppCompiler(seconds=14.2))
+    shown = terminal.render(asked, verdict, "r.json", split=True)
+    assert "\nC++ compiler 14.2 s while torch and vLLM were imported\n" in shown
+    assert terminal.render(asked, verdict, "r.json") == quiet
     _, bare = make("py311-torch210-vllm019")
     empty = terminal.render(bare, judge(bare, MOE), "r.json", split=True)
     assert empty == terminal.render(bare, judge(bare, MOE), "r.json")

@@ -59,7 +59,7 @@ class SessionHooks:
             on_gpu=self._platform is Platform.CUDA,
             kept=config.getoption("--jit-cache"),
         )
-        self._compiler = CompilerStep(self._progress, self._platform)
+        self._compiler = CompilerStep(self._record, self._progress, self._platform)
         self._inspections = InspectionStep(self._record, self._progress, self._platform)
         self._cases = CaseRunner(
             self._record,

@@ -14,7 +14,15 @@ import pytest
 from matrix._util.nvidia import gpu_visible
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.record import reader, writer
-from matrix.record.cleaned import clean_case, clean_defaults, clean_error, clean_jit, clean_rung
+from matrix.record.cleaned import (
+    clean_case,
+    clean_cpp_compiler,
+    clean_defaults,
+    clean_error,
+    clean_jit,
+    clean_rung,
+)
+from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.jit import Jit
 from matrix.record.model import (
     PLATFORMS,
@@ -144,6 +152,10 @@ class RecordFile:
     def set_cache_check(self, check: CacheCheck | None) -> None:
         """Set what the cache check counted."""
         self._change(cache_check=check)
+
+    def set_cpp_compiler(self, step: CppCompiler) -> None:
+        """Set what became of the step that asks the C++ compiler."""
+        self._change(cpp_compiler=clean_cpp_compiler(step, self._root))
 
     def set_jit(self, jit: Jit) -> None:
         """Set what was built just in time so far."""
