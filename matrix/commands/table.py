@@ -81,6 +81,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog="Exit status: 0, or 2 if a record is invalid or nothing ran on both platforms.",
     )
     arguments.add_folders(predict)
+    predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(expectations=None, run=_predict, parser=predict)
 
 
@@ -93,13 +94,15 @@ def _add_grid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     arguments.add_platform_and_folders(grid)
     arguments.add_releases(grid, ("torch", "vllm"))
-    grid.add_argument(
+    shape = grid.add_mutually_exclusive_group()
+    shape.add_argument(
         "--width",
         metavar="N",
         type=arguments.width,
         help="the maximum number of columns (default: COLUMNS, or those of the terminal; else, in a"
         " pipe or a file, a line is as long as it needs to be)",
     )
+    shape.add_argument("--json", action="store_true", help="print JSON, with every release")
     arguments.finish(grid, _grid)
 
 
@@ -271,6 +274,7 @@ def _predict(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.report import prediction
     from matrix.report.agreement import lines
+    from matrix.report.predict_json import to_json
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.agreement import agree
 
@@ -282,9 +286,13 @@ def _predict(options: argparse.Namespace) -> int:
             "no torch and vLLM ran on both platforms; `matrix run CELL --platform cpu` and"
             " `--platform cuda` make records to compare"
         )
-    show(lines(agreement))
-    predictions = context.predictions_of(table, releases)
-    show("".join(f"{line}\n" for line in prediction.summary(predictions.accuracy)))
+    if not options.json:
+        show(lines(agreement))
+    accuracy = context.predictions_of(table, releases).accuracy
+    if options.json:
+        show(to_json(agreement, accuracy), fit=False)
+    else:
+        show("".join(f"{line}\n" for line in prediction.summary(accuracy)))
     return status
 
 
@@ -294,6 +302,7 @@ def _grid(options: argparse.Namespace) -> int:
 
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
+    from matrix.report.grid import to_json
     from matrix.report.grid_text import lines
 
     releases = load_releases()
@@ -302,11 +311,15 @@ def _grid(options: argparse.Namespace) -> int:
     answers = load_answers(releases)
     known = context.grid_of(table.verdicts, releases, answers)
     grid = known.only(asked.get("torch"), asked.get("vllm"))
+    platforms = context.chosen_platforms(options)
     predictions = context.predictions_of(table, releases, answers)
+    if options.json:
+        show(to_json(grid.within(platforms), predictions), fit=False)
+        return status
     terminal = terminal_of(sys.stdout)
     if options.width is not None:
         terminal = replace(terminal, width=options.width)
-    print(lines(grid, context.chosen_platforms(options), predictions, terminal), end="")
+    print(lines(grid, platforms, predictions, terminal), end="")
     return status
 
 

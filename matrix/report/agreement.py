@@ -112,6 +112,14 @@ def content(agreement: Agreement) -> dict[str, object]:
     }
 
 
+def explanations(agreement: Agreement) -> list[dict[str, object]]:
+    """Return the explanations of its differences as JSON values."""
+    return [
+        {"id": why.id, "text": " ".join(why.text.split()), "evidence": list(why.evidence)}
+        for why in _explanations(agreement.differences)
+    ]
+
+
 def lines(agreement: Agreement) -> str:
     """Return differences and why, what was not predicted, and the figures, as aligned text."""
     parts = []

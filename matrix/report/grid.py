@@ -9,6 +9,7 @@ from matrix.record.model import RUNGS, Platform, Rung
 from matrix.report import marks, prediction, provisional
 from matrix.report.coded import coded, operand
 from matrix.report.grid_causes import cause_line, causes_of, predicted_lines, row_of
+from matrix.report.json_lines import in_lines
 from matrix.report.reasons import contradiction_words, reason_words
 from matrix.report.stock import described
 from matrix.verdict.grid import Grid, Square
@@ -17,6 +18,7 @@ from matrix.verdict.prediction import Prediction
 from matrix.verdict.predictions import NO_PREDICTIONS, Predictions
 from matrix.verdict.states import Verdict
 
+_GRID_SCHEMA = 1
 _INTRO = """\
 Every published torch from {torch} with every vLLM from {vllm}, on Python {pythons}: {pairs} \
 pairs, {cells} cells on each platform. The first rungs need no GPU and no environment. *declared* \
@@ -82,6 +84,17 @@ def content(grid: Grid, predictions: Predictions = NO_PREDICTIONS) -> dict[str, 
         },
         "predictions": prediction.accuracy_values(predictions.accuracy),
     }
+
+
+def values(grid: Grid, predictions: Predictions = NO_PREDICTIONS) -> dict[str, object]:
+    """Return the whole grid as JSON values: what `content` has, and its squares."""
+    return {**content(grid, predictions), "squares": squares(grid, predictions)}
+
+
+def to_json(grid: Grid, predictions: Predictions = NO_PREDICTIONS) -> str:
+    """Return the grid as JSON, one line a square; `data/grid.schema.json` describes it."""
+    found = {"schema": _GRID_SCHEMA, "grid": values(grid, predictions)}
+    return in_lines(found, {"grid": {"squares": [], "torch": [], "vllm": []}})
 
 
 def squares(grid: Grid, predictions: Predictions = NO_PREDICTIONS) -> list[dict[str, object]]:

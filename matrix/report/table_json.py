@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import TypeAlias
-
 from matrix.record.model import STARTS, Case
 from matrix.report import (
     agreement,
@@ -19,6 +15,7 @@ from matrix.report import (
 )
 from matrix.report.attribution import values as attribution
 from matrix.report.coded import because, operand
+from matrix.report.json_lines import LineShape, in_lines
 from matrix.report.model import Report
 from matrix.report.origin import vllm_made
 from matrix.report.reasons import reason_words
@@ -29,66 +26,35 @@ from matrix.verdict.table import Entry
 
 _TABLE_SCHEMA = 3
 
-_Shape: TypeAlias = "Mapping[str, _Shape] | list[_Shape] | None"
-
-# `json.dumps` makes an encoder of its own for each of the thousands of lines.
-_encoded = json.JSONEncoder(sort_keys=True).encode
-
-
-_LINES: Mapping[str, _Shape] = {
+_LINES: LineShape = {
     "agreement": {"counters": {}, "one_sided": [], "pairs": [{"cases": []}]},
     "attributions": [],
     "cells": [{"cases": []}],
     "grid": {"squares": [], "torch": [], "vllm": []},
     "upstream": [],
 }
-"""What is broken into lines: an object has one for each key, a list one for each item."""
 
 
 def render(report: Report) -> str:
     """Return the table as JSON: every entry with all its cases and differences. Always ASCII.
 
-    A case and a square of the grid is one line: a person can read what changed, and Python breaks
-    no more lines than it must, which is slow.
+    A case and a square of the grid is one line: a person can read what changed.
     """
     content = {
         "schema": _TABLE_SCHEMA,
         "newest": report.table.newest,
-        "cells": [_entry(entry) for entry in report.table.entries],
+        "cells": [entry_values(entry) for entry in report.table.entries],
         "attributions": attribution.entries(report.attributions),
         "notes": notes.content(report.notes),
         "agreement": agreement.content(report.agreement),
-        "grid": None
-        if report.grid is None
-        else {
-            **grid.content(report.grid, report.predictions),
-            "squares": grid.squares(report.grid, report.predictions),
-        },
+        "grid": None if report.grid is None else grid.values(report.grid, report.predictions),
         "upstream": upstream.content(report.upstream),
     }
-    return _broken(content, _LINES, "\n") + "\n"
+    return in_lines(content, _LINES)
 
 
-def _broken(value: object, lines: _Shape, margin: str) -> str:
-    """Return JSON with the lines that `lines` asks for, each after the margin."""
-    if lines is None or not value:
-        return _encoded(value)
-    inner = f"{margin} "
-    if isinstance(value, list) and isinstance(lines, list):
-        below = lines[0] if lines else None
-        items = [_broken(item, below, inner) for item in value]
-        first, last = "[]"
-    else:
-        assert isinstance(value, dict) and isinstance(lines, Mapping)
-        items = [
-            f"{_encoded(key)}: {_broken(value[key], lines.get(key), inner)}"
-            for key in sorted(value)
-        ]
-        first, last = "{}"
-    return first + inner + f",{inner}".join(items) + margin + last
-
-
-def _entry(entry: Entry) -> dict[str, object]:
+def entry_values(entry: Entry) -> dict[str, object]:
+    """Return a record and its verdict as JSON values."""
     named, verdict, suite = entry.factors, entry.verdict, entry.record.upstream
     versions = {name: entry.record.provenance.get(name) for name in ("python", "torch", "vllm")}
     return {

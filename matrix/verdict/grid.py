@@ -155,6 +155,21 @@ class Grid:
             vllm=tuple(release for release in self.vllm if _accepts(vllm, release.version)),
         )
 
+    def within(self, platforms: Iterable[Platform]) -> Grid:
+        """Return the grid without the squares of other platforms and of releases not shown.
+
+        Its counts are of these squares alone.
+        """
+        kept = set(platforms)
+        torch = {release.version for release in self.torch}
+        vllm = {release.version for release in self.vllm}
+        squares = {
+            place: square
+            for place, square in self.squares.items()
+            if place[0] in kept and place[1] in torch and place[2] in vllm
+        }
+        return replace(self, squares=squares)
+
     def progress(self, cell: Cell, platform: Platform) -> Progress | None:
         """Return what is known of a cell, or None if the grid does not have it."""
         square = self.squares.get((platform, cell.torch, cell.vllm))
