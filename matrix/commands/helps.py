@@ -112,6 +112,7 @@ HELPS: Mapping[str, CommandHelp] = {
         " the run.",
         "matrix show results/cpu/py311-torch210-vllm019.json",
         "matrix show results/cpu/py311-torch210-vllm019.json --counters --seconds",
+        "matrix show results/cpu/py311-torch210-vllm019.json --json",
     ),
     "calibrate": _help(
         "Print the rules that a record would justify. A person reviews and commits them.",
@@ -123,6 +124,7 @@ HELPS: Mapping[str, CommandHelp] = {
         " them are missing in the list of modules that later runs build first.",
         "matrix jit results/cuda/py312-torch211-vllm026.json",
         "matrix jit results/cuda/py312-torch211-vllm026.json --write",
+        "matrix jit results/cuda/py312-torch211-vllm026.json --json",
     ),
     "table": _help(
         "Make the compatibility table of all records: a page, Markdown, JSON, CSV, and badges.",
@@ -139,6 +141,7 @@ HELPS: Mapping[str, CommandHelp] = {
         " both.",
         "matrix predict",
         "matrix predict results",
+        "matrix predict --json",
     ),
     "grid": _help(
         "Show how far every torch gets with every vLLM, and why it fails: the newest vLLM at the"
@@ -146,7 +149,7 @@ HELPS: Mapping[str, CommandHelp] = {
         " columns that do not fit form blocks below.",
         "matrix grid",
         "matrix grid --platform cuda --torch '>=2.11' --vllm '>=0.20'",
-        "matrix grid --platform cpu --width 100",
+        "matrix grid --platform cpu --json",
     ),
     "plan": _help(
         "Show which cells would run and why, how far each gets without a run, and how many"
@@ -243,6 +246,7 @@ HELPS: Mapping[str, CommandHelp] = {
         " archive.",
         "matrix results show results/cpu/py311-torch210-vllm019.json",
         "matrix results show results/cpu/py311-torch210-vllm019.json --seconds",
+        "matrix results show results/cpu/py311-torch210-vllm019.json --json",
     ),
     "results index": _help(
         "Make or update the index of a folder of records, which makes commands fast. You can"

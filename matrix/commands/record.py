@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matrix.verdict.judge import CellVerdict
 
 
+SHOWN_JSON = "print JSON, with every counter and all seconds"
 SHOWN_STATUS = "Exit status: 0, whatever the verdict, or 2 where the record is bad."
 
 
@@ -32,6 +33,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     show.add_argument(
         "--seconds", action="store_true", help="show how each start spent its seconds"
     )
+    show.add_argument("--json", action="store_true", help=SHOWN_JSON)
     arguments.finish(show, show_record)
 
     calibrate = commands.add_parser(
@@ -57,6 +59,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     jit.add_argument(
         "--list", metavar="FILE", type=Path, help="another list than matrix/data/jit.toml"
     )
+    jit.add_argument("--json", action="store_true", help="print JSON")
     arguments.finish(jit, _jit)
 
 
@@ -66,8 +69,20 @@ def show_record(options: argparse.Namespace) -> int:
 
     expectations = load_expectations(options.expectations)
     record, name = _record_of(options), from_here(options.record)
-    print_record(record, name, expectations, every=options.counters, split=options.seconds)
+    if options.json:
+        _print_json(record, name, expectations)
+    else:
+        print_record(record, name, expectations, every=options.counters, split=options.seconds)
     return 0
+
+
+def _print_json(record: Record, name: str, expectations: Expectations) -> None:
+    from matrix.catalog.releases_file import load_releases
+    from matrix.report.show_json import to_json
+    from matrix.verdict.judge import judge
+
+    pin = load_releases().overridden_pin(record.cell)
+    show(to_json(record, judge(record, expectations), name, pin=pin), fit=False)
 
 
 def _record_of(options: argparse.Namespace) -> Record:
@@ -112,20 +127,30 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _jit(options: argparse.Namespace) -> int:
-    from matrix.record.jit_modules import JIT_FILE, load_jit_modules, new_rows
-    from matrix.report.jit import render
+    from matrix.record.jit_modules import (
+        JIT_FILE,
+        load_jit_modules,
+        new_rows,
+        parse_jit_modules,
+    )
+    from matrix.report.jit import render, to_json
 
     path = options.list or JIT_FILE
     if options.write:
         path = arguments.to_write(options.list, JIT_FILE, "--list")
     record, name = _record_of(options), from_here(options.record)
     rows = new_rows(record, load_jit_modules(path), name)
-    show(render(record, from_here(path), is_new=bool(rows), written=options.write))
-    if rows and record.jit is not None:
-        print(rows.strip("\n"))  # TOML
-    if options.write and rows:
+    written = options.write and bool(rows)
+    if written:
         with path.open("a", encoding="utf-8") as file:
             file.write(rows)
+    if options.json:
+        new = parse_jit_modules(rows, name)
+        show(to_json(record, name, from_here(path), new, written=written), fit=False)
+        return 0
+    show(render(record, from_here(path), is_new=bool(rows), written=written))
+    if rows and record.jit is not None:
+        print(rows.strip("\n"))  # TOML
     return 0
 
 

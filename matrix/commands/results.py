@@ -26,7 +26,7 @@ from matrix.commands.arguments import (
     required,
 )
 from matrix.commands.output import show
-from matrix.commands.record import SHOWN_STATUS, show_record
+from matrix.commands.record import SHOWN_JSON, SHOWN_STATUS, show_record
 from matrix.errors import MatrixError
 from matrix.verdict.states import VERDICTS, Verdict
 
@@ -80,6 +80,7 @@ def _add_show(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     shown.add_argument(
         "--seconds", action="store_true", help="show how each start spent its seconds"
     )
+    shown.add_argument("--json", action="store_true", help=SHOWN_JSON)
     finish(shown, show_record)
 
 

@@ -71,7 +71,7 @@ def test_help_of_a_command_that_is_added_without_text_is_plain() -> None:
         (["Doctor"], ": 'Doctor': is not a command; did you mean 'doctor'?"),
         (["--vesion"], ": unrecognized arguments: --vesion; did you mean '--version'?"),
         (["--xyzzy"], ": unrecognized arguments: --xyzzy; `matrix --help` shows what it takes"),
-        (["show", "x", "--json"], " show: unrecognized arguments: --json; `matrix show --help` "),
+        (["table", "--json"], " table: unrecognized arguments: --json; `matrix table --help` "),
         (["grid", "--arch"], " grid: unrecognized arguments: --arch; `matrix grid --help` shows"),
         (["results", "compare"], " results: 'compare': is not a command; did you mean 'diff'?"),
         (["compare"], ": 'compare': is not a command; `matrix --help` has all of them"),

@@ -99,8 +99,12 @@ def test_a_grid_of_linkage_stands_in_blocks(here: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
+        ("grid", "--json", "--vllm", ">=0.30", "results"),
+        ("jit", "results/cuda/py312-torch214-vllm033.json", "--json"),
         ("plan", "--json", "results"),
+        ("predict", "--json", "results"),
         ("recommend", "--json", "results"),
+        ("show", CUDA, "--json"),
         ("upgrade", "--from", "0.14.1", "--to", "0.28.0", "--json", "results"),
         (*("qualify", "--torch", "2.12.1", "--baseline", "2.11.0", "--json"), "results"),
     ],
