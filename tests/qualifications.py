@@ -9,7 +9,6 @@ from datetime import date
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
 
 from made import NO_RULES, RELEASES, Told, failed, make, passed
 from matrix._util.paths import DATA
@@ -30,16 +29,11 @@ from matrix.report.qualify.sentences import (
 from matrix.report.qualify.text import lines
 from matrix.rules.expectations import Expectations
 from matrix.rules.waivers import Waivers, parse_waivers
+from schemas import SCHEMAS, validator
 
 SCHEMA = json.loads((DATA / "qualify.schema.json").read_text("utf-8"))
-CANDIDATE_SCHEMA = json.loads((DATA / "qualify_candidate.schema.json").read_text("utf-8"))
-OF_A_CANDIDATE = Draft202012Validator(
-    CANDIDATE_SCHEMA,
-    registry=Registry().with_resources(
-        (name, Resource.from_contents(json.loads((DATA / name).read_text("utf-8"))))
-        for name in ("qualify.schema.json", "table.schema.json")
-    ),
-)
+CANDIDATE_SCHEMA = SCHEMAS["qualify_candidate.schema.json"]
+OF_A_CANDIDATE = validator("qualify_candidate")
 """The form of `matrix qualify CANDIDATE --json`, which holds two others."""
 TODAY = date(2026, 11, 23)
 OLD, NEXT = "2.11.0", "2.12.1"

@@ -60,6 +60,18 @@ def json_of(here: Path, *command: str, status: int = 0) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize(
+    "command", [("grid", *GRID), ("predict",), ("show", PUBLISHED[0]), ("jit", PUBLISHED[-1])]
+)
+def test_a_schema_refuses_other_keys(published: Path, command: tuple[str, ...]) -> None:
+    schema = validator(command[0])
+    schema.check_schema(schema.schema)
+    content = json_of(published, *command)
+    assert not schema.is_valid({**content, "new": 1})
+    for key in content:
+        assert not schema.is_valid({name: content[name] for name in content.keys() - {key}})
+
+
 def test_the_grid_has_each_square_of_the_text(published: Path) -> None:
     content = json_of(published, "grid", *GRID)
     found = content["grid"]
