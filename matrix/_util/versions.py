@@ -317,6 +317,19 @@ class VersionRange:
         """
         return None if self.text is None else _end(self.text, self.boundaries)
 
+    @cached_property
+    def first(self) -> Base | None:
+        """The first release of the range; None if nothing says which one that is.
+
+        >>> VersionRange(">=2.13,<2.15").first.text
+        '2.13'
+        """
+        if self.text is None or _contains(self.text, "0"):
+            return None
+        bounds = (".".join(map(str, cut)) for cut in sorted(set(self.boundaries)))
+        first = next((bound for bound in bounds if _contains(self.text, bound)), None)
+        return None if first is None else base_of(parse_version(first))
+
     def ended_before(self, version: Version) -> bool:
         """Tell whether the base of this version is newer than every version in the range.
 
@@ -329,6 +342,11 @@ class VersionRange:
         """Tell whether this base is newer than every version in the range."""
         end = self.end
         return end is not None and end.before(base)
+
+    def is_above(self, base: Base) -> bool:
+        """Tell whether this base is older than the first version in the range, if that is known."""
+        first = self.first
+        return first is not None and base.version < first.version
 
 
 @lru_cache(maxsize=16384)

@@ -29,7 +29,7 @@ def comparison_words(found: SameAs | DiffersFrom) -> str:
 
 
 def release_words(last: LastRelease) -> str:
-    """Return the last release that a rule covers, as people name it.
+    """Return the nearest release that a rule covers, as people name it.
 
     >>> release_words(LastRelease(vllm="0.33", torch=None))
     'vLLM 0.33'

@@ -239,7 +239,7 @@ def _counted(seen: Start, judged: CaseVerdict, *, every: bool) -> list[str]:
         listed = sorted(expected) if every else sorted(differing)
     elif near:
         agree = [name for name in near if name not in differing]
-        head = f"{PROVISIONAL}: {len(agree)} of {len(near)} as in the last known release"
+        head = f"{PROVISIONAL}: {len(agree)} of {len(near)} as in the nearest known release"
         listed = sorted(near) if every else sorted(differing)
     else:
         head = "nothing expected" if seen.start in judged.no_rule else "not judged"

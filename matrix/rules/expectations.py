@@ -56,10 +56,10 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Nearest(Expected):
-    """The value of one counter by the rule that ended last below the situation.
+    """The value of one counter by the rule that is nearest to the situation.
 
-    `vllm` and `torch` are the newest releases of which the rule speaks, such as `0.33`; None if the
-    rule covers the situation's own release.
+    `vllm` and `torch` are the releases of which the rule speaks that are nearest to the situation's
+    own, such as `0.33`; None if the rule covers that one.
     """
 
     vllm: str | None
@@ -160,21 +160,24 @@ class Rule:
 
 
 class _Beside(NamedTuple):
-    """The ids of the rules of these releases (`here`), and of the ones that ended before them.
+    """The ids of the rules of these releases (`here`), and of the ones next to them.
 
-    A rule `below` ended before one of the releases at least, and has the other one.
+    A rule `below` ended before one of the releases at least, and not after the other one. A rule
+    `above` has the vLLM and begins with a newer torch.
     """
 
     torch: Base
     vllm: Base
     here: frozenset[str]
     below: frozenset[str]
+    above: frozenset[str]
 
     @classmethod
     def of(cls, rules: Iterable[Rule], torch: Base, vllm: Base) -> _Beside:
         """Look at each rule."""
         here: set[str] = set()
         below: set[str] = set()
+        above: set[str] = set()
         for rule in rules:
             in_vllm = rule.vllm.has(vllm)
             if not in_vllm and not rule.vllm.is_below(vllm):
@@ -183,7 +186,15 @@ class _Beside(NamedTuple):
                 (here if in_vllm else below).add(rule.id)
             elif rule.torch.is_below(torch):
                 below.add(rule.id)
-        return cls(torch=torch, vllm=vllm, here=frozenset(here), below=frozenset(below))
+            elif in_vllm and rule.torch.is_above(torch):
+                above.add(rule.id)
+        return cls(
+            torch=torch,
+            vllm=vllm,
+            here=frozenset(here),
+            below=frozenset(below),
+            above=frozenset(above),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,9 +262,10 @@ class Expectations:
         """Return, of each counter that nothing is expected of here, what the nearest rule had.
 
         The nearest rule is the one that ended last below the situation: by its vLLM first, then by
-        its torch; where two ended together, the more specific one. A rule of one cell says nothing
-        of what comes after it where something else is expected of this start. `expected` is what
-        `expect` returned of this start, for a caller who has it.
+        its torch; where two ended together, the more specific one. Where all of them ended with an
+        older vLLM, a rule that has this vLLM and begins with a newer torch is nearer. A rule of one
+        cell says nothing of what comes after it where something else is expected of this start.
+        `expected` is what `expect` returned of this start, for a caller who has it.
 
         Raises ExpectationsError as `expect` does.
         """
@@ -268,13 +280,17 @@ class Expectations:
                     goes_on.add(counter)
                 if counter not in near or _is_nearer(rule, near[counter], pair):
                     near[counter] = rule
+        for rule in self._chosen(pair.above, situation, start):
+            for counter in rule.counters.keys() & goes_on:
+                if _begins_nearer(rule, near[counter], pair):
+                    near[counter] = rule
         return {
             counter: Nearest(
                 value=near[counter].counters[counter],
                 rule=near[counter].id,
                 evidence=near[counter].evidence,
-                vllm=_ended(near[counter].vllm, pair.vllm),
-                torch=_ended(near[counter].torch, pair.torch),
+                vllm=_next_to(near[counter].vllm, pair.vllm),
+                torch=_next_to(near[counter].torch, pair.torch),
             )
             for counter in sorted(goes_on)
         }
@@ -374,10 +390,24 @@ def _tests(number: int) -> Base:
     return base_of(parse_version(str(number)))
 
 
-def _ended(versions: VersionRange, base: Base) -> str | None:
-    """Return the newest release of a range that ended before this one, else None."""
-    end = versions.end
-    return end.last if end is not None and end.before(base) else None
+def _next_to(versions: VersionRange, base: Base) -> str | None:
+    """Return the release of a range that is next to this one; None if the range has this one."""
+    end, first = versions.end, versions.first
+    if end is not None and end.before(base):
+        return end.last
+    return first.text if first is not None and versions.is_above(base) else None
+
+
+def _begins_nearer(rule: Rule, other: Rule, pair: _Beside) -> bool:
+    """Tell whether a rule that has this vLLM and a newer torch is nearer than the other one."""
+    if not other.vllm.has(pair.vllm):
+        return True
+    if not other.torch.is_above(pair.torch):
+        return False
+    first, its = rule.torch.first, other.torch.first
+    if first is not None and its is not None and first.version != its.version:
+        return first.version < its.version
+    return rule.more_specific(other) or (not other.more_specific(rule) and rule.id < other.id)
 
 
 def _is_nearer(rule: Rule, other: Rule, pair: _Beside) -> bool:

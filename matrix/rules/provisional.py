@@ -23,7 +23,7 @@ class ComparisonCode(StrEnum):
 
 
 class LastRelease(NamedTuple):
-    """The last releases that a rule covers; None if it covers the situation's own."""
+    """The nearest releases that a rule covers; None if it covers the situation's own."""
 
     vllm: str | None
     torch: str | None
@@ -81,7 +81,7 @@ class Provisional(NamedTuple):
 
 
 def last_release(near: Nearest) -> LastRelease:
-    """Return the last releases that a rule covers."""
+    """Return the nearest releases that a rule covers."""
     return LastRelease(vllm=near.vllm, torch=near.torch)
 
 

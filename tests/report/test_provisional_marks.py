@@ -145,11 +145,11 @@ def test_the_terminal_shows_what_was_counted_before() -> None:
     assert text.startswith(
         "py311-torch211-vllm020 on cuda: untested (provisional: differs from vLLM 0.19), 1 case"
     )
-    assert "provisional: 0 of 1 as in the last known release" in text
+    assert "provisional: 0 of 1 as in the nearest known release" in text
     assert "! num_graphs_seen  observed    1  was    2 in vLLM 0.19" in text
     assert DIFFERS_WORDS in text
     text = shown(SAME, every=True)
-    assert "provisional: 1 of 1 as in the last known release" in text
+    assert "provisional: 1 of 1 as in the nearest known release" in text
     assert "  num_graphs_seen" in text and "! num" not in text
     assert "was    1 in vLLM 0.19" in text
     assert "provisional" not in shown(KNOWN)

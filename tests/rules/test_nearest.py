@@ -1,4 +1,4 @@
-"""What the rule that ended last below a situation had."""
+"""What the rule that is nearest to a situation had."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 
-from matrix._util.versions import VersionRange
+from matrix._util.versions import VersionRange, base_of
 from matrix.record.model import Platform, StartKind
 from matrix.report.provisional import comparison_words
 from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
@@ -81,6 +82,36 @@ def test_vllm_counts_before_torch() -> None:
     of_torch = rule("torch", vllm="<0.20", torch="<2.15")
     found = near(at("0.33.0", "2.14.0"), of_vllm, of_torch)
     assert (found[SAVED].rule, found[SAVED].vllm, found[SAVED].torch) == ("vllm", None, "2.10")
+
+
+OLDER = rule("older vLLM", 1, torch="<2.11", vllm=">=0.16,<0.17")
+
+
+def test_a_rule_of_this_vllm_that_begins_with_a_newer_torch_is_nearer_than_an_older_vllm() -> None:
+    newer = rule("newer torch", 2, torch=">=2.13,<2.15", vllm=">=0.19,<0.20")
+    later = rule("later torch", 3, torch=">=2.15,<2.16", vllm=">=0.19,<0.20")
+    found = near(at("0.19.1", "2.12.1"), OLDER, later, newer)[SAVED]
+    assert (found.value, found.vllm, found.torch) == (2, None, "2.13")
+    words = provisional_of({StartKind.COLD: {SAVED: found}}, {StartKind.COLD: {SAVED: 2}})
+    assert words is not None and comparison_words(words.comparison) == "counts as torch 2.13 did"
+    found = near(at("0.19.1", "2.12.1"), OLDER, later)[SAVED]
+    assert (found.value, found.torch) == (3, "2.15")
+
+
+def test_a_rule_of_this_vllm_that_ended_with_an_older_torch_is_nearer_than_a_newer_one() -> (
+    None
+):
+    ended = rule("ended", 4, torch=">=2.10,<2.12", vllm=">=0.19,<0.20")
+    begins = rule("begins", 5, torch=">=2.13", vllm=">=0.19,<0.20")
+    found = near(at("0.19.1", "2.12.1"), OLDER, ended, begins)[SAVED]
+    assert (found.value, found.torch) == (4, "2.11")
+
+
+def test_a_newer_torch_alone_says_nothing() -> None:
+    begins = rule("begins", 2, torch=">=2.13", vllm="<0.20")
+    assert near(at("0.19.1", "2.12.1"), begins) == {}
+    another = rule("another vLLM", 2, torch=">=2.13", vllm=">=0.20,<0.21")
+    assert near(at("0.19.1", "2.12.1"), OLDER, another)[SAVED].value == 1
 
 
 def test_of_rules_that_ended_together_the_more_specific_one_is_near() -> None:
@@ -164,7 +195,7 @@ TORCHES = st.builds("2.{}.{}".format, st.integers(8, 17), st.integers(0, 1))
 def test_laws_of_what_is_near(
     case: str, platform: Platform, vllm: str, torch: str, mega: bool, start: StartKind
 ) -> None:
-    """What is expected is never provisional, and what is near ended on one side at least."""
+    """What is expected is never provisional, and what is near lacks one of the two releases."""
     flags = {MEGA: mega, "VLLM_USE_AOT_COMPILE": True, "VLLM_DISABLE_COMPILE_CACHE": False}
     where = Situation(case=case, platform=platform, torch=torch, vllm=vllm, flags=flags)
     expected, found = SHIPPED.expect(where, start), SHIPPED.nearest(where, start)
@@ -177,7 +208,10 @@ def test_laws_of_what_is_near(
             (nearest.vllm, rules[nearest.rule].vllm, vllm),
             (nearest.torch, rules[nearest.rule].torch, torch),
         ):
-            assert bool(last) == (range_of.shared(VersionRange(f">={version}")) is None)
+            assert bool(last) is not range_of.contains(Version(version))
+        # No rule of a newer vLLM is near, and one of a newer torch only where it has the vLLM.
+        assert not nearest.vllm or rules[nearest.rule].vllm.ended_before(Version(vllm))
+        assert not nearest.vllm or not rules[nearest.rule].torch.is_above(base_of(Version(torch)))
     # Numbers of what is compiled ahead of time alone make no case compatible.
     if expected and all(counter.startswith("num_aot_") for counter in expected):
         assert found
