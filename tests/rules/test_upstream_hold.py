@@ -235,6 +235,7 @@ def test_the_rules_of_before_are_found_to_contradict() -> None:
         if expectation.vllm.text
         and not expectation.id.endswith("-0.25")
         and "-aot" not in expectation.id
+        and not expectation.id.startswith("cuda-model_startup[deepseek_v3.2]-torch213")
     ]
     torches = ("2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0")
     found = hold(UPSTREAM, Expectations(rules=tuple(widened)), torches)
