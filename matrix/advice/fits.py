@@ -130,13 +130,23 @@ def branches_of(wish: Wish, hardware: HardwareTable) -> DriverBranches:
     """Return the branches of the driver that know the GPU that was asked for."""
     if wish.gpu is None:
         return NO_BRANCHES
-    return hardware.drivers.get(wish.gpu.capability, NO_BRANCHES)
+    return hardware.branches(wish.gpu.capability)
 
 
 def _of_machine(wish: Wish, hardware: HardwareTable) -> Iterator[Reason]:
     if wish.without_gpu:
         yield Reason(code=MisfitCode.WITHOUT_GPU)
-    if wish.gpu is None or wish.driver is None:
+    if wish.gpu is None:
+        return
+    machine = hardware.processor_of(wish.gpu)
+    if machine is not None and machine != wish.machine:
+        yield Reason(
+            code=MisfitCode.OTHER_PROCESSOR,
+            wanted=machine,
+            given=wish.machine,
+            archs=(wish.gpu.name or "",),
+        )
+    if wish.driver is None:
         return
     branches = branches_of(wish, hardware)
     for code, is_so, wanted in (

@@ -17,6 +17,7 @@ class MisfitCode(StrEnum):
     """A reason against a pair."""
 
     WITHOUT_GPU = "is for CUDA, and there is no GPU"
+    OTHER_PROCESSOR = "the GPU comes with another processor"
     DRIVER_BEFORE_GPU = "the driver is older than the GPU"
     DRIVER_AFTER_GPU = "the driver no longer knows the GPU"
     YANKED = "yanked"
@@ -38,19 +39,22 @@ class MisfitCode(StrEnum):
 
 OF_MACHINE = (
     MisfitCode.WITHOUT_GPU,
+    MisfitCode.OTHER_PROCESSOR,
     MisfitCode.DRIVER_BEFORE_GPU,
     MisfitCode.DRIVER_AFTER_GPU,
 )
 """The reasons that are of the machine alone, whatever the pair."""
+_OF_CUDA = (MisfitCode.OTHER_CUDA, MisfitCode.OLD_DRIVER)
+"""The reasons whose words name the CUDA of the wheel."""
 
 
 class Reason(NamedTuple):
     """A reason against a pair.
 
     `project` and `version` are the release that is the cause, `cuda` that of its wheel. `wanted` is
-    what it needs, or what is known of it, and `given` what there is. `archs` are those of its code.
-    `features` are those that do not link. `rung` with `because` is where a check or a run fails,
-    `cell` the cell of that.
+    what it needs, or what is known of it, and `given` what there is. `archs` are those of its code,
+    or name the GPU. `features` are those that do not link. `rung` with `because` is where a check
+    or a run fails, `cell` the cell of that.
     """
 
     code: MisfitCode
@@ -72,7 +76,8 @@ class Reason(NamedTuple):
         The release itself is not of it, nor what only this one names.
         """
         wants = self.wanted, self.given, self.archs, self.features
-        same = self.code, self.project, self.cuda, *wants, self.rung
+        cuda = self.cuda if self.code in _OF_CUDA else None
+        same = self.code, self.project, cuda, *wants, self.rung
         if isinstance(self.because, Checked):
             return *same, tuple(
                 fact._replace(version=None) for fact in self.because.facts if isinstance(fact, Fact)

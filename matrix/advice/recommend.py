@@ -84,7 +84,7 @@ class Recommendation:
     newer and do not fit, newest first: all that were asked about, where none fits. `measured` is
     the newest pair that fits and ran on a GPU, where `choice` did not. `elsewhere` are wheels of
     newer releases on other indexes, which nobody read. `branches` are those of the driver that know
-    the GPU.
+    the GPU. `is_gpu_known`: a GPU or a CUDA that is known here has its compute capability.
     """
 
     wish: Wish
@@ -93,6 +93,7 @@ class Recommendation:
     measured: Choice | None = None
     elsewhere: tuple[Elsewhere, ...] = ()
     branches: DriverBranches = NO_BRANCHES
+    is_gpu_known: bool = True
 
 
 class CheckAnswers(Protocol):
@@ -160,6 +161,7 @@ def recommend(wish: Wish, known: AdviceFacts) -> Recommendation:
         measured=measured,
         elsewhere=tuple(_elsewhere(newer, wish, known)),
         branches=branches_of(wish, known.tables.hardware),
+        is_gpu_known=wish.gpu is None or known.tables.hardware.exists(wish.gpu.capability),
     )
 
 

@@ -116,6 +116,16 @@ class DriverBranches(NamedTuple):
         """Tell whether a driver is of a branch after the last."""
         return self.last is not None and driver.numbers[0] > int(self.last)
 
+    def beyond(self, least: str | None) -> DriverBranches:
+        """Return the branches without a first one that a least driver is of, or is newer than.
+
+        >>> DriverBranches(first="570").beyond("580.65.06")
+        DriverBranches(first=None, last=None)
+        """
+        if least is None or self.first is None or _numbers(least)[0] < int(self.first):
+            return self
+        return self._replace(first=None)
+
 
 NO_BRANCHES = DriverBranches()
 
@@ -153,7 +163,8 @@ class Flavour:
 class HardwareTable:
     """Known GPUs, releases of CUDA (oldest first), and flavours.
 
-    `processors` are those that some GPUs come with, by name, `drivers` those that know a GPU.
+    `processors` are those that some GPUs come with, by name, `drivers` the rows of those that know
+    a GPU: `branches` answers for GPUs without a row, too.
     """
 
     gpus: Mapping[str, Capability] = field(default_factory=dict)
@@ -208,6 +219,18 @@ class HardwareTable:
             for name in held
             if not any(f" {name} " in f" {other} " and name != other for other in held)
         ]
+
+    def branches(self, capability: Capability) -> DriverBranches:
+        """Return the branches of the driver that know a GPU.
+
+        Where no row has the first one, it is that of the first CUDA that knows the GPU. The oldest
+        CUDA of the table is not: an older one may have known its GPUs too.
+        """
+        known = self.drivers.get(capability, NO_BRANCHES)
+        since = self.known_since(capability)
+        if known.first is not None or since is None or since == self.oldest_cuda:
+            return known
+        return known._replace(first=self.cuda[since].own.partition(".")[0])
 
     def exists(self, capability: Capability) -> bool:
         """Tell whether a known GPU or CUDA is of a compute capability."""

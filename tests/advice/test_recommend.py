@@ -52,7 +52,7 @@ def test_without_a_wish_the_newest_pair_fits() -> None:
         ({"driver": driver_of("580.1")}, "0.19.0", {"0.20.0": MisfitCode.OLD_DRIVER}),
         ({"gpu": GPU("v100")}, "0.19.0", {"0.20.0": MisfitCode.NO_GPU_CODE}),
         ({"gpu": GPU("l40s")}, "0.20.0", {}),
-        ({"gpu": GPU("gb10")}, "0.19.0", {"0.20.0": MisfitCode.NO_GPU_CODE}),
+        ({"gpu": GPU("sm_121")}, "0.19.0", {"0.20.0": MisfitCode.NO_GPU_CODE}),
         ({"python": "3.10"}, "0.19.0", {"0.20.0": MisfitCode.FAILS}),
         ({"cuda": SpecifierSet("==12.*")}, "0.19.0", {"0.20.0": MisfitCode.OTHER_CUDA}),
         ({"machine": "aarch64", "vllm": SpecifierSet("==0.19.0")}, None, {"0.19.0": NO_WHEEL}),

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from matrix.catalog.hardware import Capability, HardwareError, driver_of
+from matrix.catalog.hardware import (
+    NO_BRANCHES,
+    Capability,
+    DriverBranches,
+    HardwareError,
+    driver_of,
+)
 from matrix.catalog.hardware_file import HARDWARE_FILE, load_hardware
 
 HARDWARE = load_hardware()
@@ -263,3 +269,26 @@ def test_a_bad_processor_is_named(tmp_path: Path, names: str, machine: str, why:
     file.write_text(ROW + row, encoding="utf-8")
     with pytest.raises(HardwareError, match=why):
         load_hardware(file)
+
+
+def test_a_gpu_without_a_row_is_known_to_the_driver_of_its_first_cuda() -> None:
+    firsts = {name: HARDWARE.branches(HARDWARE.gpus[name]).first for name in HARDWARE.gpus}
+    assert {
+        name: firsts[name] for name in ("b200", "rtx 5090", "b300", "gb10", "thor", "h100")
+    } == {
+        "b200": "570",
+        "rtx 5090": "570",
+        "b300": "575",
+        "gb10": "575",
+        "thor": "580",
+        "h100": "520",
+    }
+    # The oldest CUDA of the table is not the first that knew these.
+    assert {firsts[name] for name in ("v100", "t4", "a100")} == {None}
+    assert HARDWARE.branches(Capability(13, 0)) == NO_BRANCHES
+    assert HARDWARE.branches(Capability(7, 0)) == DriverBranches(last="580")
+
+
+@pytest.mark.parametrize("name", ["Jetson AGX Orin", "jetson-orin-nano", "Orin NX", "Jetson Thor"])
+def test_a_jetson_comes_with_its_processor(name: str) -> None:
+    assert HARDWARE.processor_of(HARDWARE.gpu(name)) == "aarch64"

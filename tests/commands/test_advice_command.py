@@ -306,6 +306,8 @@ def test_upgrade_compares_no_seconds_of_unlike_runs(tmp_path: Path) -> None:
             "535.183",
             "does not know a GPU of compute capability 10.0; the first branch that",
         ),
+        ("b300", "570", "does not know a GPU of compute capability 10.3; the first branch that"),
+        ("gb10", "470", "does not know a GPU of compute capability 12.1; the first branch that"),
         ("v100", "595", "no longer supports a GPU of compute capability 7.0; the last branch that"),
     ],
 )
@@ -321,6 +323,30 @@ def test_the_branches_of_a_gpu_are_named_where_no_driver_is(here: Path) -> None:
     found = json.loads(matrix(here, "recommend", "--gpu", "b200", "--json").stdout)
     assert found["driver_branches"] == {"first": "570", "last": None}
     assert matrix(here, "recommend", "--gpu", "v100", "--driver", "580").returncode == 0
+    # The driver that the wheels need is of a newer branch, and says it all.
+    assert "known to drivers" not in matrix(here, "recommend", "--gpu", "b300").stdout
+    older = matrix(here, "recommend", "--gpu", "b300", "--vllm", "<0.20").stdout
+    assert "known to drivers of branch R575 or newer" in older
+
+
+def test_a_gpu_and_a_processor_that_it_does_not_come_with(here: Path) -> None:
+    ended = matrix(here, "recommend", "--gpu", "gb10", "--machine", "x86_64")
+    assert ended.returncode == 1
+    assert ended.stdout == (
+        "no pair fits: a gb10 comes with aarch64, and --machine x86_64 was asked for\n"
+    )
+    orin = matrix(here, "recommend", "--gpu", "Jetson AGX Orin").stdout
+    assert "wheels for aarch64, with which a jetson agx orin" in orin
+
+
+def test_a_gpu_that_nothing_here_knows_is_named_as_such(here: Path) -> None:
+    text = " ".join(matrix(here, "recommend", "--gpu", "sm_200").stdout.split())
+    assert "GPU of a compute capability that no GPU and no CUDA has that is known here" in text
+
+
+def test_releases_that_want_the_same_glibc_are_one_line(here: Path) -> None:
+    lines = matrix(here, "recommend", "--glibc", "2.17").stdout.splitlines()
+    assert lines[-1] == "  vLLM 0.9.0 to 0.11.2: its torch is for glibc 2.28 or newer, not 2.17"
 
 
 def test_which_driver_runs_the_code_and_which_compiles_ptx(here: Path) -> None:

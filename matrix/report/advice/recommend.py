@@ -64,8 +64,8 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
     if missing := _not_known_without(choice, found.wish):
         model = words.case_words(found.wish.model or "")
         rows.append(["not known", f"whether {model} starts on this GPU without {listed(missing)}"])
-    if found.wish.driver is None and any(found.branches):
-        rows.append(["GPU", words.branches_words(found.branches)])
+    if gpu := _gpu(choice, found):
+        rows.append(["GPU", gpu])
     if choice.failed_without:
         rows.append(["known to fail", words.failed_without_words(choice.failed_without)])
     rows += [
@@ -86,6 +86,17 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
         *(f"    {line}" for line in new_environment(choice.install)),
         *words.addition_words(choice.install),
     ]
+
+
+def _gpu(choice: Choice, found: Recommendation) -> str:
+    """Return which drivers know the GPU, where the wheels do not say it; "" if they do."""
+    if not found.is_gpu_known:
+        return "of a compute capability that no GPU and no CUDA has that is known here"
+    if found.wish.driver is not None:
+        return ""
+    drivers = [needs.driver.least for needs in choice.needs if needs.driver is not None]
+    least = max(drivers, key=parse_version, default=None)
+    return words.branches_words(found.branches.beyond(least))
 
 
 def _assumed(wish: Wish) -> str:

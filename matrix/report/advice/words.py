@@ -34,6 +34,8 @@ _LONGEST = 200
 _CASE = 60
 _FORMS: Mapping[MisfitCode, str] = {
     MisfitCode.WITHOUT_GPU: "these wheels of vLLM are for CUDA, and need a GPU",
+    MisfitCode.OTHER_PROCESSOR: "a {archs} comes with {wanted}, and --machine {given} was"
+    " asked for",
     MisfitCode.DRIVER_BEFORE_GPU: "driver {given} does not know a GPU of compute capability"
     " {archs}; the first branch that does is R{wanted}",
     MisfitCode.DRIVER_AFTER_GPU: "driver {given} no longer supports a GPU of compute capability"
@@ -306,7 +308,9 @@ def _glibc_words(needs: WheelNeeds) -> str:
 
 
 def branches_words(found: DriverBranches) -> str:
-    """Return which branches of the driver know a GPU."""
+    """Return which branches of the driver know a GPU; "" if that is not known."""
+    if not any(found):
+        return ""
     first = f"R{found.first} or newer" if found.first else ""
     last = f"R{found.last} or older" if found.last else ""
     return f"known to drivers of branch {', '.join(filter(None, (first, last)))}"
