@@ -27,7 +27,8 @@ _NEEDS = re.compile(
 )
 _NO_VERSION = re.compile(
     r"(?:there is no version of |[Nn]o matching distribution found for "
-    r"|\bonly [\w.-]{1,80}[<>=!~]\S{1,80} (?:is|are) available and \S{1,160} depends on )"
+    r"|\bonly (?P<only>[\w.-]{1,80}?)[<>=!~]\S{1,80} (?:is|are) available and \S{1,160}"
+    r" depends on (?=(?P=only)[^\w.-]))"
     r"(?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?:\{[^}]{0,200}\})?"
     r"(?P<range>[<>=!~][^\s;()]{1,80})"
 )
@@ -35,10 +36,14 @@ _OWN_NAMES = re.compile(
     r"(?i)(?:py)?(?:torch|torchvision|torchaudio|vllm|triton|nvidia|flashinfer)(?:[-_].*)?"
 )
 _HEADS = re.compile(r"No solution found|The conflict is caused by:")
+_BECAUSE = "╰─▶ Because "
+# Docker's builder begins each line with its step and its seconds.
+_OF_BUILDER = re.compile(r"(?m)^#\d{1,5} \d{1,7}\.\d{1,4} ?")
 _DEPENDS = re.compile(
     r"(?<!\S)(?P<who>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?P<whose>[<>=!~]\S{1,80})"
     r" depends on"
-    r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\{[^}]{0,200}\})?(?P<range>==[^\s,]{1,80})(?=[\s,])"
+    r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\{[^}]{0,200}\})?"
+    r"(?P<range>[<>=!~][^\s,]{1,80}(?:,[<>=!~][^\s,]{1,80}){0,5})(?=[\s,])"
 )
 PYTHON = "python"
 """The subject of a conflict with the Python that runs, as no package is called."""
@@ -87,7 +92,12 @@ def of_unsolved(line: str, after: str) -> Fault | None:
     from matrix.record.signature.conflict import conflict_in
     from matrix.record.signature.lines import lines_of
 
-    sentence = conflict_in(lines_of(f"{line}\n{after}")) if _HEADS.search(line) else ""
+    text = _OF_BUILDER.sub("", f"{line}\n{after}")
+    is_begun = _HEADS.search(line) is not None
+    if not is_begun and (place := text.find(_BECAUSE)) >= 0:
+        # Its first line is cut off.
+        text, is_begun = f"No solution found when resolving dependencies:\n{text[place:]}", True
+    sentence = conflict_in(lines_of(text)) if is_begun else ""
     return of_sentence(sentence, "") or (
         Fault(kind=FaultKind.CONFLICT, signature="") if sentence else None
     )
@@ -171,8 +181,8 @@ def of_sentence(line: str, _: str) -> Fault | None:
 
 
 def _excluding(line: str) -> tuple[Demanded, ...]:
-    """Return two pins of one package in uv's sentences, where each is of another version."""
-    pins: dict[str, Demanded] = {}
+    """Return a pin and another demand of one package in uv's sentences that exclude each other."""
+    demands: dict[str, list[Demanded]] = {}
     for found in _DEPENDS.finditer(line):
         name = canonicalize_name(found["name"])
         demand = Demanded(
@@ -180,7 +190,22 @@ def _excluding(line: str) -> tuple[Demanded, ...]:
             name=name,
             range=found["range"],
         )
-        first = pins.setdefault(name, demand)
-        if first.range != demand.range:
-            return first, demand
+        for first in demands.setdefault(name, []):
+            if _exclude(first.range, demand.range):
+                return first, demand
+        demands[name].append(demand)
     return ()
+
+
+def _exclude(first: str, second: str) -> bool:
+    """Tell whether no version fulfils two demands, of which one is a pin.
+
+    >>> _exclude(">=2.1,<2.5", "==2.6.0"), _exclude("==2.6.0+cpu", "==2.6.0")
+    (True, False)
+    """
+    pins = [
+        (pin, other)
+        for pin, other in ((first, second), (second, first))
+        if re.fullmatch(r"==[^*,]+", pin)
+    ]
+    return bool(pins) and not any(is_within(pin[2:], other) for pin, other in pins)

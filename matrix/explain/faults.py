@@ -72,6 +72,10 @@ def _with_signature(excerpt: Excerpt[Fault]) -> Fault:
         again = of_line(settled)
         if again is not None and _alike(fault, again):
             return replace(fault, signature=_shown(settled))
+    if fault.kind is FaultKind.CONFLICT and len(fault.demands) == 2:
+        # The line is a part of the resolver's sentences, and says less than what they mean.
+        needs = (f"{demand.who} needs {demand.name}{demand.range}" for demand in fault.demands)
+        return replace(fault, signature=_shown(", and ".join(needs)))
     return replace(fault, signature=_shown(signature(excerpt.line)))
 
 

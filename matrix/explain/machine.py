@@ -31,6 +31,7 @@ from matrix.explain.wheels import (
     newest_fitting,
 )
 
+_OTHER_LIBCUDA = {"two drivers": Meaning.TWO_DRIVERS, "forward": Meaning.NO_FORWARD}
 _GLIBC = re.compile(r"GLIBC_(?P<version>2\.\d{1,3})")
 
 
@@ -43,6 +44,8 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
     hardware = tables.hardware
     if fault.subject == "PTX":
         return _ptx_answer(fault, versions, choice, hardware)
+    if fault.subject in _OTHER_LIBCUDA:
+        return _libcuda_answer(fault, versions, choice)
     torch = choice.torches.get(versions.torch or "")
     named = torch.cuda if torch is not None else None
     has, there = fault.has, {"has": fault.has} if fault.has else {}
@@ -54,18 +57,21 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
         return FaultAnswer(fault=fault, meaning=Meaning.NEWER_CUDA, remedies=(asking, newer))
     # Where the text does not say what the driver has: one major less than what is installed.
     most = major_of(has) if has else (major_of(named) or 1) - 1
-    too_new = tuple(
-        version
-        for version, row in choice.torches.items()
-        if (major_of(row.cuda) or 0) > (most or 0)
-    )
-    vllms = tuple(row.version for row in choice.vllms if (major_of(row.cuda) or 0) > (most or 0))
+    needed = max(major_of(named) or 0, (most or 0) + 1)
+
+    def is_too_new(cuda: str | None) -> bool:
+        return (major_of(cuda) or 0) >= needed
+
+    too_new = tuple(version for version, row in choice.torches.items() if is_too_new(row.cuda))
+    vllms = tuple(row.version for row in choice.vllms if is_too_new(row.cuda))
     if has and (not too_new or (named and (major_of(named) or 0) <= (most or 0))):
         minor = _minor_answer(fault, has, named, choice, tables)
         return replace(minor, operands={**minor.operands, **there})
     older = _fitting_driver(has or f"{most}.0", choice, tables)
-    wanted = next((row.cuda for row in choice.torches.values() if row.version in too_new), named)
-    driver = hardware.least_driver(wanted) if wanted else None
+    # Where the text does not name what is installed, it may be of the next major or of the last.
+    cudas = [named] if named else [choice.torches[version].cuda for version in too_new]
+    wanted, last = cudas[0], cudas[-1]
+    driver, least = (hardware.least_driver(cuda) if cuda else None for cuda in (wanted, last))
     return FaultAnswer(
         fault=fault,
         meaning=Meaning.NEWER_CUDA,
@@ -76,12 +82,29 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
             for key, value in (
                 ("driver", driver),
                 ("cuda", str(major_of(wanted)) if wanted else None),
+                ("or cuda", str(major_of(last)) if least != driver else None),
+                ("or driver", least if least != driver else None),
                 *there.items(),
             )
             if value
         },
-        remedies=(*_install(older, choice), FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=driver)),
+        remedies=(
+            *_install(older, choice),
+            FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=least or driver),
+        ),
     )
+
+
+def _libcuda_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
+    """Return that another libcuda than the driver's is loaded, and what runs on the driver's."""
+    own = FaultRemedy(code=RemedyCode.OWN_DRIVER)
+    fits = choice.install(choice.newest()) if versions.driver else ()
+    asking = () if versions.driver else (FaultRemedy(code=RemedyCode.NAME_DRIVER),)
+    meaning = _OTHER_LIBCUDA[fault.subject or ""]
+    remedies = (own,)
+    if meaning is Meaning.NO_FORWARD:
+        remedies = (*fits, *asking, FaultRemedy(code=RemedyCode.NEWER_DRIVER), own)
+    return FaultAnswer(fault=fault, meaning=meaning, remedies=remedies)
 
 
 def _ptx_answer(
@@ -231,6 +254,15 @@ def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
     if fault.subject == "ptxas":
         return _assembler_answer(fault, choice, operands, tables)
     code = code_by_processor(capability, choice, tables)
+    if fault.subject == "warning":
+        return FaultAnswer(
+            fault=fault,
+            meaning=Meaning.LATER_MINOR,
+            torch=code[0].torch,
+            vllm=code[0].vllm,
+            operands={**operands, "listed": fault.wants or ""},
+            code=code,
+        )
     wishes = (Wish(gpu=GpuKind(capability=capability), machine=machine) for machine in MACHINES)
     fitting = (newest_fitting(wish, choice, tables, has_code) for wish in wishes)
     return FaultAnswer(

@@ -163,11 +163,14 @@ def _public(wanted: str) -> str:
 
 def vision_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
     """Return the torchvision that goes with the torch of a text, else with the newest pin."""
-    newest = choice.newest()
-    torch = choice.torches.get(versions.torch or "") or choice.torches.get(
-        newest.torch if newest else ""
-    )
-    requirements = choice.companions(torch) if torch is not None else ()
+    newest, row = choice.newest(), choice.row(versions.vllm or "")
+    own = choice.torches.get(versions.torch or (row.torch if row else ""))
+    # What the text does not name may be broken by another torch: the newest pair goes apart.
+    remedies = choice.install(newest)
+    if own is not None:
+        requirements = choice.companions(own)
+        remedies = (FaultRemedy(code=RemedyCode.INSTALL, requirements=requirements),)
+    torch = own or choice.torches.get(newest.torch if newest else "")
     known = tuple(version for version, row in choice.torches.items() if row.torchvision)
     operands = {
         f"torchvision {version}": str(choice.torches[version].torchvision) for version in known
@@ -180,9 +183,7 @@ def vision_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
         torch=KnownReleases(holds=(torch.version,) if torch else (), asked=known),
         vllm=choice.pinning([torch.version]) if torch else None,
         operands=operands,
-        remedies=(FaultRemedy(code=RemedyCode.INSTALL, requirements=requirements),)
-        if requirements
-        else (),
+        remedies=remedies,
     )
 
 

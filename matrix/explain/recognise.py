@@ -48,11 +48,22 @@ _FOUND_DRIVER = re.compile(
     r"driver on your system is too old(?: \(found version (?P<has>\d{4,6}))?"
 )
 _DRIVER = re.compile(r"driver version is insufficient")
+_TWO_DRIVERS = re.compile(r"system has unsupported display driver / cuda driver combination")
+_FORWARD = re.compile(r"forward compatibility was attempted on non supported HW")
 _PTX = re.compile(r"provided PTX was compiled with an unsupported toolchain")
 _NO_KERNEL = re.compile(r"no kernel image is available for execution")
 _CAPABILITY = re.compile(
     r"(?:with CUDA capability (?P<has>sm_\d{2,3}[af]?)|(?P<gpu>with CUDA capability \S+))"
     r" is not compatible with the current PyTorch"
+)
+# torch's own check, also of a torch whose code runs there: its list has no minor after its last.
+_FOUND_GPU = re.compile(
+    r"Found GPU\d{1,2} (?P<name>[A-Za-z][^\n]{1,60}?) which is of"
+    r" (?:cuda capability|compute capability \(CC\)) (?P<major>[1-9]\d?)\.(?P<minor>\d)"
+)
+_LISTED = re.compile(
+    r"Minimum and Maximum cuda capability supported by this version of PyTorch is[^()]{0,120}"
+    r"\([\d.]{3,4}\) - \((?P<major>[1-9]\d?)\.(?P<minor>\d)\)"
 )
 _ASSEMBLER = re.compile(r"Value '(?P<has>sm_\d{2,3}[af]?)' is not defined for option 'gpu-name'")
 _OPERATOR = re.compile(r"operator (?P<operator>torchvision::\w{1,60}) does not exist")
@@ -98,7 +109,10 @@ _NAMED_VLLM = re.compile(
 _NAMED_DRIVER = re.compile(
     r"(?i)driver version *: *(?P<version>[1-9]\d{2}\.\d{1,4}(?:\.\d{1,4})?)(?![\w.])"
 )
-_NAMED_GPU = re.compile(r"(?m)^ {0,8}GPU \d{1,2}: (?P<name>[A-Za-z][^\n(]{1,60})")
+_NAMED_GPU = re.compile(
+    r"(?m)^(?: {0,8}|GPU models and configuration {0,8}: {0,8})GPU \d{1,2}:"
+    r" (?P<name>[A-Za-z][^\n(]{1,60})"
+)
 # In the words of a person. The table of GPUs says which of these is one.
 _OTHER_GPU = re.compile(
     r"(?<![\w./+-])(?P<name>(?:(?i:NVIDIA|GeForce|Tesla|Quadro) ){0,2}"
@@ -124,7 +138,7 @@ def versions_in(texts: Iterable[str]) -> TextVersions:
         names = [found["name"].strip() for text in every for found in pattern.finditer(text)]
         return {plain_name(name): name for name in reversed(names)}
 
-    gpus = gpus_of(_NAMED_GPU) or gpus_of(_OTHER_GPU)
+    gpus = gpus_of(_NAMED_GPU) or gpus_of(_FOUND_GPU) or gpus_of(_OTHER_GPU)
     return TextVersions(
         torch=first(_NAMED_TORCH),
         vllm=first(_NAMED_VLLM),
@@ -194,17 +208,37 @@ def _driver(line: str, _: str) -> Fault | None:
         # 12080 is CUDA 12.8: thousands, and tens.
         cuda = f"{int(has) // 1000}.{int(has) % 1000 // 10}" if has else None
         return Fault(kind=FaultKind.OLD_DRIVER, signature="", has=cuda)
+    for subject, pattern in (("two drivers", _TWO_DRIVERS), ("forward", _FORWARD)):
+        if pattern.search(line):
+            return Fault(kind=FaultKind.OLD_DRIVER, signature="", subject=subject)
     if _PTX.search(line):
         return Fault(kind=FaultKind.OLD_DRIVER, signature="", subject="PTX")
     return Fault(kind=FaultKind.OLD_DRIVER, signature="") if _DRIVER.search(line) else None
 
 
-def _kernel(line: str, _: str) -> Fault | None:
+def _kernel(line: str, after: str) -> Fault | None:
+    if found := _FOUND_GPU.search(line):
+        return _checked(found, line + after)
     if found := _CAPABILITY.search(line):
         return Fault(kind=FaultKind.NO_KERNEL, signature="", has=found["has"])
     if found := _ASSEMBLER.search(line):
         return Fault(kind=FaultKind.NO_KERNEL, signature="", has=found["has"], subject="ptxas")
     return Fault(kind=FaultKind.NO_KERNEL, signature="") if _NO_KERNEL.search(line) else None
+
+
+def _checked(found: re.Match[str], text: str) -> Fault:
+    """Read torch's check of a GPU; `wants` is the last GPU of its list where that is of its major.
+
+    Code for a GPU runs on those of its major release with a higher minor one.
+    """
+    has = f"sm_{found['major']}{found['minor']}"
+    last = _LISTED.search(text[:2000])
+    if last and last["major"] == found["major"] and int(last["minor"]) < int(found["minor"]):
+        wants = f"sm_{last['major']}{last['minor']}"
+        return Fault(
+            kind=FaultKind.NO_KERNEL, signature="", subject="warning", has=has, wants=wants
+        )
+    return Fault(kind=FaultKind.NO_KERNEL, signature="", has=has)
 
 
 def _vision(line: str, _: str) -> Fault | None:
@@ -305,7 +339,10 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"driver on your system is too old", _driver),
     (b"driver version is insufficient", _driver),
     (b"provided PTX was compiled", _driver),
+    (b"system has unsupported display driver", _driver),
+    (b"forward compatibility was attempted", _driver),
     (b"no kernel image is available", _kernel),
+    (b" which is of c", _kernel),
     (b"is not compatible with the current PyTorch", _kernel),
     (b"for option 'gpu-name'", _kernel),
     (b"operator torchvision::", _vision),
@@ -319,6 +356,7 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b" different python version: ", of_ignored),
     (b"No solution found", of_unsolved),
     (b"The conflict is caused by:", of_unsolved),
+    (b"\xe2\x95\xb0\xe2\x94\x80\xe2\x96\xb6 Because ", of_unsolved),
     (b"o matching distribution found", of_sentence),
 )
 """What a line of a stream must have, and who reads it then."""

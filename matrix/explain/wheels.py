@@ -13,7 +13,7 @@ from matrix.advice.fits import MachineTables, WheelNeeds, misfit, needs_of
 from matrix.advice.pairs import Pair, pairs
 from matrix.advice.tables_file import load_tables
 from matrix.advice.wish import Wish
-from matrix.catalog.hardware import Capability, GpuKind, driver_of
+from matrix.catalog.hardware import Capability, GpuKind, driver_of, plain_name
 from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.release import Torch, Vllm
 from matrix.checks.gpu_code.fits import CodeFit
@@ -41,17 +41,28 @@ class FittingPair:
 
 
 def for_machine(choice: InstallChoice, versions: TextVersions) -> InstallChoice:
-    """Return the choice for the driver and the GPU that a text names; what is unknown fits."""
+    """Return the choice for the driver, the GPU and its processor that a text names.
+
+    What is unknown fits. A torch that the index has without CUDA does not: the commands name no
+    other index.
+    """
     tables = load_tables()
-    capability = tables.hardware.capability_of(versions.gpu or "")
+    name = plain_name(versions.gpu or "")
+    capability = tables.hardware.gpus.get(name)
+    gpu = None if capability is None else GpuKind(capability=capability, name=name)
+    machine = None if gpu is None else tables.hardware.processor_of(gpu)
     wish = Wish(
         driver=driver_of(versions.driver) if versions.driver else None,
-        gpu=None if capability is None else GpuKind(capability=capability),
+        gpu=gpu,
+        machine=machine or MACHINES[0],
     )
     torches = {row.version: row for row in choice.releases.torch}
 
     def fits(row: Vllm) -> bool:
-        return misfit(Pair(torch=torches[row.torch], vllm=row), wish, tables) is None
+        torch = torches[row.torch]
+        if needs_of(torch, tables, wish.machine).is_for_cpu:
+            return False
+        return misfit(Pair(torch=torch, vllm=row), wish, tables) is None
 
     return replace(choice, is_for_machine=fits)
 

@@ -26,6 +26,9 @@ _FILES = 4  # files of vLLM that are named
 _RECORDS = 2  # records that are named; JSON has them all
 _PLAIN: Mapping[RemedyCode, str] = {
     RemedyCode.OUTSIDE_SOURCES: "start Python in a folder that does not hold vLLM's sources",
+    RemedyCode.OWN_DRIVER: "let the driver's own libcuda.so.1 be loaded: take CUDA's folder compat"
+    " out of LD_LIBRARY_PATH and /etc/ld.so.conf.d (`ldconfig -p | grep libcuda.so.1` shows which"
+    " are found), and restart after an update of the driver",
     RemedyCode.SOME_DRIVER: "install the NVIDIA driver, or use a machine with a GPU; a container"
     " needs `--gpus all`, or what its runtime calls that",
 }
@@ -332,6 +335,8 @@ def _to_do(answer: FaultAnswer) -> str:
 
 def _is_fine(answer: FaultAnswer) -> bool:
     torch = answer.torch
+    if answer.meaning is Meaning.LATER_MINOR:
+        return True
     return answer.fault.kind is FaultKind.WHEEL and torch is not None and torch.holds == torch.asked
 
 

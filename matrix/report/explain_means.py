@@ -78,6 +78,8 @@ def _of_driver(answer: FaultAnswer, _: str, __: str) -> str:
         f"what is installed is of CUDA {cuda}" if cuda else "what is installed is of a newer CUDA"
     )
     least = f", which takes driver {driver} or newer" if driver else ""
+    if other := answer.operands.get("or cuda"):
+        least += f", or of CUDA {other}, which takes driver {answer.operands['or driver']} or newer"
     return f"{runs}, and {needs}{least}{unseen}"
 
 
@@ -108,6 +110,15 @@ def _of_kernel(answer: FaultAnswer, _: str, __: str) -> str:
         tool = "the ptxas that compiles for it does not know it"
     gpu = f"the GPU, {named}," if (named := answer.operands.get("gpu")) else "the GPU"
     return f"{gpu} is {architecture}, and {tool}: CUDA knows it {_known(answer.operands)}"
+
+
+def _of_warning(answer: FaultAnswer, _: str, __: str) -> str:
+    operands = answer.operands
+    gpu = f"the GPU, {named}," if (named := operands.get("gpu")) else "the GPU"
+    return (
+        f"a warning alone: {gpu} is {operands['architecture']}, torch's list ends with"
+        f" {operands['listed']}, and code for {operands['listed']} runs on it too"
+    )
 
 
 def _known(operands: Mapping[str, str]) -> str:
@@ -249,7 +260,16 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
     ),
     Meaning.NEWER_CUDA: _of_driver,
     Meaning.NEWER_PTX: _of_ptx,
+    Meaning.TWO_DRIVERS: lambda *_: (
+        "the libcuda that is loaded is of another version than the driver that runs (CUDA's error"
+        " 803): it is that of CUDA's compat package, or of a driver before an update"
+    ),
+    Meaning.NO_FORWARD: lambda *_: (
+        "the libcuda of CUDA's compat package is loaded, for a newer CUDA than the driver's, and"
+        " the GPU does not support such forward compatibility (CUDA's error 804)"
+    ),
     Meaning.ARCHITECTURE: _of_kernel,
+    Meaning.LATER_MINOR: _of_warning,
     Meaning.OLD_ASSEMBLER: _of_kernel,
     Meaning.UNNAMED_GPU: lambda *_: (
         "what is installed has no code for the GPU, which the text does not name"

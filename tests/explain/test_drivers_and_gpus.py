@@ -101,3 +101,62 @@ def test_a_newer_minor_release_has_two_drivers() -> None:
         " release, as CUDA 13.2 (driver 595.45.04 is that of CUDA 13.2 itself, and driver 580.65.06"
         " runs it by minor-version compatibility, without PTX), or a CUDA that is not known here"
     )
+
+
+LISTED = (
+    "UserWarning: Found GPU0 {} which is of cuda capability {}. Minimum and Maximum cuda capability"
+    " supported by this version of PyTorch is ({}) - ({})"
+)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "capability", "first", "last", "is_fine"),
+    [
+        ("NVIDIA GB10", "12.1", "8.0", "12.0", True),
+        ("NVIDIA B300", "10.3", "8.0", "10.0", True),
+        ("NVIDIA GB10", "12.1", "5.0", "9.0", False),
+        ("Tesla P100-PCIE-16GB", "6.0", "7.0", "12.0", False),
+        ("Tesla V100-SXM2-16GB", "7.0", "7.5", "9.0", False),
+    ],
+)
+def test_a_gpu_after_the_last_one_of_torchs_list_is_fine_within_a_major(
+    gpu: str, capability: str, first: str, last: str, *, is_fine: bool
+) -> None:
+    text = LISTED.format(gpu, capability, first, last)
+    assert (lines(text)["to do"] == "nothing has to change") is is_fine
+    assert lines(text)["means"].startswith("a warning alone: ") is is_fine
+
+
+def test_the_gpu_of_one_line_of_collect_env_has_its_processor() -> None:
+    report = "GPU models and configuration : GPU 0: {}\nNvidia driver version : 580.126.09\n"
+    missing = NO_LIBRARY.format("libcudart.so.12")
+    # The index has torch of CUDA 12 for aarch64 without CUDA.
+    assert commands(only(report.format("NVIDIA GB10") + missing)) == [NEWEST]
+    assert commands(only(report.format("NVIDIA H100 80GB HBM3") + missing)) == [CUDA_12, NEWEST]
+
+
+def test_another_libcuda_than_the_drivers_is_named_as_such() -> None:
+    error = "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error {}"
+    mixed = error.format("803: system has unsupported display driver / cuda driver combination")
+    assert [remedy.code for remedy in only(mixed).remedies] == [RemedyCode.OWN_DRIVER]
+    assert "(CUDA's error 803)" in lines(mixed)["means"]
+    forward = error.format("804: forward compatibility was attempted on non supported HW")
+    found = only(f"Nvidia driver version: 570.133.07\n{forward}")
+    assert commands(found) == [CUDA_12]
+    codes = [remedy.code for remedy in found.remedies]
+    assert codes == [RemedyCode.INSTALL, RemedyCode.NEWER_DRIVER, RemedyCode.OWN_DRIVER]
+
+
+def test_a_driver_that_no_torch_of_the_text_asks_for_has_the_drivers_of_both_majors() -> None:
+    old = "The NVIDIA driver on your system is too old (found version 11040)."
+    assert lines(old)["means"].endswith(
+        "is of CUDA 12, which takes driver 525.60.13 or newer, or of CUDA 13, which takes driver"
+        " 580.65.06 or newer"
+    )
+    assert lines(old)["to do"] == "install driver 580.65.06 or newer"
+    named = lines(f"torch==2.10.0\n{old}")
+    assert named["means"].endswith("is of CUDA 12, which takes driver 525.60.13 or newer")
+    assert named["to do"] == "install driver 525.60.13 or newer"
+    newer = lines(f"torch==2.13.0\n{old}")
+    assert newer["means"].endswith("is of CUDA 13, which takes driver 580.65.06 or newer")
+    assert newer["releases"].startswith("torch 2.11.0 to 2.15.0 and vLLM 0.20.0 to 0.33.0")

@@ -121,7 +121,7 @@ def test_a_symbol_is_answered_in_five_lines() -> None:
             FaultKind.TORCHVISION,
             Meaning.OTHER_COMPANION,
             "torchvision::nms",
-            "uv pip install torch==2.14.0 torchvision==0.29.0 torchaudio==2.11.0",
+            NEWEST,
         ),
         (
             "flashinfer-cubin version (0.6.11) does not match flashinfer version (0.6.12).",
@@ -218,7 +218,9 @@ def test_the_versions_of_a_text_decide_what_to_install() -> None:
     ]
     kept = f"vLLM API server version 0.24.0\n{NO_LIBRARY.format('libcudart.so.13')}"
     assert commands(only(kept))[0] == apart("0.24.0", "2.11.0")
+    by_vllm = "vllm==0.19.1\noperator torchvision::nms does not exist"
     vision = "torch==2.10.0\noperator torchvision::nms does not exist"
+    assert commands(only(by_vllm)) == commands(only(vision))
     assert commands(only(vision)) == [
         "uv pip install torch==2.10.0 torchvision==0.25.0 torchaudio==2.10.0"
     ]
@@ -479,3 +481,14 @@ def test_an_empty_text_has_no_fault() -> None:
     for text in ("", " \n\t\n"):
         assert read(text).faults == ()
         assert explained(text) == ()
+
+
+def test_a_release_that_an_index_has_is_not_the_one_that_another_asks_for() -> None:
+    text = (
+        "No solution found when resolving dependencies:\n  ╰─▶ Because only a==0.2.0 is available"
+        " and a==0.2.0 depends on torch>=2.1,<2.5, and vllm==0.8.5 depends on torch==2.6.0, we can"
+        " conclude that your requirements are unsatisfiable."
+    )
+    assert lines(text)["means"] == (
+        "no version fulfils both: a 0.2.0 needs torch>=2.1,<2.5 and vllm 0.8.5 needs torch==2.6.0"
+    )
