@@ -61,6 +61,17 @@ _ASKED = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?"
     r"(?P<range>[<>=!~][^\s;()]{1,80})?(?=[\s;]|$)"
 )
+# uv says for which platforms there are wheels, in a hint. It breaks its lines anywhere.
+_NO_WHEEL = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w.-]{0,80})==(?P<version>[\w.+!]{1,80}) has no wheels with a matching"
+    r" platform tag \(e\.g\., `(?P<platform>\w{1,60})`\)"
+    r"|You're on \w{1,20} \(`(?P<here>\w{1,60})`\), but `(?P<hinted>[A-Za-z0-9][\w.-]{0,80})`"
+    r" \(v(?P<hinted_version>[\w.+!]{1,80})\) only has wheels for the following"
+)
+_WHEELS_FOR = re.compile(
+    r"(?:only has wheels for the following|on the following) platforms?: (?P<tags>[\w`, ]{1,2000})"
+)
+_MANYLINUX = re.compile(r"manylinux_(?P<glibc>2_\d{1,3})_(?P<machine>\w{1,20})")
 _EXPLAINED = re.compile(
     r"Because .{1,2000}? (?:depends? on|is available|can be used|we can conclude) "
 )
@@ -137,6 +148,34 @@ def of_ignored(line: str, after: str) -> Fault | None:
         wants=version,
         demands=(demand,),
     )
+
+
+def of_platform(line: str, after: str) -> Fault | None:
+    """Read that uv found no wheel for this platform: its glibc is older, or there is none."""
+    text = " ".join(f"{line}\n{after[:2000]}".split())
+    found = _NO_WHEEL.search(text)
+    if found is None:
+        return None
+    name = canonicalize_name(found["name"] or found["hinted"])
+    version = found["version"] or found["hinted_version"]
+    here = _MANYLINUX.fullmatch(found["platform"] or found["here"])
+    hint = _WHEELS_FOR.search(text)
+    tags = _MANYLINUX.finditer(hint["tags"]) if hint else ()
+    wheels = [tag["glibc"] for tag in tags if here and tag["machine"] == here["machine"]]
+    least = min(wheels, key=_minor_of, default=None)
+    if here and least and _minor_of(here["glibc"]) < _minor_of(least):
+        return Fault(
+            kind=FaultKind.OLD_LIBRARY,
+            signature="",
+            subject=f"GLIBC_{least.replace('_', '.')}",
+            file=f"{name} {version}",
+            has=here["glibc"].replace("_", "."),
+        )
+    return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, wants=f"=={version}")
+
+
+def _minor_of(glibc: str) -> int:
+    return int(glibc.rpartition("_")[2])
 
 
 def is_within(version: str, wanted: str) -> bool:

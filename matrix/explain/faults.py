@@ -136,8 +136,8 @@ def _same(known: Fault, fault: Fault) -> bool:
 def _causes(faults: list[Fault]) -> list[Fault]:
     """Return the faults without those that follow from another of them.
 
-    They are a missing module whose file does not load, and a version that an index does not have
-    for this Python.
+    They are a missing module whose file does not load, a version that an index does not have for
+    this Python, and a resolver that found nothing for this glibc.
     """
     ignored = {
         demand.who.partition(" ")[0]
@@ -146,7 +146,17 @@ def _causes(faults: list[Fault]) -> list[Fault]:
         if fault.subject == PYTHON
     }
     loading = {fault.file.partition(".")[0] for fault in faults if fault.file}
-    return [fault for fault in faults if not _follows(fault, loading, ignored)]
+    is_platform = any(fault.kind is FaultKind.OLD_LIBRARY and fault.has for fault in faults)
+    return [
+        fault
+        for fault in faults
+        if not _follows(fault, loading, ignored) and not (is_platform and _is_unsaid(fault))
+    ]
+
+
+def _is_unsaid(fault: Fault) -> bool:
+    """Tell whether it is a conflict of which no more is known than that there is one."""
+    return fault.kind is FaultKind.CONFLICT and not (fault.demands or fault.has)
 
 
 def _follows(fault: Fault, loading: AbstractSet[str], ignored: AbstractSet[str]) -> bool:

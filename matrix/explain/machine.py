@@ -308,8 +308,9 @@ def old_library_answer(
 ) -> FaultAnswer:
     """Return which releases need a version of glibc or libstdc++, and the newest that needs less.
 
-    Of glibc the wheels that were read say it, of libstdc++ the tables of symbols. A library of
-    CUDA names its symbols' version by its own name: another one of that name is loaded first.
+    Of glibc the wheels that were read say it, of libstdc++ the tables of symbols; where an
+    installer refused wheels for the glibc that there is, their tags. A library of CUDA names its
+    symbols' version by its own name: another one of that name is loaded first.
     """
     uses = evidence.asking_for(fault.subject or "")
     operands = {"file": fault.file} if fault.file else {}
@@ -330,11 +331,11 @@ def old_library_answer(
         remedies = choice.install(choice.newest(lambda row: row.version in less))
     else:
         tables, wanted = load_tables(), glibc["version"]
-        torch, vllm = needing_glibc(wanted, choice, tables)
+        torch, vllm = needing_glibc(wanted, choice, tables, by_tag=fault.has is not None)
         found = None
         # Where no wheel that was read needs that version, none of them is what fails.
         if torch.holds or vllm.holds:
-            wish = Wish(glibc=_older(wanted))
+            wish = Wish(glibc=fault.has or _older(wanted))
             found = newest_fitting(wish, choice, tables, lambda wheel: wheel.is_read)
         remedies = _install(found, choice)
         if found is not None and found.glibc is not None:

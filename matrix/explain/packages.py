@@ -118,9 +118,22 @@ def _no_such_version(fault: Fault, choice: InstallChoice) -> FaultAnswer:
             holds=tuple(row.version for row in choice.vllms if fits(row)),
             asked=tuple(row.version for row in choice.vllms),
         ),
-        operands={"name": name, "range": wanted, "local": wanted.partition("+")[2]},
+        operands={"name": name, "range": wanted, "local": _local(wanted)},
         remedies=choice.install(newest),
     )
+
+
+def _local(wanted: str) -> str:
+    """Return the local version of a pin to a release, as `cu128`; "" for none, or a candidate's.
+
+    >>> _local("==2.11.0+cu128"), _local("==0.23.1rc1.dev1403+g408.cu129")
+    ('cu128', '')
+    """
+    pin, _, local = wanted.removeprefix("==").partition("+")
+    try:
+        return "" if Version(pin).is_prerelease else local
+    except InvalidVersion:
+        return local
 
 
 def _fitting(name: str, wanted: str) -> Callable[[Vllm], bool]:

@@ -11,7 +11,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from matrix.catalog.hardware import plain_name
-from matrix.explain.conflicts import of_ignored, of_installed, of_sentence, of_unsolved
+from matrix.explain.conflicts import (
+    of_ignored,
+    of_installed,
+    of_platform,
+    of_sentence,
+    of_unsolved,
+)
 from matrix.explain.model import Fault, FaultKind, TextVersions
 
 _SYMBOL = r"(?P<symbol>[A-Za-z_$][\w$.@]{0,2000})"
@@ -315,6 +321,7 @@ _READERS: tuple[_Reader, ...] = (
     _recompiles,
     of_installed,
     of_ignored,
+    of_platform,
     of_sentence,
 )
 MARKS: tuple[tuple[bytes, _Reader], ...] = (
@@ -354,6 +361,8 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"artifacts_saved", _recompiles),
     (b", but you", of_installed),
     (b" different python version: ", of_ignored),
+    (b" has no wheels with ", of_platform),
+    (b"You're on ", of_platform),
     (b"No solution found", of_unsolved),
     (b"The conflict is caused by:", of_unsolved),
     (b"\xe2\x95\xb0\xe2\x94\x80\xe2\x96\xb6 Because ", of_unsolved),

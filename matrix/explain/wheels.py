@@ -115,13 +115,17 @@ def code_by_processor(
 
 
 def needing_glibc(
-    version: str, choice: InstallChoice, tables: MachineTables
+    version: str, choice: InstallChoice, tables: MachineTables, *, by_tag: bool = False
 ) -> tuple[KnownReleases, KnownReleases]:
-    """Return the torch and the vLLM whose libraries, for x86_64, need this glibc or a newer one."""
+    """Return the torch and the vLLM whose libraries, for x86_64, need this glibc or a newer one.
+
+    `by_tag` asks the tags of the wheels, which installers ask for.
+    """
     wanted = parse_version(version)
 
     def needs(wheel: WheelNeeds) -> bool:
-        return wheel.glibc is not None and parse_version(wheel.glibc) >= wanted
+        least = wheel.wheel_glibc if by_tag else wheel.glibc
+        return least is not None and parse_version(least) >= wanted
 
     torch, vllm = (
         [needs_of(release, tables, MACHINES[0]) for release in releases]

@@ -177,7 +177,8 @@ def _of_conflict(answer: FaultAnswer) -> str:
     if not name or answer.vllm is None:
         return "which releases exclude each other is not in the text"
     if name == "vllm":
-        return f"vLLM {spanned(answer.vllm) or 'none'} is published"
+        found = spanned(answer.vllm)
+        return f"vLLM {found} is published" if found else "no such vLLM is known here"
     return f"{_who('vLLM', answer.vllm, 'pins', 'pin')} {name}{wanted.partition('+')[0]}"
 
 

@@ -1,0 +1,62 @@
+"""What an installer says of wheels that are not for this platform."""
+
+import pytest
+
+from explained import apart, commands, lines, only
+from matrix.explain.model import FaultKind
+
+NEWEST = apart("0.33.0", "2.14.0", "cuda-python>=13")
+OLD_GLIBC = """\
+  × No solution found when resolving dependencies:
+  ╰─▶ Because {name}=={version} has no wheels with a matching platform tag
+      (e.g., `manylinux_{glibc}_x86_64`) and you require {name}=={version}, we can
+      conclude that your requirements are unsatisfiable.
+
+      hint: Wheels are available for `{name}` (v{version}) on the following
+      platforms: `manylinux_{least}_aarch64`, `manylinux_{least}_x86_64`
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "glibc", "least", "command"),
+    [
+        ("vllm", "0.20.2", "2_31", "2_35", [NEWEST]),
+        ("vllm", "0.19.1", "2_28", "2_31", [NEWEST]),
+        ("torch", "2.11.0", "2_17", "2_28", []),
+    ],
+)
+def test_wheels_for_a_newer_glibc(
+    name: str, version: str, glibc: str, least: str, command: list[str]
+) -> None:
+    text = OLD_GLIBC.format(name=name, version=version, glibc=glibc, least=least)
+    answer = only(text)
+    wanted = f"GLIBC_{least.replace('_', '.')}"
+    assert (answer.fault.kind, answer.fault.subject) == (FaultKind.OLD_LIBRARY, wanted)
+    assert commands(answer) == command
+    shown = lines(text)
+    assert shown["means"] == (
+        f"the system has an older library than {wanted}, which {name} {version} was built against"
+    )
+    assert f"take a system, or a container, that has {wanted}" in shown["to do"]
+
+
+@pytest.mark.parametrize("hint", ["", "`manylinux_2_28_aarch64`", "`manylinux_2_28_x86_64`"])
+def test_wheels_that_are_not_there_for_another_reason_than_glibc(hint: str) -> None:
+    text = (
+        "error: Distribution `vllm==0.33.0 @ registry+https://a` can't be installed because it"
+        " doesn't have a source distribution or wheel for the current platform\n\nhint: You're on"
+        " Linux (`manylinux_2_31_x86_64`), but `vllm` (v0.33.0) only has wheels for the following"
+        f" platform: {hint}"
+    )
+    assert lines(text)["means"] == (
+        "the index that was asked has no vllm==0.33.0 for this Python and platform; it is"
+        " published: 0.33.0"
+    )
+
+
+def test_a_nightly_build_is_no_release_without_its_local_version() -> None:
+    text = "No matching distribution found for vllm==0.23.1rc1.dev1403+g4080263bb.cu129"
+    assert "PyPI has the release" not in lines(text)["means"]
+    assert lines(text)["releases"] == "no such vLLM is known here"
+    local = "No matching distribution found for vllm==0.23.0+cu129"
+    assert "PyPI has the release without it" in lines(local)["means"]
