@@ -31,6 +31,24 @@ function accepts(wanted) {
 // What is searched: versions of either axis, and words. "0.19", "vllm==0.19.1" and "2.10.0+cu128" are
 // versions; a build, as +cu128, is that of a run. What the page has no row of is looked for by its minor.
 const VERSION = /^(?:(torch|vllm)(?:==|@|-|=)?)?v?(\d+(?:\.\d+)+)(?:\.\*)?(\+[\w.]+)?$/;
+// An error names a symbol as the linker does, and a file with its folder and a colon: the page has the function's name
+// and the file's. The words that every such error has say nothing where one of these is there.
+const ERROR_WORDS = ["importerror", "oserror", "undefined", "symbol", "cannot", "open", "shared", "object", "file", "no", "such", "or", "directory"];
+function plainName(token) {
+  token = token.replace(/^["'`(]+|["'`:;]+$/g, "");
+  let rest = /^_znk?([1-9].*)/.exec(token)?.[1];
+  if (!rest) return token.includes(".so") ? token.replace(/.*\//, "") : token;
+  const parts = [];
+  for (let size; (size = parseInt(rest, 10)) && rest.length > String(size).length + size - 1; ) {
+    rest = rest.slice(String(size).length);
+    parts.push(rest.slice(0, size));
+    rest = rest.slice(size);
+  }
+  return parts.length ? parts.join("::") : token;
+}
+function withoutErrorWords(words) {
+  return words.some((word) => word.includes("::") || /^lib\S*\.so/.test(word)) ? words.filter((word) => !ERROR_WORDS.includes(word)) : words;
+}
 function understood(q, D) {
   const conditions = [], words = [], notes = [];
   for (const token of q.toLowerCase().split(/[\s,]+/).filter((one) => one && !["x", "×", "with", "and"].includes(one))) {
@@ -45,9 +63,9 @@ function understood(q, D) {
       if (found[axis].length) notes.push((axis === "torch" ? "torch " : "vLLM ") + release + " has no place of its own here; shown is " + found[axis].map((at) => of[at][0]).join(", ") + ".");
     }
     const torch = found.torch || [], vllm = found.vllm || [];
-    if (torch.length + vllm.length === 0) words.push(token);
+    if (torch.length + vllm.length === 0) words.push(plainName(token));
     else conditions.push({ torch: new Set(torch), vllm: new Set(vllm), build: build && release + build });
   }
-  return { conditions, words, notes };
+  return { conditions, words: withoutErrorWords(words.filter(Boolean)), notes };
 }
 const within = (conditions, row, column) => conditions.every(({ torch, vllm }) => torch.has(column) || vllm.has(row));
