@@ -18,6 +18,7 @@ from matrix.catalog.hardware import (
     CudaRelease,
     DriverBranches,
     HardwareTable,
+    ModelNeed,
 )
 from matrix.catalog.platform_tags import MACHINES, is_for_linux, wheel_glibc
 from matrix.catalog.release import Torch, Vllm
@@ -124,6 +125,23 @@ def _misfits(pair: Pair, wish: Wish, tables: MachineTables) -> Iterator[Reason]:
         if release.wheels and not any(is_for_linux(tag, wish.machine) for tag in release.wheels):
             yield _reason(MisfitCode.NO_WHEEL, needs, given=wish.machine)
         yield from _of_glibc(needs, wish)
+    yield from _of_model(pair, wish, tables.hardware)
+
+
+def _of_model(pair: Pair, wish: Wish, hardware: HardwareTable) -> Iterator[Reason]:
+    need = refused(wish, hardware)
+    if need is not None and wish.gpu and need.versions.contains(pair.vllm.version):
+        given = str(wish.gpu.capability)
+        wanted = str(need.least)
+        code = MisfitCode.MODEL_REFUSES_GPU
+        yield Reason(code=code, wanted=wanted, given=given, archs=(need.case,))
+
+
+def refused(wish: Wish, hardware: HardwareTable) -> ModelNeed | None:
+    """Return why some vLLM refuses the model on the GPU; None if none is known to."""
+    if wish.gpu is None or wish.model is None:
+        return None
+    return hardware.refuses(wish.model, wish.gpu.capability)
 
 
 def branches_of(wish: Wish, hardware: HardwareTable) -> DriverBranches:

@@ -31,6 +31,7 @@ class MisfitCode(StrEnum):
     GLIBC_OF_LIBRARY = "its libraries need a newer glibc"
     FAILS = "fails at a rung"
     NOT_LINKED = "is not known to link"
+    MODEL_REFUSES_GPU = "refuses the model on the GPU"
     MODEL_FAILS = "the model fails"
     MODEL_FAILS_WITHOUT = "the model fails without a feature that does not link"
     PREDICTED_TO_FAIL = "is predicted to fail"

@@ -20,6 +20,7 @@ from matrix.advice.fits import (
     fits_but_for_cuda,
     misfit,
     needs_of,
+    refused,
 )
 from matrix.advice.install import Install, install_of, preferred
 from matrix.advice.kinds import EvidenceKind, is_enough
@@ -28,7 +29,7 @@ from matrix.advice.pairs import Pair, pairs
 from matrix.advice.reasons import MisfitCode, Reason
 from matrix.advice.wish import Wish
 from matrix.catalog.cells import Cell
-from matrix.catalog.hardware import NO_BRANCHES, DriverBranches
+from matrix.catalog.hardware import NO_BRANCHES, DriverBranches, ModelNeed
 from matrix.catalog.platform_tags import MACHINES
 from matrix.catalog.releases import Releases
 from matrix.checks.declared import Declarations
@@ -85,6 +86,7 @@ class Recommendation:
     the newest pair that fits and ran on a GPU, where `choice` did not. `elsewhere` are wheels of
     newer releases on other indexes, which nobody read. `branches` are those of the driver that know
     the GPU. `is_gpu_known`: a GPU or a CUDA that is known here has its compute capability.
+    `refused` is why some releases refuse the model on the GPU: of `choice` it is not known.
     """
 
     wish: Wish
@@ -94,6 +96,7 @@ class Recommendation:
     elsewhere: tuple[Elsewhere, ...] = ()
     branches: DriverBranches = NO_BRANCHES
     is_gpu_known: bool = True
+    refused: ModelNeed | None = None
 
 
 class CheckAnswers(Protocol):
@@ -161,6 +164,7 @@ def recommend(wish: Wish, known: AdviceFacts) -> Recommendation:
         measured=measured,
         elsewhere=tuple(_elsewhere(newer, wish, known)),
         branches=branches_of(wish, known.tables.hardware),
+        refused=refused(wish, known.tables.hardware),
         is_gpu_known=wish.gpu is None or known.tables.hardware.exists(wish.gpu.capability),
     )
 

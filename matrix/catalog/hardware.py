@@ -160,6 +160,18 @@ class Flavour:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelNeed:
+    """The least compute capability with which some releases of vLLM take a model.
+
+    `case` is the startup test of the model, `versions` are the releases whose sources say it.
+    """
+
+    case: str
+    least: Capability
+    versions: SpecifierSet
+
+
+@dataclass(frozen=True, kw_only=True)
 class HardwareTable:
     """Known GPUs, releases of CUDA (oldest first), and flavours.
 
@@ -172,6 +184,7 @@ class HardwareTable:
     drivers: Mapping[Capability, DriverBranches] = field(default_factory=dict)
     cuda: Mapping[str, CudaRelease] = field(default_factory=dict)
     flavours: tuple[Flavour, ...] = ()
+    models: tuple[ModelNeed, ...] = ()
 
     def gpu(self, text: str) -> GpuKind:
         """Return the GPU that a person names: `h100`, `NVIDIA H100 80GB HBM3`, `sm_90` or `9.0`.
@@ -279,6 +292,12 @@ class HardwareTable:
             return False
         asked = parse_version(cuda)
         return asked >= parse_version(since) and (until is None or asked < parse_version(until))
+
+    def refuses(self, case: str, capability: Capability) -> ModelNeed | None:
+        """Return why some vLLM refuses a model on a GPU; None if none is known to."""
+        return next(
+            (need for need in self.models if need.case == case and capability < need.least), None
+        )
 
     def others(self, project: str, version: str) -> tuple[tuple[str, Flavour], ...]:
         """Return each further CUDA for which there are wheels of a release elsewhere."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from packaging.specifiers import InvalidSpecifier
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import read_text, rows_of_kinds
@@ -19,6 +19,7 @@ from matrix.catalog.hardware import (
     Flavour,
     HardwareError,
     HardwareTable,
+    ModelNeed,
     capability_of,
     driver_of,
     plain_name,
@@ -33,6 +34,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "driver": ("capabilities", "sources"),
     "cuda": ("version", "least", "own", "sources"),
     "flavour": ("project", "versions", "cuda", "index", "source"),
+    "model": ("case", "least", "versions", "sources"),
 }
 _OPTIONAL = {"cuda": ("adds", "removes"), "driver": ("first", "last")}
 _LISTS = {
@@ -44,6 +46,7 @@ _LISTS = {
     ("cuda", "adds"),
     ("cuda", "removes"),
     ("cuda", "sources"),
+    ("model", "sources"),
 }
 
 
@@ -79,6 +82,7 @@ def load_hardware(path: Path | None = None) -> HardwareTable:
         drivers=_branches(rows["driver"]),
         cuda=_releases_of_cuda(rows["cuda"]),
         flavours=tuple(_flavour(row, where) for row, where in rows["flavour"]),
+        models=tuple(_model(row, where) for row, where in rows["model"]),
     )
 
 
@@ -174,14 +178,24 @@ def _capabilities(row: Mapping[str, Any], key: str, where: str) -> frozenset[Cap
     return found
 
 
-def _flavour(row: Mapping[str, Any], where: str) -> Flavour:
+def _model(row: Mapping[str, Any], where: str) -> ModelNeed:
+    least = capability_of(row["least"])
+    if least is None:
+        raise HardwareError(f"{where}: least: is not a compute capability; write it as 9.0")
+    return ModelNeed(case=row["case"], least=least, versions=_versions(row, where))
+
+
+def _versions(row: Mapping[str, Any], where: str) -> SpecifierSet:
     try:
-        versions = specifier_set(row["versions"])
+        return specifier_set(row["versions"])
     except InvalidSpecifier:
         raise HardwareError(f"{where}: versions: is not a range; write it as >=2.9,<2.12") from None
+
+
+def _flavour(row: Mapping[str, Any], where: str) -> Flavour:
     return Flavour(
         project=row["project"],
-        versions=versions,
+        versions=_versions(row, where),
         cuda=tuple(row["cuda"]),
         index=row["index"],
         source=row["source"],

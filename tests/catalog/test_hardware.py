@@ -224,6 +224,10 @@ ROW = '[[gpu]]\ncapability = "9.0"\nnames = ["h100"]\nsource = "https://a"\n'
             ),
             "versions: is not a range",
         ),
+        (
+            '[[model]]\ncase = "a"\nleast = "new"\nversions = ">1"\nsources = ["https://a"]\n',
+            "least: is not a compute capability",
+        ),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, text: str, why: str) -> None:

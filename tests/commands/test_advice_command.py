@@ -339,6 +339,25 @@ def test_a_gpu_and_a_processor_that_it_does_not_come_with(here: Path) -> None:
     assert "wheels for aarch64, with which a jetson agx orin" in orin
 
 
+def test_a_model_that_a_release_refuses_on_the_gpu(here: Path) -> None:
+    asked = ("recommend", "--gpu", "a100", "--model", "deepseek_v3.2", "--driver", "570")
+    ended = matrix(here, *asked, "--vllm", "0.19")
+    assert ended.returncode == 1
+    assert " ".join(ended.stdout.split()) == (
+        "no pair fits: vLLM 0.19.1: refuses model_startup[deepseek_v3.2] on a GPU below compute"
+        " capability 9.0, and this one has 8.0"
+    )
+    newer = matrix(here, "recommend", "--gpu", "a100", "--model", "deepseek_v3.2")
+    assert "whether model_startup[deepseek_v3.2] starts on this GPU: vLLM" in newer.stdout
+    found = json.loads(matrix(here, *asked[:3], "--json", *asked[3:5]).stdout)
+    assert found["refused"] == {
+        "case": "model_startup[deepseek_v3.2]",
+        "least_capability": "9.0",
+        "vllm": ">=0.16,<0.31",
+    }
+    assert matrix(here, *asked[:2], "h100", *asked[3:], "--vllm", "0.19").returncode == 0
+
+
 def test_a_gpu_that_nothing_here_knows_is_named_as_such(here: Path) -> None:
     text = " ".join(matrix(here, "recommend", "--gpu", "sm_200").stdout.split())
     assert "GPU of a compute capability that no GPU and no CUDA has that is known here" in text

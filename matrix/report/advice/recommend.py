@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from matrix._util.text import aligned, clean, listed
-from matrix._util.versions import parse_version
+from matrix._util.versions import parse_version, specifier_text
 from matrix.advice.evidence import Evidence, MeasuredRun
 from matrix.advice.fits import WheelNeeds
 from matrix.advice.kinds import EvidenceKind, is_enough
@@ -61,9 +61,7 @@ def _choice(choice: Choice, found: Recommendation) -> list[str]:
     off = f", off-pin: this vLLM pins torch {vllm.torch}" if choice.pair.off_pin else ""
     evidence = words.evidence_words(choice.evidence, choice.python, found.wish)
     rows = [["evidence", evidence], ["warm start", _warm(choice, found.wish)]]
-    if missing := _not_known_without(choice, found.wish):
-        model = words.case_words(found.wish.model or "")
-        rows.append(["not known", f"whether {model} starts on this GPU without {listed(missing)}"])
+    rows += [["not known", why] for why in _not_known(choice, found)]
     if gpu := _gpu(choice, found):
         rows.append(["GPU", gpu])
     if choice.failed_without:
@@ -113,6 +111,17 @@ def _unread_code(choice: Choice, wish: Wish) -> str:
         return ""
     have = "has" if len(names) == 1 else "have"
     return f"; whether the wheel of {' and of '.join(names)} {have} code for this GPU: not read"
+
+
+def _not_known(choice: Choice, found: Recommendation) -> Iterator[str]:
+    """Yield what nobody knows of the model that was asked for, on this GPU."""
+    model = words.case_words(found.wish.model or "")
+    if missing := _not_known_without(choice, found.wish):
+        yield f"whether {model} starts on this GPU without {listed(missing)}"
+    if (need := found.refused) is not None:
+        below = f"below compute capability {need.least}"
+        which = f"vLLM {specifier_text(need.versions)} refuses it {below}"
+        yield f"whether {model} starts on this GPU: {which}"
 
 
 def _not_known_without(choice: Choice, wish: Wish) -> list[str]:
@@ -195,6 +204,13 @@ def content(found: Recommendation) -> str:
             for excluded in found.newer
         ],
         "driver_branches": found.branches._asdict() if any(found.branches) else None,
+        "refused": None
+        if found.refused is None
+        else {
+            "case": found.refused.case,
+            "least_capability": str(found.refused.least),
+            "vllm": specifier_text(found.refused.versions),
+        },
         "not_read": [operand(wheels) for wheels in found.elsewhere],
     }
     return json.dumps(values, indent=1) + "\n"

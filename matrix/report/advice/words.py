@@ -51,6 +51,8 @@ _FORMS: Mapping[MisfitCode, str] = {
     MisfitCode.GLIBC_OF_WHEEL: "{its} is for glibc {wanted} or newer, not {given}",
     MisfitCode.GLIBC_OF_LIBRARY: "libraries in {its} need glibc {wanted}, not {given}",
     MisfitCode.NOT_LINKED: "nobody knows whether it links with torch {version}",
+    MisfitCode.MODEL_REFUSES_GPU: "refuses {archs} on a GPU below compute capability {wanted}, and"
+    " this one has {given}",
     MisfitCode.MODEL_FAILS: "{wanted} fails in {cell}",
     MisfitCode.MODEL_FAILS_WITHOUT: "links, without {features}, and {wanted} fails without {given}"
     " in {cell}",
