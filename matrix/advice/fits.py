@@ -6,7 +6,7 @@ A fact that was not read, or is not in a table, excludes no pair; `matrix.advice
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matrix._util.versions import parse_version, specifier_text
 from matrix.advice.pairs import Pair
@@ -120,6 +120,8 @@ def _misfits(pair: Pair, wish: Wish, tables: MachineTables) -> Iterator[Reason]:
         needs = needs_of(release, tables, wish.machine, capability)
         if release is pair.vllm:
             yield from _of_cuda(needs, wish)
+        if release is pair.torch:
+            needs = _with_flavour(pair, needs, tables.hardware)
         yield from _of_driver(needs, wish)
         yield from _of_gpu(needs, wish)
         if release.wheels and not any(is_for_linux(tag, wish.machine) for tag in release.wheels):
@@ -190,6 +192,35 @@ def _of_driver(needs: WheelNeeds, wish: Wish) -> Iterator[Reason]:
     is_ptx = needs.code is not None and needs.code.fit is CodeFit.PTX
     if is_ptx and wish.driver.is_older(needs.driver.own):
         yield _reason(MisfitCode.OLD_DRIVER_FOR_PTX, needs, wanted=needs.driver.own, given=given)
+
+
+def _with_flavour(pair: Pair, torch: WheelNeeds, hardware: HardwareTable) -> WheelNeeds:
+    """Return what is known of torch's wheel, with the CUDA of the flavour that is installed."""
+    cuda = None if torch.driver is not None else cuda_to_name(pair, torch, hardware)
+    return torch if cuda is None else replace(torch, cuda=cuda, driver=hardware.needs(cuda))
+
+
+def cuda_to_name(pair: Pair, torch: WheelNeeds, hardware: HardwareTable) -> str | None:
+    """Return the CUDA of the flavour to name, of those that the table has of this torch.
+
+    None if the index's own wheel is of vLLM's CUDA, or where the table has none that is.
+
+    What the data has of CUDA was read in wheels for x86_64: for another processor it is named,
+    unless that wheel was read too, and has code for GPUs.
+    """
+    own, cuda = pair.torch.cuda, pair.vllm.cuda
+    if own is None or cuda is None:
+        return None
+    major = cuda.partition(".")[0]
+    is_sure = torch.is_read or torch.machine == MACHINES[0]
+    if own.partition(".")[0] == major and is_sure and not torch.is_for_cpu:
+        return None
+    flavours = [found for found, _ in hardware.others("torch", pair.torch.version)]
+    # That of torch's own CUDA first, then vLLM's, then the newest of the same major release.
+    fits = [found for found in flavours if found.partition(".")[0] == major]
+    return max(
+        fits, key=lambda found: (found == own, found == cuda, parse_version(found)), default=None
+    )
 
 
 def _of_gpu(needs: WheelNeeds, wish: Wish) -> Iterator[Reason]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from matrix._util.versions import distance, parse_version
-from matrix.advice.fits import MachineTables, WheelNeeds, needs_of
+from matrix.advice.fits import MachineTables, WheelNeeds, cuda_to_name, needs_of
 from matrix.advice.pairs import Pair
 from matrix.catalog.cells import Cell
 from matrix.catalog.hardware import HardwareTable, flavour_name
@@ -52,12 +52,13 @@ def install_of(
     """Return what to install for a pair; `torch` is what is known of torch's wheel on the index."""
     torch_version, vllm = pair.torch.version, pair.vllm.version
     found = installation(Cell(python, torch_version, vllm), releases)
+    cuda = cuda_to_name(pair, torch, hardware)
     return Install(
         environment=environment_of(vllm, torch_version if pair.off_pin else None),
         python=python,
         requirements=found.requirements,
         overrides=found.overrides,
-        backend=_backend(pair, torch, hardware),
+        backend=None if cuda is None else flavour_name(cuda),
         additions=tuple(
             Addition(constraint.requirement, constraint.effect)
             for constraint in releases.constrained
@@ -100,27 +101,3 @@ def installs_of(
         for torch, wheel in needs
         for vllm in grid.vllm
     }
-
-
-def _backend(pair: Pair, torch: WheelNeeds, hardware: HardwareTable) -> str | None:
-    """Return the flavour to name, of those that the table has of this torch.
-
-    None if the index's own wheel is of vLLM's CUDA, or where the table has none that is.
-
-    What the data has of CUDA was read in wheels for x86_64: for another processor it is named,
-    unless that wheel was read too, and has code for GPUs.
-    """
-    own, cuda = pair.torch.cuda, pair.vllm.cuda
-    if own is None or cuda is None:
-        return None
-    major = cuda.partition(".")[0]
-    is_sure = torch.is_read or torch.machine == MACHINES[0]
-    if own.partition(".")[0] == major and is_sure and not torch.is_for_cpu:
-        return None
-    flavours = [found for found, _ in hardware.others("torch", pair.torch.version)]
-    # That of torch's own CUDA first, then vLLM's, then the newest of the same major release.
-    fits = [found for found in flavours if found.partition(".")[0] == major]
-    best = max(
-        fits, key=lambda found: (found == own, found == cuda, parse_version(found)), default=None
-    )
-    return None if best is None else flavour_name(best)

@@ -358,6 +358,16 @@ def test_a_model_that_a_release_refuses_on_the_gpu(here: Path) -> None:
     assert matrix(here, *asked[:2], "h100", *asked[3:], "--vllm", "0.19").returncode == 0
 
 
+def test_the_flavour_of_the_command_has_a_driver_too(here: Path) -> None:
+    asked = ("recommend", "--machine", "aarch64", "--vllm", "0.13")
+    ended = matrix(here, *asked, "--driver", "470")
+    assert ended.returncode == 1
+    assert ended.stdout.startswith(
+        "no pair fits: vLLM 0.13.0: its torch, for CUDA 12.8, needs driver 525.60.13 or newer"
+    )
+    assert "--torch-backend=cu128" in matrix(here, *asked, "--driver", "535").stdout
+
+
 def test_a_gpu_that_nothing_here_knows_is_named_as_such(here: Path) -> None:
     text = " ".join(matrix(here, "recommend", "--gpu", "sm_200").stdout.split())
     assert "GPU of a compute capability that no GPU and no CUDA has that is known here" in text
