@@ -27,6 +27,7 @@ from matrix.explain.model import (
 )
 from matrix.explain.modules import module_answer
 from matrix.explain.packages import conflict_answer, flashinfer_answer, vision_answer
+from matrix.explain.recognise import LOAD_FAILURE
 from matrix.explain.symbols import library_answer, symbol_answer
 from matrix.explain.waived import links_of
 from matrix.rules.waivers import Waivers, load_waivers
@@ -171,7 +172,7 @@ def _named_gpu(fault: Fault) -> Fault | None:
 
 
 def _recompiles(fault: Fault) -> FaultAnswer:
-    if fault.subject == "load failure":
+    if fault.subject == LOAD_FAILURE:
         meaning = Meaning.NOT_LOADED
     else:
         meaning = Meaning.LOADED_ALL if fault.has == "0" else Meaning.COMPILED_AGAIN

@@ -10,7 +10,7 @@ from dataclasses import replace
 from matrix._util.text import clean, clip
 from matrix.explain.conflicts import PYTHON
 from matrix.explain.model import Fault, FaultKind, TextFaults
-from matrix.explain.recognise import MARKS, of_line, versions_in, weight_of_count
+from matrix.explain.recognise import LOAD_FAILURE, MARKS, of_line, versions_in, weight_of_count
 from matrix.explain.scan import Excerpt, Scanned, scan
 from matrix.record.signature import SIGNATURE_LIMIT, signature
 
@@ -115,7 +115,7 @@ def _merged(faults: Iterable[Fault]) -> list[Fault]:
 
 def _weight(fault: Fault) -> tuple[bool, int]:
     """Return how much a fault says of a warm start that compiles again."""
-    return fault.subject == "load failure", weight_of_count(fault.has)
+    return fault.subject == LOAD_FAILURE, weight_of_count(fault.has)
 
 
 def _same(known: Fault, fault: Fault) -> bool:

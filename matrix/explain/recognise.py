@@ -37,6 +37,7 @@ _MISSING = (
     re.compile(rf"{_LIBRARY}(?: \(deleted\))?: cannot open shared object"),
     re.compile(rf"{_LIBRARY} => not found"),
 )
+_NO_NVML = re.compile(r"NVML Shared Library Not Found")
 # A compiled module has a name with an underscore, and so have some of Python, as `vllm._version`:
 # whether a wheel has it is for `matrix.explain.modules` to say.
 _MODULE = re.compile(
@@ -94,6 +95,8 @@ _AGAIN = re.compile(
     r"(?i)compiling model again due to a load failure(?: from \S{1,300})?"
     r"(?:,? reason: (?P<why>.{1,200}))?"
 )
+LOAD_FAILURE = "load failure"
+"""The subject of a warm start that could not load what was compiled."""
 _COUNTED = re.compile(
     r"(?:num_compiled_artifacts_saved|warm_artifacts_saved)\b(?: not as expected, before it is"
     r" (?P<before>\d{1,6}), after it is (?P<after>\d{1,6})|\W{1,4}(?:got )?(?P<count>\d{1,6}))"
@@ -182,6 +185,8 @@ def _library(line: str, _: str) -> Fault | None:
         if found := pattern.search(line):
             name = _HASHED.sub("", found["library"])
             return Fault(kind=FaultKind.MISSING_LIBRARY, signature="", subject=name)
+    if _NO_NVML.search(line):
+        return Fault(kind=FaultKind.MISSING_LIBRARY, signature="", subject="libnvidia-ml.so.1")
     return None
 
 
@@ -274,7 +279,7 @@ def _flashinfer(line: str, _: str) -> Fault | None:
 
 def _recompiles(line: str, _: str) -> Fault | None:
     if _AGAIN.search(line):
-        return Fault(kind=FaultKind.RECOMPILES, signature="", subject="load failure")
+        return Fault(kind=FaultKind.RECOMPILES, signature="", subject=LOAD_FAILURE)
     counts = [count for found in _COUNTED.finditer(line) for count in _of_warm_start(line, found)]
     if not counts:
         return None
@@ -330,6 +335,7 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"symbol not found", _symbol),
     (b"cannot open shared object", _library),
     (b" => not found", _library),
+    (b"NVML Shared Library Not Found", _library),
     (b"No module named 'vllm.", _module),
     (b'No module named "vllm.', _module),
     (b"requires DeepGEMM ", _extension),

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matrix.errors import MatrixError
 from matrix.explain.model import Fault, FaultKind, ShownBy
-from matrix.explain.recognise import of_line
-from matrix.record.model import Outcome, Platform, Record, RecordError
+from matrix.explain.recognise import LOAD_FAILURE, of_line
+from matrix.record.model import EventKind, Outcome, Platform, Record, RecordError
 from matrix.record.signature import signature, signature_of
 from matrix.store.layout import RecordSource
 from matrix.store.texts import StoredText, lacks_duckdb, stored_texts
@@ -62,10 +62,12 @@ class Looked:
 class _Warm:
     """The warm starts of a record: the cases that compile again, the number that load everything.
 
+    `unloaded` are the cases of which vLLM logged that it could not load what was compiled.
     `is_whole`: the run came to its end with every case, and all that apply passed.
     """
 
     shown: ShownBy
+    unloaded: tuple[str, ...]
     loading: int
     is_whole: bool
 
@@ -96,8 +98,11 @@ def look_through(
         count += 1
         if again and (started := _warm(text)) is not None:
             warm.append(started)
-            for place in again if started.shown.cases else ():
-                shown.setdefault(place, []).append(started.shown)
+            for place in again:
+                is_unloaded = faults[place].subject == LOAD_FAILURE
+                cases = started.unloaded if is_unloaded else started.shown.cases
+                if cases:
+                    shown.setdefault(place, []).append(replace(started.shown, cases=cases))
         for place, found in _of_record(text, faults):
             shown.setdefault(place, []).append(found)
     for place, every in shown.items():
@@ -191,6 +196,12 @@ def _warm(text: StoredText) -> _Warm | None:
         cases = [
             case for case, starts in ran.items() if counted_again(starts["cold"], starts["warm"])
         ]
+        unloaded = [
+            str(case["case"])
+            for case in data["cases"]
+            for start in case["starts"]
+            if start["start"] == "warm" and _is_unloaded(start)
+        ]
         # Where a cold start saved nothing, a warm one has nothing to load.
         loading = sum(
             any(starts["cold"].get(name, 0) > 0 for name in SAVED) for starts in ran.values()
@@ -201,7 +212,17 @@ def _warm(text: StoredText) -> _Warm | None:
     if not ran:
         return None
     shown = ShownBy(path=text.path, cell=cell, platform=platform, cases=tuple(cases))
-    return _Warm(shown=shown, loading=loading, is_whole=not cases and _is_whole(text))
+    return _Warm(
+        shown=shown,
+        unloaded=tuple(dict.fromkeys(unloaded)),
+        loading=loading,
+        is_whole=not cases and _is_whole(text),
+    )
+
+
+def _is_unloaded(start: Mapping[str, Any]) -> bool:
+    """Tell whether vLLM logged of a start that it could not load what was compiled."""
+    return any(event["kind"] == EventKind.LOAD_FAILED for event in start.get("events") or ())
 
 
 def _is_whole(text: StoredText) -> bool:
@@ -228,7 +249,11 @@ def _with_issues(shown: Sequence[ShownBy]) -> list[ShownBy]:
             verdict = judge(one_record(record.path, lambda _: None), expectations)
         except MatrixError:
             continue
-        again = (case.recompiles for case in verdict.cases if case.recompiles is not None)
+        again = (
+            case.recompiles
+            for case in verdict.cases
+            if case.recompiles is not None and case.case in record.cases
+        )
         issues = dict.fromkeys(link for recompiles in again for link in recompiles.issues)
         found.append(replace(record, issues=tuple(issues)))
     return found

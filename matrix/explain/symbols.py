@@ -156,7 +156,7 @@ def library_answer(
         meaning = Meaning.OTHER_CUDA if others or not brought else Meaning.NOT_BROUGHT
         operands["cuda"] = ", ".join(sorted(cudas, key=parse_version)) if others else ""
         remedies = _installs_library(library, versions, choice, (bringing, uses))
-        if others and not remedies:
+        if not remedies:
             # None of vLLM's files that were read needs it: torch's own, or another package, does.
             remedies = choice.installs(lambda row: row.torch in brought, versions)[:1]
     else:

@@ -24,6 +24,16 @@ def test_a_driver_that_is_not_there_is_no_old_one(library: str) -> None:
     assert shown["to do"].startswith("install the NVIDIA driver, or use a machine with a GPU; ")
 
 
+def test_a_driver_whose_nvml_is_not_there_is_missing_too() -> None:
+    answer = only("pynvml.NVMLError_LibraryNotFound: NVML Shared Library Not Found")
+    assert answer.fault.subject == "libnvidia-ml.so.1"
+    assert [remedy.code for remedy in answer.remedies] == [RemedyCode.SOME_DRIVER]
+
+
+def test_a_library_that_every_torch_brings_comes_with_a_new_environment() -> None:
+    assert commands(only(NO_LIBRARY.format("libcudnn.so.9"))) == [NEWEST]
+
+
 @pytest.mark.parametrize(
     ("library", "first"), [("libnvrtc.so.12", CUDA_12), ("libnvrtc.so.13", NEWEST)]
 )

@@ -57,7 +57,7 @@ def test_a_symbol_is_answered_in_five_lines() -> None:
             FaultKind.MISSING_LIBRARY,
             Meaning.NOT_BROUGHT,
             "libnccl.so.2",
-            None,
+            NEWEST,
         ),
         (
             NO_LIBRARY.format("libtorch_cuda.so"),

@@ -14,6 +14,8 @@ from matrix.explain.model import FaultKind, Meaning
 from matrix.record.model import (
     Case,
     ErrorKind,
+    Event,
+    EventKind,
     Outcome,
     Platform,
     Record,
@@ -92,6 +94,22 @@ def test_a_warm_start_that_compiles_again_is_found_by_its_counters(tmp_path: Pat
     )
     assert commands(answer)[0] == apart("0.20.2", "2.11.0")
     assert only("warm_artifacts_saved: got 0", [folder]).records == ()
+
+
+def test_a_load_failure_is_that_of_records_that_logged_one(tmp_path: Path) -> None:
+    text = "Compiling model again due to a load failure from /x/model, reason: x"
+    saving = make(saved=4)
+    assert only(text, [written(tmp_path / "saving", saving)]).records == ()
+    (case,) = saving.cases
+    event = Event(kind=EventKind.LOAD_FAILED, text=text)
+    starts = tuple(
+        replace(start, events=(event,)) if start.start is StartKind.WARM else start
+        for start in case.starts
+    )
+    logged = replace(saving, cases=(replace(case, starts=starts),))
+    answer = only(text, [written(tmp_path / "logged", logged)])
+    assert answer.records is not None
+    assert [shown.cases for shown in answer.records] == [(case.case,)]
 
 
 def test_a_run_on_the_cpu_is_named_as_such_and_none_to_install(tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ def test_a_mark_that_shows_nothing_is_no_fault() -> None:
     known = {fault.kind for fault in read(text).faults}
     assert known <= {
         FaultKind.MISSING_EXTENSION,
+        FaultKind.MISSING_LIBRARY,
         FaultKind.OLD_DRIVER,
         FaultKind.NO_KERNEL,
         FaultKind.TORCHVISION,
