@@ -10,7 +10,13 @@ from matrix._util.versions import parse_version
 from matrix.advice.fits import MachineTables
 from matrix.advice.tables_file import load_tables
 from matrix.advice.wish import Wish
-from matrix.catalog.hardware import GpuKind, HardwareTable, capability_of, driver_of
+from matrix.catalog.hardware import (
+    Capability,
+    GpuKind,
+    HardwareTable,
+    capability_of,
+    driver_of,
+)
 from matrix.catalog.platform_tags import MACHINES
 from matrix.explain.choice import InstallChoice, major_of
 from matrix.explain.evidence import SymbolEvidence, without
@@ -271,9 +277,22 @@ def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
         torch=code[0].torch,
         vllm=code[0].vllm,
         operands=operands,
-        remedies=_install(next(filter(None, fitting), None), choice),
+        remedies=(
+            *_install(next(filter(None, fitting), None), choice),
+            *_driver_for(capability, versions, hardware),
+        ),
         code=code,
     )
+
+
+def _driver_for(
+    capability: Capability, versions: TextVersions, hardware: HardwareTable
+) -> tuple[FaultRemedy, ...]:
+    """Return the driver to install where the one of the text does not know the GPU."""
+    branches = hardware.branches(capability)
+    if versions.driver is None or not branches.is_before(driver_of(versions.driver)):
+        return ()
+    return (FaultRemedy(code=RemedyCode.NEWER_DRIVER, what=branches.first),)
 
 
 def _assembler_answer(

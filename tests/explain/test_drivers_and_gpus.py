@@ -170,3 +170,9 @@ def test_a_driver_that_no_torch_of_the_text_asks_for_has_the_drivers_of_both_maj
     newer = lines(f"torch==2.13.0\n{old}")
     assert newer["means"].endswith("is of CUDA 13, which takes driver 580.65.06 or newer")
     assert newer["releases"].startswith("torch 2.11.0 to 2.15.0 and vLLM 0.20.0 to 0.33.0")
+
+
+def test_a_driver_that_does_not_know_the_gpu_is_the_one_to_replace() -> None:
+    text = f"{NO_KERNEL}\nGPU 0: NVIDIA B300 SXM6 AC\nNvidia driver version: {{}}"
+    assert lines(text.format("570.133.20"))["to do"] == "install driver 575 or newer"
+    assert commands(only(text.format("580.95.05"))) == [NEWEST]
