@@ -34,6 +34,18 @@ FRAME = 'Traceback (most recent call last):\n  File "{}", line 3, in run\n'
             "RuntimeError: '/bin/sh: 1: nvcc: not found'",
             "RuntimeError: '<path>: 1: nvcc: not found'",
         ),
+        (
+            "ImportError('/my env/a b/_C.abi3.so: undefined symbol: x')",
+            "ImportError: _C.abi3.so: undefined symbol: x",
+        ),
+        (
+            "ImportError: /my env/torch/lib/libtorch.so.2: version `X_2' not found",
+            "ImportError: libtorch.so.2: version `X_2' not found",
+        ),
+        (
+            "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 5.1",
+            "Failed to initialize NVML: Driver/library version mismatch",
+        ),
     ],
 )
 def test_text_behind_a_path_is_kept(text: str, wanted: str) -> None:
@@ -98,6 +110,12 @@ def test_a_package_below_a_cache_is_a_place(file: str) -> None:
          "ValueError: Minimum capability: 89. Current capability: 80."),
         ("ValueError: Your Tesla T4 GPU has compute capability 7.5.",
          "ValueError: Your NVIDIA GeForce RTX 2080 Ti GPU has compute capability 12.0."),
+        ("PTXASError: codegen error\nptxas /tmp/tmpqwertyui.ptx, line 5; error : Feature 'x'",
+         "PTXASError: codegen error\nptxas /tmp/tmp1_rty4i9.ptx, line 77; error : Feature 'x'"),
+        ("DistBackendError: WorkNCCL(SeqNum=1, Timeout(ms)=600000) ran for 600012 milliseconds",
+         "DistBackendError: WorkNCCL(SeqNum=7, Timeout(ms)=300000) ran for 300998 milliseconds"),
+        ("NameError: name 's77' is not defined", "NameError: name 's4' is not defined"),
+        ("2026/11/30 07:53:31 KeyError: 'x'", " 0: KeyError: 'x'"),
         ("RuntimeError: failed in Worker_TP0_EP0", "RuntimeError: failed in Worker_TP3_EP3"),
         ("RuntimeError: x (pid=7, ip=10.0.0.9, actor_id=0123456789ab)",
          "RuntimeError: x (pid=9, ip=10.0.21.5, actor_id=ba9876543210)"),
@@ -189,6 +207,25 @@ def test_why_pip_finds_no_set(facts: tuple[str, ...], wanted: str) -> None:
           "  cause: Because b==2 depends on c<3 and a==1 depends on\n"
           "         c==3, we can conclude that a==1 cannot be used.\nhint: x"),
          "a 1 needs c==3, and b 2 needs c<3"),
+        (("  × No solution found when resolving dependencies:\n"
+          "  ╰─▶ Because a==1 depends on c>=2,<3 and b==2 depends on c==3, we can conclude x."),
+         "a 1 needs c>=2,<3, and b 2 needs c==3"),
+        (PIP.format("a==1 and b==2", "    a 1 depends on c<3,>=2\n    b 2 depends on c==3"),
+         "a 1 needs c>=2,<3, and b 2 needs c==3"),
+        (("  × No solution found when resolving dependencies:\n"
+          "  ╰─▶ Because there is no version of c==3 and a==1 depends on c==3, we can conclude x."),
+         "No matching distribution found for c==3"),
+        (("  × No solution found when resolving dependencies:\n"
+          "  ╰─▶ Because only c<=2 is available and you require c>=3, we can conclude x."),
+         "No matching distribution found for c>=3"),
+        (("  × No solution found when resolving dependencies:\n"
+          "  ╰─▶ Because c was not found in the package registry and x."),
+         "No matching distribution found for c"),
+        (("  × No solution found when resolving dependencies:\n"
+          "  ╰─▶ Because only c<=2 is available and x."),
+         "Because only c<=2 is available and x."),
+        ("error: `c` has no wheel for this platform\n\nhint: You're on `manylinux_2_27_x86_64`",
+         "error: `c` has no wheel for this platform"),
     ],
 )  # fmt: skip
 def test_other_conflicts(text: str, wanted: str) -> None:

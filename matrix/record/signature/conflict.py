@@ -36,6 +36,11 @@ _UV = re.compile(
     rf" (?P<asked>{_NAME})(?P<asked_range>{_RANGE})"
     rf"(?: and (?P<also>{_NAME})(?P<also_range>{_RANGE})(?=[,.]?(?:\s|$)))?"
 )
+_ABSENT = re.compile(
+    rf"^Because (?:there (?:is|are) no versions? of (?P<missing>{_NAME}{_RANGE})(?=[,.]?\s)"
+    rf"|only (?P<only>{_NAME}){_RANGE} (?:is|are) available(?=[,.]?\s)"
+    rf"|(?P<unknown>{_NAME}) was not found in the (?:package registry|provided package locations))"
+)
 # It also tells what follows from a demand, in the same words.
 _CONCLUSION = re.compile(r",? we can conclude that .*?(?=\.? And because |\.? Because |$)")
 
@@ -50,12 +55,14 @@ class _Demand:
 
     @property
     def words(self) -> str:
-        wanted = f"{self.name}{self.range}"
+        # uv writes the lower bound first, pip the upper one.
+        bounds = sorted(self.range.split(","), key=lambda bound: (bound[:1] == "<", bound))
+        wanted = f"{self.name}{','.join(bounds)}"
         return f"{self.who} needs {wanted}" if self.who else f"{wanted} was asked for"
 
 
 def conflict_in(lines: Sequence[str]) -> str:
-    """Return what excludes each other, or uv's sentences in one line; "" if that is not there.
+    """Return what excludes each other or is absent, else uv's sentences; "" if that is not there.
 
     >>> conflict_in(["The conflict is caused by:", "    The user requested torch==2.9.0",
     ...              "    vllm 0.26.0 depends on torch==2.11.0"])
@@ -67,11 +74,25 @@ def conflict_in(lines: Sequence[str]) -> str:
             return found
     elif (unsolved := _unsolved(lines)) is not None:
         explanation = _MARKER.sub("", " ".join(_explanation(lines[unsolved:]))[:_READ])
-        return _excluding(_of_uv(explanation)) or explanation
+        demands = list(_of_uv(explanation))
+        return _excluding(demands) or _absent(explanation, demands) or explanation
     if installed := _of_installed(lines):
         return installed
     missing = (_MISSING.fullmatch(line.strip()) for line in lines)
     return next((found["message"] for found in missing if found), "")
+
+
+def _absent(explanation: str, demands: Iterable[_Demand]) -> str:
+    """Return, in pip's words, what an index does not have; "" if uv does not begin with that."""
+    found = _ABSENT.match(_EXTRA.sub("", explanation))
+    if found is None:
+        return ""
+    missing = found["missing"] or found["unknown"]
+    if only := found["only"]:
+        name = _canonical(only)
+        asked = (demand for demand in demands if demand.name == name)
+        missing = next((f"{name}{demand.range}" for demand in asked), "")
+    return f"No matching distribution found for {missing}" if missing else ""
 
 
 def _of_installed(lines: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from matrix.record.signature.compilers import (
 from matrix.record.signature.conflict import conflict_in
 from matrix.record.signature.lines import one_line
 from matrix.record.signature.patterns import (
+    ASIDE,
     BARE,
     BECAUSE,
     COMMAND_FAILED,
@@ -214,8 +215,14 @@ def _without_errors(lines: Sequence[str]) -> str:
         conflict_in(lines)
         or last_words(lines)
         or next((message for line in lines if (message := _embedded(line))), "")
-        or (one_line(lines[-1]) if lines else "")
+        or one_line(_last_telling(lines))
     )
+
+
+def _last_telling(lines: Sequence[str]) -> str:
+    """Return the last line, without hints and versions below what they belong to."""
+    telling = (line for line in reversed(lines) if not ASIDE.match(line))
+    return next(telling, lines[-1] if lines else "")
 
 
 def _elsewhere(lines: Sequence[str], message: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 
 _TIME = (
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?(?![\w.:,-])"
+    r"\d{4}(?:-\d\d-|/\d\d/)\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+    r"(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?(?![\w.:,-])"
 )
 _LEVEL = (
     r"(?:TRACE|DEBUG|INFO|NOTICE|SUCCESS|SUCC|WARN(?:ING)?|ERR(?:OR)?|CRITICAL|FATAL|EXCEPTION)\b"
@@ -42,6 +43,7 @@ _HEADS = (
     rf"(?:{_TIME}|\[ *\d{{1,9}}\.\d{{6}}\]) {_JOURNAL}",
     r"\[ *\d{1,9}\.\d{6}\] ",
     r"\[\d{1,4},\d{1,6}\]<std(?:out|err)>: ?",  # mpirun
+    r" {0,4}\d{1,5}: (?=\S| )",  # srun --label
     # Kubernetes: the runtime's own format, kubectl's and stern's
     rf"{_TIME} std(?:out|err) [FP] ?",
     r"\[(?:pod|container)/[^\]\s]{1,250}\] ?",

@@ -93,6 +93,8 @@ NOT_A_MESSAGE = re.compile(
     r"|(?:The above exception|During handling of) .*"
 )
 MOST_BELOW = 400
+# It only adds to the lines above it: uv's hints, and the versions below an error of the driver.
+ASIDE = re.compile(r"(?i:\s*(?:hint|help|note|NVML library version):)")
 
 # A quoted text is a path if it has no blanks, or blanks in a folder, or two in its last part; else
 # it begins with a path: '/x/_C.so: undefined symbol: y', '/models/x does not have a config.json'.
@@ -104,13 +106,19 @@ PATH = re.compile(
     r"\.(?:pyc?|pyx|pxi|so|c|cc|cpp|cxx|cuh?|h|hpp|hip|ptx|cubin|json|toml|ya?ml|log)\b[\w.]*"
 )
 LIBRARY = re.compile(r"[^/]+\.so(?:\.\d+)*")
+_LOADER = (
+    r"(?:undefined symbol: |cannot open shared object|version `|cannot enable executable stack"
+    r"|invalid ELF header|file too short|symbol \S+ version )"
+)
 LIBRARY_FAULT = re.compile(
-    r"(?:ImportError|OSError): \S+\.so(?:\.\d+)*: (?:undefined symbol: |cannot open shared object"
-    r"|version `|cannot enable executable stack|invalid ELF header|file too short"
-    r"|symbol \S+ version ).*"
+    rf"(?:ImportError|OSError): (?:/[^:'\"]*/)?[^\s:/]+\.so(?:\.\d+)*: {_LOADER}.*"
+)
+# What the loader says begins with the library, so that blanks in its folders are of the path.
+LIBRARY_FOLDERS = re.compile(
+    rf"(?<![\w<>./:])(?:~|\.{{0,2}})/[^:'\"\n]{{0,1000}}/(?=[^\s:/]+\.so(?:\.\d+)*: {_LOADER})"
 )
 # A file that a person named, so that it says which one is missing: config.json, pytorch_model.bin.
-NAMED = re.compile(r"[A-Za-z][A-Za-z_-]{0,40}\d?\.[a-z]{1,12}")
+NAMED = re.compile(r"(?!tmp[a-z0-9_]{8}\.)[A-Za-z][A-Za-z_-]{0,40}\d?\.[a-z]{1,12}")
 # A Python's own advice, which each release words otherwise.
 ADVICE = re.compile(
     r"\.? (?:Or did|Did) you (?:mean|forget to import):? ['\"][^'\"]*['\"]"
@@ -232,9 +240,17 @@ VARYING: Sequence[tuple[re.Pattern[str], str]] = (
     ),
     (re.compile(r"\b\d\d:\d\d:\d\d(?:[.,]\d+)?\b"), "<time>"),
     (
-        re.compile(r"\b\d+(?:\.\d+)? ?(?:ns|us|µs|ms|s|secs?|seconds?|min|mins|minutes?|hours?)\b"),
+        re.compile(
+            r"\b\d+(?:\.\d+)? ?(?:ns|us|µs|ms|s|(?:milli|micro|nano)?seconds?|secs?|min|mins"
+            r"|minutes?|hours?)\b"
+        ),
         "<time>",
     ),
+    # NCCL's watchdog: which of its operations did not end depends on the run.
+    (re.compile(r"\bTimeout\(ms\)=\d+"), "Timeout=<time>"),
+    (re.compile(r"\bSeqNum=\d+"), "SeqNum=<n>"),
+    # Sizes that torch does not fix have symbols, numbered by the graph: name 's77' is not defined
+    (re.compile(r"(?<=\bname ')(?:s|u|ks|ps|zuf|zf)\d+(?=' is not defined)"), "<size>"),
     # The machine's own: its driver, its GPU, its CUDA.
     (
         re.compile(

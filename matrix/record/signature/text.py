@@ -21,6 +21,7 @@ from matrix.record.signature.patterns import (
     ENDED,
     FRAME,
     LIBRARY_FAULT,
+    LIBRARY_FOLDERS,
     PATH,
     REWORDED,
     SIGNED,
@@ -47,7 +48,7 @@ def signature_of_text(text: str, limit: int) -> str:
 
 def reason_of_text(text: str, limit: int) -> str:
     """Return the first line of why, in at most that many characters."""
-    return clip(PATH.sub(last_part, why(lines_of(text))), limit)
+    return clip(PATH.sub(last_part, LIBRARY_FOLDERS.sub("", why(lines_of(text)))), limit)
 
 
 def ends_with_death(text: str) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from matrix.record.signature.patterns import LIBRARY, NAMED, PATH, SET, VARYING
+from matrix.record.signature.patterns import LIBRARY, LIBRARY_FOLDERS, NAMED, PATH, SET, VARYING
 
 
 def settle(text: str) -> str:
     """Return the text with a name in place of each address, path, time, number of a process etc."""
-    text = PATH.sub(_no_path, text)
+    text = PATH.sub(_no_path, LIBRARY_FOLDERS.sub("", text))
     text = SET.sub(lambda found: f"{{{', '.join(sorted(found[1].split(', ')))}}}", text)
     for varying, name in VARYING:
         text = varying.sub(name, text)
