@@ -158,6 +158,7 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
     from matrix._util.versions import chosen_versions
     from matrix.catalog.projects import Project
     from matrix.catalog.releases_file import load_releases
+    from matrix.checks.linkage.by_name import linked
     from matrix.checks.linkage.candidate import candidate_tables
     from matrix.checks.linkage.link import load_tables
     from matrix.checks.linkage.tables import SymbolsError
@@ -184,7 +185,7 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
         )
     )
     if options.vllm and options.torch and len(vllms) == len(torches) == 1:
-        found = tables.link(vllms[0], torches[0], options.python)
+        found = linked(tables, vllms[0], torches[0], options.python)
         text = to_json([found], extensions=True) if options.json else one(found)
         show(text, fit=not options.json)
         return 0 if found.ok else 1
@@ -193,7 +194,7 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
     for vllm in vllms:
         for torch in torches:
             try:
-                linkages.append(tables.link(vllm, torch, options.python))
+                linkages.append(linked(tables, vllm, torch, options.python))
             except SymbolsError as error:
                 faults[str(error)] = None
     for fault in faults:

@@ -38,7 +38,7 @@ def one(linkage: Linkage) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [clean(f"{head}: {verdict_words(linkage)}")]
     lines += [
-        clean(f"{name}  {build.file or 'installed files'}, {_built_for(build)}")
+        clean(f"{name}  {_read_from(build)}, {_built_for(build)}")
         for name, build in zip(("vLLM ", "torch"), linkage.builds, strict=True)
     ]
     lines.append("")
@@ -96,7 +96,7 @@ def grid(
                 ),
             ]
         )
-    builds = [build for linkage in linkages for build in linkage.builds]
+    builds = [build for linkage in linkages for build in linkage.builds if build.sha256]
     machines = " and ".join(sorted({build.machine or "an unknown processor" for build in builds}))
     lines = [f"vLLM down, torch across, Python {python}, wheels for {clean(machines)}", ""]
     lines += [*_in_blocks(rows, width), ""]
@@ -164,6 +164,12 @@ def _build(build: WheelBuild) -> dict[str, object]:
         "machine": build.machine,
         "cuda": build.cuda,
     }
+
+
+def _read_from(build: WheelBuild) -> str:
+    if build.file:
+        return build.file
+    return "installed files" if build.sha256 else "no table; by the name of the build"
 
 
 def _built_for(build: WheelBuild) -> str:

@@ -138,9 +138,35 @@ def test_without_the_build_that_is_asked_for_there_is_no_answer(
     wheels: dict[str, Path], tables: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither build answers for the other one."""
-    for place, version in ((TORCH, LOCAL), (LOCAL, TORCH)):
-        folder = tables / place
+    for place, version in ((TORCH, f"{TORCH}+cu130"), (TORCH, f"{TORCH}+mine"), (LOCAL, TORCH)):
+        folder = tables / version
         assert matrix(folder, "--read", wheels[place], wheels["vllm"]) == 0
         capsys.readouterr()
         assert matrix(folder, "--vllm", "0.26.0", "--torch", version) == 2
         assert capsys.readouterr().err.startswith("matrix: ")
+
+
+@pytest.mark.parametrize(
+    ("local", "cuda", "words"),
+    [("cu129", "12", " (torch 2.11.0+cu129 brings libcudart.so.12)"), ("cpu", None, "")],
+)
+def test_the_name_of_a_build_without_a_table_shows_its_runtime(
+    wheels: dict[str, Path],
+    tables: Path,
+    capsys: pytest.CaptureFixture[str],
+    local: str,
+    cuda: str | None,
+    words: str,
+) -> None:
+    torch = f"{TORCH}+{local}"
+    assert matrix(tables, "--read", wheels[TORCH], wheels["vllm"]) == 0
+    capsys.readouterr()
+    assert matrix(tables, "--vllm", "0.26", "--torch", torch) == 1
+    shown = capsys.readouterr().out
+    assert "does not link" in shown and "no table; by the name of the build" in shown
+    assert matrix(tables, "--vllm", ">=0.26", "--torch", torch, "--json") == 1
+    [found] = json.loads(capsys.readouterr().out)["pairs"]
+    assert found["torch"] == torch and found["ok"] is False
+    assert found["builds"]["torch"]["cuda"] == cuda and found["builds"]["vllm"]["cuda"] == "13"
+    assert found["reason"].startswith("`_C.abi3.so` needs libcudart.so.13")
+    assert words in found["reason"]

@@ -43,7 +43,7 @@ def build_of(symbols: TorchSymbols | VllmSymbols) -> WheelBuild:
         needed = [name for library in symbols.libraries for name in (library.name, *library.needed)]
     else:
         needed = [name for extension in symbols.extensions for name in extension.needed]
-    majors = {int(found[1]) for name in needed if (found := _CUDART.fullmatch(name))}
+    majors = {int(major) for name in needed if (major := cudart_of(name))}
     wheel = symbols.wheel
     return WheelBuild(
         version=_version(wheel),
@@ -52,6 +52,16 @@ def build_of(symbols: TorchSymbols | VllmSymbols) -> WheelBuild:
         machine=_machine(wheel),
         cuda=str(max(majors)) if majors else None,
     )
+
+
+def cudart_of(library: str) -> str | None:
+    """Return the major release of the CUDA runtime whose library this is; None for another one.
+
+    >>> cudart_of("libcudart.so.13"), cudart_of("libcudart-8774224f.so.12"), cudart_of("libc.so.6")
+    ('13', '12', None)
+    """
+    found = _CUDART.fullmatch(library)
+    return found[1] if found else None
 
 
 def _version(wheel: DescribedWheel) -> str:
