@@ -112,6 +112,7 @@ def badge(
         template("badge.svg.j2").render(
             label=label,
             verdict=verdict,
+            apart=apart,
             words=words,
             title=title,
             split=split,

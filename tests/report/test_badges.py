@@ -54,6 +54,15 @@ def test_the_platform_that_decides_is_told_where_it_says_something() -> None:
     assert "untested (cuda" in made["badges/torch210-vllm019.svg"]
 
 
+def test_all_of_its_words_are_shown_under_a_pointer() -> None:
+    part = record("cpu", deselected=8)
+    [text] = badges.render(tabulate([part], EXPECTATIONS)).values()
+    root = ET.fromstring(text)
+    title = root.find(f"{SVG}title")
+    assert title is not None and title.text is not None
+    assert "vLLM 0.19: incompatible, 1 of 9 cases (cpu, Python 3.11" in title.text
+
+
 def test_nothing_ran() -> None:
     assert badges.render(tabulate([], EXPECTATIONS)) == {}
 
