@@ -68,7 +68,7 @@ def read_all(
             raise MatrixError(f"no record in {named} can be read; name another folder")
         if not empty:
             raise MatrixError(arguments.no_record(folders))
-        if options.folders and not damaged:
+        if not damaged:
             say_if_none(folders, found)
     table = tabulate(
         found.records, expectations, releases=releases, late=late, running=found.running

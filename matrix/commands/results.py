@@ -21,6 +21,7 @@ from matrix.commands.arguments import (
     given_or_default,
     must_exist_any,
     no_folder,
+    no_record,
     place,
     places_of,
     required,
@@ -201,11 +202,14 @@ def _list(options: argparse.Namespace) -> int:
     )
     releases = load_releases()
     known = releases.published
-    with History(required(options.folders), print_status) as history:
+    folders = required(options.folders)
+    with History(folders, print_status) as history:
         listed = find(history, asked, expectations, known)
         status = _tell(history.errors)
         for line in late_lines(history.late(context.late_now())):
             print_status(line)
+        if not (listed or status) and asked == RecordFilter():
+            print_status(no_record(folders))
     if not listed:  # a record may be of a release that is not known any more
         context.specifiers(options, ("torch", "vllm", "python"), releases)
         _tell_of_patches(options, known)

@@ -268,6 +268,16 @@ def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFix
     assert text["unanswered"] == [{"cell": BAD, "platform": "cpu"}]
 
 
+def test_a_run_in_another_environment_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = RunError(kind=ErrorKind.WRONG_CELL, reason="torch is 2.11.0, not 2.12.1")
+    save(replace(ran("2.12.1", "0.20.2"), cases=(), error=wrong, packages={}))
+    assert main(["attribute", BAD]) == 0
+    silent = f"no answer in 1 cell, where no run came to one: {BAD} on cpu\n"
+    assert capsys.readouterr().out.endswith(silent)
+    assert main(["attribute", BAD, "--platform", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unanswered"] == [{"cell": BAD, "platform": "cpu"}]
+
+
 def test_a_flaky_cell_is_named_though_its_newest_run_passes(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

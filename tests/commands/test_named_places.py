@@ -66,6 +66,16 @@ def test_a_place_without_a_record_is_named(tmp_path: Path, reader: str) -> None:
     assert done.stderr == "matrix: no record in empty; `matrix run CELL` makes one\n"
 
 
+@pytest.mark.parametrize(
+    "reader", ["recommend", "grid", "plan --vllm 0.20 --platform cpu", "results list"]
+)
+def test_a_default_folder_without_a_record_is_named(tmp_path: Path, reader: str) -> None:
+    (tmp_path / "results").mkdir()
+    done = matrix(tmp_path, *reader.split())
+    assert done.returncode == 0
+    assert done.stderr == "matrix: no record in results; `matrix run CELL` makes one\n"
+
+
 @pytest.mark.parametrize("reader", ["table", "grid", "plan", "predict"])
 def test_a_missing_place_and_an_empty_one_are_one_line(tmp_path: Path, reader: str) -> None:
     (tmp_path / "empty").mkdir()
