@@ -80,6 +80,9 @@ def _reasons(square: Square) -> Iterable[tuple[_FailsAt, str, str]]:
         yield shown.fails, reason_words(shown.cause), ""
     elif shown.without is not None:
         yield Rung.LINKS, reason_words(shown.without_cause or shown.without), ""
+    if shown.fails is None and shown.resolves_unknown is not None:
+        why = reason_words(shown.resolves_unknown)
+        yield Rung.RESOLVES, f"no answer, as the index lacked it: {why}", ""
     if all(cell.fails in (None, Rung.DECLARED) for cell in square.cells):
         return
     for group in square.groups:

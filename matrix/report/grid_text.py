@@ -24,6 +24,7 @@ _NOTHING = "."
 _GAP = 2  # between columns
 _PIN = "* is the torch that a vLLM pins"
 _SKIPPED = "?: a rung below was not asked"
+_NO_ANSWER = "?: a rung below was not asked, or has no answer"
 _NOT_ASKED = f"{_NOTHING}: off-pin, not asked"
 
 
@@ -31,7 +32,7 @@ _NOT_ASKED = f"{_NOTHING}: off-pin, not asked"
 class _GridCell:
     """The text of a place: the rung of the pair, its marks, the numbers of its causes.
 
-    `state` names its colour.
+    `state` names its colour; `no_answer`: a rung was asked, and its answer shows nothing.
     """
 
     word: str
@@ -39,6 +40,7 @@ class _GridCell:
     notes: tuple[int, ...] = ()
     pinned: bool = False
     state: str = ""
+    no_answer: bool = False
 
     def text(self, letters: dict[str, str]) -> str:
         """Return it as text; a mark that has a letter stands with the numbers of the causes."""
@@ -172,7 +174,10 @@ def _legend(columns: Sequence[_Column]) -> str:
     cells = [cell for column in columns for cell in column[1:]]
     used = [
         (_PIN, any(cell.pinned for cell in cells)),
-        (_SKIPPED, any(cell.word.endswith(" ?") for cell in cells)),
+        (
+            _NO_ANSWER if any(cell.no_answer for cell in cells) else _SKIPPED,
+            any(cell.word.endswith(" ?") for cell in cells),
+        ),
         (_NOT_ASKED, any(cell.word == _NOTHING for cell in cells)),
     ]
     return "; ".join(words for words, is_used in used if is_used)
@@ -213,6 +218,7 @@ def _cell(square: Square, notes: tuple[int, ...], predicted: Prediction | None) 
         notes=notes,
         pinned=not square.off_pin,
         state=_state(found, word),
+        no_answer=found.resolves_unknown is not None,
     )
 
 

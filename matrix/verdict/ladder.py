@@ -166,6 +166,12 @@ class Progress:
         return tuple(rung for rung in self.unknown if rung in CHEAP)
 
     @property
+    def resolves_unknown(self) -> VerdictReason | None:
+        """Why a resolver's answer shows nothing of the packages; None without such an answer."""
+        resolves = self.steps[RUNGS.index(Rung.RESOLVES)]
+        return resolves.reason if resolves.state == StepState.UNKNOWN else None
+
+    @property
     def answered(self) -> int:
         """How many of the cheap rungs have an answer."""
         return sum(step.state != StepState.UNKNOWN for step in self.steps[: len(CHEAP)])

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
 
 from command import matrix
 from matrix._util.console import Terminal, report_width, terminal_of
 from matrix.catalog.releases_file import load_releases
-from matrix.checks.lookup import load_answers
+from matrix.checks.facts import quoted
+from matrix.checks.lookup import Answer, load_answers
 from matrix.commands import context
 from matrix.record.model import Platform
 from matrix.report.grid_text import blocks, lines
+from matrix.verdict.grid import survey
 
 RESULTS = Path(__file__).parents[2] / "results"
 RELEASES = load_releases()
@@ -82,6 +85,19 @@ def test_without_a_width_there_is_one_block() -> None:
 def test_a_legend_explains_what_is_there_alone() -> None:
     asked = "?: a rung below was not asked"
     assert asked in lines(GRID, (Platform.CUDA,)) and asked not in lines(GRID, (Platform.CPU,))
+
+
+def test_what_the_index_lacked_has_a_line() -> None:
+    lacks = Answer(ok=False, unknown=True, facts=quoted("needs certifi>=2"), asked="2026-11-23")
+    links = Answer(ok=True)
+    grid = survey(RELEASES, resolves=lambda _cell, _platform: lacks, links=lambda _cell: links)
+    text = lines(grid.only(SpecifierSet("==2.14.0"), SpecifierSet("==0.33.0")), (Platform.CUDA,))
+    assert "\n0.33.0  2.14.0  links ? [1] *\n" in text
+    assert "?: a rung below was not asked, or has no answer\n" in text
+    assert text.endswith(
+        "  [1] vLLM 0.33.0 under torch 2.14.0: resolves: no answer, as the index lacked it: needs"
+        " certifi>=2 (asked on 2026-11-23)\n"
+    )
 
 
 @pytest.fixture
