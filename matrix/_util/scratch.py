@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "matrix-"
 _ALIVE = "alive"
+SHORT = Path("/tmp")  # noqa: S108 - for what needs a short path, whatever TMPDIR is
 _YOUNG = 600.0  # seconds since which an empty folder was not written to
 
 
@@ -25,14 +26,15 @@ class Scratch:
 
     Its file `alive` is locked as long as the process runs, so that whoever comes later sees which
     folders nobody needs: also those of other containers, which process numbers would not
-    show. `purpose` is a part of the folder's name, for people.
+    show. `purpose` is a part of the folder's name, for people. It lies in `parent`, which is the
+    temporary folder or `SHORT`: only there a folder that was left is found.
     """
 
-    def __init__(self, purpose: str) -> None:
+    def __init__(self, purpose: str, parent: Path | None = None) -> None:
         """Make the folder, and remove those of the same user whose processes were killed."""
         sweep()
         while True:
-            self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{purpose}-"))
+            self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{purpose}-", dir=parent))
             # Another process may take it for one that was left, before it is locked.
             with contextlib.suppress(FileNotFoundError):
                 self._alive = _locked(self.path / _ALIVE)
@@ -93,7 +95,8 @@ def _locked(alive: Path) -> int:
 
 def sweep() -> None:
     """Remove the folders of the same user whose processes were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    parents = dict.fromkeys((Path(tempfile.gettempdir()), SHORT))
+    for folder in (found for parent in parents for found in parent.glob(f"{_PREFIX}*")):
         with contextlib.suppress(OSError):
             about = os.lstat(folder)
             if about.st_uid != os.getuid():

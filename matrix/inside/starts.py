@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from matrix._util.nvidia import GPU_SHARE, START_MIB, dotted
+from matrix._util.scratch import SHORT, Scratch
 from matrix.inside import cache_files, gpus, vllm_compat
 from matrix.inside.models import Model, overrides
 from matrix.inside.observing import observing
@@ -154,8 +155,8 @@ def _short_sockets() -> Iterator[None]:
     if _SOCKETS in os.environ or len(os.fsencode(tempfile.gettempdir())) <= _SOCKET_FOLDER:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="matrix-", dir="/tmp") as folder:
-        os.environ[_SOCKETS] = folder
+    with Scratch("sockets", SHORT) as folder:
+        os.environ[_SOCKETS] = str(folder)
         try:
             yield
         finally:

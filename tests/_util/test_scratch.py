@@ -47,10 +47,28 @@ def test_what_a_killed_process_left_goes_and_what_is_in_use_stays(
     assert left_there == ["matrix-history-other", "matrix-young"]
 
 
+def test_what_was_left_where_paths_are_short_goes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sockets do not lie in a temporary folder whose path is too long for them."""
+    short = tmp_path / "short"
+    short.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("matrix._util.scratch.SHORT", short)
+    with Scratch("sockets", short) as used, Scratch("search"):
+        assert used.is_dir() and used.parent == short
+    left = Scratch("sockets", short)
+    (left.path / "7").touch()
+    fcntl.flock(left._alive, fcntl.LOCK_UN)  # as its process was killed
+    with Scratch("search"):
+        assert not left.path.exists()
+
+
 def test_a_folder_that_another_process_removed_too_early_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("matrix._util.scratch.SHORT", tmp_path)
     locks = fcntl.flock
     removed: list[Path] = []
 
