@@ -116,6 +116,16 @@ def test_a_package_below_a_cache_is_a_place(file: str) -> None:
          "DistBackendError: WorkNCCL(SeqNum=7, Timeout(ms)=300000) ran for 300998 milliseconds"),
         ("NameError: name 's77' is not defined", "NameError: name 's4' is not defined"),
         ("2026/11/30 07:53:31 KeyError: 'x'", " 0: KeyError: 'x'"),
+        ("(pid=gcs_server) KeyError: 'x'", "(raylet) KeyError: 'x'"),
+        (FRAME.format("/x/vllm/a.py") + "KeyError: 'x'",
+         FRAME.format("/my env/b c/vllm/a.py") + "KeyError: 'x'"),
+        ("DistBackendError: NCCL error in: /a/NCCLUtils.hpp:268, bad, NCCL version 2.21.5",
+         "DistBackendError: NCCL error in: /b/NCCLUtils.cpp:77, bad, NCCL version 2.27.5"),
+        ("TorchRuntimeError: Failed running call_function f(*(FakeTensor(...),), **{}):\nbad [2]",
+         ("TorchRuntimeError: Dynamo failed to run FX node with fake tensors: call_function f(*(), "
+          "**{}): got RuntimeError('bad [2]')")),
+        ("ERROR: Package 'a' requires a different Python: 3.10.2 not in '>=3.11'",
+         "ERROR: Package 'a' requires a different Python: 3.9.18 not in '>=3.11'"),
         ("RuntimeError: failed in Worker_TP0_EP0", "RuntimeError: failed in Worker_TP3_EP3"),
         ("RuntimeError: x (pid=7, ip=10.0.0.9, actor_id=0123456789ab)",
          "RuntimeError: x (pid=9, ip=10.0.21.5, actor_id=ba9876543210)"),
@@ -175,6 +185,8 @@ ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/en/latest/topics
     ("facts", "wanted"),
     [
         (("b 2 depends on c<3", "a 1 depends on c==3"), "a 1 needs c==3, and b 2 needs c<3"),
+        (("b 2 depends on c!=2.5, <3 and >=2", "a 1 depends on c==3"),
+         "a 1 needs c==3, and b 2 needs c!=2.5,>=2,<3"),
         (("The user requested c==2", "a 1 depends on c==3"),
          "a 1 needs c==3, and c==2 was asked for"),
         (("The user requested (constraint) c==2", "a 1 depends on d>1", "a 1 depends on c>=3"),
@@ -224,6 +236,12 @@ def test_why_pip_finds_no_set(facts: tuple[str, ...], wanted: str) -> None:
         (("  × No solution found when resolving dependencies:\n"
           "  ╰─▶ Because only c<=2 is available and x."),
          "Because only c<=2 is available and x."),
+        (("  × No solution found when resolving dependencies:\n"
+          "  ╰─▶ Because you require c==2 and a==1 depends on c==3, we can conclude that x."),
+         "a 1 needs c==3, and c==2 was asked for"),
+        (("  × No solution found when resolving dependencies:\n"
+          "  ╰─▶ Because the current Python version (3.10.2) does not satisfy Python>=3.11 and x."),
+         "Because Python does not satisfy Python>=3.11 and x."),
         ("error: `c` has no wheel for this platform\n\nhint: You're on `manylinux_2_27_x86_64`",
          "error: `c` has no wheel for this platform"),
     ],

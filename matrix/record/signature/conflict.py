@@ -16,8 +16,11 @@ _RANGE = r"[<>=!~][^\s`;()]*[^\s`,.;:()]"
 _PIP = re.compile(
     rf"\s*(?:(?P<who>{_NAME})(?:\[[^\]]*\])? (?P<version>\S{{1,80}}) depends on"
     r"|(?P<user>The user requested)(?: \(constraint\))?)"
-    rf" (?P<name>{_NAME})(?:\[[^\]]*\])? ?(?:\(?(?P<range>{_RANGE})\)?)?.*"
+    rf" (?P<name>{_NAME})(?:\[[^\]]*\])? ?"
+    rf"(?:\(?(?P<range>{_RANGE}(?:(?:, ?| and ){_RANGE})*)\)?)?.*"
 )
+# pip writes the last bound of a demand so: c!=2, <3 and >=1
+_BOUNDS = re.compile(r", ?| and ")
 _INSTALLED = re.compile(
     rf"\s*(?P<who>{_NAME}) (?P<version>\S{{1,80}}) (?:requires|has requirement)"
     rf" (?P<name>{_NAME})(?:\[[^\]]*\])?(?P<range>{_RANGE})?, (?:but you(?:'ll)? have"
@@ -34,13 +37,14 @@ _UV = re.compile(
     rf"(?: and (?P<second>{_NAME})(?P<second_range>{_RANGE})(?=[,.]?(?:\s|$))(?! depends))?"
     rf"|\b(?:you require|your project depends on|your workspace depends on)"
     rf" (?P<asked>{_NAME})(?P<asked_range>{_RANGE})"
-    rf"(?: and (?P<also>{_NAME})(?P<also_range>{_RANGE})(?=[,.]?(?:\s|$)))?"
+    rf"(?: and (?P<also>{_NAME})(?P<also_range>{_RANGE})(?=[,.]?(?:\s|$))(?! depends))?"
 )
 _ABSENT = re.compile(
     rf"^Because (?:there (?:is|are) no versions? of (?P<missing>{_NAME}{_RANGE})(?=[,.]?\s)"
     rf"|only (?P<only>{_NAME}){_RANGE} (?:is|are) available(?=[,.]?\s)"
     rf"|(?P<unknown>{_NAME}) was not found in the (?:package registry|provided package locations))"
 )
+_PYTHON = re.compile(r"(?<=^Because )the (?:current|requested) Python version \([^)]*\)")
 # It also tells what follows from a demand, in the same words.
 _CONCLUSION = re.compile(r",? we can conclude that .*?(?=\.? And because |\.? Because |$)")
 
@@ -74,6 +78,7 @@ def conflict_in(lines: Sequence[str]) -> str:
             return found
     elif (unsolved := _unsolved(lines)) is not None:
         explanation = _MARKER.sub("", " ".join(_explanation(lines[unsolved:]))[:_READ])
+        explanation = _PYTHON.sub("Python", explanation)
         demands = list(_of_uv(explanation))
         return _excluding(demands) or _absent(explanation, demands) or explanation
     if installed := _of_installed(lines):
@@ -120,7 +125,8 @@ def _of_pip(lines: Iterable[str]) -> Iterator[_Demand]:
         if found is None:
             break
         who = "" if found["user"] else f"{_canonical(found['who'])} {found['version']}"
-        yield _Demand(who=who, name=_canonical(found["name"]), range=found["range"] or "")
+        bounds = _BOUNDS.sub(",", found["range"] or "")
+        yield _Demand(who=who, name=_canonical(found["name"]), range=bounds)
 
 
 def _explanation(lines: Iterable[str]) -> Iterator[str]:

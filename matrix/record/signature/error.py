@@ -25,6 +25,7 @@ from matrix.record.signature.patterns import (
     ENDS_TRACEBACK,
     EXTENSION,
     FAILED_WORKER,
+    FAKE_RUN,
     IMPORT_FAILED,
     INPUT,
     INVALID,
@@ -154,6 +155,9 @@ def _message(reading: Reading, number: int) -> str:
     for command, shortened in COMMAND_PATTERNS:
         message = command.sub(shortened, message)
     below = lines[at + 1 : at + 1 + MOST_BELOW]
+    if found["type"] == "TorchRuntimeError" and (raised := FAKE_RUN.match(message)):
+        # torch 2.7 puts what was raised into the line; before that, it is the next one.
+        return raised["raised"] or next(iter(below), "").strip() or message
     if not message and lines[at].endswith(":"):
         return _spilled(found["type"], below)
     if INVALID.fullmatch(message):

@@ -21,7 +21,10 @@ _HEADS = (
     r"\ufeff",
     r"E   +",  # pytest marks the lines of an error so
     # vLLM's and Ray's processes: (EngineCore pid=12), (RayWorkerWrapper pid=12, ip=10.0.0.9)
-    r"\((?:[\w.:=+<>() -]{1,120} )?pid=\d{1,9}(?:, \w{1,20}=[\w.:-]{1,60}){0,4}\) ?",
+    (
+        r"\((?:[\w.:=+<>() -]{1,120} )?pid=(?:\d{1,9}|gcs_server|raylet)"
+        r"(?:, \w{1,20}=[\w.:-]{1,60}){0,4}\) ?"
+    ),
     r"\((?:raylet|gcs_server|autoscaler \+\w{1,20})(?:, ip=[\w.:]{1,45})?\) ?",
     # vLLM's log: ERROR 11-22 18:00:00.123 [core.py:842]
     (

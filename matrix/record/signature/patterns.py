@@ -71,6 +71,12 @@ FAILED_WORKER = re.compile(r"^Worker failed with error '(?P<message>.*?)(?:', pl
 EMBEDDED = re.compile(
     r"\b(?P<type>[A-Z]\w*(?:Error|Exception))\((?P<quote>['\"])(?P<message>.*)(?P=quote),?\)"
 )
+# Which operator could not be traced, with its arguments, and what it raised.
+FAKE_RUN = re.compile(
+    r"Failed running .*:$"
+    r"|Dynamo failed to run FX node with fake tensors: .*: got \w+\((?P<quote>['\"])"
+    r"(?P<raised>.+)(?P=quote)\)$"
+)
 # What misses an operator of an extension, and what says why that extension did not load.
 NOT_LOADED = re.compile(
     r"'_OpNamespace' '(\w+)' object has no attribute '\w+'"
@@ -199,6 +205,7 @@ REWORDED: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"^c10::(?:CUDA)?Error: (?=(?:CUDA|HIP) error: )"), "c10::AcceleratorError: "),
     # Triton 3.4 names one more way out.
     (re.compile(r"(?<=via CC environment variable) or set triton\.knobs\.build\.impl"), ""),
+    (re.compile(r"(?<=/)NCCLUtils\.hpp(?=:\d)"), "NCCLUtils.cpp"),
     # Which of its processes failed first depends on the run.
     (re.compile(r" Failed core proc\(s\): (?:\{[^}]*\}?)?$"), ""),
     # Xinference puts the place of its process before a message.
@@ -260,6 +267,8 @@ VARYING: Sequence[tuple[re.Pattern[str], str]] = (
         r"\1\2<version>",
     ),
     (re.compile(r"(?<=\(found version )\d+(?:\.\d+)*"), "<version>"),
+    (re.compile(r"(?<=requires a different Python: )\d+(?:\.\w+)+"), "<version>"),
+    (re.compile(r"(?<=\bNCCL version )\d+(?:\.\d+)+"), "<version>"),
     (re.compile(r"\b((?:NVIDIA|AMD|Nvidia) driver) v?\d+(?:\.\d+)+"), r"\1 <version>"),
     (
         re.compile(

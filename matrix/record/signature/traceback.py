@@ -32,7 +32,7 @@ def innermost(frames: Sequence[tuple[str, str]]) -> str:
     places = (
         (path, function.rpartition(".")[2])
         for file, function in frames
-        if function and (path := _module(file))
+        if function and (path := _module(file)) and " " not in path
     )
     first = next(places, None)
     if first is None:
@@ -103,7 +103,7 @@ def _module(file: str) -> str:
     >>> _module("/src/vllm/vllm/config/model.py")
     'vllm/config/model.py'
     """
-    if not file.endswith(".py") or " " in file:
+    if not file.endswith(".py"):
         return ""
     if found := INSTALLED.match(file):
         return file[found.end() :] if "/" in file[found.end() :] else ""
