@@ -138,7 +138,8 @@ def test_without_the_build_that_is_asked_for_there_is_no_answer(
     wheels: dict[str, Path], tables: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither build answers for the other one."""
-    for place, version in ((TORCH, f"{TORCH}+cu130"), (TORCH, f"{TORCH}+mine"), (LOCAL, TORCH)):
+    others = ((TORCH, f"{TORCH}+cu130"), (TORCH, f"{TORCH}+mine"), (TORCH, "2.99.0+cu129"))
+    for place, version in (*others, (LOCAL, TORCH)):
         folder = tables / version
         assert matrix(folder, "--read", wheels[place], wheels["vllm"]) == 0
         capsys.readouterr()
@@ -148,7 +149,11 @@ def test_without_the_build_that_is_asked_for_there_is_no_answer(
 
 @pytest.mark.parametrize(
     ("local", "cuda", "words"),
-    [("cu129", "12", " (torch 2.11.0+cu129 brings libcudart.so.12)"), ("cpu", None, "")],
+    [
+        ("CU129", "12", ""),
+        ("cu129", "12", " (torch 2.11.0+cu129 brings libcudart.so.12)"),
+        ("cpu", None, ""),
+    ],
 )
 def test_the_name_of_a_build_without_a_table_shows_its_runtime(
     wheels: dict[str, Path],

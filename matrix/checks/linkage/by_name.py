@@ -7,13 +7,15 @@ does not load with it. If the name does not decide, only the build's table answe
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
+from matrix._util.versions import parse_version
 from matrix.catalog.projects import Project
 from matrix.checks.linkage.build import cudart_of
 from matrix.checks.linkage.link import Linkage, Tables, link
 from matrix.checks.linkage.tables import DescribedWheel, Library, Names, TorchSymbols, VllmSymbols
 
-_LOCAL = re.compile(r"\+(?:cu(?P<cuda>\d{2})\d|cpu|rocm[\d.]+|xpu)(?:\.|$)")
+_LOCAL = re.compile(r"(?i)\+(?:cu(?P<cuda>\d{2})\d|cpu|rocm[\d.]+|xpu)(?:\.|$)")
 
 
 def linked(tables: Tables, vllm: str, torch: str, python: str) -> Linkage:
@@ -21,11 +23,21 @@ def linked(tables: Tables, vllm: str, torch: str, python: str) -> Linkage:
 
     Raises SymbolsError if neither answers.
     """
-    if torch not in tables.torch_versions and torch not in tables.candidates:
+    if (
+        torch not in tables.torch_versions
+        and torch not in tables.candidates
+        and _is_of_a_release(torch, tables.torch_versions)
+    ):
         refused = refused_by_name(tables.vllm(vllm), torch, python)
         if refused is not None:
             return refused
     return tables.link(vllm, torch, python)
+
+
+def _is_of_a_release(torch: str, known: Iterable[str]) -> bool:
+    """Tell whether a build is of a known release, so that a mistyped version gets no answer."""
+    release = parse_version(parse_version(torch).public)
+    return any(parse_version(version) == release for version in known)
 
 
 def refused_by_name(vllm: VllmSymbols, torch: str, python: str) -> Linkage | None:
