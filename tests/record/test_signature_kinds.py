@@ -241,7 +241,7 @@ def test_why_pip_finds_no_set(facts: tuple[str, ...], wanted: str) -> None:
          "a 1 needs c==3, and c==2 was asked for"),
         (("  × No solution found when resolving dependencies:\n"
           "  ╰─▶ Because the current Python version (3.10.2) does not satisfy Python>=3.11 and x."),
-         "Because Python does not satisfy Python>=3.11 and x."),
+         "Because the current Python version (<version>) does not satisfy Python>=3.11 and x."),
         ("error: `c` has no wheel for this platform\n\nhint: You're on `manylinux_2_27_x86_64`",
          "error: `c` has no wheel for this platform"),
     ],

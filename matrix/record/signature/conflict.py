@@ -44,7 +44,6 @@ _ABSENT = re.compile(
     rf"|only (?P<only>{_NAME}){_RANGE} (?:is|are) available(?=[,.]?\s)"
     rf"|(?P<unknown>{_NAME}) was not found in the (?:package registry|provided package locations))"
 )
-_PYTHON = re.compile(r"(?<=^Because )the (?:current|requested) Python version \([^)]*\)")
 # It also tells what follows from a demand, in the same words.
 _CONCLUSION = re.compile(r",? we can conclude that .*?(?=\.? And because |\.? Because |$)")
 
@@ -78,7 +77,6 @@ def conflict_in(lines: Sequence[str]) -> str:
             return found
     elif (unsolved := _unsolved(lines)) is not None:
         explanation = _MARKER.sub("", " ".join(_explanation(lines[unsolved:]))[:_READ])
-        explanation = _PYTHON.sub("Python", explanation)
         demands = list(_of_uv(explanation))
         return _excluding(demands) or _absent(explanation, demands) or explanation
     if installed := _of_installed(lines):

@@ -267,6 +267,7 @@ VARYING: Sequence[tuple[re.Pattern[str], str]] = (
         r"\1\2<version>",
     ),
     (re.compile(r"(?<=\(found version )\d+(?:\.\d+)*"), "<version>"),
+    (re.compile(r"(?<=the current Python version \()\d+(?:\.\w+)*(?=\))"), "<version>"),
     (re.compile(r"(?<=requires a different Python: )\d+(?:\.\w+)+"), "<version>"),
     (re.compile(r"(?<=\bNCCL version )\d+(?:\.\d+)+"), "<version>"),
     (re.compile(r"\b((?:NVIDIA|AMD|Nvidia) driver) v?\d+(?:\.\d+)+"), r"\1 <version>"),
