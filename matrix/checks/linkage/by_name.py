@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable
 
 from matrix._util.versions import parse_version
-from matrix.catalog.projects import Project
 from matrix.checks.linkage.build import cudart_of
 from matrix.checks.linkage.link import Linkage, Tables, link
 from matrix.checks.linkage.tables import DescribedWheel, Library, Names, TorchSymbols, VllmSymbols
@@ -46,7 +45,7 @@ def refused_by_name(vllm: VllmSymbols, torch: str, python: str) -> Linkage | Non
     if found is None:
         return None
     cudart = f"libcudart.so.{found['cuda']}" if found["cuda"] else None
-    wheel = DescribedWheel(project=Project.TORCH, version=torch, file="", sha256="")
+    wheel = DescribedWheel(project="torch", version=torch, file="", sha256="")
     brought = (Library(name=cudart, needed=(), exports=Names.of(())),) if cudart else ()
     by_cudart = link(vllm, TorchSymbols(wheel=wheel, libraries=brought), python)
     extensions = []
