@@ -54,7 +54,6 @@ from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, WHOLE_RUN, Platform, Record
 from matrix.verdict.grid import environments
 from matrix.verdict.judge import CellVerdict
-from matrix.verdict.states import Verdict
 
 
 def attribute(
@@ -178,17 +177,7 @@ def unanswered(
 
     Their runs were interrupted, or had none of these cases.
     """
-    judged = list(judged)
     selected, answered = set(), set()
-    for record, verdict in ((pair[0], pair[1]) for pair in judged):
-        # Its run began with none of its cases: another torch was there, a disk was full.
-        ran_nothing = verdict.verdict is Verdict.UNTESTED and not record.cases
-        if (
-            ran_nothing
-            and platform in (None, record.platform)
-            and (names is None or record.cell in names)
-        ):
-            selected.add((record.cell, str(record.platform)))
     for (where, name_of_case), pairs in RunsIndex.of(judged, environments(releases)).cases.items():
         if platform not in (None, where):
             continue

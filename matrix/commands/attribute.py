@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,7 +109,10 @@ def _attribute(options: argparse.Namespace) -> int:
         for failure in failures:
             print_status(failure)
         options.folders = context.with_new_records(options.folders)
-    silent = unanswered(judged, releases, **asked)
+    attributed = {(attribution.name, str(attribution.platform)) for attribution in found}
+    silent = sorted(
+        {*unanswered(judged, releases, **asked), *_untested(table, **asked)} - attributed
+    )
     worded = to_json if options.json else lines
     text = worded(found, silent, _parts(table, names))
     show(text, fit=not options.json)
@@ -118,6 +121,31 @@ def _attribute(options: argparse.Namespace) -> int:
     elif options.dry_run:
         run_all(wanted, Path.cwd(), dry=True)
     return 2 if failures else status
+
+
+def _untested(
+    table: Table, names: frozenset[str] | None, platform: Platform | None, case: str | None
+) -> Iterator[tuple[str, str]]:
+    """Yield the cells, by name and platform, of which a selected case did not come to its end.
+
+    Somebody ended it, or the run, or the machine failed it; the other cases can have answers.
+    """
+    from matrix.verdict.judge import has_no_answer
+    from matrix.verdict.states import Verdict
+
+    for entry in table.entries:
+        record = entry.record
+        is_asked = names is None or record.cell in names
+        if not is_asked or platform not in (None, record.platform):
+            continue
+        selected = [
+            found for found in record.cases if case in (None, found.case, found.case.split("[")[0])
+        ]
+        ended = record.error is not None or not record.finished
+        if entry.verdict.verdict is Verdict.UNTESTED and (
+            ended or any(map(has_no_answer, selected))
+        ):
+            yield record.cell, str(record.platform)
 
 
 def _parts(table: Table, names: frozenset[str] | None) -> dict[tuple[str, str], Part]:

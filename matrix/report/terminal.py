@@ -116,7 +116,7 @@ def verdict_line(
     }
     count = len(record.cases)
     cases = plural(count, "case") if count else "no cases"
-    if count and record.deselected:
+    if 0 < count < record.total_cases:
         cases = f"{count} of {record.total_cases} cases"
     if record.full_suite:
         cases += f" and {len(record.full_suite)} of the full suite"

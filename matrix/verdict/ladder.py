@@ -230,10 +230,14 @@ def highest(rungs: Iterable[Rung]) -> Rung | None:
 
 
 def part_of(record: Record) -> Part | None:
-    """Return how many of the cases a partial record holds; None for a whole one."""
-    if not record.deselected:
+    """Return how many of the cases a partial record holds; None for one with all, or with none.
+
+    A run that ended early holds those that it had begun.
+    """
+    held, total = len(record.cases), record.total_cases
+    if not record.deselected and (held == total or not held):
         return None
-    return Part(held=len(record.cases), total=record.total_cases)
+    return Part(held=held, total=total)
 
 
 def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:

@@ -278,6 +278,18 @@ def test_a_run_in_another_environment_is_no_answer(capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["unanswered"] == [{"cell": BAD, "platform": "cpu"}]
 
 
+def test_a_cell_of_which_somebody_ended_a_case_has_no_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = ran("2.12.1", "0.20.2")
+    killed = Case(case="b", outcome=Outcome.INTERRUPTED, reason="killed from outside by SIGKILL")
+    save(replace(found, cases=(*found.cases, killed)))
+    silent = f"no answer in 1 cell, where no run came to one: {BAD} on cpu\n"
+    for case in ((), ("--case", "b")):
+        assert main(["attribute", BAD, *case]) == 0
+        assert capsys.readouterr().out.endswith(silent)
+
+
 def test_a_flaky_cell_is_named_though_its_newest_run_passes(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

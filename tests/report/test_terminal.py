@@ -93,6 +93,8 @@ def test_a_terminal_says_that_a_run_was_partial() -> None:
     assert ": compatible (as expected), 1 of 9 cases in 312 s\n" in terminal.render(
         record, judge(record, MOE), str(path)
     )
+    early = replace(record, deselected=0, selected=9, finished=False)
+    assert ", 1 of 9 cases in 312 s\n" in terminal.render(early, judge(early, MOE), str(path))
 
 
 def test_a_terminal_shows_every_counter_where_asked() -> None:

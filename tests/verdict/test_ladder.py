@@ -14,7 +14,9 @@ from matrix.checks.lookup import Answer
 from matrix.record.model import (
     PLATFORMS,
     RUNGS,
+    Case,
     ErrorKind,
+    Outcome,
     Platform,
     Record,
     RunError,
@@ -182,6 +184,14 @@ def test_a_run_of_another_cell_shows_nothing_of_this_one() -> None:
     spoilt = ran(Verdict.UNTESTED, None, "x", rungs=(RungResult(rung=Rung.IMPORTS, ok=True),))
     assert spoilt.passed == {"resolves", "imports"}
     assert ran(Verdict.COMPATIBLE, Rung.AS_EXPECTED, deselected=8).part == Part(held=0, total=8)
+
+
+def test_a_run_that_ended_early_holds_the_cases_that_it_had_begun() -> None:
+    some = (Case(case="a", outcome=Outcome.PASSED), Case(case="b", outcome=Outcome.INTERRUPTED))
+    early = ran(Verdict.UNTESTED, None, "x", cases=some, selected=9, finished=False)
+    assert early.part == Part(held=2, total=9)
+    assert ran(Verdict.UNTESTED, None, "x", cases=some, selected=2).part is None
+    assert ran(Verdict.UNTESTED, None, "x", selected=9).part is None
 
 
 DECLARED = [PINNED, OFF_PIN, UNFIT]
