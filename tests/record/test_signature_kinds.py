@@ -43,6 +43,10 @@ FRAME = 'Traceback (most recent call last):\n  File "{}", line 3, in run\n'
             "ImportError: libtorch.so.2: version `X_2' not found",
         ),
         (
+            "ImportError: /a/b.py does not load /my env/_C.so: undefined symbol: x",
+            "ImportError: <path>/b.py does not load _C.so: undefined symbol: x",
+        ),
+        (
             "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 5.1",
             "Failed to initialize NVML: Driver/library version mismatch",
         ),

@@ -121,7 +121,8 @@ LIBRARY_FAULT = re.compile(
 )
 # What the loader says begins with the library, so that blanks in its folders are of the path.
 LIBRARY_FOLDERS = re.compile(
-    rf"(?<![\w<>./:])(?:~|\.{{0,2}})/[^:'\"\n]{{0,1000}}/(?=[^\s:/]+\.so(?:\.\d+)*: {_LOADER})"
+    rf"(?<![\w<>./:])(?:~|\.{{0,2}})/(?:(?! /)[^:'\"\n]){{0,1000}}/"
+    rf"(?=[^\s:/]+\.so(?:\.\d+)*: {_LOADER})"
 )
 # A file that a person named, so that it says which one is missing: config.json, pytorch_model.bin.
 NAMED = re.compile(r"(?!tmp[a-z0-9_]{8}\.)[A-Za-z][A-Za-z_-]{0,40}\d?\.[a-z]{1,12}")
