@@ -109,10 +109,7 @@ def _attribute(options: argparse.Namespace) -> int:
         for failure in failures:
             print_status(failure)
         options.folders = context.with_new_records(options.folders)
-    attributed = {(attribution.name, str(attribution.platform)) for attribution in found}
-    silent = sorted(
-        {*unanswered(judged, releases, **asked), *_untested(table, **asked)} - attributed
-    )
+    silent = _silent(unanswered(judged, releases, **asked), _untested(table, **asked), found)
     worded = to_json if options.json else lines
     text = worded(found, silent, _parts(table, names))
     show(text, fit=not options.json)
@@ -121,6 +118,16 @@ def _attribute(options: argparse.Namespace) -> int:
     elif options.dry_run:
         run_all(wanted, Path.cwd(), dry=True)
     return 2 if failures else status
+
+
+def _silent(
+    unanswered: Iterable[tuple[str, str]],
+    untested: Iterable[tuple[str, str]],
+    found: Iterable[Attribution],
+) -> list[tuple[str, str]]:
+    """Return the cells without an answer, in order; an attribution is one."""
+    attributed = {(attribution.name, str(attribution.platform)) for attribution in found}
+    return sorted({*unanswered, *untested} - attributed)
 
 
 def _untested(
