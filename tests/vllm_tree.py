@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from matrix._util.archives import unpack_member
 from matrix.catalog.index import FetchError, Index
 
 _BACKEND = """\
@@ -200,7 +201,7 @@ def repository_of(sdist: Path, folder: Path, tag: str | None = None) -> str:
         for member in archive:
             member.name = member.name.partition("/")[2]
             if member.name:
-                archive.extract(member, folder, filter="data")
+                unpack_member(archive, member, folder)
     return commit_all(folder, f"The tree of {sdist.name}", tag)
 
 

@@ -24,7 +24,9 @@ from matrix.errors import MatrixError
 
 _LEAST = 1 << 16  # bytes below which a library holds no GPU code worth the reading
 _BLOCK = 1 << 20
-_LARGE = 1 << 30  # bytes from which a packed file may need the wide fields of ZIP64
+# Bytes from which a packed file may need the wide fields of ZIP64: incompressible data grows by up
+# to 0.4%. Where it does not need them, zipfile before Python 3.11.4 writes a header that is wrong.
+_LARGE = (1 << 31) - (1 << 24)
 _DEFLATE_LEVEL = 6  # zeros pack away at any, and above it little but the time grows
 _ZSTD_LEVEL = 12
 # A file below SMALL packs at a level of its own. At 12, Zstandard takes 25 ms to set up its tables

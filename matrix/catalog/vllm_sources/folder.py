@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from matrix._util.archives import BAD_ARCHIVE
+from matrix._util.archives import BAD_ARCHIVE, unpack_member
 from matrix._util.files import digest_of
 from matrix._util.text import clean, clip
 from matrix.catalog.vllm_sources.git import READ_ONLY
@@ -141,10 +141,6 @@ def unpack(path: Path, to: Path) -> Path:
 
     Raises SourcesError: not an archive, members outside its folder, too large.
     """
-    if not hasattr(tarfile, "data_filter"):
-        raise SourcesError(
-            "this Python cannot unpack archives safely: use Python 3.10.12, 3.11.4 or newer"
-        )
     size = 0
     try:
         with tarfile.open(path, "r|*") as archive:
@@ -154,7 +150,7 @@ def unpack(path: Path, to: Path) -> Path:
                     raise SourcesError(
                         f"{path.name}: unpacks to more than {_UNPACKED >> 30} GiB; not read"
                     )
-                archive.extract(member, to, filter="data")
+                unpack_member(archive, member, to)
     except (*BAD_ARCHIVE, OSError) as error:
         reason = clip(clean(str(error)), 200)
         raise SourcesError(f"{path.name}: cannot be unpacked ({reason})") from None
