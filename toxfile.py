@@ -74,7 +74,10 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
     """Refuse unknown environments before anything is installed; let uv use pip's index."""
     if _names_none(state.args):
         # tox would take an empty -e for its default environments, which are not cells.
-        _refuse("-e names no environment: nothing is to run (did `matrix plan --names` say why?)")
+        _refuse(
+            "-e names no environment: nothing is to run"
+            " (`matrix plan --names` may have printed the reason)"
+        )
     asked = tuple(getattr(state.conf.options, "env", None) or ())
     try:
         _seed(state, load_releases(), asked)

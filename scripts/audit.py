@@ -32,7 +32,7 @@ def judged(output: str, errors: str) -> tuple[int, list[str]]:
     try:
         packages = json.loads(output)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        last = (errors.strip().splitlines() or ["it says nothing"])[-1]
+        last = (errors.strip().splitlines() or ["it printed nothing"])[-1]
         return 0, [f"audit: nothing was audited, pip-audit ended without an answer: {last[:300]}"]
     known = [package for package in packages if "skip_reason" not in package]
     if not known:

@@ -16,7 +16,7 @@ from matrix.verdict.reasons import Checked, VerdictReason
 class MisfitCode(StrEnum):
     """A reason against a pair."""
 
-    WITHOUT_GPU = "is for CUDA, and there is no GPU"
+    WITHOUT_GPU = "is for CUDA, and needs a GPU"
     OTHER_PROCESSOR = "the GPU comes with another processor"
     DRIVER_BEFORE_GPU = "the driver is older than the GPU"
     DRIVER_AFTER_GPU = "the driver no longer knows the GPU"

@@ -137,12 +137,12 @@ def unfit_have(
             if _revision(candidate) is not None:
                 return None
             return (
-                f"{where}: the git revision of {candidate.name} is not known, so nothing tells the"
-                " target's build from another of this version; leave it out"
+                f"{where}: the git revision of {candidate.name} is not known, so the"
+                " target's build cannot be distinguished from another of this version; leave it out"
             )
     return (
-        f"{where} takes the file of a candidate, and a version does not tell the target's from"
-        " another; leave it out"
+        f"{where} takes the file of a candidate, and its version does not distinguish the"
+        " target's from another; leave it out"
     )
 
 

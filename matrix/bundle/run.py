@@ -174,12 +174,12 @@ def _chosen(manifest: Manifest, arguments: Sequence[str]) -> BundleCell:
     holds = ", ".join(sorted(manifest.cells))
     named = next((text for text in arguments if _CELL.fullmatch(text)), None)
     if named is None:
-        raise BundleError(f"no cell named; this bundle holds {holds}")
+        raise BundleError(f"no cell named; this bundle contains {holds}")
     found = [
         cell for name, cell in manifest.cells.items() if named in (name, name.rpartition("-")[0])
     ]
     if not found:
-        raise BundleError(f"cell {named!r} is not in this bundle, which holds {holds}")
+        raise BundleError(f"cell {named!r} is not in this bundle, which contains {holds}")
     return next((cell for cell in found if cell.name == named), found[0])
 
 
@@ -228,7 +228,7 @@ def _unpack(
     content = tar.extractfile(member) if member.isreg() else None
     if item is None or content is None or member.size != item.bytes:
         raise BundleError(
-            f"{bundle}: the parts hold {member.name!r}, which does not belong to them"
+            f"{bundle}: the parts contain {member.name!r}, which does not belong to them"
         )
     path = folder / item.name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,7 +238,7 @@ def _unpack(
             digest.update(block)
             file.write(block)
     if digest.hexdigest() != item.sha256:
-        raise BundleError(f"{bundle}: the parts hold another {item.name}; make the bundle again")
+        raise BundleError(f"{bundle}: the parts contain another {item.name}; make the bundle again")
     return item.name
 
 
@@ -374,7 +374,7 @@ def _installer(wheel: Path, home: Path) -> Path:
             with archive.open(member) as source, uv.open("wb") as file:
                 shutil.copyfileobj(source, file, _BLOCK)
     except StopIteration:
-        raise BundleError(f"{wheel}: holds no uv; make the bundle again") from None
+        raise BundleError(f"{wheel}: contains no uv; make the bundle again") from None
     except _BAD_ZIP as error:
         raise BundleError(f"{wheel}: is not a wheel ({error}); make the bundle again") from None
     uv.chmod(0o755)

@@ -127,14 +127,14 @@ class Index:
     def metadata(self, file: PublishedFile) -> str:
         """Return the metadata of a file, as the index serves it, else from the file itself.
 
-        Raises FetchError as `fetch` does, or where the file holds no metadata.
+        Raises FetchError as `fetch` does, or where the file contains no metadata.
         """
         if (text := self.served_metadata(file)) is not None:
             return text
         found = self.members(file, lambda name: bool(_METADATA.fullmatch(name)))
         if not found:
             raise FetchError(
-                f"{file.filename}: holds no metadata; it is neither a wheel nor an sdist"
+                f"{file.filename}: contains no metadata; it is neither a wheel nor an sdist"
             )
         return found[min(found)]
 
@@ -155,7 +155,7 @@ class Index:
         digest = hashlib.sha256(answer.content).hexdigest()
         if file.metadata_sha256 not in (None, digest):
             raise FetchError(
-                f"{file.filename}.metadata: its sha256 is {digest}, and the index says"
+                f"{file.filename}.metadata: its sha256 is {digest}, and the index has"
                 f" {file.metadata_sha256}; not read"
             )
         return _text(answer.content, f"{file.filename}.metadata")
@@ -240,7 +240,7 @@ class Index:
                 digest = self._receive(file, out)
             if digest != file.sha256:
                 raise FetchError(
-                    f"{name}: its sha256 is {digest}, and the index says {file.sha256}; not kept"
+                    f"{name}: its sha256 is {digest}, and the index has {file.sha256}; not kept"
                 )
             part.replace(whole)
         except OSError as error:
@@ -302,7 +302,7 @@ class Index:
                 if file.size is not None and out.tell() > file.size:
                     raise FetchError(
                         f"{file.filename}: is larger than the {file.size} bytes that the index"
-                        " says; not kept"
+                        " states; not kept"
                     )
         except requests.RequestException as error:
             return _first_line(error)

@@ -133,7 +133,9 @@ def read_vllm(version: str, members: Mapping[str, str], source: str) -> ReleaseM
     named = {name.rpartition("/")[2]: content for name, content in sorted(members.items())}
     metadata = named.get("METADATA") or named.get("PKG-INFO")
     if metadata is None:
-        raise MetadataError(f"vllm {version}: its {source} holds no metadata; report it upstream")
+        raise MetadataError(
+            f"vllm {version}: its {source} contains no metadata; report it upstream"
+        )
     parsed = _metadata("vllm", version, metadata)
     required = _required(parsed)
     if source == "sdist" and "cuda.txt" in named:

@@ -308,7 +308,9 @@ def _range(python: str, where: str) -> str:
     try:
         return specifier_text(specifier_set(python))
     except InvalidSpecifier:
-        raise MetadataError(f"{where}: the index says Python {python!r}, no range") from None
+        raise MetadataError(
+            f"{where}: the index has Python {python!r}, which is not a range"
+        ) from None
 
 
 def _with(rows: ReleaseRows, project: str, row: ReleaseRow) -> ReleaseRows:

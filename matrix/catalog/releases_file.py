@@ -113,7 +113,7 @@ def _checked(path: Path) -> dict[str, list[tuple[str, dict[str, object]]]]:
     known = {row["version"] for _, row in rows["torch"]}
     for where, row in rows["vllm"]:
         if "torch" not in row and "note" not in row:
-            raise ReleasesError(f"{where}: torch: is missing; add it, or a note that says why")
+            raise ReleasesError(f"{where}: torch: is missing; add it, or a note with the reason")
         if "torch" in row and row["torch"] not in known:
             raise ReleasesError(
                 f"{where}: torch: {row['torch']} is not in the list of torch releases; add it"

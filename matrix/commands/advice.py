@@ -103,7 +103,7 @@ def _recommend(options: argparse.Namespace) -> int:
     from matrix.advice.recommend import recommend
     from matrix.report.advice.recommend import content, lines
 
-    context.refuse_candidates(options, "`matrix qualify {}` says whether it works")
+    context.refuse_candidates(options, "`matrix qualify {}` shows whether it works")
     known, status, faults = _known(options)
     found = recommend(_wish(options, known), known)
     for fault in faults:
@@ -248,7 +248,7 @@ def _model(text: str, known: AdviceFacts) -> str:
             return case
     models = [case[len("model_startup[") : -1] for case in cases if case.startswith("model_")]
     if not cases:
-        raise MatrixError(f"{text!r}: no record is here that has a model; name a folder of records")
+        raise MatrixError(f"{text!r}: no record has a model; name another folder of records")
     message = f"{text!r}: no record has it; the models are {', '.join(models)}"
     raise MatrixError(suggested(message, plain, models))
 

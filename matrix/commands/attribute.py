@@ -70,7 +70,7 @@ def _attribute(options: argparse.Namespace) -> int:
     from matrix.run.rerun import run_all
 
     if options.cell is None and not options.all:
-        raise MatrixError("attribute: name a cell, such as py311-torch212-vllm020, or say --all")
+        raise MatrixError("attribute: name a cell, such as py311-torch212-vllm020, or use --all")
     if options.cell is not None and options.all:
         # What stands in the place of the cell is a folder: `matrix attribute --all results`.
         options.folders = [arguments.place(options.cell), *options.folders]
@@ -114,7 +114,7 @@ def _attribute(options: argparse.Namespace) -> int:
     text = worded(found, silent, _parts(table, names))
     show(text, fit=not options.json)
     if options.run_missing and not wanted:
-        print_status("no run is missing that could tell more")
+        print_status("no other run could show more")
     elif options.dry_run:
         run_all(wanted, Path.cwd(), dry=True)
     return 2 if failures else status

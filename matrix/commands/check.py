@@ -67,7 +67,7 @@ def _sync(options: argparse.Namespace) -> int:
         print(f"{path} is up to date with matrix/data: {len(releases.on_pin())} on-pin cells")
         return 0
     if options.check:
-        print_status(f"{path} is stale, it does not say what matrix/data says; run matrix sync")
+        print_status(f"{path} is stale, it differs from matrix/data; run matrix sync")
     else:
         write_text(path, fresh)
         print(f"{path} was written: {len(releases.on_pin())} on-pin cells")

@@ -168,7 +168,7 @@ def _check(query: Query, held: Iterable[PlatformReleases], releases: Releases) -
         if find_release(wanted, known) is None:
             near = ", ".join(_nearest(wanted, known)) or "none"
             raise QualifyError(
-                f"--{option} {wanted}: no release of {name} that is known here, and no record is of"
+                f"--{option} {wanted}: is not a known release of {name}, and no record has"
                 f" it; the nearest: {near}"
             )
     if parse_version(query.candidate) == parse_version(query.baseline):

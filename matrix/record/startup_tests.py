@@ -248,7 +248,7 @@ def parse_startup_tests(text: str, name: str) -> StartupTests:
 def _change(row: Mapping[str, Any], where: str) -> TestsChange:
     changed = row["changed"]
     if not isinstance(changed, str) or not changed.strip() or "\n" in changed:
-        raise StartupTestsError(f"{where}: changed: is not one line of text; say what changed")
+        raise StartupTestsError(f"{where}: changed: is not one line of text; write what changed")
     failed_at = row.get("failed_at")
     if failed_at is not None and failed_at not in RUNGS:
         raise StartupTestsError(

@@ -139,7 +139,7 @@ def summary(jobs: Sequence[CiJob], form: PlanFormat, most: int) -> str:
         )
     unknown = sum(job.unknown for job in jobs)
     if unknown:
-        line += f"; no record tells how long {plural(unknown, 'cell')} will take"
+        line += f"; no record shows how long {plural(unknown, 'cell')} will take"
     limit = LIMITS[form].minutes
     long = [job.name for job in jobs if job.seconds > limit * 60]
     if long:

@@ -116,7 +116,7 @@ def _why_no_change(diff: Diff, history: int) -> str:
     known = plural(history, "record")
     if history < LEAST:
         return f"; {known} of the cell before it: too few to estimate noise ({LEAST} needed)"
-    return f", none of them beyond noise as far as {known} of the cell tell"
+    return f", none of them beyond the noise of {known} of the cell"
 
 
 def _judged(record: Record, verdict: CellVerdict) -> str:

@@ -25,7 +25,7 @@ from matrix.report.uv_commands import command_line, pip_install, pip_uninstall
 _FILES = 4  # files of vLLM that are named
 _RECORDS = 2  # records that are named; JSON has them all
 _PLAIN: Mapping[RemedyCode, str] = {
-    RemedyCode.OUTSIDE_SOURCES: "start Python in a folder that does not hold vLLM's sources",
+    RemedyCode.OUTSIDE_SOURCES: "start Python in a folder that does not contain vLLM's sources",
     RemedyCode.OWN_DRIVER: "let the driver's own libcuda.so.1 be loaded: take CUDA's folder compat"
     " out of LD_LIBRARY_PATH and /etc/ld.so.conf.d (`ldconfig -p | grep libcuda.so.1` shows which"
     " are found), and restart after an update of the driver",
@@ -372,8 +372,8 @@ def _without_command(remedy: FaultRemedy, answer: FaultAnswer) -> str:
         case RemedyCode.LOADED_FIRST:
             library = what or "that library"
             return (
-                f"unset LD_LIBRARY_PATH, or remove the other {library} from it; `uv pip check` says"
-                " whether an installed one is another than torch requires"
+                f"unset LD_LIBRARY_PATH, or remove the other {library} from it; `uv pip check`"
+                " shows whether an installed one is another than torch requires"
             )
         case RemedyCode.REQUIREMENT:
             return f"fulfil what the text names: {what}"

@@ -104,7 +104,7 @@ def _of_ptx(answer: FaultAnswer, _: str, __: str) -> str:
 def _of_kernel(answer: FaultAnswer, _: str, __: str) -> str:
     architecture, since = answer.operands["architecture"], answer.operands.get("since")
     if since is None:
-        return f"what is installed has no code for {architecture}, and nothing here knows that GPU"
+        return f"what is installed has no code for {architecture}, and that GPU is unknown here"
     tool = "what is installed has no code for it"
     if answer.meaning is Meaning.OLD_ASSEMBLER:
         tool = "the ptxas that compiles for it does not know it"
@@ -290,7 +290,7 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
     Meaning.NOT_LOADED: lambda *_: (
         "a warm start could not load what a cold start had compiled, and compiled it again"
     ),
-    Meaning.RECORDED: lambda *_: "records show it, and nothing more is known of it here",
+    Meaning.RECORDED: lambda *_: "records show it, and nothing more about it is known here",
     Meaning.LINKS_WITH: lambda answer, *_: (
         f"its extensions need {plural(int(answer.operands['count']), 'symbol')} of torch"
     ),
@@ -301,7 +301,7 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
 def _of_named_gpu(answer: FaultAnswer, _: str) -> str:
     operands = answer.operands
     if "since" not in operands:
-        return f"{operands['architecture']} is a GPU that nothing here knows"
+        return f"{operands['architecture']} is a GPU that is unknown here"
     gpu = f"{named} is {operands['architecture']}, " if (named := operands.get("gpu")) else ""
     name = gpu or f"{operands['architecture']} is "
     return f"{name}a GPU that CUDA knows {_known(operands)}"

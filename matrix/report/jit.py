@@ -20,7 +20,7 @@ def render(record: Record, path: str, *, is_new: bool, written: bool) -> str:
     """
     jit = record.jit
     if jit is None:
-        return "the record knows no kernels built just in time\n"
+        return "the record lists no kernels that were built just in time\n"
     why = f": {clean(jit.reason)}" if jit.reason else ""
     lines = [f"{clean(record.cell)}: the step took {seconds(jit.seconds)} s{why}"]
     width = max((len(clean(module.name)) for module in jit.modules), default=0)

@@ -39,7 +39,7 @@ _PLAIN: Mapping[reasons.ReasonCode, str] = {
     reasons.ReasonCode.NOT_FINISHED: "the run did not finish",
     reasons.ReasonCode.NOTHING_RAN: "no case was run",
     reasons.ReasonCode.NOTHING_APPLIES: "no case applies to this cell",
-    reasons.ReasonCode.NO_RELEASES: "the record does not say which torch and vLLM ran",
+    reasons.ReasonCode.NO_RELEASES: "the record does not name the torch and vLLM that ran",
     reasons.ReasonCode.CASE_RUNS: "is running",
 }
 
@@ -97,7 +97,7 @@ def _of_counters(reason: reasons.Drifts | reasons.NotJudged | reasons.NoStart) -
                 why.append(f"no expectation for its {' and '.join(no_rule)} {starts}")
             return "; ".join(why)
         case reasons.NoStart(start=start):
-            return f"the record holds no {start} start"
+            return f"the record has no {start} start"
 
 
 def _of_packages_or_run(

@@ -12,8 +12,8 @@ from matrix.record.model import Platform
 from matrix.record.upstream import SuiteCase, UpstreamOutcome, UpstreamSuite
 
 _ON_CPU = (
-    "  on the CPU platform vLLM's kernels compute nothing, so what a test of numbers shows there"
-    " says nothing of the pair"
+    "  on the CPU platform vLLM's kernels compute nothing, so a test of numbers shows nothing"
+    " about the pair there"
 )
 _DIGITS = 12  # of a hash, for people
 _MOST = 3  # names of failed tests in a line

@@ -442,7 +442,7 @@ def _write_last(record: Record, path: Path, root: Path) -> Record:
         return _write(record, path, root)
     except RecordError as error:
         raise MatrixError(
-            f"{error}; the end of the run is lost, and the record there holds what was written"
+            f"{error}; the end of the run is lost, and the record there contains what was written"
             " before: make room and run the cell again"
         ) from None
 

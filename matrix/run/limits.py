@@ -115,7 +115,7 @@ def _memory_mib(limit: int | None, root: Path) -> int:
     if found is not None:
         return _least(found, limit)
     if limit is None:
-        raise LimitError("memory: this machine does not say how much is free; give --memory MIB")
+        raise LimitError("memory: the free memory of this machine is unknown; give --memory MIB")
     return limit
 
 

@@ -113,7 +113,7 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
             failures.append(
                 f"{run.name} on {run.platform}: tox ended with {status} after {took:.0f} s and left"
                 f" no new record in {RECORDS}, so its answer stays unknown; its"
-                " output says why"
+                " output shows why"
             )
     return failures
 

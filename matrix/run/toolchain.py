@@ -144,4 +144,4 @@ def first_line(text: str) -> str:
     """Return the first line of what a program printed that reports an error, or the first one."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or ["it says nothing"])[0][:200]
+    return (errors or lines or ["it printed nothing"])[0][:200]

@@ -89,7 +89,9 @@ def merge(places: Sequence[RecordSource], into: Path, say: Callable[[str], None]
                 target.add(found)
             if (merged.new + merged.known, len(merged.refused)) == (before[0], before[1]):
                 merged.refused.append(
-                    MergeError(f"{place}: holds no record; name a folder that runs left")
+                    MergeError(
+                        f"{place}: contains no record; name a folder with the records of runs"
+                    )
                 )
             elif merged.new + merged.known == before[0]:
                 merged.refused[before[1] :] = [_none_good(place, merged.refused[before[1] :])]

@@ -26,7 +26,7 @@ class RetentionPolicy:
     def __post_init__(self) -> None:
         """Refuse a policy without a condition."""
         if self.keep is None and self.before is None:
-            raise HistoryError("no policy: say --keep N, --older-than DAYS, or both")
+            raise HistoryError("no policy: give --keep N, --older-than DAYS, or both")
         if self.keep is not None and self.keep < 1:
             raise HistoryError(f"--keep {self.keep}: must be 1 at least")
 

@@ -30,8 +30,8 @@ def load_store(rows: RecordDatabase, address: str) -> None:
     if not address.startswith("s3://"):
         scheme = address.partition("://")[0]
         raise HistoryError(
-            f"{address}: {scheme}:// is not read; name a folder, or one in an object store that"
-            " speaks S3, as s3://bucket/records"
+            f"{address}: {scheme}:// is not supported; name a folder, or one in an object store"
+            " with S3's interface, as s3://bucket/records"
         )
     _load_httpfs(rows, address)
     try:

@@ -58,7 +58,7 @@ def records_of(
                 record = parse(found_texts[path], path)
             if [record.cell, record.platform, record.started] != what:
                 raise RecordError(
-                    f"{path}: says another cell or time than its summary does; unpack and pack"
+                    f"{path}: has another cell or time than its summary; unpack and pack"
                     " it again, or delete the index"
                 )
         except RecordError as error:

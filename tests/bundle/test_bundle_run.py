@@ -107,7 +107,7 @@ def test_a_bundle_for_another_machine_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], f"no cell named; this bundle holds {CELL}"),
+        ([], f"no cell named; this bundle contains {CELL}"),
         (["py399-torch29"], "cell 'py399-torch29' is not in this bundle"),
         (["--platform", "cpu", "-k", "dense"], "no cell named"),
     ],

@@ -140,7 +140,7 @@ def test_a_link_in_the_parts_is_refused(
     _parts(bundle, _archive(bundle, member))
     assert faults(read_manifest(bundle), bundle) == []
     said = refused(bundle, tmp_path / "work", capsys)
-    assert f"the parts hold {name!r}, which does not belong to them" in said
+    assert f"the parts contain {name!r}, which does not belong to them" in said
     assert not list((tmp_path / "work").rglob("*.whl"))
 
 
@@ -151,7 +151,7 @@ def test_parts_that_hold_other_bytes_of_a_file_are_refused(
     data = json.loads((bundle / "bundle.json").read_text())
     data["files"][2]["sha256"] = "0" * 64
     (bundle / "bundle.json").write_text(json.dumps(data))
-    assert "the parts hold another project/a.py" in refused(bundle, tmp_path / "work", capsys)
+    assert "the parts contain another project/a.py" in refused(bundle, tmp_path / "work", capsys)
 
 
 @given(st.binary(max_size=3000))
@@ -197,7 +197,7 @@ def _program(script: bytes) -> bytes:
     [
         (b"", "is not a wheel"),
         (b"not a zip", "is not a wheel"),
-        (_wheel({}), "holds no uv"),
+        (_wheel({}), "contains no uv"),
         (_program(b"exit 3"), "the packages cannot be"),
         (_wheel({"uv-1.data/scripts/uv": b"\0\1\2"}), "uv: Exec format error"),
         (

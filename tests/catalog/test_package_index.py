@@ -295,7 +295,7 @@ def test_metadata_of_a_source_distribution(served: Served, index: Index) -> None
 
 def test_a_file_without_metadata(served: Served, index: Index) -> None:
     served.add("torch", WHEEL, served.wheel({"a": "b"}))
-    with pytest.raises(FetchError, match=f"^{WHEEL}: holds no metadata"):
+    with pytest.raises(FetchError, match=f"^{WHEEL}: contains no metadata"):
         index.metadata(only(index))
 
 

@@ -178,9 +178,7 @@ def test_the_command_says_what_is_stale_and_writes_it(
     assert cli.main(["sync", "--check"]) == 1
     told = capsys.readouterr()
     assert told.out == shown
-    assert told.err == (
-        "matrix: tox.ini is stale, it does not say what matrix/data says; run matrix sync\n"
-    )
+    assert told.err == ("matrix: tox.ini is stale, it differs from matrix/data; run matrix sync\n")
     assert path.read_text(encoding="utf-8") == stale
 
     assert cli.main(["sync"]) == 0

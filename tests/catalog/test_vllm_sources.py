@@ -401,7 +401,7 @@ def test_without_a_tag_the_sources_or_a_person_say_the_version(tmp_path: Path, c
     assert of_commit(tmp_path / "git", commit, cache).version == f"0.33.0+g{commit[:9]}"
     bare = write_tree(tmp_path / "bare")
     nothing = commit_all(bare)
-    with pytest.raises(VersionError, match=r"say which it is: --version 0\.34\.0$"):
+    with pytest.raises(VersionError, match=r"state it: --version 0\.34\.0$"):
         of_commit(bare, nothing, cache)
     given_one = of_commit(bare, nothing, cache, "0.34.0")
     assert given_one.version == f"0.34.0+g{nothing[:9]}"

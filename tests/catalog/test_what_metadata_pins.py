@@ -189,7 +189,7 @@ def test_metadata_that_is_refused(text: str, said: str) -> None:
 def test_pins_that_contradict_each_other_or_are_not_there() -> None:
     with pytest.raises(MetadataError, match=r"pins torch twice, 2\.9\.1 and 2\.10\.0"):
         vllm("torch==2.9.1", "torch==2.10.0")
-    with pytest.raises(MetadataError, match=r"^vllm 0\.19\.1: its sdist holds no metadata"):
+    with pytest.raises(MetadataError, match=r"^vllm 0\.19\.1: its sdist contains no metadata"):
         read_vllm("0.19.1", {"vllm-0.19.1/requirements/cuda.txt": "torch==1"}, "sdist")
     text = {"a/PKG-INFO": metadata("vllm", "0.19.1"), "a/requirements/cuda.txt": "torch=1"}
     with pytest.raises(MetadataError, match=r"cuda\.txt: 'torch=1' is not a requirement$"):

@@ -235,7 +235,7 @@ def broken(here: Path, libraries: dict[str, bytes]) -> Sequence[tuple[str, Candi
     return [
         ("does not exist", candidates[0]),
         ("its SHA-256 is", candidates[1]),
-        ("holds no shared object", torch_of(nothing, name="torchnothing")),
+        ("contains no shared object", torch_of(nothing, name="torchnothing")),
         ("is not for x86_64", torch_of(arm, name="torcharm")),
     ]
 

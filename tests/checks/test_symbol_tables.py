@@ -269,7 +269,7 @@ class FakeIndex:
     def fetch(self, file: PublishedFile, folder: Path) -> Path:
         self.fetched.append(file.filename)
         if self.broken in file.filename:
-            raise FetchError(f"{file.filename}: its sha256 is 1, and the index says 0; not kept")
+            raise FetchError(f"{file.filename}: its sha256 is 1, and the index has 0; not kept")
         path = folder / file.filename
         inside = "vllm/_C.abi3.so" if file.project == "vllm" else "torch/lib/libc10.so"
         with zipfile.ZipFile(path, "w") as archive:

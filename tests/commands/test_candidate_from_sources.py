@@ -164,7 +164,7 @@ def test_a_tree_without_tags_needs_a_version(
 ) -> None:
     repository(tmp_path / "vllm", tag=None)
     add = ("add", "vllmtree", "--tree", "vllm")
-    refused(run(*add), "and no file that says its version; say which it is: --version", candidates)
+    refused(run(*add), "and no file that states its version; state it: --version", candidates)
     assert run(*add, "--version", "0.34.0").returncode == 0
 
 

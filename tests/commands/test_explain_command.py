@@ -82,7 +82,7 @@ def test_what_is_not_known_is_status_1(tmp_path: Path) -> None:
         (["x-1-py3-none-any.whl"], "x-1-py3-none-any.whl: no such file"),
         (["_C.abi3.so"], "_C.abi3.so: is "),
         (["--records", "nowhere", SYMBOL], "--records nowhere: does not exist; name"),
-        (["--records", "gs://x/y", SYMBOL], "gs://x/y: gs:// is not read; name a folder"),
+        (["--records", "gs://x/y", SYMBOL], "gs://x/y: gs:// is not supported; name a folder"),
         (["closed.log"], "closed.log: cannot be read"),
     ],
 )

@@ -157,7 +157,7 @@ def test_what_is_not_known_gets_no_answer(
     ("command", "instead"),
     [
         ("wheels", "`matrix candidate show torch216rc1` names its wheels"),
-        ("recommend", "`matrix qualify torch216rc1` says whether it works"),
+        ("recommend", "`matrix qualify torch216rc1` shows whether it works"),
         (
             "results list",
             "`matrix results list --cell '*torch216rc1*'` lists the records of its cells",

@@ -38,7 +38,7 @@ def test_a_name_that_nothing_exports_is_not_called_torchs(file: str, first: str 
         ("sm_90", "sm_90 is a GPU that CUDA knows since 11.8"),
         ("sm_70", "sm_70 is a GPU that CUDA knows since 11.0 or earlier and up to before 13.0"),
         ("sm_80", "sm_80 is a GPU that CUDA knows since 11.0 or earlier"),
-        ("sm_199", "sm_199 is a GPU that nothing here knows"),
+        ("sm_199", "sm_199 is a GPU that is unknown here"),
         (
             "libcudart.so.13",
             "libcudart.so.13 is a library that builds of torch for CUDA 13.0 and 13.2 bring",
@@ -156,7 +156,7 @@ def test_a_library_of_cuda_may_be_another_one_or_not_be_loaded() -> None:
         " first, or none is"
     )
     assert found["to do"] == (
-        "unset LD_LIBRARY_PATH, or remove the other libnccl.so.2 from it; `uv pip check` says"
+        "unset LD_LIBRARY_PATH, or remove the other libnccl.so.2 from it; `uv pip check` shows"
         " whether an installed one is another than torch requires"
     )
 
@@ -308,7 +308,7 @@ def test_a_module_is_to_be_had_of_a_release_whose_wheel_has_it(
         answer, found = only(text), lines(text)
         assert (answer.fault.kind, answer.fault.subject) == (FaultKind.MISSING_MODULE, module)
         assert found["releases"] == releases
-        outside = "start Python in a folder that does not hold vLLM's sources"
+        outside = "start Python in a folder that does not contain vLLM's sources"
         assert found["to do"] == f"{first}; or {outside}"
         assert found["means"].startswith(f"{module} is a compiled module of vLLM's wheel: what is ")
     kept = only(f"{text}\nvLLM Version : 0.19.1")

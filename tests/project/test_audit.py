@@ -64,7 +64,7 @@ BAD = {
             "[]",
             "",
             0,
-            [f"{NOTHING} it says nothing"],
+            [f"{NOTHING} it printed nothing"],
         ),
     ],
 )

@@ -353,10 +353,10 @@ def test_each_patch_of_the_other_project_counts(
 @pytest.mark.parametrize(
     ("query", "text"),
     [
-        (ask("torch", "2.12.7", OLD), r"^--torch 2\.12\.7: no release of torch that is known"),
+        (ask("torch", "2.12.7", OLD), r"^--torch 2\.12\.7: is not a known release of torch"),
         (ask("torch", "2.12.7", OLD), r"the nearest: 2\.12\.1, 2\.13\.0$"),
-        (ask("torch", NEXT, "1.0"), r"^--baseline 1\.0: no release of torch"),
-        (ask("vllm", "0.99.0", "0.20.2"), r"^--vllm 0\.99\.0: no release of vLLM"),
+        (ask("torch", NEXT, "1.0"), r"^--baseline 1\.0: is not a known release of torch"),
+        (ask("vllm", "0.99.0", "0.20.2"), r"^--vllm 0\.99\.0: is not a known release of vLLM"),
         (ask("torch", OLD, "2.11"), r"^--baseline 2\.11: is the candidate itself; name another "),
         (ask("torch", OLD, OLD), r"such as 2\.10\.0$"),
     ],

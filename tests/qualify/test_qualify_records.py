@@ -131,7 +131,7 @@ def test_a_copy_counts_once_and_is_told() -> None:
 
 def test_a_clock_that_is_ahead_is_told() -> None:
     found = held(make(OLD, passed()), make(NEXT, passed(), day=25))
-    assert "started on 2026-11-25T18:00:00Z, which is in the future" in notes(found)[1]
+    assert "has the start 2026-11-25T18:00:00Z, which is in the future" in notes(found)[1]
 
 
 def test_a_run_of_the_future_is_the_oldest_of_its_cell() -> None:
@@ -145,7 +145,7 @@ def test_a_run_of_the_future_is_the_oldest_of_its_cell() -> None:
     found = held(*records, late=late)
     assert found.exit_status == 1
     assert any(
-        "ahead.json says that it started on 2026-11-30T18:00:00Z, which is in the future; it counts"
+        "ahead.json has the start 2026-11-30T18:00:00Z, which is in the future; it counts"
         " as the oldest of its cell" in note
         for note in notes(found)
     )
@@ -241,8 +241,8 @@ def test_one_run_tells_no_noise_and_a_copy_is_no_second_run() -> None:
     copies = [(Path(f"records/{number}.json"), record) for number in range(3)]
     found = held(*three(OLD, 60, 63, 61), (path, record), *copies)
     assert no_times(found) == (
-        "not comparable: 3 runs of the baseline and 1 of the candidate tell no noise; three of each"
-        " do, and two of each, in turns, for geometric means"
+        "not comparable: 3 runs of the baseline and 1 of the candidate are too few to estimate"
+        " noise; three of each are enough, and two of each, in turns, for geometric means"
     )
     assert found.times == ()
 

@@ -43,7 +43,7 @@ UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str
         (passed(), passed("b")),
         (passed(),),
         {"deselected": 1},
-        "was not asked for: the record holds 1 of 2 cases",
+        "was not requested: the record contains 1 of 2 cases",
     ),
     "a part, and the same part": (
         (passed(),),
@@ -74,7 +74,7 @@ UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str
         (passed(), passed("b")),
         (passed(), Case(case="b", outcome=Outcome.PASSED)),
         {},
-        "has no answer: the record holds no cold start",
+        "has no answer: the record has no cold start",
     ),
     "a case that does not apply now": (
         (passed(), passed("b")),
@@ -318,7 +318,7 @@ def test_a_record_that_does_not_say_what_ran_stands_for_no_release() -> None:
     found = held(make(OLD, passed()), nameless)
     assert (found.exit_status, found.compared) == (3, 0)
     [lost] = found.unknown
-    text = "results/cpu/nameless.json does not say which torch and vLLM ran its cases"
+    text = "results/cpu/nameless.json does not name the torch and vLLM that ran its cases"
     assert (lost.cell, unknown_sentence(lost)) == ("py311-torch212-vllm020", text)
     # It blocks where it is the newest of its cell, on either side, and only if it is asked for.
     older, newer = make(NEXT, passed(), day=21), make(NEXT, passed(), day=23, file="newer")
@@ -367,10 +367,10 @@ def test_the_newest_unidentified_record_of_a_cell_is_named() -> None:
     ]
     for records in (runs, runs[::-1]):
         [reason] = reasons(held(make(OLD, passed()), *records))
-        assert reason.startswith("results/cpu/nameless5.json does not say")
+        assert reason.startswith("results/cpu/nameless5.json does not name")
     future = make(NEXT, passed(), day=29, file="ahead", provenance=unknown)
     [reason] = reasons(held(make(OLD, passed()), *runs, future, late=LATE))
-    assert reason.startswith("results/cpu/nameless5.json does not say")
+    assert reason.startswith("results/cpu/nameless5.json does not name")
 
 
 @pytest.mark.parametrize("outcome", [Outcome.NOT_APPLICABLE, Outcome.INTERRUPTED])
@@ -407,4 +407,4 @@ def test_a_case_of_two_gpus_is_not_missing_where_a_run_saw_one() -> None:
 
 def test_a_case_of_two_gpus_that_was_not_asked_for_is_missing() -> None:
     found = held(make(OLD, passed(), passed(TWO)), make(NEXT, passed(), deselected=1))
-    assert "was not asked for" in " ".join(reasons(found))
+    assert "was not requested" in " ".join(reasons(found))

@@ -118,7 +118,7 @@ def test_the_summary_says_why_cells_share_jobs_and_what_is_not_known() -> None:
     assert summary([CPU], PlanFormat.GITHUB, 256) == "1 cell in 1 job"
     assert summary([long, CUDA], PlanFormat.GITHUB, 2) == (
         "302 cells in 2 jobs: at most 2 jobs, so cells share jobs, up to 300 in one, the longest"
-        " first, balanced by recorded minutes; no record tells how long 1 cell will take;"
+        " first, balanced by recorded minutes; no record shows how long 1 cell will take;"
         " py312-torch214-vllm033-and-299-more-cpu should take longer than the limit of 360 minutes"
     )
     assert ", and 1 more, should" in summary([long, long], PlanFormat.GITHUB, 2)

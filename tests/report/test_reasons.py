@@ -41,8 +41,8 @@ SENTENCES: list[tuple[reasons.VerdictReason, str]] = [
     (reasons.NotFinished(), "the run did not finish"),
     (reasons.NothingRan(), "no case was run"),
     (reasons.NothingApplies(), "no case applies to this cell"),
-    (reasons.NoStart(start=StartKind.WARM), "the record holds no warm start"),
-    (reasons.NoReleases(), "the record does not say which torch and vLLM ran"),
+    (reasons.NoStart(start=StartKind.WARM), "the record has no warm start"),
+    (reasons.NoReleases(), "the record does not name the torch and vLLM that ran"),
     (
         reasons.Drifts(difference=SAVED, more=1, event=EVENT),
         (

@@ -122,7 +122,7 @@ def test_a_disk_that_is_full_at_the_very_end_is_told(
         (path,) = (tmp_path / "records" / "cpu").glob("*.json")
         assert str(caught.value) == (
             f"{path}: cannot be written: No space left on device; the end of the run is lost, and"
-            " the record there holds what was written before: make room and run the cell again"
+            " the record there contains what was written before: make room and run the cell again"
         )
     record = valid(path)
     assert [case.outcome for case in record.cases] == ["passed"]

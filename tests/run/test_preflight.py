@@ -73,7 +73,7 @@ def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("echo 'fatal error: Python.h: No such file' >&2; exit 1", "python3"),
         ("echo warming up >&2; echo 'fatal error: vector: none' >&2; exit 1", "vector: none"),
-        ("exit 1", "it says nothing"),
+        ("exit 1", "it printed nothing"),
     ],
 )
 def test_a_compiler_that_fails(

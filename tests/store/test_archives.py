@@ -311,7 +311,7 @@ def test_an_archive_that_lies_is_told(tmp_path: Path) -> None:
     with History([other], silent) as history:
         found = history.newest(LATE)
     assert not found.records
-    assert "says another cell or time than its summary does" in str(found.errors[0])
+    assert "has another cell or time than its summary" in str(found.errors[0])
 
 
 @quick

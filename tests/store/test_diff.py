@@ -30,7 +30,7 @@ def test_seconds_beyond_noise_are_told() -> None:
     assert told(SLOW)[0].startswith("before  ")
     assert "  moe_startup[mega_aot=1] cold  total  60.0  ->  200.0" in told(SLOW)
     assert told(make(started="2026-11-09T18:00:00Z", total=61.0))[-1] == (
-        "1 start took other seconds, none of them beyond noise as far as 4 records of the cell tell"
+        "1 start took other seconds, none of them beyond the noise of 4 records of the cell"
     )
 
 

@@ -148,7 +148,7 @@ def test_a_folder_without_a_good_record_is_one_line(tmp_path: Path) -> None:
     into = tmp_path / "into"
     (tmp_path / "empty" / "deeper").mkdir(parents=True)
     assert refused(merge([tmp_path / "empty"], into, silent)) == (
-        f"{tmp_path}/empty: holds no record; name a folder that runs left"
+        f"{tmp_path}/empty: contains no record; name a folder with the records of runs"
     )
     other = tmp_path / "npm"
     other.mkdir()
@@ -276,7 +276,7 @@ def test_a_store_that_cannot_be_read_leaves_the_rest(tmp_path: Path) -> None:
     places: list[Path | str] = ["gs://bucket/records", tmp_path / "b", tmp_path / "a"]
     merged = merge(places, tmp_path / "into", silent)
     assert counted(merged) == (1, 0, 0, 0, 2)
-    assert "gs:// is not read" in str(merged.refused[0])
+    assert "gs:// is not supported" in str(merged.refused[0])
     assert "damaged" in str(merged.refused[1])
 
 
@@ -397,7 +397,7 @@ def test_the_command_prints_counts_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     done = matrix(tmp_path, "results", "merge", "c", "a", "--into", "results")
     assert done.returncode == 2
-    assert done.stderr == "matrix: c: holds no record; name a folder that runs left\n"
+    assert done.stderr == "matrix: c: contains no record; name a folder with the records of runs\n"
     assert done.stdout == "results: 1 record, 0 new, 1 there already; 1 refused\n"
     done = matrix(tmp_path, "results", "merge", "c", "--into", "new/results")
     assert (done.returncode, (tmp_path / "new").exists()) == (2, False)

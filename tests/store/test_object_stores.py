@@ -20,8 +20,8 @@ def test_another_scheme_is_refused_by_its_name(
 ) -> None:
     assert main([*command, f"{scheme}://bucket/records"]) == 2
     assert capsys.readouterr().err == (
-        f"matrix: {scheme}://bucket/records: {scheme}:// is not read; name a folder, or one in an"
-        " object store that speaks S3, as s3://bucket/records\n"
+        f"matrix: {scheme}://bucket/records: {scheme}:// is not supported; name a folder, or one"
+        " in an object store with S3's interface, as s3://bucket/records\n"
     )
 
 

@@ -157,7 +157,7 @@ def test_a_passed_case_without_both_starts_is_untested() -> None:
     verdict = judged(make_case(counters={"cold": GOOD["cold"]}))
     assert (verdict.verdict, words(verdict.reason)) == (
         "untested",
-        "moe: the record holds no warm start",
+        "moe: the record has no warm start",
     )
 
 
@@ -166,7 +166,7 @@ def test_a_record_without_versions_is_untested(torch: str | None) -> None:
     provenance = {**make().provenance, "torch": torch}
     verdict = judged(make_case(), provenance=provenance)
     assert (verdict.verdict, verdict.rung) == ("untested", "starts warm")
-    assert words(verdict.reason) == "moe: the record does not say which torch and vLLM ran"
+    assert words(verdict.reason) == "moe: the record does not name the torch and vLLM that ran"
 
 
 def test_cases_that_do_not_apply_do_not_count() -> None:

@@ -333,7 +333,7 @@ def _clean(text: str, check: Callable[[str], str], where: str) -> None:
         raise CandidatesFileError(f"{where}: {error}") from None
     if clean != text:
         raise CandidatesFileError(
-            f"{where}: holds a user, a password or more that is secret; write {clean}, and put the"
+            f"{where}: contains a user, a password or another secret; write {clean}, and put the"
             " credentials into ~/.netrc"
         )
 

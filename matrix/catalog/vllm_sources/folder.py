@@ -156,7 +156,9 @@ def unpack(path: Path, to: Path) -> Path:
         raise SourcesError(f"{path.name}: cannot be unpacked ({reason})") from None
     found = list(to.iterdir())
     if len(found) != 1 or not found[0].is_dir():
-        raise SourcesError(f"{path.name}: does not hold one folder, as source distributions do")
+        raise SourcesError(
+            f"{path.name}: does not contain exactly one folder, as source distributions do"
+        )
     return found[0]
 
 

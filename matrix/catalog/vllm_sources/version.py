@@ -68,7 +68,7 @@ def version_of(
             local = _EMPTY.sub("", version_there.local or "")
             return _with(version_there.public, ".".join(filter(None, (local, mark))))
     raise VersionError(
-        f"{where}: has no tag such as v0.34.0 and no file that says its version; say which it is:"
+        f"{where}: has no tag such as v0.34.0 and no file that states its version; state it:"
         " --version 0.34.0"
     )
 

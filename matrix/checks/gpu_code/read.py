@@ -153,7 +153,9 @@ def _glibcs(library: IO[bytes]) -> set[tuple[int, ...]]:
                 names = (_GLIBC.fullmatch(str(need.name)) for need in needs)
                 found |= {tuple(map(int, name[1].split("."))) for name in names if name}
     except (ELFError, ConstructError, struct.error, ValueError, KeyError, IndexError) as error:
-        raise WheelReadError(f"holds a damaged library ({error}); fetch the wheel again") from error
+        raise WheelReadError(
+            f"contains a damaged library ({error}); fetch the wheel again"
+        ) from error
     return found
 
 

@@ -59,7 +59,7 @@ class ElfError(MatrixError):
 
 
 class NoLibraryError(ElfError):
-    """The wheel is whole and holds no shared object."""
+    """The wheel is whole and contains no shared object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def read_wheel(
             members = [name for name in archive.namelist() if _is_library(name)]
             if not members:
                 # Also a wheel for any platform, as that of a vLLM that was built without compiling.
-                raise NoLibraryError(f"{path.name}: holds no shared object; take another wheel")
+                raise NoLibraryError(f"{path.name}: contains no shared object; take another wheel")
             return _with_names(
                 _read(
                     wheel,
@@ -127,7 +127,7 @@ def read_folder(
     """Read what `read_wheel` does, from a wheel installed in this folder (`site-packages`).
 
     The table then does not know which wheel that was, and demangles no name. Raises ElfError if
-    the folder holds no shared object of the project.
+    the folder contains no shared object of the project.
     """
     paths = sorted(
         Path(parent, name).relative_to(folder).as_posix()
@@ -136,7 +136,7 @@ def read_folder(
         if ".so" in name and _is_library(name)
     )
     if not paths:
-        raise ElfError(f"{folder}: holds no shared object of {project}; name its site-packages")
+        raise ElfError(f"{folder}: contains no shared object of {project}; name its site-packages")
     wheel = DescribedWheel(project=project, version=version, file="", sha256="")
     return _read(wheel, paths, lambda name: _opened(folder / name), lambda _: None)
 
@@ -158,7 +158,7 @@ def read_extensions(path: Path) -> VllmSymbols:
         with zipfile.ZipFile(path) as archive:
             members = sorted(member for member in archive.namelist() if _is_library(member))
             if not members:
-                raise NoLibraryError(f"{path.name}: holds no shared object; take another wheel")
+                raise NoLibraryError(f"{path.name}: contains no shared object; take another wheel")
             found = _read(wheel, members, lambda member: _unpacked(archive, member), lambda _: None)
     except (*BAD_ARCHIVE, OSError) as error:
         raise ElfError(f"{path.name}: cannot be read ({error}); fetch the wheel again") from error

@@ -287,8 +287,8 @@ def _run(build: _Build, given: Mapping[str, str], log: Path, out: Path, say: Say
         status = run_reported(command, log, say, f"{what}, but for its Rust", environ=own)
     elif needs_rust:
         raise MatrixError(
-            f"{sources.shown}: needs a Rust compiler to build, and none is here: install rustc and"
-            " cargo, as https://rustup.rs does"
+            f"{sources.shown}: needs a Rust compiler to build, and this machine has none: install"
+            " rustc and cargo, as https://rustup.rs does"
         )
     if status:
         output = printed(log)

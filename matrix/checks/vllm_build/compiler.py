@@ -144,7 +144,7 @@ def _architectures(environ: Mapping[str, str]) -> str:
         names = [line for line in lines if _CAPABILITY.fullmatch(line)]
     if not names:
         raise NoCompilerError(
-            "--build: no GPU is visible here that says for which architecture to compile: set"
+            "--build: no GPU is visible here, so the architecture to compile for is unknown: set"
             f" {_ARCHITECTURES}, such as 9.0 for an H100"
         )
     return ";".join(sorted(set(names), key=_order))

@@ -33,8 +33,8 @@ _CUT_SHORT = "ended with the session, which another case stopped"
 class CaseRunner:
     """Runs cases, each for at most `timeout` seconds, fills the record and logs pytest's reports.
 
-    `buses` are the PCI addresses of the GPUs whose entries in the kernel's log count; None if there
-    is no GPU to look after. `untested`: some case had no expectation.
+    `buses` are the PCI addresses of the GPUs whose entries in the kernel's log count; None
+    without a GPU. `untested`: some case had no expectation.
     """
 
     def __init__(

@@ -209,7 +209,7 @@ def missing_phrase(missing: MissingAnswer) -> str:
         case MissingCode.NO_ANSWER:
             return f"has no answer: {reason_words(missing.detail)}"
         case MissingCode.NOT_SELECTED:
-            return f"was not asked for: the record holds {_held(missing)}"
+            return f"was not requested: the record contains {_held(missing)}"
         case MissingCode.ENDED_EARLY:
             return f"ended early: {reason_words(missing.detail)}"
         case _:
@@ -237,7 +237,7 @@ def _unidentified_phrase(cause: UnidentifiedCause, detail: str | None) -> str:
         case UnidentifiedCause.WRONG_CELL:
             return f"ran in an environment that is not this cell ({detail})"
         case UnidentifiedCause.NO_RELEASE:
-            return "does not say which torch and vLLM ran its cases"
+            return "does not name the torch and vLLM that ran its cases"
 
 
 def failure_reason(failure: Failure) -> str | None:
@@ -261,8 +261,8 @@ def no_times_sentence(no_times: reasons.NoTimes) -> str:
         case reasons.TimesCode.TOO_FEW_RUNS:
             return (
                 f"not comparable: {plural(no_times.baseline or 0, 'run')} of the baseline and"
-                f" {no_times.candidate} of the candidate tell no noise; three of each do, and two"
-                " of each, in turns, for geometric means"
+                f" {no_times.candidate} of the candidate are too few to estimate noise; three of"
+                " each are enough, and two of each, in turns, for geometric means"
             )
 
 
@@ -343,7 +343,7 @@ def _record_caveat(
     match caveat:
         case caveats.FutureDated(path=path, started=started, oldest=oldest):
             counts = "; it counts as the oldest of its cell" if oldest else ""
-            return f"{path} says that it started on {started}, which is in the future{counts}"
+            return f"{path} has the start {started}, which is in the future{counts}"
         case caveats.Copies(path=path, copies=copies):
             return f"{path} exists more than once ({', '.join(map(str, copies))}) and counts once"
     decides = f"{caveat.path} decides for {caveat.cell} on {caveat.platform}, and"

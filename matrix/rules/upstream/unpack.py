@@ -46,8 +46,8 @@ def fetch_tests(version: str, index: Index, folder: Path) -> Path:
     file = source_distribution(files)
     if file is None:
         raise MatrixError(
-            f"vLLM {version}: the index has no source distribution of it, so there are no tests of"
-            " upstream's to run; name a folder that has them: --upstream-tests DIR"
+            f"vLLM {version}: the index has no source distribution of it, so upstream's tests of"
+            " it are unknown; name a folder that has them: --upstream-tests DIR"
         )
     target = folder / f"vllm-{version}"
     try:
