@@ -19,6 +19,7 @@ PAGES = [
     *ROOT.glob("*.md"),
     ROOT / "changelog.d" / "README.md",
 ]
+README_LINES = 150  # what a person reads before they try it
 HOLDERS = ("benchmarks", "docs", "matrix", "results", "scripts", "tests")
 
 
@@ -76,6 +77,11 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists() and "NAME" not in path] == []
     links = re.findall(r"\]\(((?!https?://)[^)#]+)(?:#[^)]*)?\)", text)
     assert [link for link in links if not is_there(page.parent / link)] == []
+
+
+def test_the_readme_fits() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= README_LINES
 
 
 def test_the_glossary_is_in_order_and_says_each_word_once() -> None:
