@@ -80,7 +80,6 @@ def _check(options: argparse.Namespace) -> int:
     from matrix.report.check import (
         otherwise_line,
         release_lines,
-        rule_line,
         unfounded_lines,
         waiver_line,
     )
@@ -95,7 +94,6 @@ def _check(options: argparse.Namespace) -> int:
         releases.companions(cell)
     show("".join(f"{line}\n" for line in release_lines(releases, cells)))
     expectations = load_expectations(options.expectations)
-    show(f"{rule_line(expectations)}\n")
     wrong = _check_upstream(options, expectations, releases)
     show("".join(f"{line}\n" for line in (otherwise_line(expectations), *_check_differences())))
     folder = None if options.expectations is None else options.expectations.parent
@@ -112,10 +110,11 @@ def _check(options: argparse.Namespace) -> int:
 def _check_upstream(
     options: argparse.Namespace, expectations: Expectations, releases: Releases
 ) -> list[str]:
-    """Print how the expectations compare with upstream's own tests; return what is wrong in them.
+    """Print the expectations and how they compare with upstream's own tests; return what is wrong.
 
     That are contradictions, and rules that go beyond their evidence.
     """
+    from matrix.report.check import rule_line
     from matrix.report.upstream_tests import beyond, contradictions, render_held, render_unread
     from matrix.rules.evidence import evidence_of, overruns
     from matrix.rules.upstream.file import load_upstream
@@ -124,7 +123,9 @@ def _check_upstream(
     upstream = load_upstream(options.upstream)
     held = hold(upstream, expectations, torches_of(upstream, releases))
     unread = [f"              {line}\n" for line in render_unread(upstream.releases)]
-    show("".join([f"upstream      {render_held(held)}\n", *unread]))
+    # One text, so that a terminal shows both in the same columns.
+    lines = [f"{rule_line(expectations)}\n", f"upstream      {render_held(held)}\n", *unread]
+    show("".join(lines))
     too_far = overruns(expectations, evidence_of(upstream, releases))
     return [*contradictions(held, expectations.name), *beyond(too_far, expectations.name)]
 

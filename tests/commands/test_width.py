@@ -71,6 +71,15 @@ def test_a_report_fits_and_says_the_same_words(here: Path, command: tuple[str, .
         assert (ended.returncode, ended.stderr) == (whole.returncode, whole.stderr)
 
 
+def test_the_findings_of_check_begin_in_one_column(here: Path) -> None:
+    longest = max(map(len, matrix(here, "check", COLUMNS="9999").stdout.splitlines()))
+    for width in (longest - 1, longest - 3):
+        lines = matrix(here, "check", COLUMNS=str(width)).stdout.splitlines()
+        named = [line for line in lines if not line.startswith(" ")]
+        assert {line[:14].rstrip() for line in named} >= {"expectations", "upstream", "differences"}
+        assert all(line[13] == " " != line[14] for line in named)
+
+
 def test_a_pipe_has_100_columns(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS")
     shown = matrix(here, "plan", "results").stdout
