@@ -90,7 +90,7 @@ def of_file(text: str, path: Path) -> Record:
     named = path.name.split(".", 1)[0]
     if record.cell != named:
         raise RecordError(
-            f"{path}: cell: is {record.cell}, but the file's name has {named}; rename the file"
+            f"{path}: cell: is {record.cell}, but the file's name says {named}; rename the file"
         )
     fault = _other_cell(record)
     if fault:

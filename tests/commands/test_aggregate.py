@@ -179,7 +179,7 @@ def test_bad_records_are_told_and_the_rest_goes_on(here: Path) -> None:
         "3.json: schema: is 7, newer than this matrix knows (3); update torch-vllm-matrix",
         "4.json: platform: is 3, but must be one of cuda, cpu",
         '5.json: provenance.torch: is ["2.10.0"], but must be a string',
-        f"py312-torch210-vllm019.json: cell: is {CELL}, but the file's name has",
+        f"py312-torch210-vllm019.json: cell: is {CELL}, but the file's name says",
     ):
         assert any(message in line for line in lines), message
     assert "2026-11-22T19:00:00Z" in outputs(here)[0]

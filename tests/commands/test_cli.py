@@ -48,7 +48,7 @@ WHOLE = to_json(make())
             WHOLE.replace('"schema": 3', '"schema": 4'),
             "schema: is 4, newer than this matrix knows (3); update torch-vllm-matrix",
         ),
-        ("py312-torch29-vllm016.json", WHOLE, f"cell: is {CELL}, but the file's name has py312"),
+        ("py312-torch29-vllm016.json", WHOLE, f"cell: is {CELL}, but the file's name says py312"),
         (
             f"{CELL}.json",
             WHOLE.replace('"total": 61.2', '"total": "61.2"'),

@@ -95,7 +95,7 @@ def test_read_knows_both_names_of_a_record(tmp_path: Path) -> None:
 def test_read_refuses_a_record_of_another_cell(tmp_path: Path) -> None:
     path = tmp_path / "py312-torch210-vllm019.json"
     write(make(), path)
-    with pytest.raises(RecordError, match=f"cell: is {CELL}, but the file's name has py312"):
+    with pytest.raises(RecordError, match=f"cell: is {CELL}, but the file's name says py312"):
         read(path)
 
 
