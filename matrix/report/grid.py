@@ -272,5 +272,5 @@ def _contradictions(grid: Grid) -> str:
         for progress in square.cells
         for contradiction in progress.contradictions
     ]
-    head = "A run showed something else than the cheap rungs; the run decides:\n"
+    head = "A run showed something else than the first rungs; the run decides:\n"
     return "\n".join([head, *found]) + "\n" if found else ""
