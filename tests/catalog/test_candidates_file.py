@@ -110,19 +110,23 @@ def test_the_file_lies_by_tox_ini_or_where_the_variable_says(
         (
             "https://rc.example/whl/test/cu130/torch-",
             "https://me:hunter2@rc.example/whl/test/cu130/torch-",
-            "files 1: url: holds a user, a password",
+            "files 1: url: contains a user, a password",
         ),
         (
             'index = "https://rc.example',
             'index = "https://me:hunter2@rc.example',
-            "source: index: holds a user, a password",
+            "source: index: contains a user, a password",
         ),
         (
             'index = "https://rc.example/whl/test/cu130"',
             'index = "https://rc.example/?token=hunter2"',
-            "source: index: holds a user, a password",
+            "source: index: contains a user, a password",
         ),
-        ('test = "https://mirror.example', 'test = "https://u:hunter2@m.example', "holds a user"),
+        (
+            'test = "https://mirror.example',
+            'test = "https://u:hunter2@m.example',
+            "contains a user",
+        ),
         ("[channels.torch]", "[channels.jax]", "channels: jax: unknown key"),
         ('test = "https', '"a b" = "https', "channels: torch: 'a b' is not a name"),
         ('way = "wheel"', 'way = "magic"', "on-cuda: way: 'magic' is unknown"),
@@ -132,7 +136,7 @@ def test_the_file_lies_by_tox_ini_or_where_the_variable_says(
         (
             'index = "https://wheels.example/41"',
             'index = "https://me:hunter2@wheels.example/41"',
-            "on-cuda: index: holds a user, a password",
+            "on-cuda: index: contains a user, a password",
         ),
         ('    "3.12",', '    "3",', "pythons 2: '3' has another form; write 3.12"),
         ('    "3.12",', "    3.12,", "pythons 2: 3.12 is not a text; quote it"),
@@ -142,7 +146,7 @@ def test_the_file_lies_by_tox_ini_or_where_the_variable_says(
         (
             '"https://rc.example/torchvision',
             '"https://me:hunter2@rc.example/torchvision',
-            "companions 2: holds a user, a password",
+            "companions 2: contains a user, a password",
         ),
     ],
 )

@@ -209,7 +209,7 @@ def test_a_vllm_that_cannot_be_read_has_a_note_and_the_loader_takes_it(tmp_path:
 
 
 def test_a_range_of_pythons_that_is_none() -> None:
-    with pytest.raises(MetadataError, match=r"^vllm 0\.19\.1: the index says Python 'new', no ra"):
+    with pytest.raises(MetadataError, match=r"^vllm 0\.19\.1: the index has Python 'new', which"):
         merge({}, "vllm", "0.19.1", [file("vllm-0.19.1.tar.gz", requires_python="new")], READ)
 
 

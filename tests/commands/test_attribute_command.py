@@ -199,7 +199,7 @@ def test_where_nothing_is_missing_nothing_is_run(
     assert calls == []
     out, err = capsys.readouterr()
     assert out.startswith("nothing fails or differs from what is expected; `matrix qualify` ")
-    assert "no run is missing" in err
+    assert "no other run could show more" in err
 
 
 def test_json_and_filters(capsys: pytest.CaptureFixture[str]) -> None:
