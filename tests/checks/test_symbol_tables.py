@@ -413,5 +413,5 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, library: bytes
 
 def test_a_table_under_another_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / file_name("torch", "2.11.0")).write_bytes(dump(torch()))
-    with pytest.raises(MatrixError, match=r"holds torch 2\.10\.0; give it the name"):
+    with pytest.raises(MatrixError, match=r"contains torch 2\.10\.0; give it the name"):
         load_tables(tmp_path).torch("2.11.0")

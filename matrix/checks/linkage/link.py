@@ -236,7 +236,7 @@ class Tables:
             table = load(content, name)
             if (table.wheel.project, table.wheel.version) != (project, version):
                 raise SymbolsError(
-                    f"{name}: holds {table.wheel.project} {table.wheel.version}; give it the name"
+                    f"{name}: contains {table.wheel.project} {table.wheel.version}; give it the name"
                     f" {file_name(table.wheel.project, table.wheel.version)}"
                 )
             self._read[name] = table
