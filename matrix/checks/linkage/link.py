@@ -236,8 +236,8 @@ class Tables:
             table = load(content, name)
             if (table.wheel.project, table.wheel.version) != (project, version):
                 raise SymbolsError(
-                    f"{name}: contains {table.wheel.project} {table.wheel.version}; give it the name"
-                    f" {file_name(table.wheel.project, table.wheel.version)}"
+                    f"{name}: contains {table.wheel.project} {table.wheel.version}; give it the"
+                    f" name {file_name(table.wheel.project, table.wheel.version)}"
                 )
             self._read[name] = table
         return self._read[name]
