@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from packaging.specifiers import SpecifierSet
 
+from known_releases import known_releases
 from matrix._util.files import digest_of
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.model import Candidate, Commit, File, OnIndex
@@ -74,11 +75,11 @@ def commit_candidate() -> Candidate:
 
 
 def with_candidates(*every: Candidate) -> Releases:
-    """Return the package's releases beside these candidates."""
+    """Return the package's releases that tests name, together with these candidates."""
     found = Candidates()
     for candidate in every:
         found = found.including(candidate)
-    return replace(load_releases(), candidates=found)
+    return replace(known_releases(load_releases()), candidates=found)
 
 
 def keep_built(cache: Path, wheel: Path, candidate: Candidate, **changes: object) -> None:

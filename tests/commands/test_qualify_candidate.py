@@ -15,7 +15,9 @@ from candidate_runs import RC, run_of
 from candidates import commit_candidate, torch_candidate, vllm_candidate
 from command import matrix
 from fake_wheels import write_wheel
+from known_releases import known_releases
 from made import failed, passed
+from matrix.catalog import releases_file
 from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
 from matrix.catalog.candidates.model import Candidate
@@ -73,6 +75,8 @@ class Runs:
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     runs = Runs(tmp_path)
     monkeypatch.setattr(qualify_candidate, "ToxRuns", lambda **_: runs)
+    every = releases_file.load_releases
+    monkeypatch.setattr(releases_file, "load_releases", lambda: known_releases(every()))
     monkeypatch.setattr(context, "today", lambda: TODAY)
     return runs
 
