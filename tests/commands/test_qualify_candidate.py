@@ -75,8 +75,9 @@ class Runs:
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     runs = Runs(tmp_path)
     monkeypatch.setattr(qualify_candidate, "ToxRuns", lambda **_: runs)
-    every = releases_file.load_releases
-    monkeypatch.setattr(releases_file, "load_releases", lambda: known_releases(every()))
+    for module in (releases_file, qualify_candidate):
+        every = module.load_releases
+        monkeypatch.setattr(module, "load_releases", lambda every=every: known_releases(every()))
     monkeypatch.setattr(context, "today", lambda: TODAY)
     return runs
 
