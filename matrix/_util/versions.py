@@ -317,7 +317,7 @@ class VersionRange:
         """
         return None if self.text is None else _end(self.text, self.boundaries)
 
-    @cached_property
+    @property
     def first(self) -> Base | None:
         """The first release of the range; None if nothing says which one that is.
 

@@ -280,7 +280,8 @@ def _predict(options: argparse.Namespace) -> int:
 
     releases = load_releases()
     table, _, status = context.read_all(options, releases)
-    agreement = agree((entry.record for entry in table.entries), load_explanations())
+    records = (entry.record for entry in table.entries)
+    agreement = agree(records, load_explanations(), table.first_on_cuda)
     if not agreement.pairs:
         raise MatrixError(
             "no torch and vLLM ran on both platforms; `matrix run CELL --platform cpu` and"

@@ -45,7 +45,10 @@ cannot run counts as wrong
 - **every counter**: all that both releases report in a start that ran on both; **not 0 on both** \
 leaves out those that never moved
 - **cases**: those that CUDA started, and of them those whose every start ran on the CPU too
+- **held out** (\\*): the pairs that the CPU ran before their vLLM release ever ran on CUDA, so \
+nothing of the CPU platform was made to fit what CUDA counts there
 """
+_HELD_OUT = " *"
 _COLUMNS = (
     "expected counters",
     "of all that CUDA counted",
@@ -68,7 +71,8 @@ def section(agreement: Agreement) -> str:
         f"A run without a GPU predicts **{figures.expected}** of the counters that expectations "
         f"speak of, where both platforms ran the case: {figures.counted} of all that CUDA counted, "
         f"since it cannot run every case. Of every counter it predicts {figures.every}, or "
-        f"{figures.raised} without those that are 0 on both. {_differ(differing, unexplained)} "
+        f"{figures.raised} without those that are 0 on both. {_held_out(agreement)}"
+        f"{_differ(differing, unexplained)} "
         f"[Side by side, and why]({AGREEMENT_FILE}).\n\n"
         + "\n".join([_figures(agreement), *_partial(agreement)])
     )
@@ -105,6 +109,7 @@ def content(agreement: Agreement) -> dict[str, object]:
     predictions = group(agreement.predictions, lambda prediction: prediction.pair)
     return {
         "figures": _shares(agreement.figures),
+        "held_out": None if agreement.held_out is None else _shares(agreement.held_out),
         "pairs": [_pair(agreement, pair, predictions[pair]) for pair in agreement.pairs],
         "counters": {counter: _share(share) for counter, share in agreement.shares.items()},
         "one_sided": list(agreement.one_sided),
@@ -148,6 +153,8 @@ def lines(agreement: Agreement) -> str:
         (name, *map(_percent, _all_shares(figures))) for name, figures in _figure_rows(agreement)
     ]
     parts += aligned([("predicted correctly", *_COLUMNS), *shares])
+    if agreement.held_out is not None:
+        parts += ["", "* held out: the CPU ran before this vLLM release ever ran on CUDA"]
     return "\n".join(parts) + "\n"
 
 
@@ -221,8 +228,25 @@ def _figures(agreement: Agreement) -> str:
 
 def _figure_rows(agreement: Agreement) -> list[tuple[str, Figures]]:
     """Return the figures of each pair, and of all where there are several."""
-    rows = [(_name(pair), total(cases.values())) for pair, cases in agreement.figures_of.items()]
-    return [*rows, ("all", agreement.figures)] if len(rows) > 1 else rows
+    rows = [
+        (_name(pair) + _HELD_OUT * pair.held_out, total(cases.values()))
+        for pair, cases in agreement.figures_of.items()
+    ]
+    if len(rows) > 1:
+        rows.append(("all", agreement.figures))
+    held_out = agreement.held_out
+    return rows if held_out is None else [*rows, (f"held out{_HELD_OUT}", held_out)]
+
+
+def _held_out(agreement: Agreement) -> str:
+    """Return the share of the pairs that are held out as a sentence; "" if there are none."""
+    held_out = agreement.held_out
+    if held_out is None:
+        return ""
+    return (
+        "Of the pairs that the CPU ran before their vLLM ever ran on CUDA it predicts"
+        f" **{held_out.expected}** of the counters that expectations speak of. "
+    )
 
 
 def _cases(agreement: Agreement) -> str:
@@ -336,6 +360,7 @@ def _pair(
         "vllm": pair.vllm,
         "cuda": pair.cuda,
         "cpu": pair.cpu,
+        "held_out": pair.held_out,
         "not_stock": {platform: words for _, platform, words in _apart(pair)},
         "parts": {platform: marks.part(part) for _, platform, part in _parts(pair)},
         "partial": {platform: operand(part) for _, platform, part in _parts(pair)},

@@ -67,6 +67,10 @@ def report_of(
     """Return the report on a table that needs nothing but the rules: agreement and upstream."""
     return Report(
         table=table,
-        agreement=agree((entry.record for entry in table.entries), explanations or Explanations()),
+        agreement=agree(
+            (entry.record for entry in table.entries),
+            explanations or Explanations(),
+            table.first_on_cuda,
+        ),
         upstream=tuple(rule for rule in expectations.rules if rule.upstream),
     )

@@ -39,7 +39,8 @@ class ComparedPair:
     """A torch and a vLLM release that both platforms ran, and the two cells that are compared.
 
     `cuda_not_stock` and `cpu_not_stock` are the packages by which these two runs are not stock;
-    `cuda_part` and `cpu_part` how many of the cases a partial one of them has.
+    `cuda_part` and `cpu_part` how many of the cases a partial one of them has. `held_out`: the CPU
+    ran before this vLLM release ever ran on CUDA, so nothing of its platform was made to fit CUDA.
     """
 
     torch: str
@@ -51,6 +52,7 @@ class ComparedPair:
     cpu_not_stock: tuple[Departure, ...] = field(default=(), hash=False)
     cuda_part: Part | None = field(default=None, hash=False)
     cpu_part: Part | None = field(default=None, hash=False)
+    held_out: bool = field(default=False, hash=False)
 
 
 class ComparedCount(NamedTuple):
@@ -194,17 +196,46 @@ class Agreement:
         """The figures of all pairs together."""
         return total(figure for cases in self.figures_of.values() for figure in cases.values())
 
+    @property
+    def held_out(self) -> Figures | None:
+        """The figures of the pairs that are held out; None if there is no such pair."""
+        pairs = [cases for pair, cases in self.figures_of.items() if pair.held_out]
+        return total(figure for cases in pairs for figure in cases.values()) if pairs else None
+
 
 NOTHING = Agreement()
 """The agreement of no records."""
 
 
-def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
+def first_on_cuda(records: Iterable[Record]) -> Mapping[str, str]:
+    """Return when each vLLM release first ran on CUDA with any torch: the start of that run.
+
+    Only of runs in which a case started. Give it every record that there is, older ones too.
+    """
+    first: dict[str, str] = {}
+    for record in records:
+        releases = _releases(record)
+        ran = record.platform == Platform.CUDA and any(case.starts for case in record.cases)
+        if ran and releases is not None:
+            vllm = releases[1]
+            first[vllm] = min(record.started, first.get(vllm, record.started))
+    return first
+
+
+def agree(
+    records: Iterable[Record],
+    explanations: Explanations,
+    first: Mapping[str, str] | None = None,
+) -> Agreement:
     """Hold the records of the CPU against those of CUDA, the same for any order of the records.
 
     Of a pair of releases with several cells on a platform, the two are compared that have the most
     cases in common; of these, stock ones; of these, two of the same Python; of these, the newest.
+    `first` is what `first_on_cuda` returned of all records; None: of these.
     """
+    records = list(records)
+    if first is None:
+        first = first_on_cuda(records)
     found: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for record in records:
         releases = _releases(record)
@@ -233,6 +264,7 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
             cpu_not_stock=not_stock(departures_of(cpu)),
             cuda_part=part_of(cuda),
             cpu_part=part_of(cpu),
+            held_out=vllm in first and cpu.started < first[vllm],
         )
         pairs.append(pair)
         others = {case.case: case for case in cpu.cases}

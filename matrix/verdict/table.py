@@ -13,6 +13,7 @@ from matrix.catalog.cells import FactorOrder, Factors, factor_order, factors
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, WHOLE_RUN, Case, Platform, Record
 from matrix.rules.expectations import Expectations
+from matrix.verdict.agreement import first_on_cuda
 from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running
 from matrix.verdict.ladder import Part, RunEvidence, badness, evidence_of, highest, part_of
 from matrix.verdict.precedence import EvidenceLevel, pick_record, run_order
@@ -73,10 +74,12 @@ class Table:
     """The entries by platform (`cuda` first), vLLM, torch and Python.
 
     `running` has the record of each run that continues, by cell and platform, shown or not.
+    `first_on_cuda` is when each vLLM release first ran on CUDA, by all records that were read.
     """
 
     entries: tuple[Entry, ...]
     running: Mapping[tuple[str, str], Record] = field(default_factory=dict)
+    first_on_cuda: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def newest(self) -> str | None:
@@ -185,6 +188,7 @@ def tabulate(
     return Table(
         entries=tuple(sorted(entries, key=_order)),
         running={place: record for place, (_, record) in going_on.items()},
+        first_on_cuda=first_on_cuda(record for runs in cells.values() for _, record in runs),
     )
 
 

@@ -86,7 +86,10 @@ def test_markdown_and_json_are_of_the_same(here: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--torch", "2.12.7", "--baseline", OLD], "--torch 2.12.7: no release of torch"),
+        (
+            ["--torch", "2.12.7", "--baseline", OLD],
+            "--torch 2.12.7: is not a known release of torch",
+        ),
         (["--torch", "new", "--baseline", OLD], "--torch 'new': is not a release; write it as"),
         (["--torch", OLD, "--baseline", "old"], "--baseline 'old': is not a release; write it as"),
         (["--torch", OLD, "--baseline", OLD], "--baseline 2.11.0: is the candidate itself"),

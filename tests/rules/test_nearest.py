@@ -98,9 +98,7 @@ def test_a_rule_of_this_vllm_that_begins_with_a_newer_torch_is_nearer_than_an_ol
     assert (found.value, found.torch) == (3, "2.15")
 
 
-def test_a_rule_of_this_vllm_that_ended_with_an_older_torch_is_nearer_than_a_newer_one() -> (
-    None
-):
+def test_a_rule_of_this_vllm_that_ended_with_an_older_torch_is_nearer_than_a_newer_one() -> None:
     ended = rule("ended", 4, torch=">=2.10,<2.12", vllm=">=0.19,<0.20")
     begins = rule("begins", 5, torch=">=2.13", vllm=">=0.19,<0.20")
     found = near(at("0.19.1", "2.12.1"), OLDER, ended, begins)[SAVED]

@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from matrix._util.grouped import group
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
 from matrix.report.agreement import prediction_words
 from matrix.rules.platform_differences import Explanations, parse_explanations
-from matrix.verdict.agreement import NOTHING, Agreement, agree, figures
+from matrix.verdict.agreement import NOTHING, Agreement, agree, figures, first_on_cuda
 from matrix.verdict.share import Share
 
 SAVED = "num_compiled_artifacts_saved"
@@ -81,6 +82,54 @@ def test_identical_records_agree_fully() -> None:
     )
     assert told.differences == () == told.unexplained
     assert told.pairs[0].cuda == told.pairs[0].cpu == "py311-torch210-vllm019"
+
+
+def ran(platform: str, started: str, torch: str = "2.10.0", total: int = 9) -> Record:
+    cold = {SAVED: 3, TOTAL: total}
+    found = {"started": f"2026-11-{started}T18:00:00Z", "torch": torch}
+    return make(platform, case(cold=cold), provenance=found)
+
+
+@pytest.mark.parametrize(
+    ("records", "held_out"),
+    [
+        ([ran("cpu", "20"), ran("cuda", "21")], True),
+        ([ran("cpu", "21"), ran("cuda", "20")], False),
+        ([ran("cpu", "20"), ran("cuda", "20")], False),
+        # The same vLLM with another torch, or an older run of the same pair, was seen before.
+        ([ran("cpu", "21"), ran("cuda", "22"), ran("cuda", "20", torch="2.9.1")], False),
+        ([ran("cpu", "21"), ran("cuda", "22"), ran("cuda", "20")], False),
+    ],
+)
+def test_a_pair_is_held_out_if_the_cpu_ran_first(records: list[Record], held_out: bool) -> None:
+    for order in itertools.permutations(records):
+        found = agree(order, NONE)
+        assert [pair.held_out for pair in found.pairs] == [held_out]
+        assert found.held_out == (found.figures if held_out else None)
+
+
+def test_a_run_without_a_start_on_cuda_showed_nothing() -> None:
+    refused = make("cuda", skipped(), provenance={"started": "2026-11-19T18:00:00Z"})
+    [pair] = agree([ran("cpu", "20"), ran("cuda", "21"), refused], NONE).pairs
+    assert pair.held_out
+
+
+def test_the_first_run_can_be_one_that_is_not_compared() -> None:
+    records = [ran("cpu", "20"), ran("cuda", "21")]
+    assert first_on_cuda(records) == {"0.19.1": "2026-11-21T18:00:00Z"}
+    [pair] = agree(records, NONE, {"0.19.1": "2026-11-18T18:00:00Z"}).pairs
+    assert not pair.held_out
+
+
+def test_figures_of_held_out_pairs_stand_apart() -> None:
+    seen = [
+        make("cuda", case(), provenance={"vllm": "0.18.1"}),
+        make("cpu", case(cold={SAVED: 1, TOTAL: 9}), provenance={"vllm": "0.18.1"}),
+    ]
+    found = agree([*seen, ran("cpu", "20"), ran("cuda", "21")], NONE)
+    assert found.held_out is not None
+    assert found.held_out.expected == Share(right=4, of=4)
+    assert found.figures.expected == Share(right=7, of=8)
 
 
 def test_a_difference_has_both_numbers_and_its_reason() -> None:
