@@ -4,7 +4,9 @@ A start reads their description of the KV cache. None of their kernels is ever c
 run, which compiles the model, comes before there is a KV cache, and nothing runs after it.
 """
 
+import functools
 import importlib
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
@@ -158,6 +160,15 @@ def install_indexer() -> None:
     model: Any = importlib.import_module("vllm.model_executor.models.deepseek_v2")
     model.per_token_group_quant_fp8 = _group_quant_fp8
     model.DeepseekV32IndexerCache.get_attn_backend = lambda _: MLABackend
+    if hasattr(model, "fused_indexer_q_rope_quant"):
+        _library.define(
+            "fused_indexer_q(Tensor positions, Tensor q, Tensor cos_sin_cache, Tensor weights,"
+            " Tensor! quantized, Tensor! scaled, float softmax_scale, float head_scale) -> ()"
+        )
+        _library.impl("fused_indexer_q", _leave_all, "CPU")
+        _library.impl("fused_indexer_q", _leave_all, "Meta")
+        model.fused_indexer_q_rope_quant = _fused_indexer_q
+        model.Indexer.__init__ = _with_fused_queries(model.Indexer.__init__)
 
 
 def _layers(name: str) -> Any:
@@ -169,6 +180,48 @@ def _layers(name: str) -> Any:
         if error.name != full:
             raise
         return None
+
+
+def _with_fused_queries(initialize: Callable[..., None]) -> Callable[..., None]:
+    """Return what makes an indexer of vLLM 0.25 to 0.28 that prepares its queries as on CUDA.
+
+    There a Triton kernel does it where the indexer is traced. Dynamo numbers the launches of such
+    kernels, so no two subgraphs with one are equal. Here each indexer has a scale of its own.
+    """
+    models: Any = importlib.import_module("vllm.model_executor.models.utils")
+
+    @functools.wraps(initialize)
+    def make(self: Any, *arguments: Any, **named: Any) -> None:
+        initialize(self, *arguments, **named)
+        self.use_fused_indexer_q = (
+            self.quant_block_size == self.head_dim == 128
+            and self.rope_dim == 64
+            and self.scale_fmt is not None
+        )
+        self.softmax_scale *= 1 + models.extract_layer_index(self.prefix) * 2**-40
+
+    return make
+
+
+def _fused_indexer_q(
+    positions: torch.Tensor,
+    q: torch.Tensor,
+    cos_sin_cache: torch.Tensor,
+    weights: torch.Tensor,
+    *scales: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    softmax_scale, head_scale = scales[:2]
+    quantized = torch.empty_like(q, dtype=torch.float8_e4m3fn)
+    scaled = torch.empty_like(weights, dtype=torch.float32)
+    torch.ops.matrix.fused_indexer_q(
+        *(positions, q, cos_sin_cache, weights, quantized, scaled),
+        *(softmax_scale, head_scale),
+    )
+    return quantized, scaled
+
+
+def _leave_all(*_: Any) -> None:
+    """Write nothing: a startup test reads no result."""
 
 
 def _leave(x: torch.Tensor, quantized: torch.Tensor, scales: torch.Tensor) -> None:
