@@ -32,7 +32,9 @@ from matrix.rules.expectations import (
     Rule,
 )
 
-_DATA = DATA / "expectations.toml"
+EXPECTATIONS_FILE = DATA / "expectations.toml"
+"""The rules of the package."""
+
 _KEYS = (
     "id",
     "case",
@@ -55,7 +57,7 @@ def load_expectations(path: Path | None = None) -> Expectations:
 
     Raises ExpectationsError, which names the file, the rule, the key and the fix.
     """
-    path = path or _DATA
+    path = path or EXPECTATIONS_FILE
     return parse_expectations(read_text(path, ExpectationsError), str(path))
 
 
