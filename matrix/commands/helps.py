@@ -115,9 +115,11 @@ HELPS: Mapping[str, CommandHelp] = {
         "matrix show results/cpu/py311-torch210-vllm019.json --json",
     ),
     "calibrate": _help(
-        "Print the rules that a record would justify. A person reviews and commits them.",
+        "Print the rules that records would justify, or write them into the file of"
+        " expectations. A person reviews and commits them.",
         "matrix calibrate results/cpu/py311-torch210-vllm019.json",
         "matrix calibrate results/cpu/py311-torch210-vllm019.json --all",
+        "matrix calibrate results/cpu/py312-torch214-vllm033.json --write",
     ),
     "jit": _help(
         "Show which kernel modules a run built just in time, how long that took, and which of"

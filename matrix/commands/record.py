@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.record.model import Record
+    from matrix.rules.calibrate import Calibration
     from matrix.rules.expectations import Expectations
     from matrix.verdict.judge import CellVerdict
 
@@ -39,10 +42,24 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     calibrate = commands.add_parser(
         "calibrate",
         help="propose the expectations that a record would justify",
-        epilog=SHOWN_STATUS,
+        epilog="Exit status: 0; 1 if --write leaves out a rule that contradicts another one, or"
+        " that `matrix check` would refuse; 2 if a record or the expectations are invalid, or the"
+        " file cannot be changed.",
     )
-    calibrate.add_argument("record", metavar="RECORD", help="also one inside an archive")
+    calibrate.add_argument(
+        "records",
+        metavar="RECORD",
+        nargs="+",
+        help="also one inside an archive; each of several is compared with the rules that the"
+        " records before it leave",
+    )
     calibrate.add_argument("--all", action="store_true", help="propose every counter")
+    calibrate.add_argument(
+        "--write",
+        action="store_true",
+        help="change the file of expectations: widen its rules where they stand, and add the new"
+        " ones; all else in it stays as it is",
+    )
     arguments.finish(calibrate, _calibrate)
 
     jit = commands.add_parser(
@@ -68,7 +85,7 @@ def show_record(options: argparse.Namespace) -> int:
     from matrix.rules.expectations_file import load_expectations
 
     expectations = load_expectations(options.expectations)
-    record, name = _record_of(options), from_here(options.record)
+    record, name = _record_of(options.record), from_here(options.record)
     if options.json:
         _print_json(record, name, expectations)
     else:
@@ -85,12 +102,11 @@ def _print_json(record: Record, name: str, expectations: Expectations) -> None:
     show(to_json(record, judge(record, expectations), name, pin=pin), fit=False)
 
 
-def _record_of(options: argparse.Namespace) -> Record:
+def _record_of(name: str) -> Record:
     """Return the record of an argument. Raises MatrixError, also for a cell, which has many."""
     from matrix.record.model import RecordError
     from matrix.store.load import one_record
 
-    name = str(options.record)
     try:
         return one_record(name, print_status)
     except RecordError:
@@ -112,18 +128,83 @@ def _is_cell(name: str) -> bool:
 
 def _calibrate(options: argparse.Namespace) -> int:
     from matrix.report.calibrate import render
+    from matrix.rules.calibrate_file import expectations_after
+    from matrix.rules.expectations_file import load_expectations
+
+    if options.write:
+        return _write_rules(options)
+    expectations = load_expectations(options.expectations)
+    for number, given in enumerate(options.records):
+        found = _calibration(_record_of(given), from_here(given), expectations, options)
+        print("\n" * bool(number) + render(found), end="")
+        if number < len(options.records) - 1:
+            expectations = expectations_after(found, expectations)
+    return 0
+
+
+def _calibration(
+    record: Record, name: str, expectations: Expectations, options: argparse.Namespace
+) -> Calibration:
+    """Return what a record proposes, and print a line where its environment was not stock."""
     from matrix.report.stock import mark
     from matrix.rules.calibrate import calibrate
-    from matrix.rules.expectations_file import load_expectations
     from matrix.verdict.judge import judge
 
-    expectations = load_expectations(options.expectations)
-    record, name = _record_of(options), from_here(options.record)
     apart = mark(judge(record, expectations).not_stock)
     if apart:
         print_status(f"{name}: {apart}; what it counts may not hold for a stock environment")
-    print(render(calibrate(record, expectations, name=name, every=options.all)), end="")
-    return 0
+    return calibrate(record, expectations, name=name, every=options.all)
+
+
+def _write_rules(options: argparse.Namespace) -> int:
+    """Write what the records propose into the file of expectations, and return the exit status."""
+    from matrix._util.files import read_bytes, write_text
+    from matrix.catalog.releases_file import load_releases
+    from matrix.report.calibrate import fault_lines, left_out_lines, render_file, render_update
+    from matrix.rules.calibrate_file import update_rules
+    from matrix.rules.expectations_file import EXPECTATIONS_FILE, load_expectations
+    from matrix.rules.founded import find_record
+    from matrix.rules.rule_faults import RuleChecks
+    from matrix.rules.upstream.file import load_upstream
+
+    path = arguments.to_write(options.expectations, EXPECTATIONS_FILE, "--expectations")
+    expectations, before = load_expectations(path), read_bytes(path).decode("utf-8")
+    folder = None if options.expectations is None else path.parent
+    find = partial(find_record, folder=folder)
+    checks = RuleChecks.of(load_upstream(), load_releases(), find)
+    text, report, left_out, changed = before, "", [], []
+    for given in options.records:
+        record, name = _record_of(given), from_here(given)
+        _must_be_published(record, name, find)
+        found = _calibration(record, name, expectations, options)
+        update = update_rules(text, expectations, found, checks)
+        if update.hinders:
+            line = fault_lines(update.hinders, expectations.name)[0]
+            raise MatrixError(f"{name}: its rules would make `matrix check` refuse another: {line}")
+        text, expectations = update.text, update.expectations
+        report += render_update(update, found)
+        left_out += left_out_lines(update, found)
+        changed += update.changed
+    if text != before:
+        write_text(path.resolve(), text)
+    show(report + render_file(from_here(path), changed))
+    for line in left_out:
+        print_status(line)
+    return 1 if left_out else 0
+
+
+def _must_be_published(record: Record, name: str, find: Callable[[str], Path | None]) -> None:
+    """Raise MatrixError unless the record is where a rule names it as evidence."""
+    from matrix.record.reader import read
+    from matrix.rules.calibrate import published_name
+
+    evidence = published_name(record)
+    path = find(evidence)
+    if path is None or read(path) != record:
+        what = "is not there" if path is None else "is the record of another run"
+        raise MatrixError(
+            f"{name}: a rule names it as {evidence}, which {what}; copy it there first"
+        )
 
 
 def _jit(options: argparse.Namespace) -> int:
@@ -138,7 +219,7 @@ def _jit(options: argparse.Namespace) -> int:
     path = options.list or JIT_FILE
     if options.write:
         path = arguments.to_write(options.list, JIT_FILE, "--list")
-    record, name = _record_of(options), from_here(options.record)
+    record, name = _record_of(options.record), from_here(options.record)
     rows = new_rows(record, load_jit_modules(path), name)
     written = options.write and bool(rows)
     if written:

@@ -1,6 +1,7 @@
 """Propose expectations: the rules that a record would justify, for a person to read and commit.
 
-Nothing here edits a file: a run never changes what it is judged by.
+Nothing here edits a file: a run never changes what it is judged by. `calibrate_file` does, when a
+person asks for it.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def calibrate(
     Raises CalibrateError for a record that justifies no rule: the run did not end or ended early,
     no case of it started, or it does not say its torch and vLLM.
     """
-    name, evidence = name or record.cell, _published(record)
+    name, evidence = name or record.cell, published_name(record)
     _check_justifies(record, name)
     minors = {key: _minor(record, key, name) for key in ("torch", "vllm")}
     taken = {rule.id for rule in expectations.rules}
@@ -140,7 +141,7 @@ def _check_justifies(record: Record, name: str) -> None:
         )
 
 
-def _published(record: Record) -> str:
+def published_name(record: Record) -> str:
     """Return the path of the record once it is committed; a run's own folder is not committed."""
     return f"results/{record.platform}/{record.cell}.json"
 

@@ -136,6 +136,7 @@ def test_a_check_holds_the_explanations_against_them(here: Path, published: Path
         ("wheels --fill", "--file"),
         ("wheels --read a.whl", "--file"),
         (f"jit {CELL}.json --write", "--list"),
+        (f"calibrate {CELL}.json --write", "--expectations"),
         ("resolve py312-torch210-vllm019 --refresh", "--data"),
     ],
 )
