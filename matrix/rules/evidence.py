@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from matrix._util.versions import VersionRange, minor_of, next_minor, parse_version
-from matrix.catalog.cells import CellError, factors
+from matrix.catalog.cells import CellError, factors, is_candidate
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.record.model import Platform
@@ -145,7 +145,10 @@ def _goes_beyond(versions: VersionRange, carried: str) -> bool:
 
 
 def _of_records(rule: Rule, platform: Platform) -> Iterable[tuple[str, str]]:
-    """Yield vLLM and torch of each record of this platform that the rule names."""
+    """Yield vLLM and torch of each record of this platform that the rule names.
+
+    That of a candidate is evidence of no release.
+    """
     for record in rule.records:
         path = PurePosixPath(record)
         if path.parent.name != platform:
@@ -154,5 +157,5 @@ def _of_records(rule: Rule, platform: Platform) -> Iterable[tuple[str, str]]:
             named = factors(path.name.partition(".")[0])
         except CellError:
             continue
-        if named.vllm is not None:
+        if named.vllm is not None and not (is_candidate(named.vllm) or is_candidate(named.torch)):
             yield named.vllm, named.torch

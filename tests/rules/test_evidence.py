@@ -141,9 +141,15 @@ def test_a_link_to_a_tag_carries_where_its_test_states_the_number(
 
 @pytest.mark.parametrize(
     "evidence",
-    ["a record", "results/cuda/notes.json", "results/cuda/py312-torch213.json", "cuda", ""],
+    [
+        *("a record", "results/cuda/notes.json", "results/cuda/py312-torch213.json", "cuda", ""),
+        *(
+            "results/cuda/py312-torch216rc1-vllm032.json",
+            "results/cuda/py312-torch213-vllmmain.json",
+        ),
+    ],
 )
-def test_what_names_no_cell_carries_nothing(evidence: str) -> None:
+def test_what_names_no_cell_of_releases_carries_nothing(evidence: str) -> None:
     assert found(rule(evidence)) == [("cuda", "vllm", None), ("cuda", "torch", None)]
 
 
