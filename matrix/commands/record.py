@@ -18,6 +18,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.record.model import Record
     from matrix.rules.calibrate import Calibration
+    from matrix.rules.calibrate_file import ChangedRule
     from matrix.rules.expectations import Expectations
     from matrix.verdict.judge import CellVerdict
 
@@ -172,7 +173,9 @@ def _write_rules(options: argparse.Namespace) -> int:
     folder = None if options.expectations is None else path.parent
     find = partial(find_record, folder=folder)
     checks = RuleChecks.of(load_upstream(), load_releases(), find)
-    text, report, left_out, changed = before, "", [], []
+    text, report = before, ""
+    left_out: list[str] = []
+    changed: list[ChangedRule] = []
     for given in options.records:
         record, name = _record_of(given), from_here(given)
         _must_be_published(record, name, find)
@@ -186,7 +189,7 @@ def _write_rules(options: argparse.Namespace) -> int:
         left_out += left_out_lines(update, found)
         changed += update.changed
     if text != before:
-        write_text(path.resolve(), text)
+        write_text(path.resolve() if path.is_symlink() else path, text)
     show(report + render_file(from_here(path), changed))
     for line in left_out:
         print_status(line)
@@ -194,11 +197,16 @@ def _write_rules(options: argparse.Namespace) -> int:
 
 
 def _must_be_published(record: Record, name: str, find: Callable[[str], Path | None]) -> None:
-    """Raise MatrixError unless the record is where a rule names it as evidence."""
+    """Raise MatrixError unless the record is of releases, and where a rule names it as evidence."""
+    from matrix.catalog.cells import factors, is_candidate
     from matrix.record.reader import read
     from matrix.rules.calibrate import published_name
 
-    evidence = published_name(record)
+    cell, evidence = factors(record.cell), published_name(record)
+    if is_candidate(cell.torch) or is_candidate(cell.vllm or ""):
+        raise MatrixError(
+            f"{name}: a candidate is evidence of no release; calibrate the record of a release"
+        )
     path = find(evidence)
     if path is None or read(path) != record:
         what = "is not there" if path is None else "is the record of another run"

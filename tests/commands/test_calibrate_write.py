@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,9 +68,9 @@ evidence = ["{RECORD}"]
 """
 
 
-def record(vllm: str, cases: Mapping[str, int], **changes: object) -> Record:
+def record(vllm: str, cases: Mapping[str, int], **changes: Any) -> Record:
     """Return a run whose cases save so many artifacts in a cold start."""
-    values = {
+    values: dict[str, Any] = {
         "cell": f"py312-torch214-vllm{vllm[:4].replace('.', '')}",
         "provenance": provenance("2.14.0+cpu", vllm, "3.12"),
         "cases": tuple(
@@ -199,6 +200,14 @@ def test_a_record_that_is_not_published_is_refused(here: Path, is_there: bool) -
     assert rules(here) == RULES
 
 
+def test_the_record_of_a_candidate_is_refused(here: Path) -> None:
+    cell = "py312-torchnightly-vllm033"
+    versions = provenance("2.16.0.dev20261128+torchnightly.b0123456789abcde", "0.33.0", "3.12")
+    write(record("0.33.0", {"dense": 3}, cell=cell, provenance=versions), here / f"{cell}.json")
+    message = "a candidate is evidence of no release; calibrate the record of a release"
+    assert calibrate(here, f"{cell}.json") == (2, [], [f"matrix: {cell}.json: {message}"])
+
+
 def test_the_same_record_elsewhere_is_as_good(here: Path) -> None:
     run = f"records/{CELL}.20261122T180000Z.json"
     write(read(here / RECORD), here / run)
@@ -298,7 +307,7 @@ def test_a_file_that_cannot_be_written_stays(here: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "replace", refuse)
     status, lines, errors = calibrate(here, RECORD)
     assert (status, lines) == (2, [])
-    assert errors == [f"matrix: {here / 'rules.toml'}: cannot be written: Read-only file system"]
+    assert errors == ["matrix: rules.toml: cannot be written: Read-only file system"]
     monkeypatch.undo()
     assert rules(here) == RULES and len(list(here.iterdir())) == 2
 
