@@ -37,7 +37,7 @@ def to_json(record: Record, verdict: CellVerdict, path: str, *, pin: str | None 
 
 
 def _expected(judged: CaseVerdict) -> Iterator[dict[str, object]]:
-    """Give what the starts of a case should count, by rules of its releases or of earlier ones."""
+    """Yield what the starts of a case should count, by rules of its releases or the nearest ones."""
     nearest = {} if judged.provisional is None else judged.provisional.nearest
     for start in STARTS:
         known = {**nearest.get(start, {}), **judged.expected.get(start, {})}
@@ -52,7 +52,7 @@ def _count(case: str, start: StartKind, counter: str, expected: Expected) -> dic
         "counter": counter,
         "value": expected.value,
         "rule": expected.rule,
-        "ended": {"torch": expected.torch, "vllm": expected.vllm}
+        "nearest": {"torch": expected.torch, "vllm": expected.vllm}
         if isinstance(expected, Nearest)
         else None,
     }

@@ -1,7 +1,7 @@
 """The comparison of a case beyond the end of the expectations with the nearest ones.
 
-Pure, and importable inside a cell. Such a comparison says what changed since the last release that
-is known. It does not show what the release should count, so it makes a case neither compatible
+Pure, and importable inside a cell. Such a comparison says what changed against the nearest release
+that is known. It does not show what the release should count, so it makes a case neither compatible
 nor a drift.
 """
 
@@ -37,7 +37,7 @@ class SameAs(NamedTuple):
 
 
 class DiffersFrom(NamedTuple):
-    """This counter differs from the last release that its rule covers, and `more` others do."""
+    """This counter differs from the nearest release that its rule covers, and `more` others do."""
 
     release: LastRelease
     difference: Difference
@@ -56,7 +56,7 @@ class Provisional(NamedTuple):
 
     @property
     def releases(self) -> tuple[LastRelease, ...]:
-        """The last releases that the rules cover.
+        """The nearest releases that the rules cover.
 
         Only of the counters that differ, where some do.
         """

@@ -207,7 +207,7 @@ def test_show_has_every_count_with_what_it_should_be(published: Path, name: str)
         for start in case["starts"]
     }
     expected = content["expected"]
-    assert len(expected) > 50 and all(row["ended"] is None for row in expected)
+    assert len(expected) > 50 and all(row["nearest"] is None for row in expected)
     assert set(re.findall(_COUNT, text, re.MULTILINE)) == {
         (row["counter"], str(value), str(row["value"]))
         for row in expected
@@ -241,7 +241,7 @@ def test_show_says_which_rule_ended_before_the_run(tmp_path: Path) -> None:
     rules = "--expectations", "rules.toml"
     content = json_of(here, "show", RECORD, *rules)
     assert content["cell"]["verdict"] == "untested"
-    assert [(row["start"], row["value"], row["ended"]) for row in content["expected"]] == [
+    assert [(row["start"], row["value"], row["nearest"]) for row in content["expected"]] == [
         ("cold", 3, {"torch": None, "vllm": "0.18"}),
         ("warm", 1, {"torch": None, "vllm": "0.18"}),
     ]

@@ -86,7 +86,7 @@ def _items(report: Report) -> Iterator[tuple[str, Item]]:
     yield f"ran {Verdict.DRIFT}", Item("r s1", "≠E", "drift: starts, but counts differ")
     yield f"ran {Verdict.INCOMPATIBLE}", Item("r s0", "×W", "incompatible: fails at this rung")
     yield f"ran {Verdict.UNTESTED}", Item("r s2", "?I", "untested, though it ran")
-    means = "provisional: newer than what is known of its counters, compared with the last release"
+    means = "provisional: beyond what is known of its counters, compared with the nearest release"
     yield "provisional", Item("r s2", "≈W", f"{means} that is")
     yield "fails", Item("s0", "×L", "fails, nothing was run")
     yield "asked", Item("s2", "·L", "the highest rung that passed, nothing was run")

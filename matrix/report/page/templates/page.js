@@ -73,7 +73,7 @@ function start(D) {
   }
   const climbOf = (found, python) => D.climbs[found[python + 1]];
   const ranSign = (verdict) => (verdict === UNTESTED ? "?" : SIGNS[verdict]);
-  // Newer than what is known of its counters, and compared with the last release that is.
+  // Beyond what is known of its counters, and compared with the nearest release that is.
   const compared = (climb) => !climb[C.fails] && climb[C.bits] & 16;
   function mark(climb) {
     const at = climb[C.verdict], place = climb[C.fails] || climb[C.reached];
@@ -89,7 +89,7 @@ function start(D) {
     if (at === COMPATIBLE) return "compatible, as expected";
     if (at === DRIFT) return "drift, counts differ";
     if (at === INCOMPATIBLE) return "incompatible, fails at " + (rung(climb[C.fails]) || "a rung that it does not name");
-    if (compared(climb)) return "untested, provisional: it ran, and is newer than what is known of its counters";
+    if (compared(climb)) return "untested, provisional: it ran, beyond what is known of its counters";
     const top = climb[C.reached] ? "passed " + rung(climb[C.reached]) : "nobody asked";
     return "untested, " + top + (climb[C.bits] & 2 ? ", it ran" : climb[C.bits] & 4 ? ", a rung below was not asked" : "");
   }
