@@ -29,7 +29,7 @@ def to_json(record: Record, verdict: CellVerdict, path: str, *, pin: str | None 
         "schema": _SCHEMA,
         "record": path,
         "pins": pin,
-        "cell": entry_values(entry),
+        "judged": entry_values(entry),
         "expected": [row for judged in verdict.cases for row in _expected(judged)],
         "observed": record,
     }

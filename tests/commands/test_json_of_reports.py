@@ -177,7 +177,7 @@ def test_predict_of_one_platform_prints_no_json(tmp_path: Path) -> None:
 def test_show_has_the_facts_of_the_text(published: Path, name: str) -> None:
     content = json_of(published, "show", name)
     text = text_of(published, "show", name, "--seconds")
-    cell, head = content["cell"], text.splitlines()[0]
+    cell, head = content["judged"], text.splitlines()[0]
     assert head.startswith(f"{cell['cell']} ") and f" on {cell['platform']}: " in head
     assert f": {cell['verdict']} " in head and f", {len(cell['cases'])} " in head
     assert (content["record"], cell["record"]) == (name, Path(name).name)
@@ -222,8 +222,8 @@ def test_show_has_the_differences_of_a_drift(tmp_path: Path) -> None:
     here = with_one_record(tmp_path)
     write(make(saved=2), here / RECORD)
     content = json_of(here, "show", RECORD, "--expectations", "rules.toml")
-    assert content["cell"]["verdict"] == "drift" and content["cell"]["rung"] == "as expected"
-    [case] = content["cell"]["cases"]
+    assert content["judged"]["verdict"] == "drift" and content["judged"]["rung"] == "as expected"
+    [case] = content["judged"]["cases"]
     [row] = case["differences"]
     assert (row["start"], row["counter"], row["rule"]) == ("warm", SAVED, "warm")
     [shown] = re.findall(
@@ -240,12 +240,12 @@ def test_show_says_which_rule_ended_before_the_run(tmp_path: Path) -> None:
     (here / "rules.toml").write_text(older, encoding="utf-8")
     rules = "--expectations", "rules.toml"
     content = json_of(here, "show", RECORD, *rules)
-    assert content["cell"]["verdict"] == "untested"
+    assert content["judged"]["verdict"] == "untested"
     assert [(row["start"], row["value"], row["nearest"]) for row in content["expected"]] == [
         ("cold", 3, {"torch": None, "vllm": "0.18"}),
         ("warm", 1, {"torch": None, "vllm": "0.18"}),
     ]
-    [difference] = content["cell"]["provisional"]["differences"]
+    [difference] = content["judged"]["provisional"]["differences"]
     assert (difference["start"], difference["observed"]) == ("warm", 0)
     assert "observed    0  was    1 in vLLM 0.18\n" in text_of(here, "show", RECORD, *rules)
 
@@ -271,7 +271,7 @@ def test_show_of_an_off_pin_cell_and_of_hostile_text(tmp_path: Path) -> None:
     write(record, tmp_path / f"{name}.json")
     content = json_of(tmp_path, "show", f"{name}.json")
     assert content["pins"] == "2.11.0" and content["expected"] == []
-    assert [case["case"] for case in content["cell"]["cases"]] == [message]
+    assert [case["case"] for case in content["judged"]["cases"]] == [message]
     assert content["observed"]["error"] == {"kind": "interrupted", "reason": message}
 
 
