@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from matrix.advice.kinds import EvidenceKind
 from matrix.advice.reasons import MisfitCode
 from matrix.advice.recommend import Choice, Recommendation, recommend
 from matrix.advice.wish import Wish
-from matrix.catalog.hardware import driver_of
+from matrix.catalog.hardware import Capability, ModelNeed, driver_of
 from matrix.report.advice.recommend import content, lines
 
 GPU = advised.HARDWARE.gpu
@@ -444,3 +445,17 @@ def test_a_failure_for_another_reason_refuses_no_model() -> None:
         model="deep",
     )
     assert chosen(found) == ("0.20.0", "2.10.0", "3.12")
+
+
+def test_a_run_on_the_gpu_shows_whether_a_newer_release_takes_the_model_there() -> None:
+    need = ModelNeed(case="moe", least=Capability(9, 0), versions=SpecifierSet("<0.20"))
+    a100 = {**advised.H200, "name": "NVIDIA A100-SXM4-80GB", "capability": "8.0"}
+    ran = on_gpu("2.11.0", passed(), vllm="0.20.0", python="3.12", provenance={"gpu": a100})
+    for records, is_known in (((), False), ((ran,), True)):
+        facts = known(*records)
+        hardware = replace(advised.HARDWARE, models=(need,))
+        facts = replace(facts, tables=replace(facts.tables, hardware=hardware))
+        found = recommend(Wish(gpu=GPU("a100"), model="moe"), facts)
+        assert chosen(found) == ("0.20.0", "2.11.0", "3.12")
+        line = "whether moe starts on this GPU: vLLM <0.20 refuses it below compute capability 9.0"
+        assert (line not in " ".join(lines(found).split())) is is_known

@@ -118,7 +118,8 @@ def _not_known(choice: Choice, found: Recommendation) -> Iterator[str]:
     model = words.case_words(found.wish.model or "")
     if missing := _not_known_without(choice, found.wish):
         yield f"whether {model} starts on this GPU without {listed(missing)}"
-    if (need := found.refused) is not None:
+    need = None if _ran_alike(choice) else found.refused
+    if need is not None:
         below = f"below compute capability {need.least}"
         which = f"vLLM {specifier_text(need.versions)} refuses it {below}"
         yield f"whether {model} starts on this GPU: {which}"
@@ -126,9 +127,14 @@ def _not_known(choice: Choice, found: Recommendation) -> Iterator[str]:
 
 def _not_known_without(choice: Choice, wish: Wish) -> list[str]:
     """Return the parts of vLLM without code for the GPU, where no run on it speaks of the model."""
-    if wish.model is None or is_enough(choice.evidence.kind, EvidenceKind.ALIKE):
+    if wish.model is None or _ran_alike(choice):
         return []
     return [name for needs in choice.needs if needs.code for name in needs.code.without]
+
+
+def _ran_alike(choice: Choice) -> bool:
+    """Tell whether the pair ran on such a GPU, so that its run shows what the model does there."""
+    return is_enough(choice.evidence.kind, EvidenceKind.ALIKE)
 
 
 def _warm(choice: Choice, wish: Wish) -> str:
