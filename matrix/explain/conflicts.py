@@ -180,10 +180,15 @@ def _minor_of(glibc: str) -> int:
 
 def is_within(version: str, wanted: str) -> bool:
     """Tell whether a version is within a range; False if either cannot be parsed."""
+    return _compared(version, wanted) is True
+
+
+def _compared(version: str, wanted: str) -> bool | None:
+    """Return whether a version is within a range; None if either cannot be parsed."""
     try:
         return SpecifierSet(wanted).contains(Version(version), prereleases=True)
     except (InvalidSpecifier, InvalidVersion):
-        return False
+        return None
 
 
 def of_sentence(line: str, _: str) -> Fault | None:
@@ -227,7 +232,7 @@ def _excluding(line: str) -> tuple[Demanded, ...]:
         demand = Demanded(
             who=f"{canonicalize_name(found['who'])} {found['whose'].removeprefix('==')}",
             name=name,
-            range=found["range"],
+            range=found["range"].rstrip("."),  # a sentence may end with it
         )
         for first in demands.setdefault(name, []):
             if _exclude(first.range, demand.range):
@@ -247,4 +252,4 @@ def _exclude(first: str, second: str) -> bool:
         for pin, other in ((first, second), (second, first))
         if re.fullmatch(r"==[^*,]+", pin)
     ]
-    return bool(pins) and not any(is_within(pin[2:], other) for pin, other in pins)
+    return bool(pins) and all(_compared(pin[2:], other) is False for pin, other in pins)
