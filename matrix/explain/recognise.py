@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from matrix.catalog.hardware import plain_name
+from matrix.catalog.hardware import Capability, plain_name
 from matrix.explain.conflicts import (
     of_ignored,
     of_installed,
@@ -238,14 +238,14 @@ def _kernel(line: str, after: str) -> Fault | None:
 
 
 def _checked(found: re.Match[str], text: str) -> Fault:
-    """Read torch's check of a GPU; `wants` is the last GPU of its list where that is of its major.
+    """Read torch's check of a GPU; `wants` is the last GPU of its list where its code runs too."""
+    # It reads tables of symbols, which no other text needs here.
+    from matrix.checks.gpu_code.fits import CodeFit, fit_of
 
-    Code for a GPU runs on those of its major release with a higher minor one.
-    """
     has = f"sm_{found['major']}{found['minor']}"
     last = _LISTED.search(text[:2000])
-    if last and last["major"] == found["major"] and int(last["minor"]) < int(found["minor"]):
-        wants = f"sm_{last['major']}{last['minor']}"
+    wants = f"sm_{last['major']}{last['minor']}" if last else ""
+    if fit_of([wants], Capability(int(found["major"]), int(found["minor"]))) is CodeFit.NEAR:
         return Fault(
             kind=FaultKind.NO_KERNEL, signature="", subject="warning", has=has, wants=wants
         )

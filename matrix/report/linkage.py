@@ -18,6 +18,7 @@ from matrix.report.facts import link_fault, link_words
 from matrix.report.grid_text import blocks
 
 _ABIS = {"stable": "stable", "c++": "C++", "none": "-"}
+_NO_TABLE = "no table; by the name of the build"
 _SHOWN = 3  # missing symbols of an extension; JSON has them all
 _LEGEND = """\
 yes  every extension finds what it needs of that torch
@@ -38,7 +39,7 @@ def one(linkage: Linkage) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [clean(f"{head}: {verdict_words(linkage)}")]
     lines += [
-        clean(f"{name}  {_read_from(build)}, {_built_for(build)}")
+        clean(f"{name}  {build.file or _NO_TABLE}, {_built_for(build)}")
         for name, build in zip(("vLLM ", "torch"), linkage.builds, strict=True)
     ]
     lines.append("")
@@ -164,12 +165,6 @@ def _build(build: WheelBuild) -> dict[str, object]:
         "machine": build.machine,
         "cuda": build.cuda,
     }
-
-
-def _read_from(build: WheelBuild) -> str:
-    if build.file:
-        return build.file
-    return "installed files" if build.sha256 else "no table; by the name of the build"
 
 
 def _built_for(build: WheelBuild) -> str:

@@ -37,7 +37,7 @@ def to_json(record: Record, verdict: CellVerdict, path: str, *, pin: str | None 
 
 
 def _expected(judged: CaseVerdict) -> Iterator[dict[str, object]]:
-    """Yield what the starts of a case should count, by rules of its releases or the nearest ones."""
+    """Yield what the starts of a case should count, by its own rules or the nearest ones."""
     nearest = {} if judged.provisional is None else judged.provisional.nearest
     for start in STARTS:
         known = {**nearest.get(start, {}), **judged.expected.get(start, {})}

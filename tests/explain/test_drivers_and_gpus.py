@@ -127,6 +127,7 @@ LISTED = (
         ("NVIDIA GB10", "12.1", "5.0", "9.0", False),
         ("Tesla P100-PCIE-16GB", "6.0", "7.0", "12.0", False),
         ("Tesla V100-SXM2-16GB", "7.0", "7.5", "9.0", False),
+        ("Orin", "8.7", "5.0", "8.6", False),  # of its major, but code for Tegra is its own
     ],
 )
 def test_a_gpu_after_the_last_one_of_torchs_list_is_fine_within_a_major(
