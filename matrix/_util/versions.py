@@ -321,14 +321,18 @@ class VersionRange:
     def first(self) -> Base | None:
         """The first release of the range; None if nothing says which one that is.
 
-        >>> VersionRange(">=2.13,<2.15").first.text
-        '2.13'
+        >>> VersionRange(">=2.13,<2.15").first.text, VersionRange(">2.13").first
+        ('2.13', None)
         """
-        if self.text is None or _contains(self.text, "0"):
+        text = self.text
+        if text is None or _contains(text, "0"):
             return None
-        bounds = (".".join(map(str, cut)) for cut in sorted(set(self.boundaries)))
-        first = next((bound for bound in bounds if _contains(self.text, bound)), None)
-        return None if first is None else base_of(parse_version(first))
+        for bound in (".".join(map(str, cut)) for cut in sorted(set(self.boundaries))):
+            if _contains(text, bound):
+                return base_of(parse_version(bound))
+            if _contains(text, f"{bound}.0.0.0.1"):  # nothing says which release comes after it
+                return None
+        return None
 
     def ended_before(self, version: Version) -> bool:
         """Tell whether the base of this version is newer than every version in the range.

@@ -13,6 +13,7 @@ from matrix._util.versions import (
     SpecifierError,
     VersionRange,
     VersionRangeError,
+    base_of,
     chosen_versions,
     distance,
     neighbours,
@@ -307,3 +308,26 @@ def test_a_range_that_ended_before_a_version_has_neither_it_nor_a_newer_one(
     found, base = range_of(text), Version(version).base_version
     above = found.shared(VersionRange(f">={base}"))
     assert found.ended_before(Version(version)) == (above is None)
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        (">=2.13,<2.15", "2.13"),
+        ("==2.13.*", "2.13"),
+        (">=2.13,!=2.13.0", None),
+        (">2.9,<=2.11", None),  # nothing says which release is the first after 2.9
+        ("<2.15", None),
+        (None, None),
+    ],
+)
+def test_the_first_release_of_a_range(text: str | None, first: str | None) -> None:
+    found = VersionRange(text).first
+    assert (found and found.text) == first
+
+
+@given(specifiers, st.sampled_from(["0", "0.1", "0.1.1", "1", "1.2rc1", "2.0.1", "2.2", "3", "99"]))
+def test_a_range_above_a_version_has_neither_it_nor_an_older_one(text: str, version: str) -> None:
+    found, base = range_of(text), base_of(Version(version))
+    if found.is_above(base):
+        assert found.shared(VersionRange(f"<={base.text}")) is None
