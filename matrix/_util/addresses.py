@@ -18,7 +18,7 @@ _LOGIN = re.compile(
 
 
 class AddressError(MatrixError):
-    """A text that is not an address of the kind that is needed. It holds no credential."""
+    """A text that is not an address of the kind that is needed. It contains no credential."""
 
 
 def index_address(text: str) -> str:

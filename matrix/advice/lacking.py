@@ -20,7 +20,7 @@ FeaturesOf = Callable[[Cell], Mapping[str, bool] | None]
 
 @dataclass(frozen=True, kw_only=True)
 class FailedWithout:
-    """A case that failed for want of a feature, in a cell of the same vLLM with another torch."""
+    """A case that failed without a feature, in a cell of the same vLLM with another torch."""
 
     feature: str
     case: str
@@ -35,7 +35,7 @@ def lacking(cell: Cell, features: FeaturesOf) -> tuple[str, ...]:
 def failed_without(
     cell: Cell, lacks: Sequence[str], runs: PairRuns, features: FeaturesOf
 ) -> tuple[FailedWithout, ...]:
-    """Return the cases that failed for want of what a cell lacks too, one entry for each.
+    """Return the cases that failed because of what a cell lacks too, one entry for each.
 
     A failure counts where the same feature does not link and the failure names it. It does not
     count for a case that has an answer in a run of the pair itself.

@@ -47,7 +47,7 @@ _MEASURED = EvidenceKind.ELSEWHERE
 class Choice:
     """A pair that fits, with the Python to take, what its wheels need, and what is known of it.
 
-    `failed_without` are the cases that failed with another torch for want of a feature that does
+    `failed_without` are the cases that failed with another torch because of a feature that does
     not link here either.
     """
 

@@ -22,7 +22,7 @@ from matrix._util.text import pip_install
 from matrix.bundle.fatbin import Pruned, keep_only
 from matrix.errors import MatrixError
 
-_LEAST = 1 << 16  # bytes below which a library holds no GPU code worth the reading
+_LEAST = 1 << 16  # bytes below which a library contains no GPU code worth the reading
 _BLOCK = 1 << 20
 # Bytes from which a packed file may need the wide fields of ZIP64: incompressible data grows by up
 # to 0.4%. Where it does not need them, zipfile before Python 3.11.4 writes a header that is wrong.

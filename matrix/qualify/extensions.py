@@ -1,7 +1,7 @@
 """Extensions of vLLM that link with the torch of the baseline and not with that of the candidate.
 
 Pure. A vLLM is built for the torch that it pins. Where its core links with another torch and one of
-its other extensions does not, what fails for want of that extension is not testable with the
+its other extensions does not, what fails without that extension is not testable with the
 existing wheels, and a counter that drifts there may do so for it. With its own pin each extension
 should link, so there a failure stays a regression.
 """

@@ -237,7 +237,7 @@ class NotTestable(NamedTuple):
 
 
 class ExtensionNotTestable(NamedTuple):
-    """The candidate fails for want of extensions of `vllm` that do not link with its `torch`.
+    """The candidate fails without extensions of `vllm` that do not link with its `torch`.
 
     They link at the baseline. `pin` is what the metadata of `vllm` says of its torch.
     """

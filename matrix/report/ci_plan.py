@@ -1,7 +1,7 @@
 """A plan as a CI service takes it: GitHub's job matrix, Buildkite's steps.
 
 Pure. All that a service could act on is the name of a cell, a platform, a version or a number: what
-is made here holds no text of a record.
+is made here contains no text of a record.
 """
 
 from __future__ import annotations

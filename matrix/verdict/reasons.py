@@ -94,7 +94,7 @@ class NotFinished(NamedTuple):
 
 
 class NothingRan(NamedTuple):
-    """The record holds no case."""
+    """The record has no case."""
 
     code: Literal[ReasonCode.NOTHING_RAN] = ReasonCode.NOTHING_RAN
 

@@ -59,7 +59,7 @@ def read_candidate(
 ) -> TorchSymbols | VllmSymbols:
     """Return the symbols of a candidate's wheel; reads the wheel where no table has them yet.
 
-    A vLLM whose wheel holds no compiled file has a table without extensions. `say` gets a line
+    A vLLM whose wheel contains no compiled file has a table without extensions. `say` gets a line
     before a wheel is read. Raises CandidateError if it has no wheel to read, FetchError if
     the wheel cannot be had or is another one by now, ElfError if it cannot be read.
     """

@@ -159,7 +159,7 @@ def without_words(features: Sequence[str]) -> str:
 
 
 def failed_without_words(failures: Sequence[FailedWithout]) -> str:
-    """Return which cases failed with another torch for want of a feature, and where."""
+    """Return which cases failed with another torch that lacks a feature, and where."""
     found: dict[tuple[str, str], list[str]] = {}
     for failure in failures:
         found.setdefault((failure.feature, failure.cell), []).append(case_words(failure.case))

@@ -195,7 +195,7 @@ _PLAIN_MISSING = {
     MissingCode.TOO_FEW_GPUS: "needs more GPUs than its run saw",
     MissingCode.NOT_IN_RECORD: "is not a case of the record",
     MissingCode.NOT_FINISHED: "did not finish",
-    MissingCode.NO_CASES: "holds no case",
+    MissingCode.NO_CASES: "has no case",
 }
 
 

@@ -121,7 +121,7 @@ def unpack_tests(archive: Path, folder: Path) -> None:
         line = str(error).partition("\n")[0]
         raise FetchError(f"{where}: is not an archive that can be read ({line})") from None
     if not (folder / TESTS).is_dir():
-        raise FetchError(f"{where}: holds no {TESTS}; it is not a source distribution of vLLM")
+        raise FetchError(f"{where}: contains no {TESTS}; it is not a source distribution of vLLM")
 
 
 def copy_tests(source: Path, folder: Path) -> None:
