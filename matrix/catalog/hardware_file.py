@@ -82,7 +82,7 @@ def load_hardware(path: Path | None = None) -> HardwareTable:
         drivers=_branches(rows["driver"]),
         cuda=_releases_of_cuda(rows["cuda"]),
         flavours=tuple(_flavour(row, where) for row, where in rows["flavour"]),
-        models=tuple(_model(row, where) for row, where in rows["model"]),
+        models=_models(rows["model"]),
     )
 
 
@@ -178,11 +178,17 @@ def _capabilities(row: Mapping[str, Any], key: str, where: str) -> frozenset[Cap
     return found
 
 
-def _model(row: Mapping[str, Any], where: str) -> ModelNeed:
-    least = capability_of(row["least"])
-    if least is None:
-        raise HardwareError(f"{where}: least: is not a compute capability; write it as 9.0")
-    return ModelNeed(case=row["case"], least=least, versions=_versions(row, where))
+def _models(rows: Iterable[tuple[Mapping[str, Any], str]]) -> tuple[ModelNeed, ...]:
+    """Return what each model needs of a GPU."""
+    found: dict[str, ModelNeed] = {}
+    for row, where in rows:
+        case, least = row["case"], capability_of(row["least"])
+        if least is None:
+            raise HardwareError(f"{where}: least: is not a compute capability; write it as 9.0")
+        if case in found:
+            raise HardwareError(f"{where}: case: {case!r} appears twice; keep one")
+        found[case] = ModelNeed(case=case, least=least, versions=_versions(row, where))
+    return tuple(found.values())
 
 
 def _versions(row: Mapping[str, Any], where: str) -> SpecifierSet:

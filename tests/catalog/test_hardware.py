@@ -191,6 +191,7 @@ least = "580.65.06"
 own = "580.65.06"
 sources = ["https://a"]
 """
+MODEL = '[[model]]\ncase = "a"\nleast = "9.0"\nversions = ">1"\nsources = ["https://a"]\n'
 ROW = '[[gpu]]\ncapability = "9.0"\nnames = ["h100"]\nsource = "https://a"\n'
 
 
@@ -224,10 +225,9 @@ ROW = '[[gpu]]\ncapability = "9.0"\nnames = ["h100"]\nsource = "https://a"\n'
             ),
             "versions: is not a range",
         ),
-        (
-            '[[model]]\ncase = "a"\nleast = "new"\nversions = ">1"\nsources = ["https://a"]\n',
-            "least: is not a compute capability",
-        ),
+        (MODEL.replace("9.0", "new"), "least: is not a compute capability"),
+        (MODEL.replace(">1", "new"), "versions: is not a range"),
+        (MODEL + MODEL, "model 2: case: 'a' appears twice; keep one"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, text: str, why: str) -> None:

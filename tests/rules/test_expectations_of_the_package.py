@@ -181,7 +181,11 @@ def test_deepseek_on_cuda_shares_no_subgraph_from_vllm_0_25(
 def test_deepseek_on_cuda_loads_what_was_compiled_where_a_record_shows_it(vllm: str) -> None:
     """Without the mega artifact vLLM 0.26 compiled again, so nobody knows what 0.27 does."""
     for torch, mega in (("2.13.0", True), ("2.11.0", False)):
-        flags = {MEGA: mega, "VLLM_USE_AOT_COMPILE": True, "VLLM_DISABLE_COMPILE_CACHE": False}
+        flags: dict[str, object] = {
+            MEGA: mega,
+            "VLLM_USE_AOT_COMPILE": True,
+            "VLLM_DISABLE_COMPILE_CACHE": False,
+        }
         where = situation("model_startup[deepseek_v3.2]", "cuda", torch, vllm, flags)
         assert shipped(where)["warm"].get("num_aot_artifacts_loaded") == (1 if mega else None)
         if not mega:
