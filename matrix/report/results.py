@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matrix._util.text import aligned, clean, clip, plural, seconds
+from matrix.report import provisional
 from matrix.report.stock import NOT_STOCK
 
 if TYPE_CHECKING:
@@ -60,11 +61,15 @@ def _row(record: Listed) -> list[str]:
 def _listed_verdict(record: Listed) -> str:
     """Return the verdict of a record with its marks: `compatible, 1 of 9 cases, not stock`.
 
+    One that is provisional is `untested, provisional: as vLLM 0.33`.
+
     A run that ended before all cases of its choice is marked `ended early`.
     """
     if record.running:
         return "running"
     marks = [str(record.verdict)]
+    if record.provisional is not None:
+        marks.append(provisional.mark(record.provisional))
     if record.deselected:
         marks.append(f"{record.cases} of {record.total_cases} cases")
     elif not record.complete:
@@ -85,6 +90,7 @@ def listed_json(listed: Sequence[Listed]) -> str:
             "vllm": record.vllm,
             "python": record.python,
             "verdict": record.verdict,
+            "provisional": provisional.values(record.provisional),
             "whole": record.complete,
             "running": record.running,
             "error": record.error,

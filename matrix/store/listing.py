@@ -12,7 +12,8 @@ from packaging.version import InvalidVersion, Version
 from matrix._util.versions import chosen_specifier
 from matrix.record.model import Platform
 from matrix.rules.expectations import Expectations
-from matrix.store.query import History
+from matrix.rules.provisional import Provisional
+from matrix.store.query import History, KeyVerdict
 from matrix.verdict.states import Verdict
 
 
@@ -62,6 +63,8 @@ class Listed:
     stock: bool | None
     content: str
     packed: bool
+    provisional: Provisional | None = None
+    """How it compares with the nearest expectations, where the verdict is provisional."""
     running: bool = False
     """Whether its run continues."""
 
@@ -92,7 +95,9 @@ def find(
             "CASE WHEN running THEN $verdict = $untested"
             " ELSE verdict_key IN (SELECT unnest($of_verdict)) END"
         )
-        values["of_verdict"] = [key for key, word in verdicts.items() if word == wanted.verdict]
+        values["of_verdict"] = [
+            key for key, judged in verdicts.items() if judged.verdict == wanted.verdict
+        ]
         values["verdict"], values["untested"] = str(wanted.verdict), str(Verdict.UNTESTED)
     cursor = history.rows.execute(
         f"""
@@ -134,12 +139,12 @@ def _matching(history: History, column: str, text: str, known: Sequence[str]) ->
     return held
 
 
-def _listed(columns: Mapping[str, Any], verdicts: Mapping[str, Verdict]) -> Listed:
+def _listed(columns: Mapping[str, Any], verdicts: Mapping[str, KeyVerdict]) -> Listed:
     """Return a row of a list, from the columns by their names."""
     rest = {name: value for name, value in columns.items() if name not in ("paths", "verdict_key")}
     running = columns["running"]
-    verdict = Verdict.UNTESTED if running else verdicts[columns["verdict_key"]]
-    return Listed(paths=tuple(columns["paths"]), verdict=verdict, **rest)
+    judged = KeyVerdict(Verdict.UNTESTED) if running else verdicts[columns["verdict_key"]]
+    return Listed(paths=tuple(columns["paths"]), **judged._asdict(), **rest)
 
 
 def _where(wanted: RecordFilter) -> tuple[list[str], dict[str, object]]:

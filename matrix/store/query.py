@@ -15,6 +15,7 @@ from matrix._util.files import READ_LIMIT, read_bytes
 from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError
 from matrix.rules.expectations import Expectations
+from matrix.rules.provisional import Provisional
 from matrix.store.database import OnProgress, RecordDatabase, failure, one_line
 from matrix.store.layout import RecordSource
 from matrix.store.loaded import LoadedRecords
@@ -50,6 +51,13 @@ class RunRow(NamedTuple):
     jobs: int
     outcome_key: str
     has_cases: bool
+
+
+class KeyVerdict(NamedTuple):
+    """The verdict that a `verdict_key` stands for, with its comparison where it is provisional."""
+
+    verdict: Verdict
+    provisional: Provisional | None = None
 
 
 class StoredRow(NamedTuple):
@@ -203,8 +211,8 @@ class History:
     def _faults(self, expectations: Expectations) -> dict[str, FaultLevel]:
         """Return the fault that each `verdict_key` stands for."""
         return {
-            key: FAULTS.get(verdict, FaultLevel.NONE)
-            for key, verdict in self.verdicts(expectations).items()
+            key: FAULTS.get(judged.verdict, FaultLevel.NONE)
+            for key, judged in self.verdicts(expectations).items()
         }
 
     def _candidates(self, late: str | None) -> list[_Candidate]:
@@ -256,7 +264,7 @@ class History:
 
     def verdicts(
         self, expectations: Expectations, where: str = "true", values: Mapping[str, object] = {}
-    ) -> dict[str, Verdict]:
+    ) -> dict[str, KeyVerdict]:
         """Return the verdict of each verdict key: one record of each is read and judged.
 
         `where` is SQL of this module, its parameters in `values`.
@@ -271,15 +279,14 @@ class History:
             """,
             dict(values),
         ).fetchall()
-        found: dict[str, Verdict] = {}
+        found: dict[str, KeyVerdict] = {}
         for start in range(0, len(rows), _SOME):
             some = rows[start : start + _SOME]
             of, faults = records_of(self.rows, [row[:6] for row in some])
             self.rows.errors += faults
             for row in some:
                 # A file that was lost meanwhile: the rest of the list stays.
-                record = of.get(row[0])
-                found[row[6]] = judge(record, expectations).verdict if record else Verdict.UNTESTED
+                found[row[6]] = _judged(of.get(row[0]), expectations)
         return found
 
     def times(
@@ -422,3 +429,11 @@ class History:
 
 def _unsearchable(error: BaseException) -> HistoryError:
     return HistoryError(f"the records cannot be searched: {one_line(error)}")
+
+
+def _judged(record: Record | None, expectations: Expectations) -> KeyVerdict:
+    """Return the verdict on a record; of a file that was lost, that nothing is known."""
+    if record is None:
+        return KeyVerdict(Verdict.UNTESTED)
+    verdict = judge(record, expectations)
+    return KeyVerdict(verdict.verdict, verdict.provisional)

@@ -47,7 +47,7 @@ from matrix.store.summary import HistoryError, times
 from matrix.verdict.judge import judge
 from matrix.verdict.precedence import JudgedRecord, pick_record
 from matrix.verdict.states import VERDICTS
-from rules import ANY_CASE
+from rules import ANY_CASE, SAVED, cold_and_warm
 
 
 @quick
@@ -376,6 +376,29 @@ def test_a_list_tells_what_was_not_stock(tmp_path: Path) -> None:
         "1": True,
         "2": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("graphs", "mark"),
+    [(3, "provisional: as vLLM 0.18"), (2, "provisional: differs from vLLM 0.18")],
+)
+def test_a_list_marks_a_provisional_verdict(tmp_path: Path, graphs: int, mark: str) -> None:
+    rules = cold_and_warm('vllm = "<0.19"', {SAVED: graphs}, {SAVED: 0})
+    (tmp_path / "rules.toml").write_text(rules, encoding="utf-8")
+    for cell, departures in zip(CELLS, ((RAY,), ()), strict=True):
+        write(make(cell, departures=departures), tmp_path / "records" / f"{cell}.json")
+    judged = ("list", "--expectations", "rules.toml")
+    (row,) = [line for line in matrix(tmp_path, *judged).stdout.splitlines() if CELLS[0] in line]
+    assert f" untested, {mark}, not stock " in row
+    assert matrix(tmp_path, *judged).stdout.count("provisional") == 1
+    asked = matrix(tmp_path, *judged, "--json", "--verdict", "untested").stdout
+    (listed,) = json.loads(asked)
+    assert listed["provisional"]["releases"] == ["vLLM 0.18"]
+    assert [found["counter"] for found in listed["provisional"]["differences"]] == (
+        [] if graphs == 3 else [SAVED]
+    )
+    every = json.loads(matrix(tmp_path, *judged, "--json").stdout)
+    assert [row["provisional"] is None for row in every if row["cell"] == CELLS[1]] == [True]
 
 
 def test_a_list_tells_of_the_future(tmp_path: Path) -> None:
