@@ -110,18 +110,25 @@ def _head(table: Table) -> str:
 
 
 def counts(table: Table, platform: Platform) -> str:
-    """Return how many cells ran on the platform, and their verdicts. Platforms do not add up."""
-    verdicts = [
-        entry.verdict.verdict for entry in table.entries if entry.record.platform == platform
-    ]
+    """Return how many cells ran on the platform, their verdicts, and how many of them have marks.
+
+    The marks are *not stock* and only some cases. Platforms do not add up.
+    """
+    entries = [entry for entry in table.entries if entry.record.platform == platform]
+    verdicts = [entry.verdict.verdict for entry in entries]
     found = ", ".join(
         f"{verdicts.count(verdict)} {verdict}"
         for verdict in (Verdict.COMPATIBLE, Verdict.DRIFT, Verdict.INCOMPATIBLE, Verdict.UNTESTED)
         if verdict in verdicts
     )
-    partial = sum(entry.record.platform == platform for entry in table.entries if entry.part)
-    few = f"; {partial} {'has' if partial == 1 else 'have'} only some cases" if partial else ""
-    return f"{platform}: {plural(len(verdicts), 'cell')} ({found}{few})"
+    apart = sum(bool(entry.verdict.not_stock) for entry in entries)
+    partial = sum(entry.part is not None for entry in entries)
+    marked = [
+        f"{apart} {'is' if apart == 1 else 'are'} {stock.NOT_STOCK}" if apart else "",
+        f"{partial} {'has' if partial == 1 else 'have'} only some cases" if partial else "",
+    ]
+    few = ", ".join(filter(None, marked))
+    return f"{platform}: {plural(len(entries), 'cell')} ({found}{f'; {few}' if few else ''})"
 
 
 def results(table: Table, platform: Platform) -> list[str]:

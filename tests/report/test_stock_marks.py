@@ -7,9 +7,11 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+from command import matrix
 from histories import RAY
 from made import RELEASES, Told, failed, make, passed
 from matrix.record.model import By, Departure, Platform, Why
+from matrix.record.writer import write
 from matrix.report import badges, ci, csv_table, grid_text, markdown, page, table_json, terminal
 from matrix.report.model import Report, report_of
 from matrix.report.stock import differing, mark, standing
@@ -26,9 +28,8 @@ NUMPY = Departure(
 TORCH = Departure(
     name="torch", required="torch==2.10.0", installed="2.11.0", why=Why.OVERRIDDEN, by=By.OVERRIDE
 )
-RULES = parse_expectations(
-    "".join(
-        f"""
+RULES_TEXT = "".join(
+    f"""
 [[rule]]
 id = "{start}"
 case = "moe"
@@ -37,10 +38,9 @@ start = "{start}"
 counters = {{ num_graphs_seen = 1 }}
 evidence = ["a record"]
 """
-        for start in ("cold", "warm")
-    ),
-    "rules.toml",
+    for start in ("cold", "warm")
 )
+RULES = parse_expectations(RULES_TEXT, "rules.toml")
 
 
 def told(departures: tuple[Departure, ...] | None = (NUMPY, RAY), **more: Any) -> Told:
@@ -71,6 +71,28 @@ def test_the_markdown_says_it_in_the_square_the_note_and_the_records() -> None:
     plain = markdown.render(as_expected(told(())))
     assert "| **0.20** | ✅ as expected |" in plain and "| as required |" in plain
     assert "not known whether stock" in markdown.render(as_expected(told(None)))
+
+
+def test_the_line_of_counts_says_how_many_are_not_stock(tmp_path: Path) -> None:
+    cells = (
+        *(
+            make("2.11.0", passed(), python=python, departures=(RAY,))
+            for python in ("3.10", "3.11")
+        ),
+        make("2.11.0", passed(), python="3.12", departures=(), deselected=1),
+        make("2.11.0", failed(), departures=(RAY,), platform="cuda"),
+    )
+    for number, (path, record) in enumerate(cells):
+        write(record, tmp_path / "records" / f"{path.stem}.{number}.json")
+    (tmp_path / "rules.toml").write_text(RULES_TEXT, encoding="utf-8")
+    words = (
+        "cuda: 1 cell (1 untested; 1 is not stock); "
+        "cpu: 3 cells (3 compatible; 2 are not stock, 1 has only some cases). Newest"
+    )
+    options = ("records", "--expectations", "rules.toml")
+    assert words in matrix(tmp_path, "ci", "--format", "github", *options).stdout
+    assert matrix(tmp_path, "table", "--out", "table", *options).returncode == 0
+    assert words in (tmp_path / "table" / "compatibility.md").read_text(encoding="utf-8")
 
 
 def test_the_badge_says_it_and_is_not_green() -> None:
