@@ -304,7 +304,8 @@ def _grid(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.report.grid import to_json
-    from matrix.report.grid_text import lines
+    from matrix.report.grid_text import lines, outside_line
+    from matrix.verdict.grid import outside
 
     releases = load_releases()
     asked = context.specifiers(options, ("torch", "vllm"), releases)
@@ -314,6 +315,9 @@ def _grid(options: argparse.Namespace) -> int:
     grid = known.only(asked.get("torch"), asked.get("vllm"))
     platforms = context.chosen_platforms(options)
     predictions = context.predictions_of(table, releases, answers)
+    shown = [pair for pair in table.verdicts if pair[0].platform in platforms]
+    if left_out := outside(known, shown, releases, asked):
+        print_status(outside_line(left_out))
     if options.json:
         show(to_json(grid.within(platforms), predictions), fit=False)
         return status

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from matrix._util.console import LEAST_WIDTH, Terminal
-from matrix._util.text import clean
-from matrix.record.model import Platform
+from matrix._util.text import at_most, clean, clip, listed, plural
+from matrix.record.model import Platform, Record
 from matrix.report import marks, prediction, provisional
 from matrix.report.grid_causes import cause_line, causes_of, predicted_lines, row_of
 from matrix.report.terminal import DIM, painted
@@ -25,6 +25,7 @@ _GAP = 2  # between columns
 _PIN = "* is the torch that a vLLM pins"
 _SKIPPED = "?: a rung below was not asked"
 _NO_ANSWER = "?: a rung below was not asked, or has no answer"
+_MOST_OUTSIDE = 5
 _NOT_ASKED = f"{_NOTHING}: off-pin, not asked"
 
 
@@ -70,6 +71,27 @@ def lines(
     for platform in platforms:
         text += [*_platform(grid, platform, predictions, shown), ""]
     return "\n".join(text)
+
+
+def outside_line(records: Sequence[Record]) -> str:
+    """Return a line that names records that no square shows, at most five of them."""
+    named = [_named(record) for record in records]
+    return (
+        f"the grid does not show {plural(len(records), 'record')} of releases or Pythons that are"
+        f" not known: {listed(at_most(_MOST_OUTSIDE, named))}; `matrix table` shows every record,"
+        " `matrix refresh` reads new releases"
+    )
+
+
+def _named(record: Record) -> str:
+    """Return the cell of a record, with the versions that ran."""
+    versions = [
+        f"{label} {clip(clean(version), 30)}"
+        for label, key in (("torch", "torch"), ("vLLM", "vllm"))
+        if (version := record.version(key)) is not None
+    ]
+    ran = f" ({', '.join(versions)})" if versions else ""
+    return f"{clean(record.cell)} on {record.platform}{ran}"
 
 
 def blocks(widths: Sequence[int], key: int, width: int | None) -> list[list[int]]:

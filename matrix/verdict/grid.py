@@ -341,6 +341,30 @@ def cell_finder(releases: Releases) -> Callable[[Record], Cell | None]:
     return found
 
 
+def outside(
+    grid: Grid,
+    judged: Iterable[tuple[Record, CellVerdict]],
+    releases: Releases,
+    asked: Mapping[str, SpecifierSet],
+) -> tuple[Record, ...]:
+    """Return the records that no square shows, since a release or Python of theirs is not known.
+
+    `grid` is that of all these releases. `asked` are the specifiers of torch and vLLM that a person
+    wants to see: a record of other releases is left out here, one that knows no release is not.
+    """
+    cell_of_record = cell_finder(releases)
+    found = []
+    for record, _ in judged:
+        cell = cell_of_record(record)
+        if cell is None or (
+            grid.progress(cell, record.platform) is None
+            and _accepts(asked.get("torch"), cell.torch)
+            and _accepts(asked.get("vllm"), cell.vllm)
+        ):
+            found.append(record)
+    return tuple(found)
+
+
 def ran_cell(record: Record) -> Cell | None:
     """Return the cell of the versions that ran; None if the record does not have both."""
     torch, vllm = record.version("torch"), record.version("vllm")

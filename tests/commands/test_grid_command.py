@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from command import matrix
+from made import make, passed
+from matrix.record.writer import write
 
 RESULTS = Path(__file__).parents[2] / "results"
 CPU, CUDA = "py311-torch210-vllm019", "py312-torch210-vllm019"
@@ -43,3 +47,34 @@ def test_a_prediction_changes_no_badge_and_no_verdict(tmp_path: Path) -> None:
     assert "compatible" in badge and "(cpu" in badge and "predicted" not in badge
     plan = matrix(tmp_path, "plan", "--stale", *PAIR, "--python", "3.12")
     assert "never ran" in plan.stdout and "predicted" not in plan.stdout
+
+
+def test_a_record_of_a_release_that_is_not_known_is_named(tmp_path: Path) -> None:
+    for number, platform in enumerate(("cpu", "cuda")):
+        path, record = make(f"2.99.{number}", passed(), platform=platform, vllm="0.99.0")
+        write(record, tmp_path / "results" / platform / path.name)
+    old_python = make("2.10.0", passed(), vllm="0.19.1", python="3.7")[1]
+    write(old_python, tmp_path / "results" / "cpu" / f"{old_python.cell}.json")
+    publish(tmp_path, "cpu", CPU)
+    head = "matrix: the grid does not show"
+    both = matrix(tmp_path, "grid")
+    assert both.stderr == (
+        f"{head} 3 records of releases or Pythons that are not known: py311-torch299-vllm099 on"
+        " cuda (torch 2.99.1+cu130, vLLM 0.99.0), py37-torch210-vllm019 on cpu (torch 2.10.0+cu130,"
+        " vLLM 0.19.1) and py311-torch299-vllm099 on cpu (torch 2.99.0+cu130, vLLM 0.99.0); `matrix"
+        " table` shows every record, `matrix refresh` reads new releases\n"
+    )
+    assert (both.returncode, head in both.stdout) == (0, False)
+    asked = matrix(tmp_path, "grid", "--json", "--platform", "cuda")
+    assert "1 record of releases" in asked.stderr and json.loads(asked.stdout)["grid"]
+    assert "1 record of releases" in matrix(tmp_path, "grid", *PAIR[2:]).stderr  # its Python
+    assert matrix(tmp_path, "grid", *PAIR).stderr == ""
+
+
+def test_a_record_without_versions_of_a_name_that_is_not_known_is_named(tmp_path: Path) -> None:
+    path, record = make("2.99.0", passed(), vllm="0.99.0")
+    facts = {**record.provenance, "torch": None, "vllm": None}
+    write(replace(record, provenance=facts), tmp_path / "results" / path.name)
+    named = "not known: py311-torch299-vllm099 on cpu; `matrix table`"
+    assert named in matrix(tmp_path, "grid").stderr
+    assert named in matrix(tmp_path, "grid", *PAIR[2:]).stderr
