@@ -148,10 +148,7 @@ class Upgrade:
 
     @property
     def unlike(self) -> frozenset[Unlike]:
-        """Why the seconds of the two runs do not compare; nothing where they do, or one is absent.
-
-        The rule is that of `matrix.store.diff`, and the machine, which is one there.
-        """
+        """Why the seconds of the two runs do not compare; nothing if they do, or one is absent."""
         old, new = self.old.ran, self.new.ran
         return frozenset() if old is None or new is None else unlike(old, new)
 

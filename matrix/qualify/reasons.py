@@ -279,16 +279,18 @@ UnknownReason = (
 class TimesCode(StrEnum):
     """Why the seconds of two runs are not comparable."""
 
-    SIDE_BY_SIDE = "side by side"
+    OTHER_JOBS = "other jobs"
     OTHER_TESTS = "other tests"
     OTHER_MACHINE = "other machine"
     TOO_FEW_RUNS = "too few runs"
 
 
 class NoTimes(NamedTuple):
-    """Why seconds are not comparable: `jobs` cases ran at once, or each side has so few runs."""
+    """Why seconds are not comparable.
+
+    Each side has so few runs, or as many of its cases ran side by side as it says.
+    """
 
     code: TimesCode
-    jobs: int | None = None
     baseline: int | None = None
     candidate: int | None = None

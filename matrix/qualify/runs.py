@@ -23,7 +23,6 @@ from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.projects import Project
 from matrix.qualify.load import ReleasedRecord
 from matrix.qualify.query import MOST_RUNS, Context, Query, oldest_first, same_release
-from matrix.record.environment import hardware
 from matrix.record.model import (
     PLATFORMS,
     STARTS,
@@ -38,6 +37,7 @@ from matrix.record.model import (
     Rung,
 )
 from matrix.record.signature import signature, signature_of
+from matrix.record.start_seconds import unlike
 from matrix.record.startup_tests import applies_by_gpus, load_startup_tests
 from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS
@@ -269,11 +269,7 @@ def _timed(
     records: Iterable[ReleasedRecord],
     late: str | None,
 ) -> tuple[Record, ...]:
-    """Return the newest runs on the same hardware, with these flags and as many cases at once.
-
-    Startup tests that take another time are other ones.
-    """
-    tests = load_startup_tests()
+    """Return the newest runs with these flags whose seconds compare with those of the record."""
     found: dict[RunOrder, list[Record]] = {}
     for run in records:
         if run.record.jobs == record.jobs:
@@ -282,12 +278,7 @@ def _timed(
     return tuple(
         run
         for run in newest
-        if run is record
-        or (
-            hardware(run) == hardware(record)
-            and not tests.differ(run, record, seconds=True)
-            and not _differing(flags, _flags(run))
-        )
+        if run is record or (not unlike(run, record) and not _differing(flags, _flags(run)))
     )
 
 

@@ -16,10 +16,8 @@ from typing import NamedTuple
 from matrix._util.enums import StrEnum
 from matrix.qualify.query import Side
 from matrix.qualify.runs import MissingAnswer, cut_short
-from matrix.record.environment import hardware
 from matrix.record.model import STARTS, Outcome, Record, StartKind
-from matrix.record.start_seconds import compared_seconds
-from matrix.record.startup_tests import load_startup_tests
+from matrix.record.start_seconds import Unlike, compared_seconds, why_unlike
 
 SLOWDOWN = 1.15
 """From how many times the baseline's seconds on a candidate is slower.
@@ -102,12 +100,19 @@ class DroppedCode(StrEnum):
     OTHER_MACHINE = "other machine"
 
 
+_DROPPED = {
+    Unlike.JOBS: DroppedCode.OTHER_JOBS,
+    Unlike.TESTS: DroppedCode.OTHER_TESTS,
+    Unlike.MACHINE: DroppedCode.OTHER_MACHINE,
+}
+
+
 class Dropped(NamedTuple):
     """A run of a cell that drops out of the rounds, and why.
 
     `missing` is how it was cut short, `case` the first one that did not pass, and `outcome` how
-    that ended. Where the two runs of a round differ in startup tests that take another time, in
-    jobs or machine, the candidate's is named.
+    that ended. Where the seconds of the two runs of a round do not compare, the candidate's run is
+    named.
     """
 
     side: Side
@@ -261,13 +266,8 @@ def _dropped(pair: Round, cases: Collection[str]) -> Iterator[Dropped]:
 
 
 def _difference(pair: Round) -> DroppedCode | None:
-    if load_startup_tests().differ(pair.baseline, pair.candidate, seconds=True):
-        return DroppedCode.OTHER_TESTS
-    if pair.baseline.jobs != pair.candidate.jobs:
-        return DroppedCode.OTHER_JOBS
-    if hardware(pair.baseline) != hardware(pair.candidate):
-        return DroppedCode.OTHER_MACHINE
-    return None
+    why = why_unlike(pair.baseline, pair.candidate)
+    return None if why is None else _DROPPED[why]
 
 
 def _speeds(rounds: Sequence[Round], cases: Collection[str]) -> Iterator[Speed]:

@@ -6,22 +6,25 @@ from collections.abc import Iterable
 
 from matrix.qualify.reasons import NoTimes, TimesCode
 from matrix.qualify.runs import CellRun
-from matrix.record.environment import hardware
 from matrix.record.model import Outcome, Record, StartKind
-from matrix.record.start_seconds import compared_seconds
-from matrix.record.startup_tests import load_startup_tests
+from matrix.record.start_seconds import Unlike, compared_seconds, why_unlike
 from matrix.store.stats import enough
+
+_CODES = {
+    Unlike.JOBS: TimesCode.OTHER_JOBS,
+    Unlike.TESTS: TimesCode.OTHER_TESTS,
+    Unlike.MACHINE: TimesCode.OTHER_MACHINE,
+}
 
 
 def no_times_of(baseline: CellRun, candidate: CellRun) -> NoTimes | None:
     """Return why the seconds of two runs are not comparable, or None if they are."""
-    jobs = max(baseline.record.jobs, candidate.record.jobs)
-    if jobs > 1:
-        return NoTimes(code=TimesCode.SIDE_BY_SIDE, jobs=jobs)
-    if load_startup_tests().differ(baseline.record, candidate.record, seconds=True):
-        return NoTimes(code=TimesCode.OTHER_TESTS)
-    if hardware(baseline.record) != hardware(candidate.record):
-        return NoTimes(code=TimesCode.OTHER_MACHINE)
+    why = why_unlike(baseline.record, candidate.record)
+    if why is Unlike.JOBS:
+        before, after = baseline.record.jobs, candidate.record.jobs
+        return NoTimes(code=_CODES[why], baseline=before, candidate=after)
+    if why is not None:
+        return NoTimes(code=_CODES[why])
     before, after = len(baseline.timed), len(candidate.timed)
     if not enough([0.0] * before, [0.0] * after):
         return NoTimes(code=TimesCode.TOO_FEW_RUNS, baseline=before, candidate=after)

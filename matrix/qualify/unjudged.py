@@ -23,12 +23,17 @@ from matrix.qualify.speed import (
 from matrix.record.defaults import DefaultsCompared, compare_defaults
 from matrix.record.environment import hardware
 from matrix.record.model import STARTS, CacheKind, CellRef, Start, StartKind
-from matrix.record.startup_tests import load_startup_tests
+from matrix.record.start_seconds import Unlike, why_unlike
 from matrix.verdict.recompiles import WrittenCode, written_code
 
 _CODE = (CacheKind.GENERATED, CacheKind.COMPILED)
 _BYTES = tuple(f"caches.{kind}.bytes" for kind in _CODE)
 _KERNELS, _NODES = "generated_kernel_count", "ir_nodes_pre_fusion"  # of torch._inductor.metrics
+_UNLIKE = {
+    Unlike.JOBS: SpeedCode.OTHER_JOBS,
+    Unlike.TESTS: SpeedCode.OTHER_TESTS,
+    Unlike.MACHINE: SpeedCode.OTHER_MACHINE,
+}
 
 
 class MetricChange(NamedTuple):
@@ -178,18 +183,14 @@ def _warm_code(baseline: CellRun, candidate: CellRun) -> Iterator[WarmCode]:
 def _measured(baseline: CellRun, candidate: CellRun) -> Measured:
     """Return the speeds of the two sides, or why their seconds are not comparable."""
     rounds = rounds_of(baseline.timed, candidate.timed)
-    code = None
-    if load_startup_tests().differ(baseline.record, candidate.record, seconds=True):
-        code = SpeedCode.OTHER_TESTS
-    elif baseline.record.jobs != candidate.record.jobs:
-        code = SpeedCode.OTHER_JOBS
-    elif hardware(baseline.record) != hardware(candidate.record):
-        code = SpeedCode.OTHER_MACHINE
+    why = why_unlike(baseline.record, candidate.record)
+    if why is not None:
+        code = _UNLIKE[why]
     elif min(len(baseline.timed), len(candidate.timed)) < LEAST_ROUNDS:
         code = SpeedCode.TOO_FEW_RUNS
     elif len(rounds) < LEAST_ROUNDS:
         code = SpeedCode.NOT_IN_TURNS
-    if code is None:
+    else:
         return measure(rounds)
     many = {"baseline": len(baseline.timed), "candidate": len(candidate.timed)}
     return Measured(no_speed=NoSpeed(code=code, **many))

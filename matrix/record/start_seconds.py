@@ -1,4 +1,7 @@
-"""The seconds of a start that are compared between runs, and whether two runs compare. Pure."""
+"""The seconds of a start that are compared between runs, and whether two runs compare. Pure.
+
+The one rule for all comparisons: `results diff`, `upgrade`, and both that `qualify` makes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,11 @@ class Unlike(StrEnum):
 
 
 def unlike(before: Record, after: Record) -> frozenset[Unlike]:
-    """Return why the seconds of two runs do not compare; nothing if they do."""
+    """Return why the seconds of two runs do not compare; nothing if they do.
+
+    They do if both ran with as many cases side by side, on machines of one kind, with startup tests
+    that take the same time.
+    """
     found = set()
     if before.jobs != after.jobs:
         found.add(Unlike.JOBS)
@@ -30,6 +37,12 @@ def unlike(before: Record, after: Record) -> frozenset[Unlike]:
     if before.platform != after.platform or hardware(before) != hardware(after):
         found.add(Unlike.MACHINE)
     return frozenset(found)
+
+
+def why_unlike(before: Record, after: Record) -> Unlike | None:
+    """Return the first reason why the seconds of two runs do not compare; None if they do."""
+    found = unlike(before, after)
+    return next((why for why in Unlike if why in found), None)
 
 
 def compared_seconds(start: Start) -> float | None:

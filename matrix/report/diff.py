@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from matrix._util.text import aligned, clean, clip, plural
 from matrix.record.model import Record
+from matrix.record.start_seconds import Unlike
 from matrix.report.coded import coded
 from matrix.report.reasons import reason_words
 from matrix.store.diff import Aspect, Diff, ShownCase, ShownVerdict
@@ -27,6 +28,11 @@ _TITLES = {
     Aspect.FLAG: "flags",
     Aspect.DEFAULT: "defaults of torch",
     Aspect.PROVENANCE: "provenance",
+}
+_UNLIKE = {
+    Unlike.JOBS: "the two ran another number of cases side by side",
+    Unlike.TESTS: "the startup tests of the two take different times",
+    Unlike.MACHINE: "the two ran on different machines",
 }
 
 
@@ -86,6 +92,7 @@ def diff_json(diff: Diff, names: Sequence[str]) -> str:
         }
         for side, record, verdict, name in sides
     }
+    content["seconds_differ_by"] = sorted(diff.unlike)
     content["changes"] = [
         {
             "aspect": change.aspect,
@@ -109,10 +116,9 @@ def _why_no_change(diff: Diff, history: int) -> str:
     """Return why other seconds do not count as a change."""
     if not diff.one_cell:
         return ", which do not compare between cells"
-    if diff.before.jobs != diff.after.jobs:
-        return ", which do not compare: as many cases did not run side by side"
-    if diff.other_tests:
-        return ", which do not compare: the startup tests of the two take different times"
+    if diff.unlike:
+        reasons = [words for why, words in _UNLIKE.items() if why in diff.unlike]
+        return f", which do not compare: {'; '.join(reasons)}"
     known = plural(history, "record")
     if history < LEAST:
         return f"; {known} of the cell before it: too few to estimate noise ({LEAST} needed)"

@@ -88,9 +88,9 @@ class Diff:
         return (before.cell, before.platform) == (after.cell, after.platform)
 
     @property
-    def other_tests(self) -> bool:
-        """Whether the startup tests of the two take another time, or may."""
-        return Unlike.TESTS in unlike(self.before, self.after)
+    def unlike(self) -> frozenset[Unlike]:
+        """Why the seconds of the two do not compare, besides that they may be of two cells."""
+        return unlike(self.before, self.after)
 
     def of(self, aspect: Aspect) -> tuple[RecordChange, ...]:
         """Return the changes of one kind."""
@@ -103,16 +103,15 @@ def differences(
     """Return what differs from `before` to `after`.
 
     Seconds are notable only where they lie beyond the noise of the `times` of the cell of `before`
-    up to it (`matrix.store.stats.beyond_noise`), and both are of that cell on that platform, with
-    as many cases side by side and startup tests that take the same time; two records alone show no
-    noise.
+    up to it (`matrix.store.stats.beyond_noise`), and both are of that cell on that platform and
+    compare (`matrix.record.start_seconds.unlike`); two records alone show no noise.
     """
     verdicts = judge(before, expectations), judge(after, expectations)
     changes = [*_verdict(*verdicts)]
     changes += _cases(before, after, verdicts)
     changes += _counters(before, after)
     diff = Diff(before=before, after=after, verdicts=verdicts, changes=())
-    compares = diff.one_cell and not unlike(before, after) & {Unlike.JOBS, Unlike.TESTS}
+    compares = diff.one_cell and not diff.unlike
     noise = times if times is not None and compares else Times()
     changes += _seconds(before, after, noise)
     changes += _mappings(Aspect.PACKAGE, "", before.packages, after.packages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,7 @@ def test_seconds_beyond_noise_are_told_and_not_judged() -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"jobs": 2}, "not comparable: up to 2 cases ran side by side"),
+        ({"jobs": 2}, "not comparable: the baseline ran 1 case at a time, the candidate 2"),
         ({"cpu": {"model": "Xeon", "cores": 2}}, "not comparable: other machine"),
         ({"gpu": {"name": "H200"}}, "not comparable: other machine"),
         ({"machine": "aarch64"}, "not comparable: other machine"),
@@ -224,6 +225,18 @@ def test_seconds_of_another_kind_are_not_compared(changed: dict[str, Any], why: 
     found = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91, provenance=changed))
     assert (found.times, no_times(found)) == ((), why)
     assert why in lines(found) and why in page(found)
+
+
+def test_seconds_of_cases_side_by_side_compare_with_as_many_at_once() -> None:
+    several = {"provenance": {"jobs": 2}}
+    [time] = held(*three(OLD, 60, 63, 61, **several), *three(NEXT, 90, 94, 91, **several)).times
+    assert (time.before, time.after) == ((60, 63, 61), (90, 94, 91))
+    found = held(*three(OLD, 60, 63, 61, **several), *three(NEXT, 90, 94, 91))
+    assert json.loads(render(found))["cells"][0]["no_times"] == {
+        "code": "other jobs",
+        "operands": {"baseline": 2, "candidate": 1},
+    }
+    assert lines(found).count("comparable") == 1  # the geometric means lack for the same reason
 
 
 def test_only_runs_of_one_kind_make_a_sample() -> None:

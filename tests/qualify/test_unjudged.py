@@ -301,7 +301,7 @@ def test_runs_side_by_side_compare_with_as_many_at_once() -> None:
     jobs: dict[str, Any] = {"provenance": {"jobs": 2}}
     found = held(*runs(OLD, (10, 12), 50, **jobs), *runs(NEXT, (11, 13), 60, **jobs))
     assert only(found).speeds[0].slower
-    assert "not comparable: up to 2 cases ran side by side" in lines(found)
+    assert "not comparable: 2 runs of the baseline and 2 of the candidate" in lines(found)
 
 
 def test_only_cases_that_passed_in_every_run_count() -> None:

@@ -2,19 +2,22 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from command import matrix
 from histories import CELLS, make, nights
 from matrix.record.model import CheckedCompile, Rank, Record
+from matrix.record.writer import write
 from matrix.report.diff import diff_json, diff_lines
 from matrix.store.diff import Aspect, differences
 from matrix.store.stats import FLOOR_SECONDS, FLOOR_SHARE, beyond_noise, shifted
 from matrix.store.summary import times
-from rules import ANY_CASE
+from rules import ANY_CASE, ANY_CASE_TEXT
 
 BEFORE = nights(4)[-1]
 SLOW = make(started="2026-11-09T18:00:00Z", total=200.0)
@@ -108,8 +111,40 @@ def test_few_records_tell_no_noise() -> None:
 def test_other_jobs_do_not_compare() -> None:
     other = replace(SLOW, provenance={**SLOW.provenance, "jobs": 8})
     lines = told(other)
-    assert any("as many cases did not run side by side" in line for line in lines)
+    assert any("the two ran another number of cases side by side" in line for line in lines)
     assert "200.0" not in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("changed", "differs"),
+    [
+        ({"jobs": 8}, ["cases side by side"]),
+        ({"machine": "aarch64"}, ["machine"]),
+        ({"cpu": {"model": "Xeon", "cores": 64}}, ["machine"]),
+        ({"jobs": 8, "machine": "aarch64"}, ["cases side by side", "machine"]),
+        ({}, []),
+    ],
+)
+def test_the_command_compares_seconds_of_runs_of_one_kind_alone(
+    tmp_path: Path, changed: dict[str, object], differs: list[str]
+) -> None:
+    for number, record in enumerate(nights(4)):
+        write(record, tmp_path / "records" / f"{CELLS[0]}.{number}.json")
+    slow = replace(SLOW, provenance={**SLOW.provenance, **changed})
+    write(slow, tmp_path / "records" / f"{CELLS[0]}.slow.json")
+    (tmp_path / "rules.toml").write_text(ANY_CASE_TEXT, encoding="utf-8")
+    names = [f"records/{CELLS[0]}.{name}.json" for name in (3, "slow")]
+    asked = ("results", "diff", *names, "--expectations", "rules.toml")
+    shown = matrix(tmp_path, *asked).stdout
+    assert ("cold  total  60.0  ->  200.0" in shown) is (not differs)
+    assert ("1 start took other seconds, which do not compare: the two ran" in shown) is bool(
+        differs
+    )
+    content = json.loads(matrix(tmp_path, *asked, "--json").stdout)
+    assert content["seconds_differ_by"] == differs
+    assert [
+        change["notable"] for change in content["changes"] if change["aspect"] == "seconds"
+    ] == [not differs]
 
 
 def test_startup_tests_that_take_another_time_do_not_compare() -> None:

@@ -252,8 +252,11 @@ def failure_reason(failure: Failure) -> str | None:
 def no_times_sentence(no_times: reasons.NoTimes) -> str:
     """Return why seconds are not comparable."""
     match no_times.code:
-        case reasons.TimesCode.SIDE_BY_SIDE:
-            return f"not comparable: up to {no_times.jobs} cases ran side by side"
+        case reasons.TimesCode.OTHER_JOBS:
+            return (
+                f"not comparable: the baseline ran {plural(no_times.baseline or 0, 'case')} at a"
+                f" time, the candidate {no_times.candidate}"
+            )
         case reasons.TimesCode.OTHER_TESTS:
             return "not comparable: the startup tests take another time since one of the two runs"
         case reasons.TimesCode.OTHER_MACHINE:

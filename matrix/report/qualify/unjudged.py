@@ -12,7 +12,6 @@ from matrix.catalog.projects import Project
 from matrix.qualify.cache_check import Cache, LostCache, lost_caches
 from matrix.qualify.model import Match, Qualification
 from matrix.qualify.query import Query
-from matrix.qualify.reasons import TimesCode
 from matrix.qualify.speed import (
     LEAST_ROUNDS,
     SLOWDOWN,
@@ -236,13 +235,11 @@ def speed_lines(qualification: Qualification) -> list[str]:
 
 def _untimed(matches: Iterable[Match]) -> Iterator[Match]:
     """Yield the matches whose geometric means lack for another reason than their seconds do."""
-    same_reason = (TimesCode.OTHER_MACHINE, TimesCode.OTHER_TESTS, TimesCode.TOO_FEW_RUNS)
     for match in matches:
         found = None if match.unjudged is None else match.unjudged.no_speed
-        times = None if match.no_times is None else match.no_times.code
         in_turns = found is None or found.code is not SpeedCode.NOT_IN_TURNS
         dropped = match.unjudged is not None and match.unjudged.dropped
-        if found is not None and (dropped or not (in_turns and times in same_reason)):
+        if found is not None and (dropped or not (in_turns and match.no_times is not None)):
             yield match
 
 
