@@ -282,6 +282,7 @@ class TimesCode(StrEnum):
     OTHER_JOBS = "other jobs"
     OTHER_TESTS = "other tests"
     OTHER_MACHINE = "other machine"
+    OTHER_STEPS = "other steps"
     TOO_FEW_RUNS = "too few runs"
 
 

@@ -77,6 +77,7 @@ class SpeedCode(StrEnum):
     OTHER_TESTS = "other tests"
     OTHER_JOBS = "other jobs"
     OTHER_MACHINE = "other machine"
+    OTHER_STEPS = "other steps"
     TOO_FEW_RUNS = "too few runs"
     NOT_IN_TURNS = "not in turns"
     NO_CASE = "no case"
@@ -98,12 +99,14 @@ class DroppedCode(StrEnum):
     OTHER_TESTS = "other tests"
     OTHER_JOBS = "other jobs"
     OTHER_MACHINE = "other machine"
+    OTHER_STEPS = "other steps"
 
 
 _DROPPED = {
     Unlike.JOBS: DroppedCode.OTHER_JOBS,
     Unlike.TESTS: DroppedCode.OTHER_TESTS,
     Unlike.MACHINE: DroppedCode.OTHER_MACHINE,
+    Unlike.STEPS: DroppedCode.OTHER_STEPS,
 }
 
 

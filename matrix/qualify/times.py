@@ -14,6 +14,7 @@ _CODES = {
     Unlike.JOBS: TimesCode.OTHER_JOBS,
     Unlike.TESTS: TimesCode.OTHER_TESTS,
     Unlike.MACHINE: TimesCode.OTHER_MACHINE,
+    Unlike.STEPS: TimesCode.OTHER_STEPS,
 }
 
 

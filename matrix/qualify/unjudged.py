@@ -33,6 +33,7 @@ _UNLIKE = {
     Unlike.JOBS: SpeedCode.OTHER_JOBS,
     Unlike.TESTS: SpeedCode.OTHER_TESTS,
     Unlike.MACHINE: SpeedCode.OTHER_MACHINE,
+    Unlike.STEPS: SpeedCode.OTHER_STEPS,
 }
 
 

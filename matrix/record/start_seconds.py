@@ -15,19 +15,22 @@ class Unlike(StrEnum):
     """Why the seconds of two runs do not compare, whatever they ran.
 
     `JOBS`: another number of cases ran side by side. `TESTS`: the startup tests of the two take
-    another time, or may. `MACHINE`: the platform, the GPU or the processor is another.
+    another time, or may. `MACHINE`: the platform, the GPU or the processor is another. `STEPS`: a
+    step that does something once for all cases failed in one run alone, where each case did it.
     """
 
     JOBS = "cases side by side"
     TESTS = "startup tests"
     MACHINE = "machine"
+    STEPS = "steps before the cases"
 
 
 def unlike(before: Record, after: Record) -> frozenset[Unlike]:
     """Return why the seconds of two runs do not compare; nothing if they do.
 
     They do if both ran with as many cases side by side, on machines of one kind, with startup tests
-    that take the same time.
+    that take the same time, and the same steps before the cases failed, if any. A record that does
+    not know such a step counts as one where it did not fail.
     """
     found = set()
     if before.jobs != after.jobs:
@@ -36,7 +39,14 @@ def unlike(before: Record, after: Record) -> frozenset[Unlike]:
         found.add(Unlike.TESTS)
     if before.platform != after.platform or hardware(before) != hardware(after):
         found.add(Unlike.MACHINE)
+    if _failed_steps(before) != _failed_steps(after):
+        found.add(Unlike.STEPS)
     return frozenset(found)
+
+
+def _failed_steps(record: Record) -> list[bool]:
+    """Return of each step before the cases whether it failed."""
+    return [step is not None and step.reason is not None for step in (record.cpp_compiler,)]
 
 
 def why_unlike(before: Record, after: Record) -> Unlike | None:

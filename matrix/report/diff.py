@@ -11,6 +11,7 @@ from matrix.record.model import Record
 from matrix.record.start_seconds import Unlike
 from matrix.report.coded import coded
 from matrix.report.reasons import reason_words
+from matrix.report.timings import FAILED_STEP
 from matrix.store.diff import Aspect, Diff, ShownCase, ShownVerdict
 from matrix.store.stats import LEAST
 from matrix.verdict.judge import CellVerdict
@@ -33,6 +34,7 @@ _UNLIKE = {
     Unlike.JOBS: "the two ran another number of cases side by side",
     Unlike.TESTS: "the startup tests of the two take different times",
     Unlike.MACHINE: "the two ran on different machines",
+    Unlike.STEPS: FAILED_STEP,
 }
 
 

@@ -12,6 +12,12 @@ _SAVE, _LOAD = "save", "artifacts_load"
 _STEPS = ("config", "tokenizer", "engine", "device", "profile", "kv_cache", "warmup")
 _UNNAMED = "unnamed"
 
+FAILED_STEP = (
+    "a step before the cases failed in one of the two runs alone, so its starts took longer;"
+    " `matrix show` names it"
+)
+"""Why the seconds of two runs do not compare though jobs, tests and machine are the same."""
+
 
 def warm_over_cold(case: Case) -> float | None:
     """Return the seconds of the warm start as a share of the cold one's; None if unknown.

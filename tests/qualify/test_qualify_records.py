@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from made import Told, failed, make, passed
 from matrix.qualify.model import FailureKind
 from matrix.qualify.query import MOST_RUNS
+from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.model import ErrorKind, Platform, RunError
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
@@ -237,6 +238,21 @@ def test_seconds_of_cases_side_by_side_compare_with_as_many_at_once() -> None:
         "operands": {"baseline": 2, "candidate": 1},
     }
     assert lines(found).count("comparable") == 1  # the geometric means lack for the same reason
+
+
+def test_seconds_after_a_failed_step_compare_with_no_others() -> None:
+    step = CppCompiler(seconds=3.25, reason="g++: not found")
+    olds, slow = three(OLD, 60, 63, 61), three(NEXT, 90, 94, 91, cpp_compiler=step)
+    found = held(*olds, *slow)
+    why = "not comparable: a step before the cases failed in one of the two runs alone, so its"
+    assert (found.times, str(no_times(found)).startswith(why)) == ((), True)
+    assert json.loads(render(found))["cells"][0]["no_times"]["code"] == "other steps"
+    assert lines(found).count("comparable") == 1
+    both = three(OLD, 60, 63, 61, cpp_compiler=step)
+    assert [time.after for time in held(*both, *slow).times] == [(90, 94, 91)]
+    fine = three(NEXT, 90, 94, 91, cpp_compiler=replace(step, reason=None))
+    again = make(NEXT, passed(cold=500), day=19, file="failed", cpp_compiler=step)
+    assert [time.after for time in held(*olds, *fine, again).times] == [(90, 94, 91)]
 
 
 def test_only_runs_of_one_kind_make_a_sample() -> None:

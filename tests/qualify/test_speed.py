@@ -21,7 +21,9 @@ from matrix.qualify.speed import (
     measure,
     rounds_of,
 )
+from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.model import Case, ErrorKind, Record, RunError
+from matrix.report.qualify.unjudged import dropped_sentence
 from qualifications import NEXT, OLD
 
 SECONDS = st.floats(min_value=0.1, max_value=1000, allow_nan=False)
@@ -200,6 +202,13 @@ def test_both_runs_of_a_round_are_alike(provenance: dict[str, Any], code: Droppe
     other = changed(first, provenance={**first.candidate.provenance, **provenance})
     found = measure([other, *others])
     assert only(found).code is code and ratios(found) == [2, 2]
+
+
+def test_both_runs_of_a_round_are_alike_in_their_failed_steps() -> None:
+    first, *others = three()
+    found = measure([changed(first, cpp_compiler=CppCompiler(seconds=1, reason="why")), *others])
+    assert only(found).code is DroppedCode.OTHER_STEPS and ratios(found) == [2, 2]
+    assert "its round: a step before the cases failed" in dropped_sentence(only(found))
 
 
 def test_a_case_that_does_not_apply_is_not_counted() -> None:

@@ -15,6 +15,7 @@ from made import Told, make, passed
 from matrix.qualify.model import Qualification
 from matrix.qualify.speed import SpeedCode
 from matrix.qualify.unjudged import Unjudged
+from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.defaults import compare_defaults
 from matrix.record.model import CacheFiles, CacheKind, Case
 from matrix.report.qualify.json import render
@@ -269,6 +270,7 @@ def test_more_than_15_percent_is_a_slowdown(cold: float, *, slower: bool) -> Non
         ((8, 9), {}, SpeedCode.NOT_IN_TURNS),
         ((11, 14), {"provenance": {"machine": "aarch64"}}, SpeedCode.OTHER_MACHINE),
         ((11, 14), {"provenance": {"jobs": 2}}, SpeedCode.OTHER_JOBS),
+        ((11, 14), {"cpp_compiler": CppCompiler(seconds=1, reason="a")}, SpeedCode.OTHER_STEPS),
         (
             (11, 14),
             {"provenance": {"tests": {"commit": None, "version": 25}}},

@@ -15,6 +15,7 @@ from matrix.report.advice import words
 from matrix.report.advice.recommend import measured_values
 from matrix.report.coded import operand
 from matrix.report.reasons import NO_ISSUE
+from matrix.report.timings import FAILED_STEP
 from matrix.report.uv_commands import new_environment, pip_uninstall
 from matrix.verdict.states import Verdict
 
@@ -169,6 +170,7 @@ def _unlike(found: Upgrade) -> str:
         f" time, that of {found.new.vllm.version} {new.jobs}",
         Unlike.TESTS: "the startup tests of the two take different times",
         Unlike.MACHINE: "the GPU or the processor is another",
+        Unlike.STEPS: FAILED_STEP,
     }
     reasons = [text for code, text in why.items() if code in found.unlike]
     return f"The seconds of the two runs do not compare: {'; '.join(reasons)}."

@@ -13,6 +13,7 @@ from matrix.record.model import Departure, Rung
 from matrix.report.provisional import release_words
 from matrix.report.reasons import reason_words
 from matrix.report.stock import described
+from matrix.report.timings import FAILED_STEP
 
 _SAME = "run of the same releases, flags and tests"
 
@@ -261,6 +262,8 @@ def no_times_sentence(no_times: reasons.NoTimes) -> str:
             return "not comparable: the startup tests take another time since one of the two runs"
         case reasons.TimesCode.OTHER_MACHINE:
             return "not comparable: other machine"
+        case reasons.TimesCode.OTHER_STEPS:
+            return f"not comparable: {FAILED_STEP}"
         case reasons.TimesCode.TOO_FEW_RUNS:
             return (
                 f"not comparable: {plural(no_times.baseline or 0, 'run')} of the baseline and"

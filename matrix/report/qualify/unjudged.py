@@ -28,6 +28,7 @@ from matrix.record.model import DefaultValue
 from matrix.report.qualify.sections import case_name, few, place_name
 from matrix.report.qualify.sentences import missing_phrase
 from matrix.report.reasons import code_words, reason_words
+from matrix.report.timings import FAILED_STEP
 from matrix.verdict.reasons import EndedWithoutText
 from matrix.verdict.recompiles import WrittenCode
 
@@ -283,6 +284,8 @@ def dropped_sentence(dropped: Dropped) -> str:
             why = "the two runs of its round had other numbers of cases side by side"
         case DroppedCode.OTHER_MACHINE:
             why = "the two runs of its round were on different machines"
+        case DroppedCode.OTHER_STEPS:
+            why = FAILED_STEP
     return (
         f"the run of the {dropped.side} at {clean(dropped.started)} does not count, nor does its"
         f" round: {why}"
@@ -302,6 +305,8 @@ def no_speed_sentence(reason: NoSpeed) -> str:
             why = "the two sides ran with other numbers of cases side by side"
         case SpeedCode.OTHER_MACHINE:
             why = "other machine"
+        case SpeedCode.OTHER_STEPS:
+            why = FAILED_STEP
         case SpeedCode.TOO_FEW_RUNS:
             why = (
                 f"{plural(reason.baseline, 'run')} of the baseline and {reason.candidate} of the"
