@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from matrix._util.paths import DATA
 from matrix.catalog.cells import Build, Made
 from matrix.record.cpp_compiler import CppCompiler
+from matrix.record.inspections import Inspections
 from matrix.record.jit import Jit, JitModule
 from matrix.record.model import (
     OUTCOMES,
@@ -223,6 +224,7 @@ some_records = st.builds(
     upstream=st.none() | suites,
     jit=st.none() | jits,
     cpp_compiler=st.none() | st.builds(CppCompiler, seconds=numbers, reason=st.none() | texts),
+    inspections=st.none() | st.builds(Inspections, seconds=numbers, reason=st.none() | texts),
     defaults=st.none() | defaults,
     cache_check=st.none()
     | st.fixed_dictionaries(

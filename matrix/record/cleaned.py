@@ -11,6 +11,7 @@ from pathlib import Path
 
 from matrix._util.text import clip
 from matrix.record.cpp_compiler import CppCompiler
+from matrix.record.inspections import Inspections
 from matrix.record.jit import Jit
 from matrix.record.model import (
     EVENT_LIMIT,
@@ -43,6 +44,7 @@ def clean_record(record: Record, root: Path) -> Record:
         and tuple(clean_case(case, root) for case in record.full_suite),
         jit=record.jit and clean_jit(record.jit, root),
         cpp_compiler=record.cpp_compiler and clean_cpp_compiler(record.cpp_compiler, root),
+        inspections=record.inspections and clean_inspections(record.inspections, root),
         departures=record.departures
         and tuple(
             replace(departure, required=scrub(departure.required, root))
@@ -82,6 +84,11 @@ def clean_jit(jit: Jit, root: Path) -> Jit:
 
 def clean_cpp_compiler(step: CppCompiler, root: Path) -> CppCompiler:
     """Return the step that asks the C++ compiler so."""
+    return replace(step, reason=_text(step.reason, root))
+
+
+def clean_inspections(step: Inspections, root: Path) -> Inspections:
+    """Return the step that inspects the models so."""
     return replace(step, reason=_text(step.reason, root))
 
 

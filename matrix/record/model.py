@@ -10,6 +10,7 @@ from matrix._util.enums import StrEnum
 from matrix.catalog.cells import PROJECTS, Build, CellError
 from matrix.errors import MatrixError
 from matrix.record.cpp_compiler import CppCompiler
+from matrix.record.inspections import Inspections
 from matrix.record.jit import Jit
 from matrix.record.origin import Origin
 from matrix.record.upstream import UpstreamSuite
@@ -19,7 +20,7 @@ SCHEMA = 3
 LEFT_OUT = frozenset(
     (
         *("cache_check", "caches", "defaults", "departures", "events", "extensions"),
-        *("cpp_compiler", "full_suite", "jit"),
+        *("cpp_compiler", "full_suite", "inspections", "jit"),
         *("made", "metrics", "origins", "ranks", "selected", "upstream"),
     )
 )
@@ -378,6 +379,7 @@ class Record:
     look (records from before the key), and empty if all are as required.
     `jit` is None if nothing is built just in time (the CPU platform) or nobody looked.
     `cpp_compiler` is None if the run had no such step (on a GPU) or is older than the key.
+    `inspections` is None if the run ended before that step, or is older than the key.
     `defaults` are those of torch's configs that are plain data, by module and name; None: unknown.
     `cache_check` is what the cache check counted; None if it did not come to its end.
     `origins` is where its torch and its vLLM are from; None if nobody looked.
@@ -400,6 +402,7 @@ class Record:
     full_suite: tuple[Case, ...] | None = None
     jit: Jit | None = None
     cpp_compiler: CppCompiler | None = None
+    inspections: Inspections | None = None
     defaults: Defaults | None = None
     cache_check: CacheCheck | None = None
     upstream: UpstreamSuite | None = None

@@ -18,6 +18,7 @@ from matrix._util.text import clip
 from matrix.catalog.cells import PROJECTS, CellError, axis_of, cell_of, factors
 from matrix.record.case_reader import cases_of, clipped, failure_of, name_of
 from matrix.record.cpp_compiler import CppCompiler
+from matrix.record.inspections import Inspections
 from matrix.record.jit import CAPABILITY, Jit, JitModule
 from matrix.record.json_value import (
     NAME_RECORD,
@@ -181,13 +182,24 @@ def _is_model_source(value: object) -> TypeGuard[str]:
 
 
 def _keys(
-    model: type[Record | Case | CppCompiler | Jit | JitModule | RungResult | RunError | Departure],
+    model: type[
+        Record
+        | Case
+        | CppCompiler
+        | Inspections
+        | Jit
+        | JitModule
+        | RungResult
+        | RunError
+        | Departure
+    ],
 ) -> dict[str, None]:
     return dict.fromkeys(field.name for field in dataclasses.fields(model))
 
 
 _RECORD_KEYS, _CASE_KEYS = _keys(Record), _keys(Case)
-_COMPILER_KEYS, _JIT_KEYS, _MODULE_KEYS = _keys(CppCompiler), _keys(Jit), _keys(JitModule)
+_COMPILER_KEYS, _INSPECTIONS_KEYS = _keys(CppCompiler), _keys(Inspections)
+_JIT_KEYS, _MODULE_KEYS = _keys(Jit), _keys(JitModule)
 _RUNG_KEYS, _ERROR_KEYS = _keys(RungResult), _keys(RunError)
 _DEPARTURE_KEYS = _keys(Departure)
 
@@ -225,6 +237,9 @@ def _record(value: JsonValue) -> Record:
         jit=_jit(value.member("jit")) if "jit" in value.data else None,
         cpp_compiler=_cpp_compiler(value.member("cpp_compiler"))
         if "cpp_compiler" in value.data
+        else None,
+        inspections=_inspections(value.member("inspections"))
+        if "inspections" in value.data
         else None,
         defaults=defaults_of(value.member("defaults")) if "defaults" in value.data else None,
         cache_check=cache_check_of(value.member("cache_check"))
@@ -381,6 +396,11 @@ def _error(value: JsonValue) -> RunError:
 def _cpp_compiler(value: JsonValue) -> CppCompiler:
     value.has_keys(_COMPILER_KEYS)
     return CppCompiler(seconds=value.seconds("seconds"), reason=clipped(value, "reason"))
+
+
+def _inspections(value: JsonValue) -> Inspections:
+    value.has_keys(_INSPECTIONS_KEYS)
+    return Inspections(seconds=value.seconds("seconds"), reason=clipped(value, "reason"))
 
 
 def _jit(value: JsonValue) -> Jit:

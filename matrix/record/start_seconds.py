@@ -46,7 +46,8 @@ def unlike(before: Record, after: Record) -> frozenset[Unlike]:
 
 def _failed_steps(record: Record) -> list[bool]:
     """Return of each step before the cases whether it failed."""
-    return [step is not None and step.reason is not None for step in (record.cpp_compiler,)]
+    steps = record.cpp_compiler, record.inspections
+    return [step is not None and step.reason is not None for step in steps]
 
 
 def why_unlike(before: Record, after: Record) -> Unlike | None:

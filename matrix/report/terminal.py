@@ -94,6 +94,9 @@ def render(
     if record.cpp_compiler is not None and record.cpp_compiler.reason is not None:
         why = clip(clean(record.cpp_compiler.reason), 200)
         lines.append(f"step    failed, so each case asked the C++ compiler itself: {why}")
+    if record.inspections is not None and record.inspections.reason is not None:
+        why = clip(clean(record.inspections.reason), 200)
+        lines.append(f"step    failed, so each case inspected its model itself: {why}")
     lines += [*_facts(record), f"record  {clean(path)}"]
     return "\n".join(lines) + "\n"
 
@@ -188,6 +191,11 @@ def _seconds(record: Record) -> list[str]:
         failed = "" if record.cpp_compiler.reason is None else "; the step failed"
         asked = seconds(record.cpp_compiler.seconds)
         lines.append(f"C++ compiler {asked} s while torch and vLLM were imported{failed}")
+    if record.inspections is not None:
+        failed = "" if record.inspections.reason is None else "; the step failed"
+        lines.append(
+            f"inspections {seconds(record.inspections.seconds)} s before the cases{failed}"
+        )
     return lines
 
 

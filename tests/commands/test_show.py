@@ -12,6 +12,7 @@ from made import provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
 from matrix.record.cpp_compiler import CppCompiler
+from matrix.record.inspections import Inspections
 from matrix.record.model import Case, ErrorKind, Outcome, RunError
 from matrix.record.writer import write
 
@@ -87,6 +88,19 @@ def test_show_names_a_failed_step_with_the_compiler(here: Path) -> None:
     split = matrix(here, "show", RECORD, "--seconds").stdout
     assert "\nC++ compiler 3.2 s while torch and vLLM were imported; the step failed\n" in split
     write(make(cpp_compiler=replace(step, reason=None)), here / RECORD)
+    assert "\nstep " not in matrix(here, "show", RECORD).stdout
+
+
+def test_show_names_a_failed_inspection_step(here: Path) -> None:
+    step = Inspections(seconds=300.0, reason="timed out after 300 s\x1b[1m")
+    write(make(inspections=step), here / RECORD)
+    shown = matrix(here, "show", RECORD, COLUMNS="9999").stdout
+    [line] = [line for line in shown.splitlines() if line.startswith("step ")]
+    head = "step    failed, so each case inspected its model itself: "
+    assert line.startswith(f"{head}timed out after 300 s") and "\x1b" not in shown
+    split = matrix(here, "show", RECORD, "--seconds").stdout
+    assert "\ninspections 300.0 s before the cases; the step failed\n" in split
+    write(make(inspections=replace(step, reason=None)), here / RECORD)
     assert "\nstep " not in matrix(here, "show", RECORD).stdout
 
 

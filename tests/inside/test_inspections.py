@@ -8,7 +8,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from matrix.inside import inspections, vllm_compat
-from matrix.inside.isolation import run_forked
+from matrix.inside.isolation import IsolationError, run_forked
+from matrix.inside.pytest_plugin import inspection_step
+from matrix.inside.pytest_plugin.inspection_step import InspectionStep
+from matrix.record.inspections import Inspections
 from matrix.record.model import Platform
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
@@ -102,3 +105,66 @@ def test_modules_are_imported_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     assert inspections.import_all(["colorsys", "not_installed"]) == 1
     assert "colorsys" in sys.modules
+
+
+class _Session:
+    """What a session writes of the step: into its record, and in lines of progress."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.steps: list[Inspections] = []
+        self.lines: list[str] = []
+
+    def set_inspections(self, step: Inspections) -> None:
+        self.steps.append(step)
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def run(self) -> Inspections:
+        step = InspectionStep(self, self, Platform.CPU)  # type: ignore[arg-type]
+        step.run()
+        step.close()
+        [found] = self.steps
+        return found
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> _Session:
+    models = {"a": SimpleNamespace(architecture="A")}
+    monkeypatch.setattr(inspection_step, "MODELS", models)
+    return _Session()
+
+
+def test_the_step_that_answers_is_in_the_record(session: _Session) -> None:
+    found = session.run()
+    assert found.seconds > 0 and found.reason is None
+    assert session.lines[0].endswith(" s  1 models for all cases, 1 modules imported")
+
+
+def test_a_vllm_that_keeps_no_answer_is_the_reason(session: _Session, registry: ModuleType) -> None:
+    registry.__dict__["ModelRegistry"].models.clear()
+    assert session.run().reason == "no answer is kept"
+    assert session.lines == ["inspects no model before the cases: no answer is kept"]
+
+
+def test_a_child_that_fails_is_the_reason(
+    session: _Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> object:
+        raise RuntimeError("no such registry")
+
+    monkeypatch.setattr(inspections, "ask", broken)
+    assert session.run().reason == "RuntimeError: no such registry"
+    assert session.lines[0].endswith("before the cases: RuntimeError: no such registry")
+
+
+def test_a_step_without_a_child_says_why(
+    session: _Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> object:
+        raise IsolationError("cannot fork: no memory")
+
+    monkeypatch.setattr(inspection_step, "run_forked", refused)
+    assert session.run().reason == "cannot fork: no memory"
+    assert inspections.INSPECTIONS_VARIABLE not in os.environ

@@ -185,6 +185,14 @@ def test_a_failed_step_with_the_compiler_is_in_the_record_and_the_cases_run(
     assert ran["fine"].case("fine").outcome == "passed"
 
 
+def test_a_failed_inspection_step_is_in_the_record_and_the_cases_run(ran: dict[str, Ran]) -> None:
+    """The vLLM of these sessions keeps no answers."""
+    step = ran["fine"].record.inspections
+    assert step is not None and step.seconds >= 0 and step.reason
+    assert f"inspects no model before the cases: {step.reason}\n" in ran["fine"].output
+    assert ran["fine"].case("fine").outcome == "passed"
+
+
 def test_a_test_may_stop_the_session(ran: dict[str, Ran]) -> None:
     stopped = ran["stops"]
     assert stopped.status == 7

@@ -13,6 +13,7 @@ import pytest
 from histories import make
 from matrix.record.cleaned import clean_record
 from matrix.record.cpp_compiler import CppCompiler
+from matrix.record.inspections import Inspections
 from matrix.record.jit import Jit
 from matrix.record.model import (
     By,
@@ -64,6 +65,7 @@ PLACES: Mapping[str, Mapping[str, Any]] = {
     },
     "jit": {"jit": Jit(seconds=1.0, reason=TEXT)},
     "cpp_compiler": {"cpp_compiler": CppCompiler(seconds=1.0, reason=TEXT)},
+    "inspections": {"inspections": Inspections(seconds=1.0, reason=TEXT)},
     "origins": {"origins": (Origin(project="torch", index=TEXT, file=TEXT),)},
     "defaults": {"defaults": {"torch._inductor.config": {"a": TEXT, "b": ["x", TEXT], "c": 1}}},
     "departures": {

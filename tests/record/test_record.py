@@ -381,14 +381,15 @@ def test_a_record_from_before_caches_says_nothing_of_them() -> None:
     assert parse(to_json(empty), "a") == empty != make()
 
 
-def test_a_record_from_before_the_step_with_the_compiler_does_not_know_it() -> None:
+@pytest.mark.parametrize("key", ["cpp_compiler", "inspections"])
+def test_a_record_from_before_a_step_does_not_know_it(key: str) -> None:
     text = to_json(make())
-    assert '"cpp_compiler"' not in text and parse(text, "a").cpp_compiler is None
+    assert f'"{key}"' not in text and getattr(parse(text, "a"), key) is None
     content = json.loads(text)
-    content["cpp_compiler"] = STEP
+    content[key] = STEP
     assert VALIDATOR.is_valid(content)
-    step = parse(json.dumps(content), "a").cpp_compiler
-    assert step is not None and (step.seconds, step.reason) == (1.5, "g++: not found")
+    step = getattr(parse(json.dumps(content), "a"), key)
+    assert (step.seconds, step.reason) == (1.5, "g++: not found")
 
 
 @pytest.mark.parametrize(
@@ -420,6 +421,10 @@ def test_a_record_from_before_the_step_with_the_compiler_does_not_know_it() -> N
         (RECORD, "cpp_compiler", {**STEP, "seconds": -1}, "cpp_compiler.seconds: is -1"),
         (RECORD, "cpp_compiler", {**STEP, "reason": 3}, "cpp_compiler.reason: is 3"),
         (RECORD, "cpp_compiler", {**STEP, "new": 3}, "cpp_compiler: has an unknown key 'new'"),
+        (RECORD, "inspections", None, "inspections: is null, but must be an object"),
+        (RECORD, "inspections", {"seconds": 1}, "inspections: has no key 'reason'"),
+        (RECORD, "inspections", {**STEP, "seconds": -1}, "inspections.seconds: is -1"),
+        (RECORD, "inspections", {**STEP, "new": 3}, "inspections: has an unknown key 'new'"),
         (RECORD, "defaults", [], "defaults: is [], but must be an object"),
         (RECORD, "defaults", {str(n): {} for n in range(9)}, "defaults: has 9 items"),
         (RECORD, "defaults", {CONFIG: 1}, f"defaults.{CONFIG}: is 1, but must be an object"),

@@ -7,6 +7,7 @@ import pytest
 
 from made import reported
 from matrix.record.cpp_compiler import CppCompiler
+from matrix.record.inspections import Inspections
 from matrix.record.jit import Jit, JitModule
 from matrix.record.model import Case, Outcome, Start, StartKind
 from matrix.record.origin import Origin
@@ -142,6 +143,10 @@ def test_a_terminal_says_where_the_seconds_went_where_asked() -> None:
     shown = terminal.render(asked, verdict, "r.json", split=True)
     assert "\nC++ compiler 14.2 s while torch and vLLM were imported\n" in shown
     assert terminal.render(asked, verdict, "r.json") == quiet
+    inspected = replace(record, inspections=Inspections(seconds=9.5))
+    shown = terminal.render(inspected, verdict, "r.json", split=True)
+    assert "\ninspections 9.5 s before the cases\n" in shown
+    assert terminal.render(inspected, verdict, "r.json") == quiet
     _, bare = make("py311-torch210-vllm019")
     empty = terminal.render(bare, judge(bare, MOE), "r.json", split=True)
     assert empty == terminal.render(bare, judge(bare, MOE), "r.json")

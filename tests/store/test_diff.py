@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from command import matrix
 from histories import CELLS, make, nights
 from matrix.record.cpp_compiler import CppCompiler
+from matrix.record.inspections import Inspections
 from matrix.record.model import CheckedCompile, Rank, Record
 from matrix.record.writer import write
 from matrix.report.diff import diff_json, diff_lines
@@ -121,6 +122,7 @@ def test_other_jobs_do_not_compare() -> None:
     [
         ({"cpp_compiler": CppCompiler(seconds=1.0, reason="no g++")}, ["steps before the cases"]),
         ({"cpp_compiler": CppCompiler(seconds=1.0)}, []),
+        ({"inspections": Inspections(seconds=1.0, reason="no")}, ["steps before the cases"]),
         ({"jobs": 8}, ["cases side by side"]),
         ({"machine": "aarch64"}, ["machine"]),
         ({"cpu": {"model": "Xeon", "cores": 64}}, ["machine"]),
@@ -133,9 +135,9 @@ def test_the_command_compares_seconds_of_runs_of_one_kind_alone(
 ) -> None:
     for number, record in enumerate(nights(4)):
         write(record, tmp_path / "records" / f"{CELLS[0]}.{number}.json")
-    facts = {key: value for key, value in changed.items() if key != "cpp_compiler"}
-    step = changed.get("cpp_compiler")
-    slow = replace(SLOW, provenance={**SLOW.provenance, **facts}, cpp_compiler=step)
+    steps = {key: value for key, value in changed.items() if key in ("cpp_compiler", "inspections")}
+    facts = {key: value for key, value in changed.items() if key not in steps}
+    slow = replace(SLOW, provenance={**SLOW.provenance, **facts}, **steps)
     write(slow, tmp_path / "records" / f"{CELLS[0]}.slow.json")
     (tmp_path / "rules.toml").write_text(ANY_CASE_TEXT, encoding="utf-8")
     names = [f"records/{CELLS[0]}.{name}.json" for name in (3, "slow")]

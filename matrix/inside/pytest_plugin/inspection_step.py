@@ -13,6 +13,7 @@ from matrix.inside.models import MODELS
 from matrix.inside.pytest_plugin.imports import quiet_unless_it_fails
 from matrix.inside.pytest_plugin.progress import SessionProgress
 from matrix.inside.pytest_plugin.record_file import RecordFile
+from matrix.record.inspections import Inspections
 from matrix.record.model import Platform
 from matrix.record.signature import reason as reason_of
 
@@ -27,23 +28,27 @@ class InspectionStep:
         self._scratch: Scratch | None = None
 
     def run(self) -> None:
-        """Ask, and import what that imports; whatever fails in it, the cases continue and ask."""
+        """Ask, and import what that imports; whatever fails in it, the cases continue and ask.
+
+        The record says so.
+        """
         began = time.monotonic()
         os.environ.pop(inspections.INSPECTIONS_VARIABLE, None)
+        done, reason = "", None
         try:
-            found, why = self._ask()
-            if found is None or not found["answered"]:
-                why = why or "no answer is kept"
-                self._progress.line(f"inspects no model before the cases: {why}")
-                return
-            with quiet_unless_it_fails(self._record.path):
-                count = inspections.import_all(found["modules"])
+            found, reason = self._ask()
+            if reason is None:
+                with quiet_unless_it_fails(self._record.path):
+                    count = inspections.import_all(found["modules"])
+                done = f"{found['answered']} models for all cases, {count} modules imported"
         except (IsolationError, OSError) as error:
-            self._progress.line(f"inspects no model before the cases: {error}")
-            return
+            reason = str(error)
+        took = time.monotonic() - began
+        self._record.set_inspections(Inspections(seconds=round(took, 3), reason=reason))
         self._progress.line(
-            f"inspects {time.monotonic() - began:.1f} s  {found['answered']} models for all cases,"
-            f" {count} modules imported"
+            f"inspects {took:.1f} s  {done}"
+            if reason is None
+            else f"inspects no model before the cases: {reason}"
         )
 
     def close(self) -> None:
@@ -53,8 +58,8 @@ class InspectionStep:
             self._scratch.close()
             self._scratch = None
 
-    def _ask(self) -> tuple[dict[str, Any] | None, str]:
-        """Return what the child answers, or None and why it does not answer."""
+    def _ask(self) -> tuple[dict[str, Any], str | None]:
+        """Return what the child answers, and why that is of no use to the cases, or None."""
         self._scratch = Scratch("inspections")
         held = self._scratch.path / "vllm"
         asked = sorted({model.architecture for model in MODELS.values()})
@@ -64,6 +69,6 @@ class InspectionStep:
             output=self._scratch.path / "log",
         )
         if ended.kind != "returned":
-            return None, reason_of(ended.error) if ended.error else ended.reason
+            return {}, reason_of(ended.error) if ended.error else ended.reason
         os.environ[inspections.INSPECTIONS_VARIABLE] = str(held)
-        return ended.value, ""
+        return ended.value, None if ended.value["answered"] else "no answer is kept"

@@ -19,10 +19,12 @@ from matrix.record.cleaned import (
     clean_cpp_compiler,
     clean_defaults,
     clean_error,
+    clean_inspections,
     clean_jit,
     clean_rung,
 )
 from matrix.record.cpp_compiler import CppCompiler
+from matrix.record.inspections import Inspections
 from matrix.record.jit import Jit
 from matrix.record.model import (
     PLATFORMS,
@@ -156,6 +158,10 @@ class RecordFile:
     def set_cpp_compiler(self, step: CppCompiler) -> None:
         """Set what became of the step that asks the C++ compiler."""
         self._change(cpp_compiler=clean_cpp_compiler(step, self._root))
+
+    def set_inspections(self, step: Inspections) -> None:
+        """Set what became of the step that inspects the models."""
+        self._change(inspections=clean_inspections(step, self._root))
 
     def set_jit(self, jit: Jit) -> None:
         """Set what was built just in time so far."""
