@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -146,9 +147,11 @@ def nights(count: int) -> list[Record]:
     return [make(started=f"2026-11-{day:02}T18:00:00Z") for day in range(1, count + 1)]
 
 
-def told(records: list[tuple[Path, Record]], late: str | None) -> tuple[str, str]:
-    """Return the table of the records."""
-    table = tabulate(records, rules.ANY_CASE, late=late)
+def told(
+    records: list[tuple[Path, Record]], late: str | None, first: Mapping[str, str] | None = None
+) -> tuple[str, str]:
+    """Return the table of the records; `first` as for `tabulate`."""
+    table = tabulate(records, rules.ANY_CASE, late=late, first=first)
     report = report_of(table, rules.ANY_CASE)
     return markdown.render(report), table_json.render(report)
 
@@ -159,7 +162,8 @@ def indexed(
     """Return the table of a folder by its index, and what is bad in it."""
     with History([folder], silent, index=True, **more) as history:
         found = history.newest(late)
-    return told(found.records, late), [str(error) for error in found.errors]
+    table = told(found.records, late, found.first_on_cuda)
+    return table, [str(error) for error in found.errors]
 
 
 def pack_all(folder: Path) -> None:

@@ -71,7 +71,12 @@ def read_all(
         if not damaged:
             say_if_none(folders, found)
     table = tabulate(
-        found.records, expectations, releases=releases, late=late, running=found.running
+        found.records,
+        expectations,
+        releases=releases,
+        late=late,
+        running=found.running,
+        first=found.first_on_cuda,
     )
     return table, found, 2 if found.errors else 0
 

@@ -12,6 +12,7 @@ from matrix.record.running import split_running
 from matrix.store.layout import PACK, RecordSource, by_index, needs_duckdb
 from matrix.store.loaded import LoadedRecords
 from matrix.store.summary import HistoryError, Times, times
+from matrix.verdict.agreement import first_on_cuda
 from matrix.verdict.precedence import RunOrder, run_order
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def newest_records(
             times=seconds,
             runs=say,
             running=running,
+            first_on_cuda=first_on_cuda(record for _, record in records),
         )
     from matrix.store.query import History
 

@@ -19,7 +19,7 @@ class LoadedRecords:
     those of all records, also of older ones. `runs` has those that have a say in an attribution,
     each with how many runs of its kind (`matrix.store.fingerprint`) and setting it stands for.
     `running` are those whose run is not finished (`matrix.record.running`), which `records` has
-    not.
+    not. `first_on_cuda` is when each vLLM release first ran on CUDA, of all records, too.
     """
 
     records: list[tuple[Path, Record]]
@@ -28,3 +28,4 @@ class LoadedRecords:
     times: Times
     runs: Mapping[Path, int] = field(default_factory=dict)
     running: list[tuple[Path, Record]] = field(default_factory=list)
+    first_on_cuda: Mapping[str, str] = field(default_factory=dict)

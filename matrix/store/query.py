@@ -23,6 +23,7 @@ from matrix.store.precedence_sql import CELL, CONTENDERS, last_first, struct
 from matrix.store.retention import Stored
 from matrix.store.sources import add, records_of, texts_of
 from matrix.store.summary import HistoryError, Times
+from matrix.verdict.agreement import first_starts
 from matrix.verdict.judge import judge
 from matrix.verdict.precedence import FAULTS, RUN_ORDER, FaultLevel, run_order
 from matrix.verdict.states import Verdict
@@ -170,6 +171,16 @@ class History:
             times=self.times(late),
             runs=runs,
             running=self._running(),
+            first_on_cuda=self._first_on_cuda(),
+        )
+
+    def _first_on_cuda(self) -> Mapping[str, str]:
+        """Return when each vLLM release first ran on CUDA."""
+        return first_starts(
+            self.rows.execute(
+                "SELECT vllm, min(started) FROM rows"
+                " WHERE fault IS NULL AND platform = 'cuda' AND vllm IS NOT NULL GROUP BY vllm"
+            ).fetchall()
         )
 
     def _running(self) -> list[tuple[Path, Record]]:

@@ -6,6 +6,7 @@ compared where both platforms have a record of it, once, whatever the Pythons.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -210,15 +211,22 @@ NOTHING = Agreement()
 def first_on_cuda(records: Iterable[Record]) -> Mapping[str, str]:
     """Return when each vLLM release first ran on CUDA with any torch: the start of that run.
 
-    Only of runs in which a case started. Give it every record that there is, older ones too.
+    Whatever became of it. Give it every record that there is, older ones too.
     """
+    return first_starts(
+        (record.version("vllm") or str(factors(record.cell).vllm), record.started)
+        for record in records
+        if record.platform == Platform.CUDA
+    )
+
+
+def first_starts(runs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """Return the first start of each vLLM, of pairs of a version as a record has it and a start."""
     first: dict[str, str] = {}
-    for record in records:
-        releases = _releases(record)
-        ran = record.platform == Platform.CUDA and any(case.starts for case in record.cases)
-        if ran and releases is not None:
-            vllm = releases[1]
-            first[vllm] = min(record.started, first.get(vllm, record.started))
+    for version, started in runs:
+        with contextlib.suppress(InvalidVersion):
+            vllm = public_key(version)
+            first[vllm] = min(started, first.get(vllm, started))
     return first
 
 

@@ -145,6 +145,7 @@ def tabulate(
     releases: Releases | None = None,
     late: str | None = None,
     running: Iterable[tuple[Path, Record]] = (),
+    first: Mapping[str, str] | None = None,
 ) -> Table:
     """Judge the records, and keep for each cell on each platform the one that counts.
 
@@ -154,6 +155,8 @@ def tabulate(
 
     `running` has the records of runs that continue (`matrix.record.running`). One is not an
     answer yet: it is shown, as untested, where its cell has no record with an answer.
+
+    `first` is what `first_on_cuda` returned of all records; None: of these.
     """
     cells: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
     for path, record in records:
@@ -188,7 +191,9 @@ def tabulate(
     return Table(
         entries=tuple(sorted(entries, key=_order)),
         running={place: record for place, (_, record) in going_on.items()},
-        first_on_cuda=first_on_cuda(record for runs in cells.values() for _, record in runs),
+        first_on_cuda=first_on_cuda(record for runs in cells.values() for _, record in runs)
+        if first is None
+        else first,
     )
 
 

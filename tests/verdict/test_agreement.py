@@ -108,10 +108,10 @@ def test_a_pair_is_held_out_if_the_cpu_ran_first(records: list[Record], held_out
         assert found.held_out == (found.figures if held_out else None)
 
 
-def test_a_run_without_a_start_on_cuda_showed_nothing() -> None:
+def test_a_run_on_cuda_that_showed_nothing_counts_too() -> None:
     refused = make("cuda", skipped(), provenance={"started": "2026-11-19T18:00:00Z"})
     [pair] = agree([ran("cpu", "20"), ran("cuda", "21"), refused], NONE).pairs
-    assert pair.held_out
+    assert not pair.held_out
 
 
 def test_the_first_run_can_be_one_that_is_not_compared() -> None:
