@@ -1,8 +1,8 @@
 """Folders of made-up records, for the tests of what works on many."""
 
 import itertools
-from pathlib import Path
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, settings
