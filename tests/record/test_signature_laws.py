@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -215,6 +216,38 @@ def test_heads_of_lines_do_not_count(name: str, heads: list[str]) -> None:
     headed = "\n".join("".join(heads) + line for line in text.splitlines())
     assert signature(headed) == signature(text)
     assert reason(headed) == reason(text)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(sorted(FAILURES.keys() - {"no-kernel-logrus"})),
+    st.sampled_from(["", "api-1  | "]),
+)
+def test_lines_of_logrus_do_not_count(name: str, head: str) -> None:
+    quoted = (line.replace("\\", r"\\").replace('"', r"\"") for line in FAILURES[name].splitlines())
+    logged = [
+        f'{head}time="2026-11-28T12:00:00Z" level=info msg="{line}" component=vllm'
+        for line in quoted
+    ]
+    assert signature("\n".join(logged)) == signature(FAILURES[name])
+    whole = "".join(line.split('msg="')[1].split('" component')[0] + r"\n" for line in logged)
+    assert signature(f'time=2026-11-28T12:00:00Z level=ERROR source=x.go:1 msg="{whole}"') == (
+        signature(FAILURES[name])
+    )
+
+
+@pytest.mark.parametrize("head", ["gpu-3: ", "10.0.0.7: ", "node3.example.org: ", "vllm-0 vllm "])
+@pytest.mark.parametrize("name", sorted(FAILURES))
+def test_hosts_and_pods_before_a_whole_text_do_not_count(name: str, head: str) -> None:
+    lines = FAILURES[name].splitlines()
+    if len(lines) == 1:
+        return  # one line does not say whether a host begins it
+    assert signature("\n".join(head + line for line in lines)) == signature(FAILURES[name])
+
+
+def test_the_error_of_logrus_is_more_of_its_message() -> None:
+    text = r'time="2026-11-28T12:00:00Z" level=error msg=failed error="RuntimeError: no \"x\"" a=b'
+    assert signature(text) == 'RuntimeError: no "x"'
 
 
 PROGRESS = (

@@ -35,6 +35,14 @@ _OTHER = re.compile(rf".*?(?P<message>{_ERROR}")
 _WORDS = ("error", "fatal", "ld: ", "ERROR: ", "found", "No such file")
 # ninja counts its steps, and the first of them follows in the same line.
 _STEP = re.compile(r":? *\[\d+/\d+\] .*")
+# What calls ninja says that it failed, each in words of its own, before what a tool printed.
+_NINJA = re.compile(
+    r"(?:\w+: )?(?:Ninja build failed(?:\. Ninja output)?"
+    r"|Command 'ninja' returned non-zero exit status \d+"
+    r"|Error (?:building extension '[^']*'|compiling objects for extension)): "
+    r"(?P<fault>(?:ptxas|nvcc|nvlink|cicc|ld|LLVM ERROR|(?:(?:fatal|catastrophic) )?error)\b.*"
+    r"|\S+: not found)"
+)
 _OUTPUT = "Output:"
 _MOST_COMMAND = 20  # lines, from the error to its output
 
@@ -90,6 +98,18 @@ def build_fault(lines: Sequence[str], faults: Sequence[ToolFault], at: int) -> s
     output = lines[at + 1 : at + 1 + _MOST_COMMAND]
     place = next((place for place, line in enumerate(output[:-1]) if line.strip() == _OUTPUT), None)
     return output[place + 1].strip() if place is not None else ""
+
+
+def fault_of_ninja(message: str) -> str:
+    """Return what a tool printed that ninja ran, from a message with it; "" for another message.
+
+    FlashInfer, torch and `subprocess` put their own words before it.
+
+    >>> fault_of_ninja("RuntimeError: Ninja build failed. Ninja output: nvcc: not found")
+    'nvcc: not found'
+    """
+    found = _NINJA.fullmatch(message)
+    return found["fault"] if found else ""
 
 
 def without_steps(message: str) -> str:

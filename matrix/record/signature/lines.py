@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from matrix.record.signature.heads import without_heads
+from matrix.record.signature.logrus import without_logrus
 from matrix.record.signature.patterns import (
     BAR,
     CONTROL,
@@ -15,26 +16,39 @@ from matrix.record.signature.patterns import (
     RAISED,
     TRACEBACK,
 )
+from matrix.record.signature.prefixes import without_prefixes
+
+_MOST_PREFIXES = 3
 
 
 def lines_of(text: str) -> list[str]:
     """Return the lines that say something, without escapes, marks of pytest and heads of a log."""
-    lines: list[str] = []
+    text = without_logrus(text)
     text = ESCAPE.sub("", text) if "\x1b" in text else text
-    raws = text.splitlines()
+    lines: Sequence[str] = text.splitlines()
+    # The hosts of pdsh, as an example, stand before other heads, or behind them.
+    for _ in range(_MOST_PREFIXES):
+        headless = _without_heads(lines)
+        lines = without_prefixes(headless)
+        if lines == headless:
+            break
+    if "Exception Group Traceback" in "\n".join(lines):
+        lines = _first_members(lines)
+    # What is below the heads of a log can be moved to the right as a whole, too.
+    margin = _margin(lines)
+    return _outdented(line[margin:] for line in lines if line.strip())
+
+
+def _without_heads(raws: Sequence[str]) -> list[str]:
+    lines: list[str] = []
     margin = _margin(raws)
     for raw in raws:
         line = raw[margin : margin + LINE_LIMIT]
         if not line.isprintable():
             line = CONTROL.sub(" ", line)
         below_error = line[:2] == "E " and bool(lines and RAISED.fullmatch(lines[-1]))
-        line = without_heads(line, below_error=below_error)
-        lines.append(line.rstrip())
-    if "Exception Group Traceback" in "\n".join(lines):
-        lines = _first_members(lines)
-    # What is below the heads of a log can be moved to the right as a whole, too.
-    margin = _margin(lines)
-    return _outdented(line[margin:] for line in lines if line.strip())
+        lines.append(without_heads(line, below_error=below_error).rstrip())
+    return lines
 
 
 def _margin(lines: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from matrix._util.text import clip
+from matrix.record.signature.compilers import fault_of_ninja
 from matrix.record.signature.error import (
     Reading,
     introduced,
@@ -71,6 +72,8 @@ def _message_and_place(lines: Sequence[str]) -> tuple[str, str]:
     if not where:
         message = introduced(reading, message, at)
     message = _unwrapped(message)
+    if fault := fault_of_ninja(message):
+        return fault, ""
     # Which module is the first to load a library depends on what else is installed.
     return message, "" if LIBRARY_FAULT.fullmatch(message) else where
 
