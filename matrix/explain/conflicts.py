@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from matrix.explain.model import Demanded, Fault, FaultKind
@@ -72,6 +72,7 @@ _WHEELS_FOR = re.compile(
     r"(?:only has wheels for the following|on the following) platforms?: (?P<tags>[\w`, ]{1,2000})"
 )
 _MANYLINUX = re.compile(r"manylinux_(?P<glibc>2_\d{1,3})_(?P<machine>\w{1,20})")
+_REFUSED = re.compile(r"(?P<file>[\w.+!-]{5,300}\.whl) is not a supported wheel on this platform")
 _EXPLAINED = re.compile(
     r"Because .{1,2000}? (?:depends? on|is available|can be used|we can conclude) "
 )
@@ -172,6 +173,18 @@ def of_platform(line: str, after: str) -> Fault | None:
             has=here["glibc"].replace("_", "."),
         )
     return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, wants=f"=={version}")
+
+
+def of_wheel(line: str, _: str) -> Fault | None:
+    """Read that pip refuses a wheel that somebody named, by the tags in its name."""
+    found = _REFUSED.search(line)
+    if found is None:
+        return None
+    try:
+        name, *_rest = parse_wheel_filename(found["file"])
+    except InvalidWheelFilename:
+        return None
+    return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, file=found["file"])
 
 
 def _minor_of(glibc: str) -> int:

@@ -84,8 +84,11 @@ class SymbolEvidence:
         """Return the releases of vLLM with a file of this path, as `vllm/_C`, for any Python."""
         return self._vllm(f"{stem}.", lambda file: file.path.partition(".")[0] == stem)
 
-    def linking(self, feature: str) -> Linking:
-        """Return where the extensions that serve a feature, such as DeepGEMM, link with torch."""
+    def linking(self, feature: str | None) -> Linking:
+        """Return where the extensions that serve a feature, such as DeepGEMM, link with torch.
+
+        None is the core, which everything needs.
+        """
         torches = tuple(table.wheel.version for table in self.torches())
         having, pairs = [], []
         for table in self._vllms(""):
@@ -95,7 +98,7 @@ class SymbolEvidence:
             having.append(vllm)
             for torch in torches:
                 linkage = self.tables.link(vllm, torch, _PYTHON)
-                if linkage.ok and linkage.features[feature]:
+                if linkage.ok and (feature is None or linkage.features[feature]):
                     pairs.append(PinnedPair(vllm=vllm, torch=torch))
         with_it = {pair.torch for pair in pairs}
         return Linking(
@@ -106,6 +109,11 @@ class SymbolEvidence:
             pairs=tuple(pairs),
             python=_PYTHON,
         )
+
+    def feature_of(self, stem: str) -> str | None:
+        """Return what the extension of this name serves; None for the core, and an unknown one."""
+        files = (file for table in self._vllms(stem) for file in table.extensions)
+        return next((feature_of(file.path) for file in files if stem_of(file.name) == stem), None)
 
     def asking_for(self, version: str) -> Uses:
         """Return the releases of vLLM that need this version of glibc or libstdc++, or a newer."""

@@ -25,6 +25,13 @@ _ERROR = re.compile(
     r"(?:[\w.]{1,200}(?:Error|Exception|Failure)|[\w.]{1,200}Failed)\b(?:: .*| @ .*)?"
 )
 _DEATH = re.compile(r"killed by .*|timed out .*|std::.*|terminate called .*|Fatal Python error.*")
+# Why an extension does not load.
+_UNLOADED = (
+    FaultKind.UNDEFINED_SYMBOL,
+    FaultKind.MISSING_LIBRARY,
+    FaultKind.MISSING_MODULE,
+    FaultKind.OLD_LIBRARY,
+)
 # Words that say which kind a text without a known fault is nearest to: the one with most of them.
 _NEAR: tuple[tuple[FaultKind, tuple[str, ...]], ...] = (
     (FaultKind.UNDEFINED_SYMBOL, ("symbol", "undefined reference", "no such operator")),
@@ -136,8 +143,9 @@ def _same(known: Fault, fault: Fault) -> bool:
 def _causes(faults: list[Fault]) -> list[Fault]:
     """Return the faults without those that follow from another of them.
 
-    They are a missing module whose file does not load, a version that an index does not have for
-    this Python, and a resolver that found nothing for this glibc.
+    They are a missing module whose file does not load, an operator of an extension that did not
+    load for a reason in the text, a version that an index does not have for this Python, and a
+    resolver that found nothing for this glibc.
     """
     ignored = {
         demand.who.partition(" ")[0]
@@ -147,11 +155,17 @@ def _causes(faults: list[Fault]) -> list[Fault]:
     }
     loading = {fault.file.partition(".")[0] for fault in faults if fault.file}
     is_platform = any(fault.kind is FaultKind.OLD_LIBRARY and fault.has for fault in faults)
+    if any(fault.kind in _UNLOADED for fault in faults):
+        faults = [fault for fault in faults if not _is_operator(fault)]
     return [
         fault
         for fault in faults
         if not _follows(fault, loading, ignored) and not (is_platform and _is_unsaid(fault))
     ]
+
+
+def _is_operator(fault: Fault) -> bool:
+    return fault.kind is FaultKind.MISSING_EXTENSION and (fault.subject or "").startswith("_")
 
 
 def _is_unsaid(fault: Fault) -> bool:

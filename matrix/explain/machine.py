@@ -44,12 +44,16 @@ _GLIBC = re.compile(r"GLIBC_(?P<version>2\.\d{1,3})")
 def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
     """Return which releases a driver is too old for, which it runs, and the driver to have.
 
-    Programs of one major release of CUDA share the oldest driver that runs them.
+    Programs of one major release of CUDA share the oldest driver that runs them. NVML's error 18
+    compares the driver's library with its kernel module (https://docs.nvidia.com/deploy/nvml-api/).
     """
     tables = load_tables()
     hardware = tables.hardware
     if fault.subject == "PTX":
         return _ptx_answer(fault, versions, choice, hardware)
+    if fault.subject == "NVML":
+        same = FaultRemedy(code=RemedyCode.SAME_DRIVER)
+        return FaultAnswer(fault=fault, meaning=Meaning.OTHER_MODULE, remedies=(same,))
     if fault.subject in _OTHER_LIBCUDA:
         return _libcuda_answer(fault, versions, choice)
     torch = choice.torches.get(versions.torch or "")
@@ -233,8 +237,9 @@ def _install(found: FittingPair | None, choice: InstallChoice) -> tuple[FaultRem
 def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
     """Return which releases have code for a GPU, and what to install for it.
 
-    For a ptxas that does not know it: which are of a CUDA that does. An error without the GPU's
-    number is of the GPU that the text names elsewhere.
+    For a ptxas that does not know it: which are of a CUDA that does. Triton's refusal of an old GPU
+    is torch's own (`GPUTooOldForTriton` in torch/_inductor/exc.py), and names the least one. An
+    error without the GPU's number is of the GPU that the text names elsewhere.
     """
     tables, architecture = load_tables(), fault.has
     named = tables.hardware.capability_of(versions.gpu or "")
@@ -267,6 +272,17 @@ def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
             torch=code[0].torch,
             vllm=code[0].vllm,
             operands={**operands, "listed": fault.wants or ""},
+            code=code,
+        )
+    if fault.subject == "triton":
+        newer = FaultRemedy(code=RemedyCode.NEWER_GPU, what=fault.wants)
+        return FaultAnswer(
+            fault=fault,
+            meaning=Meaning.OLD_GPU,
+            torch=code[0].torch,
+            vllm=code[0].vllm,
+            operands={**operands, "least": fault.wants or ""},
+            remedies=(newer,),
             code=code,
         )
     wishes = (Wish(gpu=GpuKind(capability=capability), machine=machine) for machine in MACHINES)

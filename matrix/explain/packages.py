@@ -26,6 +26,7 @@ from matrix.explain.model import (
     TextVersions,
 )
 from matrix.explain.pythons import python_answer
+from matrix.explain.refused import refused_answer
 
 _PROJECTS = ("torch", *COMPANIONS)
 _VLLM = re.compile(r"vllm (?P<version>\S+)")
@@ -36,6 +37,8 @@ _LOCAL = re.compile(r"(?:\+[A-Za-z0-9._-]+|<\w+>)+")
 def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     """Return which vLLM goes with what excludes its pin, and what to install."""
     name = fault.subject or ""
+    if fault.file:
+        return refused_answer(fault, choice)
     if name == PYTHON and fault.demands:
         return python_answer(fault, choice)
     if fault.wants is not None and not fault.demands:

@@ -17,6 +17,7 @@ from matrix.explain.conflicts import (
     of_platform,
     of_sentence,
     of_unsolved,
+    of_wheel,
 )
 from matrix.explain.model import Fault, FaultKind, TextVersions
 
@@ -56,7 +57,9 @@ _FOUND_DRIVER = re.compile(
 )
 _DRIVER = re.compile(r"driver version is insufficient")
 _TWO_DRIVERS = re.compile(r"system has unsupported display driver / cuda driver combination")
+_TWO_NVMLS = re.compile(r"[Dd]river/library version mismatch|an NVML/RM version mismatch")
 _FORWARD = re.compile(r"forward compatibility was attempted on non supported HW")
+_OTHER_DRIVERS = (("two drivers", _TWO_DRIVERS), ("forward", _FORWARD), ("NVML", _TWO_NVMLS))
 _PTX = re.compile(r"provided PTX was compiled with an unsupported toolchain")
 _NO_KERNEL = re.compile(r"no kernel image is available for execution")
 _CAPABILITY = re.compile(
@@ -72,6 +75,11 @@ _LISTED = re.compile(
     r"Minimum and Maximum cuda capability supported by this version of PyTorch is[^()]{0,120}"
     r"\([\d.]{3,4}\) - \((?P<major>[1-9]\d?)\.(?P<minor>\d)\)"
 )
+_TRITON = re.compile(
+    r"which is too old to be supported by the triton GPU compiler.{0,80}"
+    r" Triton only supports devices of CUDA Capability >= (?P<wants>[1-9]\d?\.\d)"
+    r"\b.{0,60} CUDA capability (?P<major>[1-9]\d?)\.(?P<minor>\d)"
+)
 _ASSEMBLER = re.compile(r"Value '(?P<has>sm_\d{2,3}[af]?)' is not defined for option 'gpu-name'")
 _OPERATOR = re.compile(r"operator (?P<operator>torchvision::\w{1,60}) does not exist")
 _OF_VISION = re.compile(r"module 'torchvision' has no attribute 'extension'")
@@ -85,6 +93,11 @@ _DEEP_GEMM = re.compile(
     r"requires DeepGEMM (?:support\b|to be installed)|DeepGEMM backend is not available"
     r"|No module named ['\"](?:vllm\.third_party\.)?deep_gemm['\"]"
     r"|Module (?:vllm\.third_party\.)?deep_gemm was found but failed to import"
+)
+# The namespaces in which vLLM's compiled extensions register operators.
+_NO_OPERATOR = re.compile(
+    r"'_OpNamespace' '(?P<namespace>_C(?:_(?:cache_ops|custom_ar|cuda_utils|utils))?|_moe_C|_rocm_C"
+    r"|_vllm_fa[23]_C|_flashmla_(?:extension_)?C|_qutlass_C)' object has no attribute '"
 )
 _FLASHINFER = re.compile(
     rf"(?P<package>flashinfer[_-][\w-]{{2,30}}?)(?: version)? \((?P<has>{_VERSION})\)"
@@ -198,7 +211,13 @@ def _module(line: str, _: str) -> Fault | None:
 
 
 def _extension(line: str, _: str) -> Fault | None:
-    """Read that vLLM lacks its DeepGEMM: others do without, or fail on a symbol or a library."""
+    """Read that vLLM lacks its DeepGEMM, or any operator of an extension.
+
+    Without other extensions vLLM works, or fails on a symbol or a library.
+    """
+    if found := _NO_OPERATOR.search(line):
+        namespace = found["namespace"]
+        return Fault(kind=FaultKind.MISSING_EXTENSION, signature="", subject=namespace)
     if _DEEP_GEMM.search(line) is None:
         return None
     return Fault(kind=FaultKind.MISSING_EXTENSION, signature="", subject="DeepGEMM")
@@ -219,7 +238,7 @@ def _driver(line: str, _: str) -> Fault | None:
         # 12080 is CUDA 12.8: thousands, and tens.
         cuda = f"{int(has) // 1000}.{int(has) % 1000 // 10}" if has else None
         return Fault(kind=FaultKind.OLD_DRIVER, signature="", has=cuda)
-    for subject, pattern in (("two drivers", _TWO_DRIVERS), ("forward", _FORWARD)):
+    for subject, pattern in _OTHER_DRIVERS:
         if pattern.search(line):
             return Fault(kind=FaultKind.OLD_DRIVER, signature="", subject=subject)
     if _PTX.search(line):
@@ -232,6 +251,11 @@ def _kernel(line: str, after: str) -> Fault | None:
         return _checked(found, line + after)
     if found := _CAPABILITY.search(line):
         return Fault(kind=FaultKind.NO_KERNEL, signature="", has=found["has"])
+    if found := _TRITON.search(line):
+        has = f"sm_{found['major']}{found['minor']}"
+        return Fault(
+            kind=FaultKind.NO_KERNEL, signature="", subject="triton", has=has, wants=found["wants"]
+        )
     if found := _ASSEMBLER.search(line):
         return Fault(kind=FaultKind.NO_KERNEL, signature="", has=found["has"], subject="ptxas")
     return Fault(kind=FaultKind.NO_KERNEL, signature="") if _NO_KERNEL.search(line) else None
@@ -327,6 +351,7 @@ _READERS: tuple[_Reader, ...] = (
     of_installed,
     of_ignored,
     of_platform,
+    of_wheel,
     of_sentence,
 )
 MARKS: tuple[tuple[bytes, _Reader], ...] = (
@@ -343,6 +368,7 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"No module named 'deep_gemm", _extension),
     (b"No module named 'vllm.third_party.deep_gemm'", _extension),
     (b"deep_gemm was found but failed", _extension),
+    (b"'_OpNamespace' '_", _extension),
     (b"version `", _old_library),
     (b"version '", _old_library),
     (b"version GLIBC", _old_library),
@@ -354,10 +380,13 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"provided PTX was compiled", _driver),
     (b"system has unsupported display driver", _driver),
     (b"forward compatibility was attempted", _driver),
+    (b"river/library version mismatch", _driver),
+    (b"an NVML/RM version mismatch", _driver),
     (b"no kernel image is available", _kernel),
     (b" which is of c", _kernel),
     (b"is not compatible with the current PyTorch", _kernel),
     (b"for option 'gpu-name'", _kernel),
+    (b"supported by the triton GPU compiler", _kernel),
     (b"operator torchvision::", _vision),
     (b"'torchvision' has no attribute", _vision),
     (b"PyTorch and torchvision were compiled", _vision),
@@ -369,6 +398,7 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b" different python version: ", of_ignored),
     (b" has no wheels with ", of_platform),
     (b"You're on ", of_platform),
+    (b".whl is not a supported wheel on this platform", of_wheel),
     (b"No solution found", of_unsolved),
     (b"The conflict is caused by:", of_unsolved),
     (b"\xe2\x95\xb0\xe2\x94\x80\xe2\x96\xb6 Because ", of_unsolved),

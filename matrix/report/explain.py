@@ -29,8 +29,18 @@ _PLAIN: Mapping[RemedyCode, str] = {
     RemedyCode.OWN_DRIVER: "let the driver's own libcuda.so.1 be loaded: take CUDA's folder compat"
     " out of LD_LIBRARY_PATH and /etc/ld.so.conf.d (`ldconfig -p | grep libcuda.so.1` shows which"
     " are found), and restart after an update of the driver",
+    RemedyCode.SAME_DRIVER: "restart the machine, so that the kernel module of the installed driver"
+    " is loaded (`cat /proc/driver/nvidia/version` shows the one that runs); in a container, remove"
+    " the driver's libraries that it brings of its own",
+    RemedyCode.NAMED_IMPORT: "look above it in the log for `Failed to import from vllm`, which"
+    " names the cause, and explain that line",
     RemedyCode.SOME_DRIVER: "install the NVIDIA driver, or use a machine with a GPU; a container"
     " needs `--gpus all`, or what its runtime calls that",
+}
+_NAMING: Mapping[RemedyCode, str] = {
+    RemedyCode.NAME_GPU: "nvidia-smi --query-gpu=compute_cap --format=csv",
+    RemedyCode.NAME_DRIVER: "nvidia-smi --query-gpu=driver_version --format=csv",
+    RemedyCode.NAME_TAGS: "python -m pip debug --verbose",
 }
 _WITH_TORCH = "with the torch that is installed"
 
@@ -99,7 +109,7 @@ def _of_extension(answer: FaultAnswer) -> str | None:
         for fits, versions in with_torches.items()
         if fits
     )
-    name = answer.fault.subject
+    name = answer.operands.get("links", answer.fault.subject)
     parts = [f"on Python {answer.operands['python']}, {name} links: {found}"] if found else []
     if none := tuple(version for version in vllm.asked if version not in vllm.holds):
         parts.append(f"no {name} is in vLLM {spanned(replace(vllm, holds=none))}")
@@ -174,12 +184,23 @@ def _of_conflict(answer: FaultAnswer) -> str:
         if answer.vllm is None:
             return "not known"
         return f"{_who('vLLM', answer.vllm, 'accepts', 'accept')} Python {answer.fault.has}"
+    if answer.meaning is Meaning.OTHER_TAGS:
+        return _of_tags(answer.operands)
     if not name or answer.vllm is None:
         return "which releases exclude each other is not in the text"
     if name == "vllm":
         found = spanned(answer.vllm)
         return f"vLLM {found} is published" if found else "no such vLLM is known here"
     return f"{_who('vLLM', answer.vllm, 'pins', 'pin')} {name}{wanted.partition('+')[0]}"
+
+
+def _of_tags(operands: Mapping[str, str]) -> str:
+    parts = []
+    if release := operands.get("release"):
+        parts.append(f"PyPI has wheels of {release} for {operands['wheels']}")
+    if only := operands.get("only"):
+        parts.append(f"every wheel of vLLM on PyPI that is known here is for {only}")
+    return "; ".join(parts) or "not known"
 
 
 def _of_vision(answer: FaultAnswer) -> str | None:
@@ -355,6 +376,8 @@ def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> tuple[str, str]:
     match remedy.code:
         case RemedyCode.NAME_GPU:
             return found, "names the GPU: explain its sm_ number"
+        case RemedyCode.NAME_TAGS:
+            return found, "names the tags that this Python and its pip accept"
         case RemedyCode.NAME_DRIVER:
             return found, "names the driver: give it to matrix recommend --driver"
         case RemedyCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
@@ -367,6 +390,8 @@ def _without_command(remedy: FaultRemedy, answer: FaultAnswer) -> str:
     match remedy.code:
         case RemedyCode.NEWER_DRIVER:
             return f"install driver {what} or newer" if what else "install a newer NVIDIA driver"
+        case RemedyCode.NEWER_GPU:
+            return f"take a GPU of compute capability {what} or newer"
         case RemedyCode.NEWER_SYSTEM:
             return f"take a system, or a container, that has {what}"
         case RemedyCode.LOADED_FIRST:
@@ -412,10 +437,6 @@ def command(remedy: FaultRemedy) -> str | None:
         case RemedyCode.REBUILD if remedy.requirements:
             apart = f"--no-build-isolation --no-binary {named} --reinstall-package {named}"
             return pip_install(remedy.requirements, apart)
-        case RemedyCode.NAME_GPU:
-            return "nvidia-smi --query-gpu=compute_cap --format=csv"
-        case RemedyCode.NAME_DRIVER:
-            return "nvidia-smi --query-gpu=driver_version --format=csv"
         case RemedyCode.SHOW:
             return f"matrix show {shlex.quote(remedy.what or '')}"
-    return None
+    return _NAMING.get(remedy.code)

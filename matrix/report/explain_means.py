@@ -210,6 +210,37 @@ def _of_extension(answer: FaultAnswer, name: str, _: str) -> str:
     return text
 
 
+def _of_operator(answer: FaultAnswer, name: str, _: str) -> str:
+    text = (
+        f"torch lacks an operator of {name}, a namespace of vLLM's compiled extensions: the one"
+        " that registers it did not load"
+    )
+    if torch := answer.operands.get("torch"):
+        return f"{text}: those of vLLM {answer.operands['vllm']} do not link with torch {torch}"
+    return (
+        f"{text}, since it is for another torch or vLLM's sources are imported instead of it, or"
+        " this build of vLLM is without it, as one for another platform"
+    )
+
+
+def _of_tags(answer: FaultAnswer, *_: str) -> str:
+    operands = answer.operands
+    pip = f", or its pip is older than {least}" if (least := operands.get("pip")) else ""
+    return (
+        f"the wheel is for {operands['python']}, and for {operands['platform']}: the Python that"
+        f" pip installs for is another, or runs on another platform{pip}"
+    )
+
+
+def _of_old_gpu(answer: FaultAnswer, *_: str) -> str:
+    operands = answer.operands
+    gpu = f"the GPU, {named}," if (named := operands.get("gpu")) else "the GPU"
+    return (
+        f"{gpu} is {operands['architecture']}, and Triton, to which torch.compile hands its"
+        f" kernels, compiles for GPUs of compute capability {operands['least']} or newer"
+    )
+
+
 def _of_again(answer: FaultAnswer, _: str, __: str) -> str:
     count = answer.operands.get("count")
     many = f" ({plural(int(count), 'artifact')})" if count else ""
@@ -251,6 +282,7 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         " have no compiled modules, or a release without this one"
     ),
     Meaning.NEEDED_EXTENSION: _of_extension,
+    Meaning.NO_OPERATOR: _of_operator,
     Meaning.NO_CUDA_TORCH: lambda _, name, __: (
         f"{name} is torch's own: the torch that is installed is built without CUDA, or none is"
     ),
@@ -268,6 +300,12 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         "the libcuda of CUDA's compat package is loaded, for a newer CUDA than the driver's, and"
         " the GPU does not support such forward compatibility (CUDA's error 804)"
     ),
+    Meaning.OTHER_MODULE: lambda *_: (
+        "NVML, a library of the NVIDIA driver, is of another version than the driver's kernel"
+        " module that runs: the driver was updated without a restart, or a container brings another"
+        " NVML"
+    ),
+    Meaning.OLD_GPU: _of_old_gpu,
     Meaning.ARCHITECTURE: _of_kernel,
     Meaning.LATER_MINOR: _of_warning,
     Meaning.OLD_ASSEMBLER: _of_kernel,
@@ -276,6 +314,7 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
     ),
     Meaning.PINS: _of_pins,
     Meaning.NO_SUCH_VERSION: _of_no_version,
+    Meaning.OTHER_TAGS: _of_tags,
     Meaning.OTHER_PYTHON: _of_python,
     Meaning.OTHER_COMPANION: _of_companion,
     Meaning.VERSIONS_DIFFER: lambda answer, *_: (

@@ -177,3 +177,33 @@ def test_a_driver_that_does_not_know_the_gpu_is_the_one_to_replace() -> None:
     text = f"{NO_KERNEL}\nGPU 0: NVIDIA B300 SXM6 AC\nNvidia driver version: {{}}"
     assert lines(text.format("570.133.20"))["to do"] == "install driver 575 or newer"
     assert commands(only(text.format("580.95.05"))) == [NEWEST]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 570.124",
+        "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch",
+        "pynvml.NVMLError_LibRmVersionMismatch: RM has detected an NVML/RM version mismatch.",
+    ],
+)
+def test_a_driver_that_was_updated_takes_a_restart(text: str) -> None:
+    assert [remedy.code for remedy in only(text).remedies] == [RemedyCode.SAME_DRIVER]
+    shown = lines(text)
+    assert shown["means"].startswith("NVML, a library of the NVIDIA driver, is of another version ")
+    assert shown["to do"].startswith("restart the machine, ")
+
+
+@pytest.mark.parametrize(("gpu", "capability"), [("Tesla P40", "6.1"), ("Tesla M60", "5.2")])
+def test_a_gpu_that_triton_refuses_takes_another_gpu(gpu: str, capability: str) -> None:
+    text = (
+        f"RuntimeError: Found {gpu} which is too old to be supported by the triton GPU compiler,"
+        " which is used as the backend. Triton only supports devices of CUDA Capability >= 7.0,"
+        f" but your device is of CUDA capability {capability}"
+    )
+    arch = f"sm_{capability.replace('.', '')}"
+    assert lines(text)["means"] == (
+        f"the GPU is {arch}, and Triton, to which torch.compile hands its kernels, compiles for"
+        " GPUs of compute capability 7.0 or newer"
+    )
+    assert lines(text)["to do"] == "take a GPU of compute capability 7.0 or newer"

@@ -30,6 +30,8 @@ _WORDS = [
     "flashinfer-cubin version (x) does not match flashinfer version (",
     "num_compiled_artifacts_saved 99",
     "Because a==1 depends on torch==2.0 and b==2 depends on torch==3, we can conclude ",
+    "x-1-py3-none-any.whl is not a supported wheel on this platform",
+    "'_OpNamespace' '_C' object has no attribute 'x'",
     "\x1b[31m",
     "\u202e",
     "::error::",

@@ -84,3 +84,49 @@ def test_a_record_shows_it_in_whichever_words(tmp_path: Path) -> None:
     records = only(TEXTS[1], [place]).records
     assert records is not None
     assert [shown.cell for shown in records] == ["py311-torch210-vllm019"]
+
+
+OPERATOR = "AttributeError: '_OpNamespace' '{}' object has no attribute '{}'"
+
+
+@pytest.mark.parametrize("namespace", ["_C", "_C_cache_ops", "_moe_C"])
+def test_an_operator_that_did_not_load_is_of_the_core(namespace: str) -> None:
+    found = lines(OPERATOR.format(namespace, "rms_norm"))
+    assert found["means"].startswith(f"torch lacks an operator of {namespace}, a namespace of vLLM")
+    assert found["releases"].startswith(
+        "on Python 3.12, the core links: that of vLLM 0.14.0 to 0.16.0 with torch 2.9.0 to 2.9.1, "
+    )
+    assert found["to do"].startswith("look above it in the log for `Failed to import from vllm`")
+    assert found["to do"].endswith(NEWEST)
+
+
+def test_an_operator_of_another_extension_is_of_that_one() -> None:
+    found = lines(OPERATOR.format("_flashmla_C", "sparse_prefill_fwd"))
+    assert found["releases"].startswith("on Python 3.12, FlashMLA links: ")
+
+
+def test_a_torch_with_which_the_core_does_not_link_is_named() -> None:
+    text = f"vllm==0.26.0\ntorch==2.13.0\n{OPERATOR.format('_C', 'rms_norm')}"
+    assert lines(text)["means"].endswith("those of vLLM 0.26.0 do not link with torch 2.13.0")
+    assert commands(only(text))[0] == apart("0.26.0", "2.11.0")
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        ("ImportError('/x/vllm/_C.abi3.so: undefined symbol: _ZN3c105x')", "undefined_symbol"),
+        (
+            "ImportError('libcudart.so.12: cannot open shared object file: No such file')",
+            "missing_library",
+        ),
+        ("ModuleNotFoundError(\"No module named 'vllm._C'\")", "missing_module"),
+    ],
+)
+def test_why_the_extension_did_not_load_is_the_answer(cause: str, kind: str) -> None:
+    text = f"Failed to import from vllm._C with {cause}\n{OPERATOR.format('_C', 'rms_norm')}"
+    assert [str(found) for found in kinds(text)] == [kind]
+
+
+def test_an_operator_of_others_is_none_of_it() -> None:
+    text = OPERATOR.format("my_ops", "f")
+    assert kinds(text) == [FaultKind.UNKNOWN]

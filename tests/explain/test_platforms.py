@@ -60,3 +60,45 @@ def test_a_nightly_build_is_no_release_without_its_local_version() -> None:
     assert lines(text)["releases"] == "no such vLLM is known here"
     local = "No matching distribution found for vllm==0.23.0+cu129"
     assert "PyPI has the release without it" in lines(local)["means"]
+
+
+REFUSED = "ERROR: {} is not a supported wheel on this platform."
+
+
+@pytest.mark.parametrize(
+    ("file", "means"),
+    [
+        ("vllm-0.33.0-cp38-abi3-manylinux_2_28_x86_64.whl",
+         "CPython 3.8 or newer, and for Linux on x86_64 with glibc 2.28 or newer"),
+        ("torch-2.15.0-cp313-cp313t-macosx_14_0_arm64.whl",
+         "free-threaded CPython 3.13, and for macOS 14.0 or newer on arm64"),
+        ("flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl", "CPython 3.12, and for Linux on x86_64"),
+        ("x-1-cp312-cp312-win_amd64.whl", "CPython 3.12, and for Windows (win_amd64)"),
+        ("x-1-py3-none-any.whl", "any Python 3, and for any platform"),
+        ("x-1-pp310-pypy310_pp73-musllinux_1_2_x86_64.whl",
+         "the Python pp310, and for the platform musllinux_1_2_x86_64"),
+    ],
+)  # fmt: skip
+def test_a_wheel_that_pip_refuses_is_for_another_python_or_platform(file: str, means: str) -> None:
+    text = REFUSED.format(file)
+    assert only(text).fault.file == file
+    assert lines(text)["means"].startswith(f"the wheel is for {means}: ")
+    assert commands(only(text))[0] == "python -m pip debug --verbose"
+
+
+def test_the_wheels_that_there_are_are_named() -> None:
+    text = REFUSED.format("vllm-0.33.0-cp38-abi3-manylinux_2_28_x86_64.whl")
+    assert lines(text)["releases"] == (
+        "PyPI has wheels of vLLM 0.33.0 for manylinux_2_28_aarch64 (cp38-abi3),"
+        " manylinux_2_28_x86_64 (cp38-abi3); every wheel of vLLM on PyPI that is known here is for"
+        " Linux"
+    )
+    assert commands(only(text))[1:] == [NEWEST]
+    other = REFUSED.format("torch-2.11.0-cp312-cp312-manylinux_2_28_x86_64.whl")
+    assert commands(only(other))[1:] == [apart("0.26.0", "2.11.0")]
+    assert commands(only(REFUSED.format("x-1-py3-none-any.whl")))[1:] == []
+    assert lines(REFUSED.format("x-1-py3-none-any.whl"))["releases"] == "not known"
+
+
+def test_a_file_whose_name_is_no_wheels_is_unknown() -> None:
+    assert only(REFUSED.format("mine.whl")).fault.kind is FaultKind.UNKNOWN
