@@ -16,8 +16,9 @@ from matrix.explain.model import Demanded, Fault, FaultKind
 _REQUIRES = re.compile(
     r"(?P<who>[A-Za-z0-9][\w.-]{0,80}) (?P<version>\d\S{0,80}) (?:requires|has requirement)"
     r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?"
-    r"(?P<range>[<>=!~][^\s,]{1,80}(?:,[<>=!~][^\s,]{1,80}){0,5})"
-    r", but you(?:'ll)? have (?P=name) (?P<has>\d\S{0,80}?)(?: which is incompatible)?\.?(?:\s|$)"
+    r"(?P<range>[<>=!~][^\s,;]{1,80}(?:,[<>=!~][^\s,;]{1,80}){0,5})"
+    r"(?:; [^,]{1,200})?, but you(?:'ll)? have (?P=name)"
+    r" (?P<has>\d\S{0,80}?)(?: which is incompatible)?\.?(?:\s|$)"
 )
 _NEEDS = re.compile(
     r"(?P<who>\S{1,90} \S{1,90}) needs (?P<name>[a-z0-9-]{1,90})(?P<range>[<>=!~]\S{0,200}?), and"
@@ -72,6 +73,13 @@ _WHEELS_FOR = re.compile(
     r"(?:only has wheels for the following|on the following) platforms?: (?P<tags>[\w`, ]{1,2000})"
 )
 _MANYLINUX = re.compile(r"manylinux_(?P<glibc>2_\d{1,3})_(?P<machine>\w{1,20})")
+_NO_TAG = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:==[\w.+!]{1,60})? (?:has|have) no wheels with a matching"
+    r" Python (?:ABI|implementation) tag \(e\.g\., `cp(?P<has>3\d{1,2})t?`\)"
+    r"|You require CPython [\d.]{3,6} \(`cp(?P<required>3\d{1,2})t?`\), but we only found wheels"
+    r" for `(?P<hinted>[A-Za-z0-9][\w.-]{0,80})` "
+)
+_PINNED_VLLM = re.compile(r"\bvllm==(?P<version>\d[\w.]{0,40}\w)")
 _REFUSED = re.compile(r"(?P<file>[\w.+!-]{5,300}\.whl) is not a supported wheel on this platform")
 _EXPLAINED = re.compile(
     r"Because .{1,2000}? (?:depends? on|is available|can be used|we can conclude) "
@@ -172,7 +180,30 @@ def of_platform(line: str, after: str) -> Fault | None:
             file=f"{name} {version}",
             has=here["glibc"].replace("_", "."),
         )
-    return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, wants=f"=={version}")
+    tag = found["platform"] or found["here"]
+    return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, has=tag, wants=f"=={version}")
+
+
+def of_tags(line: str, after: str) -> Fault | None:
+    """Read that uv found no wheel of a package for this Python; `wants` is the vLLM that needs it.
+
+    A demand without a range says that no wheel has the tag of this Python.
+    """
+    text = " ".join(f"{line}\n{after[:2000]}".split())
+    found = _NO_TAG.search(text)
+    if found is None:
+        return None
+    digits = found["has"] or found["required"]
+    vllm = _PINNED_VLLM.search(text)
+    name = canonicalize_name(found["name"] or found["hinted"])
+    return Fault(
+        kind=FaultKind.CONFLICT,
+        signature="",
+        subject=PYTHON,
+        has=f"{digits[0]}.{digits[1:]}",
+        wants=vllm["version"] if vllm else None,
+        demands=(Demanded(who=name, name=PYTHON, range=""),),
+    )
 
 
 def of_wheel(line: str, _: str) -> Fault | None:

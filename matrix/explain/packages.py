@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from matrix.advice.left_behind import WITH_FLASHINFER
+from matrix.catalog.platform_tags import machine_of
 from matrix.catalog.release import COMPANIONS, Vllm
 from matrix.catalog.requirements import known_requirements
 from matrix.explain.choice import InstallChoice
@@ -99,6 +100,8 @@ def _as_demanded(demand: Demanded, choice: InstallChoice) -> FaultRemedy:
 def _no_such_version(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     """Return what is known of a version that an index does not have."""
     name, wanted = fault.subject or "", fault.wants or ""
+    # `has` is the platform for which there is no wheel, so that the index has the version.
+    platform = fault.has
     plain = wanted.partition("+")[0]
     if name == "vllm":
         known = tuple(row.version for row in choice.vllms)
@@ -121,8 +124,8 @@ def _no_such_version(fault: Fault, choice: InstallChoice) -> FaultAnswer:
             holds=tuple(row.version for row in choice.vllms if fits(row)),
             asked=tuple(row.version for row in choice.vllms),
         ),
-        operands={"name": name, "range": wanted, "local": _local(wanted)},
-        remedies=choice.install(newest),
+        operands={"name": name, "range": wanted, "local": "" if platform else _local(wanted)},
+        remedies=choice.install(newest) if platform is None or machine_of(platform) else (),
     )
 
 

@@ -21,6 +21,12 @@ def python_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     release of this version for these Pythons.
     """
     demand = fault.demands[0]
+    if not demand.range:
+        own = choice.install(choice.row(fault.wants or ""))
+        operands = {"who": demand.who, "range": ""}
+        return FaultAnswer(
+            fault=fault, meaning=Meaning.OTHER_PYTHON, operands=operands, remedies=own
+        )
     who = demand.who or _vllm_of(fault, choice)
     project, _, version = who.partition(" ")
     needed = _specifiers(demand.range)

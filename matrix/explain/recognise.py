@@ -16,6 +16,7 @@ from matrix.explain.conflicts import (
     of_installed,
     of_platform,
     of_sentence,
+    of_tags,
     of_unsolved,
     of_wheel,
 )
@@ -39,6 +40,7 @@ _MISSING = (
     re.compile(rf"{_LIBRARY} => not found"),
 )
 _NO_NVML = re.compile(r"NVML Shared Library Not Found")
+_NO_DRIVER = re.compile(r"Found no NVIDIA driver on your system")
 # A compiled module has a name with an underscore, and so have some of Python, as `vllm._version`:
 # whether a wheel has it is for `matrix.explain.modules` to say.
 _MODULE = re.compile(
@@ -55,7 +57,7 @@ _REQUIRED_BY = re.compile(r"\s{0,80}\(required by (?:[^()\s]*/)?(?P<file>[\w.+@=
 _FOUND_DRIVER = re.compile(
     r"driver on your system is too old(?: \(found version (?P<has>\d{4,6}))?"
 )
-_DRIVER = re.compile(r"driver version is insufficient")
+_DRIVER = re.compile(r"driver version is insufficient|\bcudaErrorInsufficientDriver\b")
 _TWO_DRIVERS = re.compile(r"system has unsupported display driver / cuda driver combination")
 _TWO_NVMLS = re.compile(r"[Dd]river/library version mismatch|an NVML/RM version mismatch")
 _FORWARD = re.compile(r"forward compatibility was attempted on non supported HW")
@@ -200,6 +202,8 @@ def _library(line: str, _: str) -> Fault | None:
             return Fault(kind=FaultKind.MISSING_LIBRARY, signature="", subject=name)
     if _NO_NVML.search(line):
         return Fault(kind=FaultKind.MISSING_LIBRARY, signature="", subject="libnvidia-ml.so.1")
+    if _NO_DRIVER.search(line):
+        return Fault(kind=FaultKind.MISSING_LIBRARY, signature="", subject="libcuda.so.1")
     return None
 
 
@@ -351,6 +355,7 @@ _READERS: tuple[_Reader, ...] = (
     of_installed,
     of_ignored,
     of_platform,
+    of_tags,
     of_wheel,
     of_sentence,
 )
@@ -361,6 +366,7 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"cannot open shared object", _library),
     (b" => not found", _library),
     (b"NVML Shared Library Not Found", _library),
+    (b"Found no NVIDIA driver", _library),
     (b"No module named 'vllm.", _module),
     (b'No module named "vllm.', _module),
     (b"requires DeepGEMM ", _extension),
@@ -377,6 +383,7 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"version \xe2\x80\x98", _old_library),
     (b"driver on your system is too old", _driver),
     (b"driver version is insufficient", _driver),
+    (b"cudaErrorInsufficientDriver", _driver),
     (b"provided PTX was compiled", _driver),
     (b"system has unsupported display driver", _driver),
     (b"forward compatibility was attempted", _driver),
@@ -398,6 +405,8 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b" different python version: ", of_ignored),
     (b" has no wheels with ", of_platform),
     (b"You're on ", of_platform),
+    (b" no wheels with a matching Python ", of_tags),
+    (b"we only found wheels for `", of_tags),
     (b".whl is not a supported wheel on this platform", of_wheel),
     (b"No solution found", of_unsolved),
     (b"The conflict is caused by:", of_unsolved),

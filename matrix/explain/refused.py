@@ -34,7 +34,7 @@ def refused_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
         operands |= {"release": f"{_PROJECTS[name]} {version}", "wheels": _wheels(known.wheels)}
     if name == "vllm" and all(machine_of(tag) for row in choice.vllms for tag in row.wheels):
         operands["only"] = "Linux"
-    remedies = (FaultRemedy(code=RemedyCode.NAME_TAGS),)
+    remedies: tuple[FaultRemedy, ...] = (FaultRemedy(code=RemedyCode.NAME_TAGS),)
     if name in _PROJECTS:
         own = choice.newest(lambda row: version == (row.version if release else row.torch))
         remedies = (*remedies, *choice.install(own or choice.newest()))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from matrix._util.versions import parse_version
+from matrix.catalog.release import COMPANIONS
 from matrix.checks.linkage.link import feature_of
 from matrix.explain.choice import InstallChoice, package_of, rebuild
 from matrix.explain.evidence import SymbolEvidence, Uses, stem_of, without
@@ -28,6 +30,7 @@ from matrix.explain.names import (
 )
 
 _OF_DRIVER = ("libcuda.so", "libnvidia-ml.so")
+_COMPANION = re.compile(r"(?:lib|_)torch(?:audio|vision)\w*")
 _OF_TORCH = (
     "libtorch",
     "libc10",
@@ -95,7 +98,7 @@ def _symbol_remedies(
 ) -> tuple[FaultRemedy, ...]:
     (exporting, uses), (versions, choice, evidence) = known, data
     third = _third(fault, evidence)
-    again = (rebuild(package_of(fault.file, fault.package)),) if third else ()
+    again = _again(fault, versions, choice) if third else ()
     if meaning is Meaning.DRIVER:
         return (FaultRemedy(code=RemedyCode.NEWER_DRIVER),)
     if meaning is Meaning.CUDA:
@@ -115,6 +118,17 @@ def _symbol_remedies(
         return choice.installs(lambda _: True, versions)
     # Where no file is named, nobody knows which package to install.
     return again
+
+
+def _again(fault: Fault, versions: TextVersions, choice: InstallChoice) -> tuple[FaultRemedy, ...]:
+    """Return how to get another package for the installed torch: build it, or its own release."""
+    if fault.package in COMPANIONS or _COMPANION.fullmatch(stem_of(fault.file or "")):
+        row = choice.row(versions.vllm or "")
+        torch = choice.torches.get(versions.torch or (row.torch if row else ""))
+        if torch is None:
+            return ()  # a pair that is installed has its own
+        return (FaultRemedy(code=RemedyCode.INSTALL, requirements=choice.companions(torch)),)
+    return (rebuild(package_of(fault.file, fault.package)),)
 
 
 def _third(fault: Fault, evidence: SymbolEvidence) -> bool:

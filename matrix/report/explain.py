@@ -396,9 +396,16 @@ def _without_command(remedy: FaultRemedy, answer: FaultAnswer) -> str:
             return f"take a system, or a container, that has {what}"
         case RemedyCode.LOADED_FIRST:
             library = what or "that library"
+            two = ""
+            if library.startswith("libnccl"):
+                # Both write nvidia/nccl/lib: https://github.com/pytorch/pytorch/issues/186591
+                two = (
+                    "; where `uv pip list` has nvidia-nccl-cu12 and nvidia-nccl-cu13, uninstall"
+                    " both, and install the one that torch requires"
+                )
             return (
                 f"unset LD_LIBRARY_PATH, or remove the other {library} from it; `uv pip check`"
-                " shows whether an installed one is another than torch requires"
+                f" shows whether an installed one is another than torch requires{two}"
             )
         case RemedyCode.REQUIREMENT:
             return f"fulfil what the text names: {what}"

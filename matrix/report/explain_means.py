@@ -144,18 +144,22 @@ def _of_pins(answer: FaultAnswer, _: str, __: str) -> str:
 
 def _of_no_version(answer: FaultAnswer, _: str, __: str) -> str:
     name, wanted = answer.operands["name"], answer.operands["range"]
+    known = answer.torch if name == "torch" else answer.vllm if name == "vllm" else None
     if local := answer.operands.get("local"):
+        plain = ", PyPI has the release without it" if known and known.holds else ""
         return (
             f"the index that was asked has no {name}{wanted}: builds with +{local} are on an index"
-            " of their own, PyPI has the release without it"
+            f" of their own{plain}"
         )
-    known = answer.torch if name == "torch" else answer.vllm if name == "vllm" else None
     there = f"; it is published: {spanned(known)}" if known and known.holds else ""
     return f"the index that was asked has no {name}{wanted} for this Python and platform{there}"
 
 
 def _of_python(answer: FaultAnswer, _: str, __: str) -> str:
     operands = answer.operands
+    if not operands["range"]:
+        wheel = f"wheel of {operands['who']} for Python {answer.fault.has}"
+        return f"the index that was asked has no {wheel}"
     who = operands["who"].replace("vllm ", "vLLM ") or "a release that was ignored"
     python = answer.fault.has
     has = f"Python {python}" if python else "this Python"

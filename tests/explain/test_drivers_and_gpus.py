@@ -30,6 +30,12 @@ def test_a_driver_whose_nvml_is_not_there_is_missing_too() -> None:
     assert [remedy.code for remedy in answer.remedies] == [RemedyCode.SOME_DRIVER]
 
 
+def test_torchs_words_for_no_driver_are_known() -> None:
+    answer = only("RuntimeError: Found no NVIDIA driver on your system. Please check that you have")
+    assert answer.fault.subject == "libcuda.so.1"
+    assert [remedy.code for remedy in answer.remedies] == [RemedyCode.SOME_DRIVER]
+
+
 def test_a_library_that_every_torch_brings_comes_with_a_new_environment() -> None:
     assert commands(only(NO_LIBRARY.format("libcudnn.so.9"))) == [NEWEST]
 
@@ -207,3 +213,17 @@ def test_a_gpu_that_triton_refuses_takes_another_gpu(gpu: str, capability: str) 
         " GPUs of compute capability 7.0 or newer"
     )
     assert lines(text)["to do"] == "take a GPU of compute capability 7.0 or newer"
+
+
+@pytest.mark.parametrize("more", ["", "vllm==0.27.0\n", "torch==2.13.0\n"])
+def test_a_companion_of_torch_is_installed_and_not_built(more: str) -> None:
+    file = "/x/torchaudio/lib/_torchaudio.abi3.so"
+    text = f"{more}OSError: {file}: undefined symbol: torch_library_impl"
+    expected = "uv pip install torch==2.13.0 torchvision==" if more else "uv venv vllm-"
+    assert commands(only(text))[0].startswith(expected)
+    assert "build " not in lines(text)["to do"]
+
+
+def test_cudas_name_of_an_old_driver_is_one_too() -> None:
+    text = "RuntimeError: Error in function 'TopKMaskLogits': cudaErrorInsufficientDriver (35)"
+    assert only(text).fault.kind is FaultKind.OLD_DRIVER

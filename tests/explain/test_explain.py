@@ -455,7 +455,7 @@ def test_more_errors_than_are_answered_are_counted() -> None:
 @pytest.mark.parametrize(
     ("text", "nearest"),
     [
-        ("RuntimeError: Found no NVIDIA driver on your system.", FaultKind.OLD_DRIVER),
+        ("RuntimeError: the driver does not answer nvidia-smi.", FaultKind.OLD_DRIVER),
         ("ModuleNotFoundError: No module named 'vllm'", FaultKind.CONFLICT),
         ("nvcc fatal : Unsupported gpu architecture 'compute_90a'", FaultKind.NO_KERNEL),
         ("KeyError: 'weight'", None),

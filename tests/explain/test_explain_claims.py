@@ -157,7 +157,9 @@ def test_a_library_of_cuda_may_be_another_one_or_not_be_loaded() -> None:
     )
     assert found["to do"] == (
         "unset LD_LIBRARY_PATH, or remove the other libnccl.so.2 from it; `uv pip check` shows"
-        " whether an installed one is another than torch requires"
+        " whether an installed one is another than torch requires; where `uv pip list` has"
+        " nvidia-nccl-cu12 and nvidia-nccl-cu13, uninstall both, and install the one that torch"
+        " requires"
     )
 
 

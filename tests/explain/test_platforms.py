@@ -102,3 +102,62 @@ def test_the_wheels_that_there_are_are_named() -> None:
 
 def test_a_file_whose_name_is_no_wheels_is_unknown() -> None:
     assert only(REFUSED.format("mine.whl")).fault.kind is FaultKind.UNKNOWN
+
+
+NO_TAG = """\
+  × No solution found when resolving dependencies:
+  ╰─▶ Because all versions of cuda-tile have no wheels with a matching Python ABI tag
+      (e.g., `cp314`) and flashinfer-python==0.6.8.post1 depends on cuda-tile, we can
+      conclude that flashinfer-python==0.6.8.post1 cannot be used.
+      And because vllm==0.21.0 depends on flashinfer-python==0.6.8.post1 and you require
+      vllm==0.21, we can conclude that your requirements are unsatisfiable.
+"""
+HINT = (
+    "hint: You require CPython 3.14 (`cp314`), but we only found wheels for `cuda-tile` (v1.3.0)"
+    " with the following Python ABI tags: `cp310`, `cp311`, `cp312`, `cp313`"
+)
+
+
+@pytest.mark.parametrize("text", [NO_TAG, f"{NO_TAG}\n      {HINT}"])
+def test_a_package_without_wheels_for_this_python_is_named(text: str) -> None:
+    """As in https://github.com/vllm-project/vllm/issues/43435."""
+    assert (
+        lines(text)["means"] == "the index that was asked has no wheel of cuda-tile for Python 3.14"
+    )
+    assert commands(only(text)) == [apart("0.21.0", "2.11.0")]
+
+
+def test_a_hint_alone_names_the_package_and_no_release() -> None:
+    assert lines(HINT)["means"].endswith("no wheel of cuda-tile for Python 3.14")
+    assert commands(only(HINT)) == []
+
+
+def test_a_requirement_with_a_marker_is_read_too() -> None:
+    text = (
+        'torch 2.13.0 requires nvidia-nccl-cu13==2.29.7; platform_system == "Linux", but you have'
+        " nvidia-nccl-cu13 2.28.9 which is incompatible."
+    )
+    assert lines(text)["to do"] == (
+        "fulfil what the text names: torch 2.13.0 needs nvidia-nccl-cu13==2.29.7"
+    )
+
+
+def test_a_release_that_is_not_known_is_on_no_index() -> None:
+    text = "No matching distribution found for vllm==0.8.5+cu118"
+    assert lines(text)["means"] == (
+        "the index that was asked has no vllm==0.8.5+cu118: builds with +cu118 are on an index of"
+        " their own"
+    )
+
+
+def test_a_version_without_a_wheel_for_another_system_is_on_the_index() -> None:
+    text = (
+        "error: Distribution `torch==2.9.1+cu130 @ registry+https://a` can't be installed because"
+        " it doesn't have a source distribution or wheel for the current platform\n\nhint: You're"
+        " on macOS (`macosx_15_0_arm64`), but `torch` (v2.9.1+cu130) only has wheels for the"
+        " following platforms: `manylinux_2_28_aarch64`, `manylinux_2_28_x86_64`, `win_amd64`"
+    )
+    assert lines(text)["means"].startswith(
+        "the index that was asked has no torch==2.9.1+cu130 for this Python and platform"
+    )
+    assert commands(only(text)) == []

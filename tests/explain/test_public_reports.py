@@ -29,6 +29,7 @@ KNOWN = {
     "glibc": FaultKind.OLD_LIBRARY,
     "hip-cascade": FaultKind.UNDEFINED_SYMBOL,
     "nms": FaultKind.TORCHVISION,
+    "no-driver": FaultKind.MISSING_LIBRARY,
     "no-kernel": FaultKind.NO_KERNEL,
     "op-of": FaultKind.UNDEFINED_SYMBOL,
     "pip-": FaultKind.CONFLICT,
