@@ -26,6 +26,7 @@ from matrix.explain.model import (
     FaultRemedy,
     KnownReleases,
     Meaning,
+    ProcessorCode,
     RemedyCode,
     TextVersions,
 )
@@ -37,25 +38,25 @@ from matrix.explain.wheels import (
     newest_fitting,
 )
 
-_OTHER_LIBCUDA = {"two drivers": Meaning.TWO_DRIVERS, "forward": Meaning.NO_FORWARD}
+_OTHER_LIBRARY = {
+    "two drivers": Meaning.TWO_DRIVERS,
+    "forward": Meaning.NO_FORWARD,
+    "NVML": Meaning.OTHER_MODULE,
+}
 _GLIBC = re.compile(r"GLIBC_(?P<version>2\.\d{1,3})")
 
 
 def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
     """Return which releases a driver is too old for, which it runs, and the driver to have.
 
-    Programs of one major release of CUDA share the oldest driver that runs them. NVML's error 18
-    compares the driver's library with its kernel module (https://docs.nvidia.com/deploy/nvml-api/).
+    Programs of one major release of CUDA share the oldest driver that runs them.
     """
     tables = load_tables()
     hardware = tables.hardware
     if fault.subject == "PTX":
         return _ptx_answer(fault, versions, choice, hardware)
-    if fault.subject == "NVML":
-        same = FaultRemedy(code=RemedyCode.SAME_DRIVER)
-        return FaultAnswer(fault=fault, meaning=Meaning.OTHER_MODULE, remedies=(same,))
-    if fault.subject in _OTHER_LIBCUDA:
-        return _libcuda_answer(fault, versions, choice)
+    if fault.subject in _OTHER_LIBRARY:
+        return _library_answer(fault, versions, choice)
     torch = choice.torches.get(versions.torch or "")
     named = torch.cuda if torch is not None else None
     has, there = fault.has, {"has": fault.has} if fault.has else {}
@@ -105,12 +106,19 @@ def driver_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
     )
 
 
-def _libcuda_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
-    """Return that another libcuda than the driver's is loaded, and what runs on the driver's."""
+def _library_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
+    """Return that another libcuda than the driver's is loaded, and what runs on the driver's.
+
+    NVML's error 18 compares the driver's library with its kernel module
+    (https://docs.nvidia.com/deploy/nvml-api/).
+    """
+    meaning = _OTHER_LIBRARY[fault.subject or ""]
+    if meaning is Meaning.OTHER_MODULE:
+        same = FaultRemedy(code=RemedyCode.SAME_DRIVER)
+        return FaultAnswer(fault=fault, meaning=meaning, remedies=(same,))
     own = FaultRemedy(code=RemedyCode.OWN_DRIVER)
     fits = choice.install(choice.newest()) if versions.driver else ()
     asking = () if versions.driver else (FaultRemedy(code=RemedyCode.NAME_DRIVER),)
-    meaning = _OTHER_LIBCUDA[fault.subject or ""]
     remedies = (own,)
     if meaning is Meaning.NO_FORWARD:
         remedies = (*fits, *asking, FaultRemedy(code=RemedyCode.NEWER_DRIVER), own)
@@ -237,9 +245,8 @@ def _install(found: FittingPair | None, choice: InstallChoice) -> tuple[FaultRem
 def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
     """Return which releases have code for a GPU, and what to install for it.
 
-    For a ptxas that does not know it: which are of a CUDA that does. Triton's refusal of an old GPU
-    is torch's own (`GPUTooOldForTriton` in torch/_inductor/exc.py), and names the least one. An
-    error without the GPU's number is of the GPU that the text names elsewhere.
+    For a ptxas that does not know it: which are of a CUDA that does. An error without the GPU's
+    number is of the GPU that the text names elsewhere.
     """
     tables, architecture = load_tables(), fault.has
     named = tables.hardware.capability_of(versions.gpu or "")
@@ -275,16 +282,7 @@ def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
             code=code,
         )
     if fault.subject == "triton":
-        newer = FaultRemedy(code=RemedyCode.NEWER_GPU, what=fault.wants)
-        return FaultAnswer(
-            fault=fault,
-            meaning=Meaning.OLD_GPU,
-            torch=code[0].torch,
-            vllm=code[0].vllm,
-            operands={**operands, "least": fault.wants or ""},
-            remedies=(newer,),
-            code=code,
-        )
+        return _triton_answer(fault, operands, code)
     wishes = (Wish(gpu=GpuKind(capability=capability), machine=machine) for machine in MACHINES)
     fitting = (newest_fitting(wish, choice, tables, has_code) for wish in wishes)
     return FaultAnswer(
@@ -297,6 +295,24 @@ def kernel_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
             *_install(next(filter(None, fitting), None), choice),
             *_driver_for(capability, versions, hardware),
         ),
+        code=code,
+    )
+
+
+def _triton_answer(
+    fault: Fault, operands: Mapping[str, str], code: tuple[ProcessorCode, ...]
+) -> FaultAnswer:
+    """Return that Triton compiles for no GPU as old as this one.
+
+    torch says so, and names the least one (`GPUTooOldForTriton` in torch/_inductor/exc.py).
+    """
+    return FaultAnswer(
+        fault=fault,
+        meaning=Meaning.OLD_GPU,
+        torch=code[0].torch,
+        vllm=code[0].vllm,
+        operands={**operands, "least": fault.wants or ""},
+        remedies=(FaultRemedy(code=RemedyCode.NEWER_GPU, what=fault.wants),),
         code=code,
     )
 
