@@ -159,6 +159,8 @@ def test_a_long_line_takes_no_long_time() -> None:
         "'/a b/c " * 50_000,
         "(a pid=1) " * 40_000,
         "1%|" * 130_000,
+        'time="x" level=info msg="' + '\\"' * 200_000,
+        "gpu-3: Traceback (most recent call last)\n" * 4_000,
         command * 2_000,
         f"{command}ptxas {'ptxas ' * 600}\n" * 40,
         "The conflict is caused by:\n"
