@@ -100,7 +100,7 @@ def _as_demanded(demand: Demanded, choice: InstallChoice) -> FaultRemedy:
 def _no_such_version(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     """Return what is known of a version that an index does not have."""
     name, wanted = fault.subject or "", fault.wants or ""
-    # `has` is the platform for which there is no wheel, so that the index has the version.
+    # `has` is the platform that lacks a wheel: the index has the version for others.
     platform = fault.has
     plain = wanted.partition("+")[0]
     if name == "vllm":

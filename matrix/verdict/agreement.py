@@ -199,7 +199,7 @@ class Agreement:
 
     @property
     def held_out(self) -> Figures | None:
-        """The figures of the pairs that are held out; None if there is no such pair."""
+        """The figures of the pairs that are held out; None without any."""
         pairs = [cases for pair, cases in self.figures_of.items() if pair.held_out]
         return total(figure for cases in pairs for figure in cases.values()) if pairs else None
 

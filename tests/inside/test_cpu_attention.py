@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from stub_modules import stub_module
+
 MODULE = "matrix.inside.cpu.attention"
 SCALE = 128**-0.5
 
@@ -53,7 +55,7 @@ class Vllm:
         self._monkeypatch = monkeypatch
         self.launched: list[tuple[Any, ...]] = []
         launch = types.SimpleNamespace(fused_indexer_q=lambda *given: self.launched.append(given))
-        self._module("torch").update(
+        stub_module(monkeypatch, "torch").update(
             library=types.SimpleNamespace(Library=Library),
             empty_like=lambda like, dtype: f"{like} as {dtype}",
             float8_e4m3fn="fp8",
@@ -63,15 +65,17 @@ class Vllm:
         )
         names = ("AttentionBackend", "AttentionMetadataBuilder", "MLAAttentionImpl")
         classes = dict.fromkeys(names, Subscriptable)
-        self._module("vllm.v1.attention.backend").update(classes)
+        stub_module(monkeypatch, "vllm.v1.attention.backend").update(classes)
         vars(sys.modules["vllm.v1.attention"])["backend"] = sys.modules["vllm.v1.attention.backend"]
         layer = type("SparseAttnIndexer", (), {"forward_cuda": "as on CUDA"})
-        self._module("vllm.model_executor.layers.sparse_attn_indexer")["SparseAttnIndexer"] = layer
-        self.model = self._module("vllm.model_executor.models.deepseek_v2")
+        stub_module(monkeypatch, "vllm.model_executor.layers.sparse_attn_indexer")[
+            "SparseAttnIndexer"
+        ] = layer
+        self.model = stub_module(monkeypatch, "vllm.model_executor.models.deepseek_v2")
         self.model["Indexer"] = type("Indexer", (Indexer,), {"__init__": Indexer.__init__})
         self.model["DeepseekV32IndexerCache"] = type("DeepseekV32IndexerCache", (), {})
-        self._module("vllm.model_executor.models.utils")["extract_layer_index"] = lambda name: int(
-            re.findall(r"\d+", name)[0]
+        stub_module(monkeypatch, "vllm.model_executor.models.utils")["extract_layer_index"] = (
+            lambda name: int(re.findall(r"\d+", name)[0])
         )
 
     def install(self) -> Library:
@@ -81,15 +85,6 @@ class Vllm:
         module.install_indexer()  # again, which does nothing
         found: Library = module._library
         return found
-
-    def _module(self, name: str) -> dict[str, Any]:
-        for end in range(1, name.count(".") + 1):
-            parent = ".".join(name.split(".")[:end])
-            if parent not in sys.modules:
-                self._monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
-        module = types.ModuleType(name)
-        self._monkeypatch.setitem(sys.modules, name, module)
-        return vars(module)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from matrix.inside.models import LEFT_OUT
+from stub_modules import stub_module
 
 MODULE = "matrix.inside.cpu.fp8"
 FP8 = {"quant_method": "fp8", "weight_block_size": [128, 64]}
@@ -51,22 +52,22 @@ class Seen:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.scaled: list[tuple[Any, ...]] = []
         self._monkeypatch = monkeypatch
-        torch = self._module("torch")
+        torch = stub_module(monkeypatch, "torch")
         torch.update(
             float8_e4m3fn="fp8",
             zeros=lambda shape, dtype: (tuple(shape), dtype),
             ones=tuple,
             no_grad=__import__("contextlib").nullcontext,
         )
-        self._module("vllm.platforms.interface").update(
+        stub_module(monkeypatch, "vllm.platforms.interface").update(
             Platform=OnePlatform, PlatformEnum=types.SimpleNamespace(CUDA="cuda")
         )
-        self.envs = self._module("vllm.envs")
+        self.envs = stub_module(monkeypatch, "vllm.envs")
         self.envs["VLLM_USE_DEEP_GEMM_E8M0"] = True
-        self._module("vllm.model_executor.layers.quantization.utils.fp8_utils").update(
+        stub_module(monkeypatch, "vllm.model_executor.layers.quantization.utils.fp8_utils").update(
             requant_weight_ue8m0_inplace=lambda *given: self.scaled.append(given)
         )
-        self.deep_gemm = self._module("vllm.utils.deep_gemm")
+        self.deep_gemm = stub_module(monkeypatch, "vllm.utils.deep_gemm")
         self.installs(True)
 
     def installs(self, there: bool, question: str = "current_platform.support_deep_gemm()") -> None:
@@ -80,15 +81,6 @@ class Seen:
             setattr(config, LEFT_OUT, left_out)
         importlib.import_module(MODULE).cast_blocks(config)
         return self.scaled
-
-    def _module(self, name: str) -> dict[str, Any]:
-        for end in range(1, name.count(".") + 1):
-            parent = ".".join(name.split(".")[:end])
-            if parent not in sys.modules:
-                self._monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
-        module = types.ModuleType(name)
-        self._monkeypatch.setitem(sys.modules, name, module)
-        return vars(module)
 
 
 @pytest.fixture
