@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from matrix.commands import run_sites
-from matrix.run import rerun
+from matrix.run import limits, rerun
 
 ROOT = Path(__file__).parents[1]
 TORCH210, TORCH29 = "py311-torch210-vllm019", "py311-torch29-vllm016"
@@ -162,6 +164,9 @@ def fake_tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTox:
     fake = FakeTox(tmp_path)
     monkeypatch.setattr(rerun, "tox_command", lambda: fake.command)
     monkeypatch.setattr(run_sites, "lacks_python", lambda minor, root: None)
+    # What is free where the tests run is another matter.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 40))
+    monkeypatch.setattr(limits, "available_memory_mib", lambda _: 24 << 10)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     for name, version in (
         ("torch", "2.10.0"),
@@ -169,7 +174,6 @@ def fake_tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTox:
         ("vllm", "0.19.1"),
         ("vllm", "0.16.0"),
     ):
-        # So that environments take little: how much the disk of this machine has does not matter.
         unpacked = tmp_path / "uv/archive-v0" / f"{name}{version}"
         (unpacked / name / "lib").mkdir(parents=True)
         (unpacked / f"{name}-{version}.dist-info").mkdir()

@@ -72,8 +72,8 @@ elif behaviour.startswith("loses"):
         sys.exit(1)
     put(passed, *(() if "nothing" in behaviour else (failed,)), finished=True)
 elif behaviour == "silent":
-    put(passed, running)
     print("  small_startup[dense]  cold", end="", flush=True)
+    put(passed, running)
     heard = Path({pids!r}).with_name("heard")
     while not heard.exists():
         time.sleep(0.02)

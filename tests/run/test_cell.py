@@ -82,9 +82,10 @@ def test_no_phase_is_silent(
     path = run("silent", words=words)
     begun, rest = "  small_startup[dense]  cold", " 61.2 s  passed\n"
     lines = capfd.readouterr().out.partition(f"{begun}\n")[2]
-    first, second, *more = lines.splitlines()
-    assert first == second == "  [2/?] small_startup[dense] cold, 20 s"
-    assert (begun + rest)[:-1] in more  # on a busy machine lines of its end may follow
+    # On a busy machine lines of what goes on before and at its end may stand around these.
+    said = lines.splitlines()
+    assert said.count("  [2/?] small_startup[dense] cold, 20 s") >= 2
+    assert (begun + rest)[:-1] in said
     assert path.with_suffix(".log").read_text().endswith(f"{begun}{rest}")
 
 
