@@ -58,6 +58,7 @@ def test_a_candidate_that_does_not_resolve_has_a_record_of_its_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = write_candidates(Candidates(every=(torch_candidate(),)), tmp_path / "c.toml")
+    monkeypatch.delenv("MATRIX_INDEX_NAME", raising=False)
     monkeypatch.setenv("MATRIX_CANDIDATES", str(listed))
     cell = load_releases().resolve("py312-torch216rc1-vllm033")
     error = RunError(kind=ErrorKind.RESOLVES, reason="Because the file does not exist")
