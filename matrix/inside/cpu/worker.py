@@ -12,6 +12,7 @@ from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.gpu_worker import Worker, init_worker_distributed_environment
 
 from matrix.inside.cpu.fp8 import cast_blocks
+from matrix.inside.cpu.weights import quick_dummy_weights
 
 try:
     from vllm.v1.worker.worker_base import CompilationTimes
@@ -57,7 +58,7 @@ class CpuWorker(Worker):
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """Load the model, and compile what CUDA compiles while it loads quantised weights."""
-        with _on_the_cpu():
+        with _on_the_cpu(), quick_dummy_weights():
             super().load_model(*args, **kwargs)
         cast_blocks(self.model_config.hf_config)
 

@@ -1,0 +1,55 @@
+"""Fills dummy weights quickly: vLLM draws each value, which takes half a minute for a large model.
+
+The compiler sees no value, and no result is read here.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+_LOADER = "vllm.model_executor.model_loader"
+_MODULES = (f"{_LOADER}.weight_utils", f"{_LOADER}.dummy_loader")
+_FILL = "initialize_single_dummy_weight"
+_DRAWN = 1 << 16  # so many values of a weight are random at most; they repeat
+_STRIDE = 1021  # bytes between those that are looked at: four a page, and every byte of a value
+
+
+@contextmanager
+def quick_dummy_weights() -> Iterator[None]:
+    """Let vLLM draw few values of a weight and repeat them, and none where all are zero already.
+
+    Memory that is new from the operating system reads as zeros, and takes no page until somebody
+    writes to it: so the weights of experts, with which this platform computes nothing, take none.
+    """
+    homes = [vars(importlib.import_module(name)) for name in _MODULES]
+    usual = [(home, home[_FILL]) for home in homes if _FILL in home]
+    for home, draw in usual:
+        home[_FILL] = _repeating(draw)
+    try:
+        yield
+    finally:
+        for home, draw in usual:
+            home[_FILL] = draw
+
+
+def _repeating(draw: Callable[..., None]) -> Callable[..., None]:
+    @torch.no_grad()
+    def fill(weight: torch.Tensor, *options: Any, **named: Any) -> None:
+        count = weight.numel()
+        if count <= _DRAWN or not weight.is_contiguous():
+            draw(weight, *options, **named)
+            return
+        values = weight.view(-1)
+        if not values.view(torch.uint8)[::_STRIDE].any():
+            return
+        draw(values[:_DRAWN], *options, **named)
+        filled = _DRAWN
+        while filled < count:
+            more = min(filled, count - filled)
+            values[filled : filled + more].copy_(values[:more])
+            filled += more
+
+    return fill
