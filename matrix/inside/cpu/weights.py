@@ -14,7 +14,7 @@ _LOADER = "vllm.model_executor.model_loader"
 _MODULES = (f"{_LOADER}.weight_utils", f"{_LOADER}.dummy_loader")
 _FILL = "initialize_single_dummy_weight"
 _DRAWN = 1 << 16  # so many values of a weight are random at most; they repeat
-_STRIDE = 1021  # bytes between those that are looked at: four a page, and every byte of a value
+_LOOKED_AT = 1 << 13  # so many bytes of a weight: each may be in a page that is not there yet
 
 
 @contextmanager
@@ -43,7 +43,8 @@ def _repeating(draw: Callable[..., None]) -> Callable[..., None]:
             draw(weight, *options, **named)
             return
         values = weight.view(-1)
-        if not values.view(torch.uint8)[::_STRIDE].any():
+        bytes_ = values.view(torch.uint8)
+        if not bytes_[:: bytes_.numel() // _LOOKED_AT | 1].any():  # odd: each byte of a value
             return
         draw(values[:_DRAWN], *options, **named)
         filled = _DRAWN
