@@ -174,7 +174,16 @@ def test_the_vision_tower_runs_no_triton_kernel(
         vars(tower)["packed_qk_rope_"] = broken
     monkeypatch.setitem(sys.modules, tower.__name__, tower)
     for _ in range(2):
-        ours("opaque").silence_vision_kernels()
+        ours("vision").silence_vision_kernels()
     assert hasattr(tower, "packed_qk_rope_") is rotates
     if rotates:
         assert tower.packed_qk_rope_("queries and keys", "frequencies") is None
+
+
+def test_one_medium_goes_through_the_vision_tower(
+    ours: Callable[[str], types.ModuleType],
+) -> None:
+    """The numbers are those of tokens, of which vLLM takes at least what one medium has."""
+    scheduler = types.SimpleNamespace(max_num_encoder_input_tokens=8192, encoder_cache_size=8192)
+    ours("vision").send_one_medium(scheduler)
+    assert vars(scheduler) == {"max_num_encoder_input_tokens": 1, "encoder_cache_size": 1}

@@ -11,7 +11,6 @@ _HOMES = (
     "vllm.model_executor.layers.fused_moe.layer",
     "vllm.model_executor.layers.sparse_attn_indexer",
 )
-_VISION = "vllm.model_executor.models.kimi_k25_vit"
 _INDEXERS = ("sparse_attn_indexer",)
 _EXPERTS = ("moe_forward", "moe_forward_shared")
 
@@ -35,17 +34,6 @@ def install_opaque_operators(*, experts: bool) -> None:
         warnings.simplefilter("ignore", UserWarning)
         for name, fake in fakes.items():
             _library.impl(name, fake, "CPU", allow_override=True)
-
-
-def silence_vision_kernels() -> None:
-    """Let Kimi-K2.5's vision tower leave out the Triton kernel that it rotates in place with.
-
-    The tower runs in the profile run, outside of vLLM-compile, and vLLM 0.32 takes that kernel
-    wherever Triton is installed. Calling it again does nothing.
-    """
-    tower: Any = importlib.import_module(_VISION)
-    if hasattr(tower, "packed_qk_rope_"):
-        tower.packed_qk_rope_ = lambda *_: None
 
 
 def _fake_of(operator: str) -> Callable[..., Any] | None:

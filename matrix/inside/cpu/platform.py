@@ -13,8 +13,9 @@ import torch
 from vllm.platforms.interface import Platform, PlatformEnum
 
 from matrix.inside.cpu.experts import define_router_operators, install_experts
-from matrix.inside.cpu.opaque import install_opaque_operators, silence_vision_kernels
+from matrix.inside.cpu.opaque import install_opaque_operators
 from matrix.inside.cpu.runner import has_second_runner, use_first_runner
+from matrix.inside.cpu.vision import send_one_medium, silence_vision_kernels
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -130,7 +131,7 @@ class CompilingCpuPlatform(Platform):
                 importlib.import_module("matrix.inside.cpu.attention").install_prefill()
             if vllm_config.model_config.hf_config.model_type == _WITH_VISION:
                 silence_vision_kernels()
-                _send_one_medium(vllm_config.scheduler_config)
+                send_one_medium(vllm_config.scheduler_config)
             if hasattr(vllm_config.model_config.hf_config, "index_topk"):
                 importlib.import_module("matrix.inside.cpu.attention").install_indexer()
         vllm_config.scheduler_config.async_scheduling = False
@@ -146,16 +147,6 @@ class CompilingCpuPlatform(Platform):
         for name in vars(passes):
             if name.startswith(("fuse_", "enable_")) and isinstance(getattr(passes, name), bool):
                 setattr(passes, name, False)
-
-
-def _send_one_medium(scheduler_config: Any) -> None:
-    """Let the profile run send one medium through a vision tower, not as many as a batch takes.
-
-    vLLM raises these numbers of tokens to those of one medium. Nothing of the tower is compiled,
-    and its patches of a full batch take a CPU a quarter of a minute.
-    """
-    scheduler_config.max_num_encoder_input_tokens = 1
-    scheduler_config.encoder_cache_size = 1
 
 
 def _attention_backend(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
