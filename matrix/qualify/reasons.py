@@ -12,6 +12,7 @@ from matrix._util.enums import StrEnum
 from matrix.catalog.projects import Project
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.runs import CaseState, MissingAnswer
+from matrix.qualify.unlike import UnlikeCode
 from matrix.record.model import Departure, Rung, StartKind
 from matrix.verdict.reasons import VerdictReason
 
@@ -277,12 +278,8 @@ UnknownReason = (
 
 
 class TimesCode(StrEnum):
-    """Why the seconds of two runs are not comparable."""
+    """Why the seconds of two runs are not comparable, though the runs are alike."""
 
-    OTHER_JOBS = "other jobs"
-    OTHER_TESTS = "other tests"
-    OTHER_MACHINE = "other machine"
-    OTHER_STEPS = "other steps"
     TOO_FEW_RUNS = "too few runs"
 
 
@@ -292,6 +289,6 @@ class NoTimes(NamedTuple):
     Each side has so few runs, or as many of its cases ran side by side as it says.
     """
 
-    code: TimesCode
+    code: TimesCode | UnlikeCode
     baseline: int | None = None
     candidate: int | None = None

@@ -16,8 +16,9 @@ from typing import NamedTuple
 from matrix._util.enums import StrEnum
 from matrix.qualify.query import Side
 from matrix.qualify.runs import MissingAnswer, cut_short
+from matrix.qualify.unlike import UnlikeCode, unlike_code
 from matrix.record.model import STARTS, Outcome, Record, StartKind
-from matrix.record.start_seconds import Unlike, compared_seconds, why_unlike
+from matrix.record.start_seconds import compared_seconds
 
 SLOWDOWN = 1.15
 """From how many times the baseline's seconds on a candidate is slower.
@@ -72,12 +73,8 @@ class Speed:
 
 
 class SpeedCode(StrEnum):
-    """Why the speeds of two sides are not compared."""
+    """Why the speeds of two sides are not compared, though their runs are alike."""
 
-    OTHER_TESTS = "other tests"
-    OTHER_JOBS = "other jobs"
-    OTHER_MACHINE = "other machine"
-    OTHER_STEPS = "other steps"
     TOO_FEW_RUNS = "too few runs"
     NOT_IN_TURNS = "not in turns"
     NO_CASE = "no case"
@@ -86,28 +83,16 @@ class SpeedCode(StrEnum):
 class NoSpeed(NamedTuple):
     """Why the speeds are not compared; each side has so many runs that could be."""
 
-    code: SpeedCode
+    code: SpeedCode | UnlikeCode
     baseline: int
     candidate: int
 
 
 class DroppedCode(StrEnum):
-    """Why a run drops out of the rounds, and its round with it."""
+    """Why a run drops out of the rounds by itself, and its round with it."""
 
     CUT_SHORT = "cut short"
     CASE = "case"
-    OTHER_TESTS = "other tests"
-    OTHER_JOBS = "other jobs"
-    OTHER_MACHINE = "other machine"
-    OTHER_STEPS = "other steps"
-
-
-_DROPPED = {
-    Unlike.JOBS: DroppedCode.OTHER_JOBS,
-    Unlike.TESTS: DroppedCode.OTHER_TESTS,
-    Unlike.MACHINE: DroppedCode.OTHER_MACHINE,
-    Unlike.STEPS: DroppedCode.OTHER_STEPS,
-}
 
 
 class Dropped(NamedTuple):
@@ -121,7 +106,7 @@ class Dropped(NamedTuple):
     side: Side
     cell: str
     started: str
-    code: DroppedCode
+    code: DroppedCode | UnlikeCode
     missing: MissingAnswer | None = None
     case: str | None = None
     outcome: Outcome | None = None
@@ -247,14 +232,15 @@ def _dropped(pair: Round, cases: Collection[str]) -> Iterator[Dropped]:
     """Yield why a round does not count; each of its runs is named once."""
     found = False
     for side, record in pair.records.items():
-        code, missing, failing, outcome = None, cut_short(record), None, None
+        code: DroppedCode | UnlikeCode | None = None
+        missing, failing, outcome = cut_short(record), None, None
         outcomes = _Run.of(record).outcomes
         if missing is not None:
             code = DroppedCode.CUT_SHORT
         elif bad := sorted(case for case in cases if outcomes[case] is not Outcome.PASSED):
             code, failing, outcome = DroppedCode.CASE, bad[0], outcomes[bad[0]]
         elif side is Side.CANDIDATE and not found:
-            code = _difference(pair)
+            code = unlike_code(pair.baseline, pair.candidate)
         if code is not None:
             found = True
             yield Dropped(
@@ -266,11 +252,6 @@ def _dropped(pair: Round, cases: Collection[str]) -> Iterator[Dropped]:
                 case=failing,
                 outcome=outcome,
             )
-
-
-def _difference(pair: Round) -> DroppedCode | None:
-    why = why_unlike(pair.baseline, pair.candidate)
-    return None if why is None else _DROPPED[why]
 
 
 def _speeds(rounds: Sequence[Round], cases: Collection[str]) -> Iterator[Speed]:

@@ -6,26 +6,20 @@ from collections.abc import Iterable
 
 from matrix.qualify.reasons import NoTimes, TimesCode
 from matrix.qualify.runs import CellRun
+from matrix.qualify.unlike import UnlikeCode, unlike_code
 from matrix.record.model import Outcome, Record, StartKind
-from matrix.record.start_seconds import Unlike, compared_seconds, why_unlike
+from matrix.record.start_seconds import compared_seconds
 from matrix.store.stats import enough
-
-_CODES = {
-    Unlike.JOBS: TimesCode.OTHER_JOBS,
-    Unlike.TESTS: TimesCode.OTHER_TESTS,
-    Unlike.MACHINE: TimesCode.OTHER_MACHINE,
-    Unlike.STEPS: TimesCode.OTHER_STEPS,
-}
 
 
 def no_times_of(baseline: CellRun, candidate: CellRun) -> NoTimes | None:
     """Return why the seconds of two runs are not comparable, or None if they are."""
-    why = why_unlike(baseline.record, candidate.record)
-    if why is Unlike.JOBS:
+    code = unlike_code(baseline.record, candidate.record)
+    if code is UnlikeCode.OTHER_JOBS:
         before, after = baseline.record.jobs, candidate.record.jobs
-        return NoTimes(code=_CODES[why], baseline=before, candidate=after)
-    if why is not None:
-        return NoTimes(code=_CODES[why])
+        return NoTimes(code=code, baseline=before, candidate=after)
+    if code is not None:
+        return NoTimes(code=code)
     before, after = len(baseline.timed), len(candidate.timed)
     if not enough([0.0] * before, [0.0] * after):
         return NoTimes(code=TimesCode.TOO_FEW_RUNS, baseline=before, candidate=after)

@@ -20,21 +20,15 @@ from matrix.qualify.speed import (
     measure,
     rounds_of,
 )
+from matrix.qualify.unlike import UnlikeCode, unlike_code
 from matrix.record.defaults import DefaultsCompared, compare_defaults
 from matrix.record.environment import hardware
 from matrix.record.model import STARTS, CacheKind, CellRef, Start, StartKind
-from matrix.record.start_seconds import Unlike, why_unlike
 from matrix.verdict.recompiles import WrittenCode, written_code
 
 _CODE = (CacheKind.GENERATED, CacheKind.COMPILED)
 _BYTES = tuple(f"caches.{kind}.bytes" for kind in _CODE)
 _KERNELS, _NODES = "generated_kernel_count", "ir_nodes_pre_fusion"  # of torch._inductor.metrics
-_UNLIKE = {
-    Unlike.JOBS: SpeedCode.OTHER_JOBS,
-    Unlike.TESTS: SpeedCode.OTHER_TESTS,
-    Unlike.MACHINE: SpeedCode.OTHER_MACHINE,
-    Unlike.STEPS: SpeedCode.OTHER_STEPS,
-}
 
 
 class MetricChange(NamedTuple):
@@ -184,14 +178,12 @@ def _warm_code(baseline: CellRun, candidate: CellRun) -> Iterator[WarmCode]:
 def _measured(baseline: CellRun, candidate: CellRun) -> Measured:
     """Return the speeds of the two sides, or why their seconds are not comparable."""
     rounds = rounds_of(baseline.timed, candidate.timed)
-    why = why_unlike(baseline.record, candidate.record)
-    if why is not None:
-        code = _UNLIKE[why]
-    elif min(len(baseline.timed), len(candidate.timed)) < LEAST_ROUNDS:
+    code: SpeedCode | UnlikeCode | None = unlike_code(baseline.record, candidate.record)
+    if code is None and min(len(baseline.timed), len(candidate.timed)) < LEAST_ROUNDS:
         code = SpeedCode.TOO_FEW_RUNS
-    elif len(rounds) < LEAST_ROUNDS:
+    elif code is None and len(rounds) < LEAST_ROUNDS:
         code = SpeedCode.NOT_IN_TURNS
-    else:
+    if code is None:
         return measure(rounds)
     many = {"baseline": len(baseline.timed), "candidate": len(candidate.timed)}
     return Measured(no_speed=NoSpeed(code=code, **many))

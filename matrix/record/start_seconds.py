@@ -50,12 +50,6 @@ def _failed_steps(record: Record) -> list[bool]:
     return [step is not None and step.reason is not None for step in steps]
 
 
-def why_unlike(before: Record, after: Record) -> Unlike | None:
-    """Return the first reason why the seconds of two runs do not compare; None if they do."""
-    found = unlike(before, after)
-    return next((why for why in Unlike if why in found), None)
-
-
 def compared_seconds(start: Start) -> float | None:
     """Return the seconds of a start without those of `inspect`; None if it was not timed.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,8 @@ from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.model import DriftKind, FailureKind, QualificationVerdict
 from matrix.qualify.reasons import TimesCode, UnknownCode
 from matrix.qualify.runs import CaseState, MissingCode
+from matrix.qualify.speed import DroppedCode, SpeedCode
+from matrix.qualify.unlike import UnlikeCode
 from matrix.record.model import Case, Outcome
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
@@ -29,6 +32,8 @@ from qualifications import (
     on_cuda,
     reasons,
 )
+
+UNJUDGED = ("$defs", "unjudged", "properties")
 
 
 def test_the_title_names_the_platforms_that_were_asked_for() -> None:
@@ -144,7 +149,9 @@ def test_the_json_has_codes_and_operands_beside_the_sentences() -> None:
         (UnknownCode, ("properties", "unknown", "items", "properties", "code")),
         (CaveatCode, ("$defs", "caveat", "properties", "code")),
         (MissingCode, ("$defs", "missing", "properties", "code")),
-        (TimesCode, ("$defs", "no_times", "properties", "code")),
+        ([*TimesCode, *UnlikeCode], ("$defs", "no_times", "properties", "code")),
+        ([*SpeedCode, *UnlikeCode], (*UNJUDGED, "no_speed", "properties", "code")),
+        ([*DroppedCode, *UnlikeCode], (*UNJUDGED, "dropped", "items", "properties", "code")),
         (UnidentifiedCause, ("$defs", "operands", "properties", "cause")),
         (CaseState, ("$defs", "operands", "properties", "state")),
         (FailureKind, ("properties", "failures", "items", "properties", "kind")),
@@ -153,7 +160,7 @@ def test_the_json_has_codes_and_operands_beside_the_sentences() -> None:
         (Project, ("properties", "project")),
     ],
 )
-def test_the_schema_has_all_codes(codes: type[StrEnum], where: tuple[str, ...]) -> None:
+def test_the_schema_has_all_codes(codes: Iterable[StrEnum], where: tuple[str, ...]) -> None:
     part = SCHEMA
     for key in where:
         part = part[key]

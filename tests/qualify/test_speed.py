@@ -21,6 +21,7 @@ from matrix.qualify.speed import (
     measure,
     rounds_of,
 )
+from matrix.qualify.unlike import UnlikeCode
 from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.model import Case, ErrorKind, Record, RunError
 from matrix.report.qualify.unjudged import dropped_sentence
@@ -192,12 +193,12 @@ def test_one_round_claims_nothing() -> None:
 @pytest.mark.parametrize(
     ("provenance", "code"),
     [
-        ({"jobs": 2}, DroppedCode.OTHER_JOBS),
-        ({"tests": {"commit": None, "version": 25}}, DroppedCode.OTHER_TESTS),
-        ({"machine": "aarch64"}, DroppedCode.OTHER_MACHINE),
+        ({"jobs": 2}, UnlikeCode.OTHER_JOBS),
+        ({"tests": {"commit": None, "version": 25}}, UnlikeCode.OTHER_TESTS),
+        ({"machine": "aarch64"}, UnlikeCode.OTHER_MACHINE),
     ],
 )
-def test_both_runs_of_a_round_are_alike(provenance: dict[str, Any], code: DroppedCode) -> None:
+def test_both_runs_of_a_round_are_alike(provenance: dict[str, Any], code: UnlikeCode) -> None:
     first, *others = three()
     other = changed(first, provenance={**first.candidate.provenance, **provenance})
     found = measure([other, *others])
@@ -207,7 +208,7 @@ def test_both_runs_of_a_round_are_alike(provenance: dict[str, Any], code: Droppe
 def test_both_runs_of_a_round_are_alike_in_their_failed_steps() -> None:
     first, *others = three()
     found = measure([changed(first, cpp_compiler=CppCompiler(seconds=1, reason="why")), *others])
-    assert only(found).code is DroppedCode.OTHER_STEPS and ratios(found) == [2, 2]
+    assert only(found).code is UnlikeCode.OTHER_STEPS and ratios(found) == [2, 2]
     assert "its round: a step before the cases failed" in dropped_sentence(only(found))
 
 

@@ -15,6 +15,7 @@ from made import Told, make, passed
 from matrix.qualify.model import Qualification
 from matrix.qualify.speed import SpeedCode
 from matrix.qualify.unjudged import Unjudged
+from matrix.qualify.unlike import UnlikeCode
 from matrix.record.cpp_compiler import CppCompiler
 from matrix.record.defaults import compare_defaults
 from matrix.record.model import CacheFiles, CacheKind, Case
@@ -268,20 +269,20 @@ def test_more_than_15_percent_is_a_slowdown(cold: float, *, slower: bool) -> Non
         ((11,), {}, SpeedCode.TOO_FEW_RUNS),
         ((13, 14), {}, SpeedCode.NOT_IN_TURNS),
         ((8, 9), {}, SpeedCode.NOT_IN_TURNS),
-        ((11, 14), {"provenance": {"machine": "aarch64"}}, SpeedCode.OTHER_MACHINE),
-        ((11, 14), {"provenance": {"jobs": 2}}, SpeedCode.OTHER_JOBS),
-        ((11, 14), {"cpp_compiler": CppCompiler(seconds=1, reason="a")}, SpeedCode.OTHER_STEPS),
+        ((11, 14), {"provenance": {"machine": "aarch64"}}, UnlikeCode.OTHER_MACHINE),
+        ((11, 14), {"provenance": {"jobs": 2}}, UnlikeCode.OTHER_JOBS),
+        ((11, 14), {"cpp_compiler": CppCompiler(seconds=1, reason="a")}, UnlikeCode.OTHER_STEPS),
         (
             (11, 14),
             {"provenance": {"tests": {"commit": None, "version": 25}}},
-            SpeedCode.OTHER_TESTS,
+            UnlikeCode.OTHER_TESTS,
         ),
         ((11, 13), {}, None),
         ((9, 13), {}, None),
     ],
 )
 def test_why_speeds_are_not_compared(
-    days: tuple[int, ...], more: dict[str, Any], code: SpeedCode | None
+    days: tuple[int, ...], more: dict[str, Any], code: SpeedCode | UnlikeCode | None
 ) -> None:
     found = held(*runs(OLD, (10, 12), 50), *runs(NEXT, days, 90, **more))
     unjudged = only(found)

@@ -9,6 +9,7 @@ from matrix.qualify import caveats, reasons
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.model import Failure, Unknown
 from matrix.qualify.runs import CaseState, MissingAnswer, MissingCode, Variant
+from matrix.qualify.unlike import UnlikeCode
 from matrix.record.model import Departure, Rung
 from matrix.report.provisional import release_words
 from matrix.report.reasons import reason_words
@@ -253,16 +254,16 @@ def failure_reason(failure: Failure) -> str | None:
 def no_times_sentence(no_times: reasons.NoTimes) -> str:
     """Return why seconds are not comparable."""
     match no_times.code:
-        case reasons.TimesCode.OTHER_JOBS:
+        case UnlikeCode.OTHER_JOBS:
             return (
                 f"not comparable: the baseline ran {plural(no_times.baseline or 0, 'case')} at a"
                 f" time, the candidate {no_times.candidate}"
             )
-        case reasons.TimesCode.OTHER_TESTS:
+        case UnlikeCode.OTHER_TESTS:
             return "not comparable: the startup tests take another time since one of the two runs"
-        case reasons.TimesCode.OTHER_MACHINE:
+        case UnlikeCode.OTHER_MACHINE:
             return "not comparable: other machine"
-        case reasons.TimesCode.OTHER_STEPS:
+        case UnlikeCode.OTHER_STEPS:
             return f"not comparable: {FAILED_STEP}"
         case reasons.TimesCode.TOO_FEW_RUNS:
             return (

@@ -23,6 +23,7 @@ from matrix.qualify.speed import (
     geometric_mean,
 )
 from matrix.qualify.unjudged import WarmCode
+from matrix.qualify.unlike import UnlikeCode
 from matrix.qualify.warm_code import COMPILED_AGAIN
 from matrix.record.model import DefaultValue
 from matrix.report.qualify.sections import case_name, few, place_name
@@ -278,13 +279,13 @@ def dropped_sentence(dropped: Dropped) -> str:
             assert dropped.case is not None and dropped.outcome is not None
             ended = EndedWithoutText(outcome=dropped.outcome)
             why = f"{case_name(dropped.case)}: {reason_words(ended)}"
-        case DroppedCode.OTHER_TESTS:
+        case UnlikeCode.OTHER_TESTS:
             why = "the startup tests take another time since one of the two runs of its round"
-        case DroppedCode.OTHER_JOBS:
+        case UnlikeCode.OTHER_JOBS:
             why = "the two runs of its round had other numbers of cases side by side"
-        case DroppedCode.OTHER_MACHINE:
+        case UnlikeCode.OTHER_MACHINE:
             why = "the two runs of its round were on different machines"
-        case DroppedCode.OTHER_STEPS:
+        case UnlikeCode.OTHER_STEPS:
             why = FAILED_STEP
     return (
         f"the run of the {dropped.side} at {clean(dropped.started)} does not count, nor does its"
@@ -299,13 +300,13 @@ def _percent(speed: Speed) -> int:
 def no_speed_sentence(reason: NoSpeed) -> str:
     """Return why the geometric means of two sides are not compared."""
     match reason.code:
-        case SpeedCode.OTHER_TESTS:
+        case UnlikeCode.OTHER_TESTS:
             why = "the startup tests take another time since the runs of one side"
-        case SpeedCode.OTHER_JOBS:
+        case UnlikeCode.OTHER_JOBS:
             why = "the two sides ran with other numbers of cases side by side"
-        case SpeedCode.OTHER_MACHINE:
+        case UnlikeCode.OTHER_MACHINE:
             why = "other machine"
-        case SpeedCode.OTHER_STEPS:
+        case UnlikeCode.OTHER_STEPS:
             why = FAILED_STEP
         case SpeedCode.TOO_FEW_RUNS:
             why = (
