@@ -115,6 +115,30 @@ def read_if_any(
     return read_all(options, releases, empty=True, damaged=damaged, quiet=True)
 
 
+def record_of(name: str) -> Record:
+    """Return the record of an argument. Raises MatrixError, also for a cell, which has many."""
+    from matrix.record.model import RecordError
+    from matrix.store.load import one_record
+
+    try:
+        return one_record(name, print_status)
+    except RecordError:
+        if not _is_cell(name) or Path(name).exists():
+            raise
+        listing = f"`matrix results list --cell {name}` names its records"
+        raise MatrixError(f"{name}: is a cell, not the file of a record; {listing}") from None
+
+
+def _is_cell(name: str) -> bool:
+    """Tell whether a text is the full name of a cell."""
+    from matrix.catalog.cells import CellError, factors
+
+    try:
+        return factors(name).vllm is not None
+    except CellError:
+        return False
+
+
 def every_record(options: argparse.Namespace, found: LoadedRecords | None) -> Iterable[Record]:
     """Return the records of the folders that were named, not only those that count.
 

@@ -27,7 +27,7 @@ from matrix.commands.arguments import (
     required,
 )
 from matrix.commands.output import show
-from matrix.commands.record import SHOWN_JSON, SHOWN_STATUS, show_record
+from matrix.commands.show import SHOWN_JSON, SHOWN_STATUS, show_record
 from matrix.errors import MatrixError
 from matrix.verdict.states import VERDICTS, Verdict
 

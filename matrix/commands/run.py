@@ -8,7 +8,7 @@ from pathlib import Path
 from matrix._util.console import print_status
 from matrix._util.files import from_here
 from matrix.commands import arguments, upstream_tests
-from matrix.commands.record import print_record
+from matrix.commands.show import print_record
 from matrix.errors import MatrixError
 
 _OF_MANY = (

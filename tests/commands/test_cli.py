@@ -401,6 +401,7 @@ def test_every_command_is_in_the_list_of_its_module() -> None:
     helpers = {
         "__init__",
         "arguments",
+        "calibrate_write",
         "completion",
         "context",
         "helps",
