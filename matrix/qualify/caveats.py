@@ -31,7 +31,7 @@ from matrix.qualify.runs import CellRun, ReleaseRuns, Variant
 from matrix.record.model import CellRef, Departure, Platform, Record
 from matrix.record.startup_tests import load_startup_tests
 from matrix.record.writer import to_json
-from matrix.rules.provisional import LastRelease
+from matrix.rules.provisional import NearestRelease
 from matrix.verdict.states import Verdict
 
 
@@ -143,15 +143,15 @@ class NotStockRun(NamedTuple):
 
 
 class ProvisionalRun(NamedTuple):
-    """The record that decides for a cell is newer than the expectations of these cases.
+    """The record that decides for a cell is beyond the expectations of these cases.
 
-    `releases` are the last ones that they cover, `differ` how many of the cases count otherwise.
+    `releases` are the nearest ones of these, `differ` how many of the cases count otherwise.
     """
 
     path: Path
     cell: str
     platform: Platform
-    releases: tuple[LastRelease, ...]
+    releases: tuple[NearestRelease, ...]
     cases: int
     differ: int
     code: Literal[CaveatCode.PROVISIONAL] = CaveatCode.PROVISIONAL

@@ -13,7 +13,7 @@ from matrix.report.facts import asked_words, facts_words
 from matrix.report.provisional import difference, release_words
 from matrix.report.reasons import reason_words
 from matrix.rules.expectations import Difference
-from matrix.rules.provisional import LastRelease
+from matrix.rules.provisional import NearestRelease
 from matrix.verdict.reasons import VerdictReason
 
 
@@ -61,7 +61,7 @@ def operand(value: Any) -> object:  # noqa: ANN401 - an operand of any type
         return value
     if isinstance(value, (Departure, Difference)):
         return stock.values(value) if isinstance(value, Departure) else difference(value)
-    if isinstance(value, LastRelease):
+    if isinstance(value, NearestRelease):
         return release_words(value)
     if isinstance(value, PurePath):
         return str(value)

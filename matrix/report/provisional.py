@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matrix._util.text import listed
 from matrix.rules.expectations import Difference
-from matrix.rules.provisional import DiffersFrom, LastRelease, Provisional, SameAs
+from matrix.rules.provisional import DiffersFrom, NearestRelease, Provisional, SameAs
 
 PROVISIONAL = "provisional"
 
@@ -28,13 +28,13 @@ def comparison_words(found: SameAs | DiffersFrom) -> str:
     )
 
 
-def release_words(last: LastRelease) -> str:
+def release_words(nearest: NearestRelease) -> str:
     """Return the nearest release that a rule covers, as people name it.
 
-    >>> release_words(LastRelease(vllm="0.33", torch=None))
+    >>> release_words(NearestRelease(vllm="0.33", torch=None))
     'vLLM 0.33'
     """
-    known = (("vLLM", last.vllm), ("torch", last.torch))
+    known = (("vLLM", nearest.vllm), ("torch", nearest.torch))
     return " with ".join(f"{name} {version}" for name, version in known if version)
 
 

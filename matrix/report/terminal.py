@@ -23,7 +23,7 @@ from matrix.report.timings import (
 )
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.rules.expectations import compare
-from matrix.rules.provisional import last_release
+from matrix.rules.provisional import nearest_release
 from matrix.verdict.events import telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict
 from matrix.verdict.states import Verdict
@@ -272,7 +272,7 @@ def _counted(seen: Start, judged: CaseVerdict, *, every: bool) -> list[str]:
         if name in expected:
             line += f"  expected {expected[name].value:>4}"
         elif name in near:
-            line += f"  was {near[name].value:>4} in {release_words(last_release(near[name]))}"
+            line += f"  was {near[name].value:>4} in {release_words(nearest_release(near[name]))}"
         lines.append(line)
     return lines
 

@@ -22,8 +22,8 @@ class ComparisonCode(StrEnum):
     DIFFERS_FROM = "differs from"
 
 
-class LastRelease(NamedTuple):
-    """The nearest releases that a rule covers; None if it covers the situation's own."""
+class NearestRelease(NamedTuple):
+    """The vLLM and the torch that a rule covers next to those of a run; None if it covers these."""
 
     vllm: str | None
     torch: str | None
@@ -32,14 +32,14 @@ class LastRelease(NamedTuple):
 class SameAs(NamedTuple):
     """The starts count the same as with these releases."""
 
-    releases: tuple[LastRelease, ...]
+    releases: tuple[NearestRelease, ...]
     code: Literal[ComparisonCode.SAME_AS] = ComparisonCode.SAME_AS
 
 
 class DiffersFrom(NamedTuple):
     """This counter differs from the nearest release that its rule covers, and `more` others do."""
 
-    release: LastRelease
+    release: NearestRelease
     difference: Difference
     more: int
     code: Literal[ComparisonCode.DIFFERS_FROM] = ComparisonCode.DIFFERS_FROM
@@ -55,15 +55,15 @@ class Provisional(NamedTuple):
     differences: tuple[Difference, ...] = ()
 
     @property
-    def releases(self) -> tuple[LastRelease, ...]:
-        """The nearest releases that the rules cover.
+    def releases(self) -> tuple[NearestRelease, ...]:
+        """The nearest releases of the rules.
 
         Only of the counters that differ, where some do.
         """
         differing = {(difference.start, difference.counter) for difference in self.differences}
         return tuple(
             dict.fromkeys(
-                last_release(near)
+                nearest_release(near)
                 for start, counters in self.nearest.items()
                 for counter, near in counters.items()
                 if not differing or (start, counter) in differing
@@ -76,13 +76,13 @@ class Provisional(NamedTuple):
         if not self.differences:
             return SameAs(releases=self.releases)
         first = self.differences[0]
-        release = last_release(self.nearest[first.start][first.counter])
+        release = nearest_release(self.nearest[first.start][first.counter])
         return DiffersFrom(release=release, difference=first, more=len(self.differences) - 1)
 
 
-def last_release(near: Nearest) -> LastRelease:
-    """Return the nearest releases that a rule covers."""
-    return LastRelease(vllm=near.vllm, torch=near.torch)
+def nearest_release(near: Nearest) -> NearestRelease:
+    """Return the releases that the nearest rule covers next to those of the run."""
+    return NearestRelease(vllm=near.vllm, torch=near.torch)
 
 
 def provisional_of(

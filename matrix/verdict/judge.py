@@ -71,7 +71,7 @@ class CaseVerdict:
     judged by it; `no_rule` are the starts of a judged case without an expectation. `signature` is
     computed by today's rules (`matrix.record.signature.signature_of`). `observed` is the case as
     its record has it. `provisional` is set if a start has a counter without an expectation for its
-    own releases, but with one that ended before them; the case is untested then. `recompiles` is
+    own releases, but with a nearest rule; the case is untested then. `recompiles` is
     there where a compatible case compiles again on its warm start. `fails_at` is the rung that the
     case could not reach where that shows nothing of the pair, for packages were not as the vLLM
     requires; the case is untested then, with its differences.

@@ -1,4 +1,4 @@
-"""A candidate that is newer than the expectations is compared with its baseline, with a caveat."""
+"""A candidate that is beyond the expectations is compared with its baseline, with a caveat."""
 
 from made import make, passed
 from matrix.rules.expectations_file import parse_expectations
@@ -16,7 +16,7 @@ def test_equal_counts_pass_with_a_caveat() -> None:
     assert (found.verdict, kinds(found)) == ("qualified", [])
     (note,) = (text for text in notes(found) if "provisional" in text)
     assert note.endswith(
-        "is newer than the expectations of 1 case: provisional, compared with torch 2.11, from"
+        "is beyond the expectations of 1 case: provisional, compared with torch 2.11, from"
         " which 0 of 1 differ"
     )
 

@@ -14,7 +14,7 @@ from matrix.report.coded import because, coded
 from matrix.report.plan import plan_words
 from matrix.report.reasons import reason_words
 from matrix.rules.expectations import Difference
-from matrix.rules.provisional import DiffersFrom, LastRelease, SameAs
+from matrix.rules.provisional import DiffersFrom, NearestRelease, SameAs
 from matrix.verdict import plan_reasons, reasons
 from matrix.verdict.events import StartEvent
 from matrix.verdict.states import Verdict
@@ -26,7 +26,7 @@ UNCOUNTED = Difference(
 )
 TEXT = reasons.Recorded(text="KeyError: x")
 EVENT = StartEvent(start=StartKind.WARM, kind=EventKind.LOAD_FAILED, text="no key", count=2)
-LAST = LastRelease(vllm="0.33", torch="2.14")
+NEAREST = NearestRelease(vllm="0.33", torch="2.14")
 
 SENTENCES: list[tuple[reasons.VerdictReason, str]] = [
     (TEXT, "KeyError: x"),
@@ -55,12 +55,12 @@ SENTENCES: list[tuple[reasons.VerdictReason, str]] = [
         "warm loaded is not counted, expected 1",
     ),
     (
-        reasons.NotJudged(no_rule=(StartKind.COLD,), comparison=SameAs(releases=(LAST,))),
+        reasons.NotJudged(no_rule=(StartKind.COLD,), comparison=SameAs(releases=(NEAREST,))),
         "provisional: counts as vLLM 0.33 with torch 2.14 did; no expectation for its cold start",
     ),
     (
         reasons.NotJudged(
-            no_rule=(), comparison=DiffersFrom(release=LAST, difference=UNCOUNTED, more=2)
+            no_rule=(), comparison=DiffersFrom(release=NEAREST, difference=UNCOUNTED, more=2)
         ),
         (
             "provisional: differs from vLLM 0.33 with torch 2.14 in warm loaded: not counted, was"

@@ -16,7 +16,7 @@ from matrix.record.model import Platform, StartKind
 from matrix.report.provisional import comparison_words
 from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
 from matrix.rules.expectations_file import load_expectations
-from matrix.rules.provisional import LastRelease, Provisional, provisional_of
+from matrix.rules.provisional import NearestRelease, Provisional, provisional_of
 
 SAVED, LOADED = "num_compiled_artifacts_saved", "num_compiled_artifacts_loaded"
 TOTAL = "aot_autograd.total"
@@ -202,11 +202,11 @@ def test_laws_of_what_is_near(
     rules = {expectation.id: expectation for expectation in SHIPPED.rules}
     for nearest in found.values():
         assert nearest.vllm or nearest.torch
-        for last, range_of, version in (
+        for nearby, range_of, version in (
             (nearest.vllm, rules[nearest.rule].vllm, vllm),
             (nearest.torch, rules[nearest.rule].torch, torch),
         ):
-            assert bool(last) is not range_of.contains(Version(version))
+            assert bool(nearby) is not range_of.contains(Version(version))
         # No rule of a newer vLLM is near, and one of a newer torch only where it has the vLLM.
         assert not nearest.vllm or rules[nearest.rule].vllm.ended_before(Version(vllm))
         assert not nearest.vllm or not rules[nearest.rule].torch.is_above(base_of(Version(torch)))
@@ -254,7 +254,7 @@ def test_several_releases_and_differences_are_told() -> None:
         comparison_words(other.comparison)
         == f"differs from vLLM 0.19 in cold {TOTAL}: 3, was 2, and 1 more"
     )
-    assert other.releases == (LastRelease(vllm="0.19", torch=None),)
+    assert other.releases == (NearestRelease(vllm="0.19", torch=None),)
 
 
 def test_torch_is_named_where_it_is_beyond() -> None:

@@ -21,7 +21,7 @@ from matrix.record.model import Platform, StartKind
 from matrix.record.startup_tests import STARTUP_TESTS_VERSION
 from matrix.rules.expectations import Difference, Situation, compare_ranks
 from matrix.rules.expectations_file import load_expectations
-from matrix.rules.provisional import DiffersFrom, LastRelease, SameAs, provisional_of
+from matrix.rules.provisional import DiffersFrom, NearestRelease, SameAs, provisional_of
 
 pytest_plugins = ["matrix.inside.pytest_plugin"]
 
@@ -252,6 +252,6 @@ def _compared(found: SameAs | DiffersFrom) -> str:
     )
 
 
-def _named(last: LastRelease) -> str:
-    known = (("vLLM", last.vllm), ("torch", last.torch))
+def _named(nearest: NearestRelease) -> str:
+    known = (("vLLM", nearest.vllm), ("torch", nearest.torch))
     return " with ".join(f"{name} {version}" for name, version in known if version)

@@ -305,10 +305,10 @@ def caveat_sentence(caveat: caveats.Caveat | caveats.PairCaveat) -> str:
         case caveats.ProvisionalRun(
             path=path, cell=cell, platform=platform, releases=releases, cases=cases, differ=differ
         ):
-            text = f"{path}, which decides for {cell} on {platform}, is newer than the expectations"
+            text = f"{path}, which decides for {cell} on {platform}, is beyond the expectations"
             text += f" of {plural(cases, 'case')}: provisional, compared with"
-            last = listed(list(map(release_words, releases)))
-            text += f" {last}, from which {differ} of {cases} differ"
+            nearest = listed(list(map(release_words, releases)))
+            text += f" {nearest}, from which {differ} of {cases} differ"
         case caveats.Unidentified(path=path, cause=cause, detail=detail):
             text = f"{path} {_unidentified_phrase(cause, detail)}, and counts for nothing"
         case caveats.OtherPatch(project=project, release=release, with_release=against):
