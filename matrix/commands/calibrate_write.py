@@ -17,7 +17,8 @@ from matrix.commands.calibrate import calibration
 from matrix.commands.output import show
 from matrix.errors import MatrixError
 from matrix.record.reader import read
-from matrix.report.calibrate import fault_lines, left_out_lines, render_file, render_update
+from matrix.report.calibrate import left_out_lines, render_file, render_update
+from matrix.report.check import fault_lines
 from matrix.rules.calibrate import published_name
 from matrix.rules.calibrate_file import update_rules
 from matrix.rules.expectations_file import EXPECTATIONS_FILE, load_expectations

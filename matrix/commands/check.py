@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.catalog.releases import Releases
     from matrix.rules.expectations import Expectations
+    from matrix.rules.rule_faults import RuleFault
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -78,13 +80,12 @@ def _sync(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.report.check import (
+        fault_lines,
         otherwise_line,
         release_lines,
-        unfounded_lines,
         waiver_line,
     )
     from matrix.rules.expectations_file import load_expectations
-    from matrix.rules.founded import find_record, unfounded
     from matrix.rules.notes import load_notes
     from matrix.rules.waivers import load_waivers
 
@@ -94,12 +95,8 @@ def _check(options: argparse.Namespace) -> int:
         releases.companions(cell)
     show("".join(f"{line}\n" for line in release_lines(releases, cells)))
     expectations = load_expectations(options.expectations)
-    wrong = _check_upstream(options, expectations, releases)
+    wrong = fault_lines(_check_rules(options, expectations, releases), expectations.name)
     show("".join(f"{line}\n" for line in (otherwise_line(expectations), *_check_differences())))
-    folder = None if options.expectations is None else options.expectations.parent
-    wrong += unfounded_lines(
-        unfounded(expectations, partial(find_record, folder=folder)), expectations.name
-    )
     print(f"notes         {len(load_notes())} on pairs of releases")
     print(waiver_line(load_waivers(options.waivers), context.today()))
     for line in wrong:
@@ -107,27 +104,29 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _check_upstream(
+def _check_rules(
     options: argparse.Namespace, expectations: Expectations, releases: Releases
-) -> list[str]:
-    """Print the expectations and how they compare with upstream's own tests; return what is wrong.
-
-    That are contradictions, and rules that go beyond their evidence.
-    """
+) -> Collection[RuleFault]:
+    """Print the rules and how they compare with upstream's own tests; return what is wrong."""
     from matrix.report.check import rule_line
-    from matrix.report.upstream_tests import beyond, contradictions, render_held, render_unread
-    from matrix.rules.evidence import evidence_of, overruns
+    from matrix.report.upstream_tests import render_held, render_unread
+    from matrix.rules.founded import find_record
+    from matrix.rules.rule_faults import RuleChecks
     from matrix.rules.upstream.file import load_upstream
-    from matrix.rules.upstream.hold import hold, torches_of
 
     upstream = load_upstream(options.upstream)
-    held = hold(upstream, expectations, torches_of(upstream, releases))
+    folder = None if options.expectations is None else options.expectations.parent
+    checks = RuleChecks.of(upstream, releases, partial(find_record, folder=folder))
+    checked = checks.check(expectations)
     unread = [f"              {line}\n" for line in render_unread(upstream.releases)]
     # One text, so that a terminal shows both in the same columns.
-    lines = [f"{rule_line(expectations)}\n", f"upstream      {render_held(held)}\n", *unread]
+    lines = [
+        f"{rule_line(expectations)}\n",
+        f"upstream      {render_held(checked.held)}\n",
+        *unread,
+    ]
     show("".join(lines))
-    too_far = overruns(expectations, evidence_of(upstream, releases))
-    return [*contradictions(held, expectations.name), *beyond(too_far, expectations.name)]
+    return checked.faults
 
 
 def _check_differences() -> list[str]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from matrix._util.text import clean, plural
-from matrix.report.check import unfounded_lines
-from matrix.report.upstream_tests import beyond, contradictions
+from matrix.report.check import fault_lines
 from matrix.rules.calibrate import Calibration, NewRule, NotPassed
 from matrix.rules.calibrate_file import ChangedRule, LeftOutRule, RulesUpdate
-from matrix.rules.evidence import Overrun
-from matrix.rules.founded import Unfounded
-from matrix.rules.rule_faults import RuleFault
 from matrix.rules.rule_toml import rule_toml
-from matrix.rules.upstream.hold import UpstreamComparison, UpstreamContradiction, Vanished
 from matrix.rules.widen import Proposal
 
 
@@ -59,24 +54,6 @@ def render_file(path: str, changed: Collection[ChangedRule]) -> str:
 def left_out_lines(update: RulesUpdate, found: Calibration) -> list[str]:
     """Return a line for each proposal that was left out, with why and what to do."""
     return [line for item in update.left_out for line in _left_out(item, found.name)]
-
-
-def fault_lines(faults: Collection[RuleFault], where: str) -> list[str]:
-    """Return the lines of `matrix check` about these faults of rules; `where` is their file."""
-    held = UpstreamComparison(
-        contradictions=tuple(
-            sorted(
-                (fault for fault in faults if isinstance(fault, UpstreamContradiction)), key=repr
-            )
-        ),
-        vanished=tuple(fault for fault in faults if isinstance(fault, Vanished)),
-    )
-    lines = [
-        *contradictions(held, where),
-        *beyond((fault for fault in faults if isinstance(fault, Overrun)), where),
-        *unfounded_lines((fault for fault in faults if isinstance(fault, Unfounded)), where),
-    ]
-    return sorted(lines)
 
 
 def _left_out(item: LeftOutRule, name: str) -> list[str]:

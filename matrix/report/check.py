@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import date
 
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
+from matrix.report.upstream_tests import beyond, contradictions
+from matrix.rules.evidence import Overrun
 from matrix.rules.expectations import Expectations
 from matrix.rules.founded import NoEvidence, Unfounded
 from matrix.rules.platform_differences import Explanations
+from matrix.rules.rule_faults import RuleFault
+from matrix.rules.upstream.hold import UpstreamComparison, UpstreamContradiction, Vanished
 from matrix.rules.waivers import Waivers
 from matrix.verdict.agreement import Agreement
 
@@ -49,9 +53,21 @@ def otherwise_line(expectations: Expectations) -> str:
     return f"              counters measured differently from what upstream publishes: {count}"
 
 
-def unfounded_lines(found: Iterable[Unfounded], where: str) -> list[str]:
-    """Return a line for each rule and record that it names and that is not evidence of it."""
-    return [f"{where}: rule {item.rule!r}: evidence: {_why(item)}" for item in found]
+def fault_lines(faults: Collection[RuleFault], where: str) -> list[str]:
+    """Return lines for all that is wrong with rules, with what to do; `where` is their file."""
+    held = UpstreamComparison(
+        contradictions=tuple(fault for fault in faults if isinstance(fault, UpstreamContradiction)),
+        vanished=tuple(fault for fault in faults if isinstance(fault, Vanished)),
+    )
+    return [
+        *contradictions(held, where),
+        *beyond((fault for fault in faults if isinstance(fault, Overrun)), where),
+        *(
+            f"{where}: rule {fault.rule!r}: evidence: {_why(fault)}"
+            for fault in faults
+            if isinstance(fault, Unfounded)
+        ),
+    ]
 
 
 def _why(item: Unfounded) -> str:

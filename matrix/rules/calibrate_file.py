@@ -33,7 +33,7 @@ class LeftOutRule:
 
     rule: Rule
     contradicts: Mapping[str, Expected] = field(default_factory=dict)
-    faults: frozenset[RuleFault] = frozenset()
+    faults: tuple[RuleFault, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class RulesUpdate:
     expectations: Expectations
     changed: tuple[ChangedRule, ...]
     left_out: tuple[LeftOutRule, ...]
-    hinders: frozenset[RuleFault]
+    hinders: tuple[RuleFault, ...]
 
 
 def accepted(calibration: Calibration) -> tuple[Rule, ...]:
@@ -84,9 +84,10 @@ def update_rules(
     ]
     wanted = {rule.id: rule for rule in accepted(calibration)}
     known = {rule.id: rule for rule in expectations.rules}
-    found = before = checks.faults(expectations, ()) if wanted else frozenset()
+    before = checks.check(expectations, ()).faults if wanted else ()
+    found = before
     while wanted:
-        found = checks.faults(with_rules(expectations, tuple(wanted.values())), wanted)
+        found = checks.check(with_rules(expectations, tuple(wanted.values())), wanted).faults
         refused = of_rules(found, wanted)
         if not refused:
             break
@@ -100,5 +101,5 @@ def update_rules(
         expectations=with_rules(expectations, rules),
         changed=tuple(ChangedRule(rule=rule, before=known.get(rule.id)) for rule in rules),
         left_out=tuple(left_out),
-        hinders=found - before if wanted else frozenset(),
+        hinders=tuple(fault for fault in found if fault not in before) if wanted else (),
     )

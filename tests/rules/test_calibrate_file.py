@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matrix._util.versions import VersionRange
 from matrix.catalog.releases_file import load_releases
-from matrix.report.calibrate import fault_lines
+from matrix.report.check import fault_lines
 from matrix.rules.calibrate import Calibration
 from matrix.rules.calibrate_file import update_rules
 from matrix.rules.expectations_file import parse_expectations

@@ -14,7 +14,7 @@ from matrix._util.versions import VersionRange
 from matrix.record.model import Case, Outcome, Platform, Record, Start, StartKind
 from matrix.record.reader import read
 from matrix.record.writer import write
-from matrix.report.check import unfounded_lines
+from matrix.report.check import fault_lines
 from matrix.rules.expectations import Expectations, Rule, Situation
 from matrix.rules.expectations_file import load_expectations
 from matrix.rules.founded import unfounded
@@ -214,10 +214,8 @@ def test_no_artifact_is_expected_where_the_mega_artifact_is_not_counted(
 
 def told_of(expectations: Expectations, root: Path) -> list[str]:
     """Return what `matrix check` says of the records that rules name, below a folder."""
-    return unfounded_lines(
-        unfounded(expectations, lambda name: path if (path := root / name).is_file() else None),
-        "rules",
-    )
+    found = unfounded(expectations, lambda name: path if (path := root / name).is_file() else None)
+    return fault_lines(list(found), "rules")
 
 
 def test_the_records_that_the_rules_name_are_their_evidence() -> None:
