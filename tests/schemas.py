@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
@@ -18,3 +19,10 @@ _REGISTRY = Registry().with_resources(
 def validator(name: str) -> Draft202012Validator:
     """Return the validator of a schema, such as `show`."""
     return Draft202012Validator(SCHEMAS[f"{name}.schema.json"], registry=_REGISTRY)
+
+
+def valid(name: str, text: str) -> Any:
+    """Return the content of a JSON text, which obeys the schema of this name."""
+    content = json.loads(text)
+    validator(name).validate(content)
+    return content

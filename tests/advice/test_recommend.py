@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from matrix.advice.recommend import Choice, Recommendation, recommend
 from matrix.advice.wish import Wish
 from matrix.catalog.hardware import Capability, ModelNeed, driver_of
 from matrix.report.advice.recommend import content, lines
+from schemas import valid
 
 GPU = advised.HARDWARE.gpu
 NO_WHEEL = MisfitCode.NO_WHEEL
@@ -250,7 +250,7 @@ def test_on_aarch64_the_cuda_is_that_of_wheels_that_were_read_there() -> None:
     text = " ".join(lines(found).split())
     glibc = "glibc 2.28 or newer by its tag (glibc of its libraries: not read)"
     assert text.count(f"CUDA not read, driver not read, {glibc}, GPU code not read") == 2
-    values = json.loads(content(found))["choice"]["wheels"]
+    values = valid("recommend", content(found))["choice"]["wheels"]
     assert [(row["cuda"], row["driver"]) for row in values] == [(None, None)] * 2
     bare = advised.wheel("torch", "2.10.0", None, machine="aarch64")
     text = lines(recommend(wish, known(wheels=(read, bare))))
@@ -359,7 +359,7 @@ def test_a_partial_run_is_marked() -> None:
     assert evidence_line(ask(ran)).endswith(
         "2026-11-22, 1 of 9 cases: 1 case as expected (py312-torch211-vllm020.json)"
     )
-    found = json.loads(content(ask(ran)))["choice"]["evidence"]["measured"]
+    found = valid("recommend", content(ask(ran)))["choice"]["evidence"]["measured"]
     assert found["partial"] == {"held": 1, "total": 9}
 
 
@@ -397,7 +397,7 @@ def test_features_that_do_not_link_are_named() -> None:
     found = ask(answers=answers, torch=SpecifierSet("==2.10.0"))
     assert chosen(found) == ("0.20.0", "2.10.0", "3.12")
     assert "without a run of the pair; links, without DeepGEMM" in lines(found)
-    evidence = json.loads(content(found))["choice"]["evidence"]
+    evidence = valid("recommend", content(found))["choice"]["evidence"]
     assert evidence["without"] == ["DeepGEMM"]
     assert "links, without DeepGEMM" in evidence["text"]
 
@@ -431,7 +431,9 @@ def test_a_model_that_failed_for_want_of_the_feature_is_refused_and_else_named()
     )
     other = ask(ran, answers=answers, **wish)
     assert "without DeepGEMM, in py312-torch211-vllm020: model_startup[deep]" in lines(other)
-    assert json.loads(content(other))["choice"]["failed_without"][0]["feature"] == "DeepGEMM"
+    assert (
+        valid("recommend", content(other))["choice"]["failed_without"][0]["feature"] == "DeepGEMM"
+    )
 
 
 def test_a_failure_for_another_reason_refuses_no_model() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date
 from typing import Any
 
@@ -17,6 +16,7 @@ from matrix.catalog.cells import Cell
 from matrix.checks.resolution.cache import PLATFORM, Resolution
 from matrix.report.advice.upgrade import content, lines
 from matrix.rules.notes import parse_notes
+from schemas import valid
 
 REQUIREMENTS = {
     "0.19.0": (
@@ -202,7 +202,7 @@ def test_seconds_that_do_not_compare_are_not_shown(facts: dict[str, Any], why: s
     )
     text = " ".join(lines(found).split())
     assert (why is None) == ("60.0 10.0 60.0 10.0" in text)
-    assert (why is None) == json.loads(content(found))["seconds_compare"]
+    assert (why is None) == valid("upgrade", content(found))["seconds_compare"]
     if why is not None:
         assert f"The seconds of the two runs do not compare: {why}" in text.replace(
             "the startup tests of the two take", "take"
@@ -231,7 +231,7 @@ def test_the_first_line_says_whether_the_new_pair_works_and_what_shows_it() -> N
     assert "1 case as expected" in first(ask(ran, later))
     assert "on Python 3.11: " in first(ask(ran, python="3.10"))
     assert "; take Python 3.11; " in first(ask(python="3.10"))
-    values = json.loads(content(ask(fails)))
+    values = valid("upgrade", content(ask(fails)))
     assert values["known"] == "fails" and values["text"].startswith("no: ")
 
 
@@ -241,7 +241,7 @@ def test_a_release_that_was_withdrawn_works_nowhere() -> None:
     facts = known(ran, vllms=(*advised.VLLM[:2], gone))
     found = upgrade("0.19.0", "0.20.0", facts, python="3.12", requirements=REQUIREMENTS, notes=())
     assert first(found) == ("no: vLLM 0.20.0 with torch 2.11.0: its wheel was withdrawn: broken")
-    assert json.loads(content(found))["known"] == "fails"
+    assert valid("upgrade", content(found))["known"] == "fails"
 
 
 def test_a_downgrade_speaks_of_no_upgrade_and_no_new_release() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,6 +25,7 @@ from matrix.checks.lookup import load_answers
 from matrix.record.model import Platform
 from matrix.verdict.grid import survey
 from matrix.verdict.states import StepState
+from schemas import valid
 
 PYTHON = "3.12"
 TORCH_TAG = "cp312-cp312-manylinux_2_28_x86_64"
@@ -116,7 +116,7 @@ def test_a_pair_of_candidates_is_answered_from_their_wheels(
     served.withdraw(wheel.name)
     again = linkage(here, "--torch", "torchmine", "--vllm", "vllmmine", "--json")
     assert (again.returncode, again.stderr) == (0, "")
-    [row] = json.loads(again.stdout)["pairs"]
+    [row] = valid("linkage", again.stdout)["pairs"]
     assert row["builds"]["torch"]["version"] == "2.15.0"
     assert (row["torch"], row["builds"]["torch"]["sha256"]) == (torch.key, digest_of(wheel))
 
@@ -172,7 +172,7 @@ def test_a_vllm_without_extensions_does_not_link_and_is_not_blamed(here: Path, k
     done = linkage(here, "--torch", "2.15", "--vllm", vllm.name)
     assert done.returncode == 0
     assert "the rung links does not apply; on cuda it is unknown" in done.stdout
-    as_json = json.loads(linkage(here, "--vllm", vllm.name, "--json").stdout)
+    as_json = valid("linkage", linkage(here, "--vllm", vllm.name, "--json").stdout)
     assert as_json["pairs"][0]["ok"] is None
     cell = Cell(PYTHON, vllm.pins["torch"], vllm.key)
     grid = survey(releases, links=load_answers(releases).links)
@@ -263,5 +263,5 @@ def test_a_range_means_releases_and_no_candidate(here: Path, libraries: dict[str
     add(torch)
     assert linkage(here, "--torch", "torchmine", "--vllm", "0.33").returncode in (0, 1)
     done = linkage(here, "--torch", ">=2.14", "--vllm", "0.33", "--json")
-    asked = {row["torch"] for row in json.loads(done.stdout)["pairs"]}
+    asked = {row["torch"] for row in valid("linkage", done.stdout)["pairs"]}
     assert "2.15.0" in asked and torch.key not in asked

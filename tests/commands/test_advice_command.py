@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from command import matrix
+from schemas import valid
 
 RESULTS = Path(__file__).parents[2] / "results"
 KNOWN = "--vllm", "<0.34"
@@ -64,7 +65,7 @@ def test_code_that_nobody_read_is_named_in_the_first_line(here: Path) -> None:
 
 def test_json_says_the_same_to_programs(here: Path) -> None:
     ended = matrix(here, "recommend", "--driver", "570", "--gpu", "h200", "--json", *KNOWN)
-    found = json.loads(ended.stdout)
+    found = valid("recommend", ended.stdout)
     assert (found["choice"]["vllm"], found["choice"]["torch"]) == ("0.19.1", "2.10.0")
     assert found["choice"]["evidence"]["kind"] == "measured"
     assert found["choice"]["evidence"]["measured"]["gpu"] == "NVIDIA H200"
@@ -72,7 +73,7 @@ def test_json_says_the_same_to_programs(here: Path) -> None:
     first = found["not_newer"][0]
     assert (first["vllm"], first["code"]) == ("0.33.0", "needs a newer driver")
     assert first["operands"]["wanted"] == "580.65.06"
-    nothing = json.loads(matrix(here, "recommend", "--driver", "520", "--json").stdout)
+    nothing = valid("recommend", matrix(here, "recommend", "--driver", "520", "--json").stdout)
     assert nothing["choice"] is None and len(nothing["not_newer"]) > 40
 
 
@@ -188,8 +189,8 @@ def test_upgrade_says_what_changes_and_what_stays_behind(here: Path) -> None:
     ):
         assert line in text
     assert "nvidia-nccl-cu12" in ended.stdout
-    found = json.loads(
-        matrix(here, "upgrade", "--from", "0.26.0", "--to", "0.32.0", "--json").stdout
+    found = valid(
+        "upgrade", matrix(here, "upgrade", "--from", "0.26.0", "--to", "0.32.0", "--json").stdout
     )
     assert found["to"]["notes"][0]["id"] == "cuda-python beside cuda-bindings"
     assert found["commands"] == [
@@ -201,7 +202,7 @@ def test_upgrade_says_what_changes_and_what_stays_behind(here: Path) -> None:
 
 def test_a_downgrade_leaves_nothing_that_the_new_release_has(here: Path) -> None:
     ended = matrix(here, "upgrade", "--from", "0.26", "--to", "0.19", "--json", str(RESULTS))
-    left = {row["package"] for row in json.loads(ended.stdout)["left_behind"]}
+    left = {row["package"] for row in valid("upgrade", ended.stdout)["left_behind"]}
     assert "nvidia-nccl-cu13" in left
     assert not left & {"apache-tvm-ffi", "jsonschema", "safetensors", "starlette"}
 
@@ -320,7 +321,7 @@ def test_a_driver_that_does_not_know_the_gpu(here: Path, gpu: str, driver: str, 
 def test_the_branches_of_a_gpu_are_named_where_no_driver_is(here: Path) -> None:
     ended = matrix(here, "recommend", "--gpu", "v100")
     assert "known to drivers of branch R580 or older" in ended.stdout
-    found = json.loads(matrix(here, "recommend", "--gpu", "b200", "--json").stdout)
+    found = valid("recommend", matrix(here, "recommend", "--gpu", "b200", "--json").stdout)
     assert found["driver_branches"] == {"first": "570", "last": None}
     assert matrix(here, "recommend", "--gpu", "v100", "--driver", "580").returncode == 0
     # The driver that the wheels need is of a newer branch, and says it all.
@@ -349,7 +350,7 @@ def test_a_model_that_a_release_refuses_on_the_gpu(here: Path) -> None:
     )
     newer = matrix(here, "recommend", "--gpu", "a100", "--model", "deepseek_v3.2")
     assert "whether model_startup[deepseek_v3.2] starts on this GPU: vLLM" in newer.stdout
-    found = json.loads(matrix(here, *asked[:3], "--json", *asked[3:5]).stdout)
+    found = valid("recommend", matrix(here, *asked[:3], "--json", *asked[3:5]).stdout)
     assert found["refused"] == {
         "case": "model_startup[deepseek_v3.2]",
         "least_capability": "9.0",
@@ -406,7 +407,7 @@ def test_a_machine_without_a_gpu_gets_an_answer(here: Path, text: str) -> None:
     assert first == "no pair fits: these wheels of vLLM are for CUDA, and need a GPU"
     assert "tests alone" in tests and "not in this matrix" in own
     assert page.strip().startswith("https://docs.vllm.ai/")
-    found = json.loads(matrix(here, "recommend", "--gpu", text, "--json").stdout)
+    found = valid("recommend", matrix(here, "recommend", "--gpu", text, "--json").stdout)
     assert found["choice"] is None and found["asked"]["without_gpu"]
 
 
@@ -415,7 +416,7 @@ def test_the_processor_that_a_gpu_comes_with_is_assumed_and_named(here: Path) ->
     assert "wheels for aarch64, with which a gh200 comes (--machine)" in first
     other = matrix(here, "recommend", "--gpu", "gh200", "--machine", "x86_64").stdout
     assert "with which a" not in other
-    asked = json.loads(matrix(here, "recommend", "--gpu", "h200", "--json").stdout)["asked"]
+    asked = valid("recommend", matrix(here, "recommend", "--gpu", "h200", "--json").stdout)["asked"]
     assert (asked["machine"], asked["machine_assumed"]) == ("x86_64", False)
 
 
@@ -431,7 +432,7 @@ def test_seconds_of_another_gpu_name_it_and_what_is_not_known_on_this_one(tmp_pa
     ) in text
     same = matrix(tmp_path, *asked, "h200").stdout
     assert "(on NVIDIA H200)" not in same and "whether model" not in same
-    found = json.loads(matrix(tmp_path, *asked, "a100", "--json").stdout)
+    found = valid("recommend", matrix(tmp_path, *asked, "a100", "--json").stdout)
     assert "FlashMLA" in found["choice"]["not_known_without"]
 
 

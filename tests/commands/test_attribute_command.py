@@ -32,6 +32,7 @@ from matrix.record.writer import write
 from matrix.run import rerun
 from matrix.run.rerun import Rerun
 from matrix.verdict.grid import Grid
+from schemas import valid
 
 ROOT = Path(__file__).parents[2]
 OVERRIDDEN = Path(__file__).parents[1] / "attribution"
@@ -204,10 +205,10 @@ def test_where_nothing_is_missing_nothing_is_run(
 
 def test_json_and_filters(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attribute", "--all", "results", "--json", "--platform", "cpu"]) == 0
-    text = json.loads(capsys.readouterr().out)
+    text = valid("attribute", capsys.readouterr().out)
     assert [item["answer"] for item in text["attributions"]] == ["unknown"]
     assert main(["attribute", "--all", "--json", "--case", "a"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["attributions"]) == 1
+    assert len(valid("attribute", capsys.readouterr().out)["attributions"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -240,11 +241,11 @@ def test_a_partial_run_is_named_with_its_cell(capsys: pytest.CaptureFixture[str]
     assert f"{BAD} on cpu, 1 of 9 cases" in lines
     assert "py311-torch211-vllm020 on cpu" in lines
     assert main(["attribute", BAD, "--json"]) == 0
-    partial = json.loads(capsys.readouterr().out)["partial"]
+    partial = valid("attribute", capsys.readouterr().out)["partial"]
     whole = {"cell": BAD, "platform": "cpu", "part": "1 of 9 cases", "held": 1, "total": 9}
     assert partial == [whole]
     assert main(["attribute", "py311-torch211-vllm020", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["partial"] == []
+    assert valid("attribute", capsys.readouterr().out)["partial"] == []
 
 
 def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,7 +264,7 @@ def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFix
         f"no answer in 1 cell, where no run came to one: {BAD} on cpu\n"
     )
     assert main(["attribute", "--all", "--json"]) == 0
-    text = json.loads(capsys.readouterr().out)
+    text = valid("attribute", capsys.readouterr().out)
     assert text["attributions"] == []
     assert text["unanswered"] == [{"cell": BAD, "platform": "cpu"}]
 
@@ -275,7 +276,9 @@ def test_a_run_in_another_environment_is_no_answer(capsys: pytest.CaptureFixture
     silent = f"no answer in 1 cell, where no run came to one: {BAD} on cpu\n"
     assert capsys.readouterr().out.endswith(silent)
     assert main(["attribute", BAD, "--platform", "cpu", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["unanswered"] == [{"cell": BAD, "platform": "cpu"}]
+    assert valid("attribute", capsys.readouterr().out)["unanswered"] == [
+        {"cell": BAD, "platform": "cpu"}
+    ]
 
 
 def test_a_cell_of_which_somebody_ended_a_case_has_no_answer(
@@ -351,12 +354,12 @@ def test_a_run_with_the_other_flag_decides(here: Path, capsys: pytest.CaptureFix
     ]
     arguments = ["--case", "model_startup[deepseek_v3.2]", "--changes", "--json"]
     assert main(["attribute", BAD, *results, *arguments]) == 0
-    (found,) = json.loads(capsys.readouterr().out)["attributions"]
+    (found,) = valid("attribute", capsys.readouterr().out)["attributions"]
     assert [(flag["flag"], flag["decides"]) for flag in found["flags"]] == [(FLAG, None)]
     for folder in ("mega-off", "mega-on"):
         more = str(OVERRIDDEN / folder)
         assert main(["attribute", BAD, *results, more, *arguments]) == 0
-        (found,) = json.loads(capsys.readouterr().out)["attributions"]
+        (found,) = valid("attribute", capsys.readouterr().out)["attributions"]
         assert found["answer"] == "torch"
         assert [(flag["flag"], flag["decides"]) for flag in found["flags"]] == [(FLAG, True)]
 

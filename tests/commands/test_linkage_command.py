@@ -1,6 +1,5 @@
 """`matrix linkage`: pairs, the grid, JSON, and what cannot be answered."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from matrix.checks.linkage.tables import (
 )
 from matrix.cli import main
 from matrix.report.linkage import grid, one, to_json, verdict_words
+from schemas import valid
 from symbol_tables import CHECK, CHECK_NAME, extension, torch_of, vllm_of
 
 
@@ -67,12 +67,12 @@ def test_json_has_every_symbol(folder: Path, capsys: pytest.CaptureFixture[str])
     (folder / "torch-2.10.0.table").write_bytes(dump(torch_of()))
     pair = ["linkage", "--tables", str(folder), "--vllm", "0.19.1", "--torch", "2.10.0", "--json"]
     assert main(pair) == 1
-    [found] = json.loads(capsys.readouterr().out)["pairs"]
+    [found] = valid("linkage", capsys.readouterr().out)["pairs"]
     assert (found["ok"], found["verdict"]) == (False, "does not link")
     assert found["extensions"][0]["symbols"] == [CHECK]
     assert found["extensions"][0]["names"] == [CHECK_NAME]
     assert main(["linkage", "--tables", str(folder), "--json"]) == 0
-    [row] = json.loads(capsys.readouterr().out)["pairs"]
+    [row] = valid("linkage", capsys.readouterr().out)["pairs"]
     assert "extensions" not in row
 
 
@@ -132,7 +132,7 @@ def test_a_local_version_is_a_build_of_its_own(
     assert "with torch 2.10.0+cu129 on Python 3.12: does not link\n" in out
     assert "x86_64, CUDA 12\n" in out and "  needs libcudart.so.13\n" in out
     assert main([*asked, "2.10.0+cpu", "--json"]) == 1
-    [found] = json.loads(capsys.readouterr().out)["pairs"]
+    [found] = valid("linkage", capsys.readouterr().out)["pairs"]
     assert found["torch"] == "2.10.0+cpu"
     assert found["reason"].startswith("`_C.abi3.so` needs libcudart.so.13 (")
     assert found["builds"]["vllm"]["cuda"] == "13"
@@ -157,7 +157,7 @@ def test_releases_are_named_by_minor_and_by_range(
 
     def vllms(*more: str) -> list[str]:
         assert main([*asked, *more]) == 0
-        return [row["vllm"] for row in json.loads(capsys.readouterr().out)["pairs"]]
+        return [row["vllm"] for row in valid("linkage", capsys.readouterr().out)["pairs"]]
 
     assert vllms("--vllm", "0.20", "--torch", "2.10") == ["0.20.10"]
     assert vllms("--vllm", ">=0.19.2,<0.21") == ["0.20.0", "0.20.9", "0.20.10"]

@@ -48,6 +48,7 @@ from matrix.verdict.judge import judge
 from matrix.verdict.precedence import JudgedRecord, pick_record
 from matrix.verdict.states import VERDICTS
 from rules import ANY_CASE, SAVED, cold_and_warm
+from schemas import valid
 
 
 @quick
@@ -238,7 +239,7 @@ def test_the_commands(tmp_path: Path) -> None:
 
     ended = matrix(tmp_path, "list", "--since", "2026-10-04", "--json")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert [row["paths"] for row in json.loads(ended.stdout)] == [[new], [old]]
+    assert [row["paths"] for row in valid("results_list", ended.stdout)] == [[new], [old]]
     assert matrix(tmp_path, "list", "--since", "yesterday").returncode == 2
 
     ended = matrix(tmp_path, "diff", old, new)
@@ -259,7 +260,7 @@ def test_the_commands(tmp_path: Path) -> None:
     assert "0  ->  3" in matrix(tmp_path, "diff", f"{inside[0]}4.json", f"{inside[1]}9.json").stdout
     ended = matrix(tmp_path, "prune", "--keep", "2", "--yes")
     assert "deleted 3 records (3 files); 2 stay" in ended.stdout
-    assert len(json.loads(matrix(tmp_path, "list", "--json").stdout)) == 2
+    assert len(valid("results_list", matrix(tmp_path, "list", "--json").stdout)) == 2
     for arguments in (("prune",), ("prune", "--keep", "0"), ("pack", "nowhere"), ("list", "no")):
         ended = matrix(tmp_path, *arguments)
         assert ended.returncode == 2 and "Traceback" not in ended.stderr
@@ -329,7 +330,7 @@ def test_a_list_counts_the_cases_that_apply(tmp_path: Path) -> None:
     record = make(cases=(passed, idle))
     write(record, tmp_path / "records" / f"{CELLS[0]}.json")
     assert " 1/1 " in matrix(tmp_path, "list").stdout
-    (listed,) = json.loads(matrix(tmp_path, "list", "--json").stdout)
+    (listed,) = valid("results_list", matrix(tmp_path, "list", "--json").stdout)
     assert [listed[key] for key in ("cases", "passed", "not_applicable")] == [2, 1, 1]
 
 
@@ -354,7 +355,7 @@ def test_a_list_says_how_many_of_the_cases_a_partial_run_has(tmp_path: Path, ind
     assert " of " not in of["1"] + of["2"]
     assert f"  drift, 1 of {most} cases  " in of["3"]
     assert "ended early" in of["2"] and "ended early" not in of["0"] + of["1"]
-    listed = json.loads(matrix(tmp_path, "list", "--json").stdout)
+    listed = valid("results_list", matrix(tmp_path, "list", "--json").stdout)
     assert {row["paths"][0][-6]: (row["cases"], row["total_cases"]) for row in listed} == {
         "0": (1, 9),
         "1": (2, 2),
@@ -370,7 +371,7 @@ def test_a_list_tells_what_was_not_stock(tmp_path: Path) -> None:
         write(make(cases=(passed,), departures=departures), tmp_path / "records" / name)
     lines = [line for line in matrix(tmp_path, "list").stdout.splitlines() if "not stock" in line]
     assert len(lines) == 1 and ".0.json" in lines[0]
-    listed = json.loads(matrix(tmp_path, "list", "--json").stdout)
+    listed = valid("results_list", matrix(tmp_path, "list", "--json").stdout)
     assert {row["paths"][0][-6]: row["stock"] for row in listed} == {
         "0": False,
         "1": True,
@@ -392,12 +393,12 @@ def test_a_list_marks_a_provisional_verdict(tmp_path: Path, graphs: int, mark: s
     assert f" untested, {mark}, not stock " in row
     assert matrix(tmp_path, *judged).stdout.count("provisional") == 1
     asked = matrix(tmp_path, *judged, "--json", "--verdict", "untested").stdout
-    (listed,) = json.loads(asked)
+    (listed,) = valid("results_list", asked)
     assert listed["provisional"]["releases"] == ["vLLM 0.18"]
     assert [found["counter"] for found in listed["provisional"]["differences"]] == (
         [] if graphs == 3 else [SAVED]
     )
-    every = json.loads(matrix(tmp_path, *judged, "--json").stdout)
+    every = valid("results_list", matrix(tmp_path, *judged, "--json").stdout)
     assert [row["provisional"] is None for row in every if row["cell"] == CELLS[1]] == [True]
 
 
@@ -415,7 +416,7 @@ def test_a_packed_record_is_shown_like_a_file(tmp_path: Path) -> None:
     plain = matrix(tmp_path, "show", f"records/cpu/{CELLS[0]}.json").stdout
     pack_all(tmp_path / "records")
     archive = f"records/2026-10-22{PACK}"
-    (listed,) = json.loads(matrix(tmp_path, "list", "--json").stdout)
+    (listed,) = valid("results_list", matrix(tmp_path, "list", "--json").stdout)
     (name,) = listed["paths"]
     assert name == f"{archive}/cpu/{CELLS[0]}.json"
     ended = matrix(tmp_path, "show", name)

@@ -64,6 +64,7 @@ from matrix.verdict.precedence import EvidenceLevel, late_from
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import tabulate
 from rules import ANY_CASE, ANY_CASE_TEXT
+from schemas import valid
 
 FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"
 BISECTED = {
@@ -461,7 +462,7 @@ def test_lists_name_it_and_nothing_packs_or_deletes_it(
         assert " running " not in printed(
             capsys, "results", "list", "--verdict", "compatible", "records"
         )
-        rows = json.loads(printed(capsys, "results", "list", "--json", "records"))
+        rows = valid("results_list", printed(capsys, "results", "list", "--json", "records"))
         assert (rows[0]["verdict"], rows[0]["running"]) == ("untested", True)
         assert "1 record (1 file) would be deleted, 1 stay" in printed(
             capsys, "results", "prune", "--keep", "1", "records"
