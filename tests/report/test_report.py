@@ -77,8 +77,8 @@ is known |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
 | ❌ *rung* | incompatible: does not get past this rung of declared, builds (a vLLM from its \
 sources), resolves, links, imports, starts cold, starts warm |
-| ❔ provisional | starts cold and warm, and is newer than the releases whose counters are known: \
-the note says how it compares with the last of them |
+| ❔ provisional | starts cold and warm, and is beyond the releases whose counters are known: \
+the note says how it compares with the nearest of them |
 | ❔ untested | was tried, but shows nothing about the pair: the note gives the reason |
 | – not applicable | this case does not apply to this cell; it does not count |
 | · | no record: this cell was never run |
