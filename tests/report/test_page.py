@@ -3,6 +3,7 @@
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -388,6 +389,20 @@ def test_a_page_without_a_grid_or_without_records(records: list[tuple[Path, Reco
     read = Read(page.render(report))
     assert read.squares == []
     assert len(content(page.render(report))["entries"]) == len(records)
+    assert f'<span id="ran">{"1 cell on cpu" if records else "nothing"}</span>' in page.render(
+        report
+    )
+
+
+def test_the_page_counts_cells_alike_at_its_head_and_at_its_list() -> None:
+    """A cell has one entry, of the record that decides; a command counts all records."""
+    on_gpu = make("py311-torch210-vllm019", "2.10.0", "0.19.1", moe())
+    on_gpu = Path("cuda.json"), replace(on_gpu[1], platform=Platform.CUDA)
+    _, older = RECORDS[0]
+    older = replace(older, provenance={**older.provenance, "started": "2025-01-01T00:00:00Z"})
+    text = page.render(report_of([*RECORDS, on_gpu, (Path("older.json"), older)]))
+    assert "<b>cuda</b> 1 cell ran:" in text and "<b>cpu</b> 6 cells ran:" in text
+    assert '<span id="ran">1 cell on cuda, 6 cells on cpu</span>' in text
 
 
 def test_the_same_records_give_the_same_page() -> None:

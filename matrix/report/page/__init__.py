@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from matrix._util.text import pip_install
+from matrix._util.text import pip_install, plural
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 from matrix.record.model import Platform, Rung
@@ -155,9 +155,8 @@ def _rows(
 def _total(table: Table, platform: Platform) -> dict[str, object]:
     """Return how many cells ran on the platform, and the verdicts on them."""
     found = [entry.verdict.verdict for entry in table.entries if entry.record.platform == platform]
-    cells = f"{len(found)} cell{'' if len(found) == 1 else 's'}"
     counts = [(verdict, found.count(verdict)) for verdict in VERDICTS]
-    return {"platform": platform, "cells": cells, "counts": counts}
+    return {"platform": platform, "cells": plural(len(found), "cell"), "counts": counts}
 
 
 def _script() -> str:
