@@ -26,6 +26,7 @@ from matrix.run.job import HowEnded, Job, JobEnd, JobEstimate, WhyNot
 from matrix.run.machine import Demand, Lack, Resource
 from matrix.run.run_state import (
     JOURNAL,
+    OLDEST_SCHEMA,
     SCHEMA,
     Begun,
     Happened,
@@ -113,15 +114,13 @@ class _Reading:
         """Take a line. Raises what a line of a wrong form raises."""
         what = line.get("what")
         if what == Happened.BEGUN and self._begun is None:
-            if line.get("schema") != SCHEMA:
-                raise RunStateError(
-                    f"{self._path}: was written by another version; begin a new run"
-                )
+            self._check_schema(line.get("schema"))
             self._begun, self._at = _begun(line), _moment(line["at"])
             self._count = int(line.get("jobs", 0))
         elif what == Happened.JOB:
             self._add(job_of(line["job"]))
         elif what == Happened.RESUMED:
+            self._check_schema(line.get("schema", OLDEST_SCHEMA))
             self._runs_on.clear()  # what ran when the earlier part was killed ended with it
         elif what == Happened.RUNS:
             self._runs_on[str(line["job"])] = str(line.get("machine"))
@@ -133,6 +132,16 @@ class _Reading:
             end = _end(line["end"])
             self._ends[end.job] = end
             self._runs_on.pop(end.job, None)
+
+    def _check_schema(self, schema: object) -> None:
+        """Raise RunStateError if another version wrote what follows."""
+        if not isinstance(schema, int) or schema < OLDEST_SCHEMA:
+            raise RunStateError(f"{self._path}: was written by another version; begin a new run")
+        if schema > SCHEMA:
+            raise RunStateError(
+                f"{self._path}: its schema is {str(schema)[:20]}, newer than this matrix knows"
+                f" ({SCHEMA}); update torch-vllm-matrix, or begin a new run"
+            )
 
     def _add(self, job: Job) -> None:
         if job.key in self._keys:

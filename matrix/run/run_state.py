@@ -28,7 +28,12 @@ from matrix.run.process import SILENCE
 from matrix.store.layout import RUNS
 
 JOURNAL = "journal.jsonl"
-SCHEMA = 1
+SCHEMA = 2
+"""The number of the journal's form: raise it for a code that older programs do not read.
+
+2: a cell without a Python ends as `no_python`.
+"""
+OLDEST_SCHEMA = 1
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 _PATIENCE = 60.0  # seconds for cells of a killed run to end: tox gives them 30
@@ -178,7 +183,8 @@ class RunState:
                     " a new run"
                 )
             time.sleep(0.1)
-        state.note(RunEvent(what=Happened.RESUMED, at=at))
+        # This program may be newer than the one that began the run, and writes its own codes.
+        state.write([{"what": Happened.RESUMED, "at": at, "schema": SCHEMA}])
         return state
 
     def note(self, event: RunEvent) -> None:
