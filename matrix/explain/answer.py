@@ -15,6 +15,7 @@ from matrix.catalog.releases_file import load_releases
 from matrix.explain.choice import InstallChoice
 from matrix.explain.evidence import SymbolEvidence
 from matrix.explain.extensions import extension_answer
+from matrix.explain.imports import import_answer
 from matrix.explain.model import (
     Fault,
     FaultAnswer,
@@ -26,6 +27,7 @@ from matrix.explain.model import (
     TextVersions,
 )
 from matrix.explain.modules import module_answer
+from matrix.explain.outside import outside_answer
 from matrix.explain.packages import conflict_answer, flashinfer_answer, vision_answer
 from matrix.explain.recognise import LOAD_FAILURE
 from matrix.explain.symbols import library_answer, symbol_answer
@@ -100,6 +102,11 @@ class Explainer:
         }
         if fault.kind in answers:
             return answers[fault.kind]()
+        if fault.kind in (FaultKind.OTHER_PACKAGE, FaultKind.UNKNOWN_MODEL):
+            return import_answer(fault, versions, choice)
+        if fault.kind is not FaultKind.UNKNOWN:
+            torch = choice.torches.get(versions.torch or "")
+            return outside_answer(fault, None if torch is None else torch.cuda)
         if (gpu := _named_gpu(fault)) is not None:
             named = replace(versions, gpu=gpu.subject)
             return self._of_machine(gpu, named, self._choice_for(named))

@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from matrix._util.text import clean, clip
 from matrix.explain.conflicts import PYTHON
+from matrix.explain.imports import with_importer
 from matrix.explain.model import Fault, FaultKind, TextFaults
+from matrix.explain.outside import in_context, is_report, without_consequences
 from matrix.explain.recognise import LOAD_FAILURE, MARKS, of_line, versions_in, weight_of_count
 from matrix.explain.scan import Excerpt, Scanned, scan
 from matrix.record.signature import SIGNATURE_LIMIT, signature
@@ -48,13 +50,18 @@ _NEAR: tuple[tuple[FaultKind, tuple[str, ...]], ...] = (
     (FaultKind.TORCHVISION, ("torchvision", "nms")),
     (FaultKind.FLASHINFER, ("flashinfer",)),
     (FaultKind.RECOMPILES, ("recompil", "compile cache", "artifact", "warm start", "_inductor")),
+    (FaultKind.OTHER_PACKAGE, ("cannot import name", "transformers", "numpy")),
+    (FaultKind.TOOL, ("gcc", "g++", "nvcc", "ninja", "cmake", "fatal error: ", "cuda_home")),
+    (FaultKind.MEMORY, ("out of memory", "no space left", "kv cache", "gpu_memory_utilization")),
+    (FaultKind.NCCL, ("nccl",)),
+    (FaultKind.GPU_STATE, ("cuda error", "xid", "nvlink", "cuda_visible_devices")),
 )
 
 
 def faults_in(chunks: Iterable[bytes]) -> TextFaults:
     """Return the faults of a text that comes in chunks of bytes, known ones before others."""
     scanned = scan(chunks, MARKS)
-    found = _merged(_with_signature(excerpt) for excerpt in scanned.excerpts)
+    found = _merged(map(_completed, scanned.excerpts))
     if not found and scanned.whole:
         found = _named(scanned.head)
     last = _last(scanned, found)
@@ -69,6 +76,12 @@ def faults_in(chunks: Iterable[bytes]) -> TextFaults:
         nearest=None if known else _nearest(found[0].signature if found else ""),
         binary=scanned.binary,
     )
+
+
+def _completed(excerpt: Excerpt[Fault]) -> Fault:
+    """Return the fault of an excerpt with its signature, and with what stands before its line."""
+    before = excerpt.text.partition(excerpt.line)[0]
+    return with_importer(in_context(_with_signature(excerpt), before), before)
 
 
 def _with_signature(excerpt: Excerpt[Fault]) -> Fault:
@@ -155,6 +168,7 @@ def _causes(faults: list[Fault]) -> list[Fault]:
     }
     loading = {fault.file.partition(".")[0] for fault in faults if fault.file}
     is_platform = any(fault.kind is FaultKind.OLD_LIBRARY and fault.has for fault in faults)
+    faults = without_consequences(faults)
     if any(fault.kind in _UNLOADED for fault in faults):
         faults = [fault for fault in faults if not _is_operator(fault)]
     return [
@@ -176,8 +190,9 @@ def _is_unsaid(fault: Fault) -> bool:
 def _follows(fault: Fault, loading: AbstractSet[str], ignored: AbstractSet[str]) -> bool:
     if fault.kind is FaultKind.MISSING_MODULE:
         return (fault.subject or "").rpartition(".")[2] in loading
-    is_version = fault.kind is FaultKind.CONFLICT and fault.wants and not fault.demands
-    return bool(is_version) and fault.subject in ignored
+    if fault.kind is not FaultKind.CONFLICT or fault.wants is None or fault.demands:
+        return False
+    return fault.subject in ignored
 
 
 def _named(text: str) -> list[Fault]:
@@ -225,11 +240,13 @@ def _last(scanned: Scanned[Fault], found: list[Fault]) -> Fault | None:
             if found and WRAPPERS.search(settled):
                 return None
             return Fault(kind=FaultKind.UNKNOWN, signature=settled)
-    if found or not scanned.tail.strip():
+    if not all(map(is_report, found)) or not scanned.tail.strip():
         return None
     text = scanned.head if scanned.whole else scanned.tail
     settled = _shown(signature(text))
-    return Fault(kind=FaultKind.UNKNOWN, signature=settled) if settled else None
+    if not settled or (found and WRAPPERS.search(settled)):
+        return None
+    return Fault(kind=FaultKind.UNKNOWN, signature=settled)
 
 
 def _nearest(text: str) -> FaultKind | None:

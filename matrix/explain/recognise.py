@@ -20,7 +20,9 @@ from matrix.explain.conflicts import (
     of_unsolved,
     of_wheel,
 )
+from matrix.explain.imports import IMPORT_MARKS, of_import
 from matrix.explain.model import Fault, FaultKind, TextVersions
+from matrix.explain.outside import OUTSIDE_MARKS, of_outside
 
 _SYMBOL = r"(?P<symbol>[A-Za-z_$][\w$.@]{0,2000})"
 _FILE = r"(?P<file>[\w.+@=-]{1,200}\.(?:so|dylib)[\w.]{0,60})"
@@ -41,6 +43,16 @@ _MISSING = (
 )
 _NO_NVML = re.compile(r"NVML Shared Library Not Found")
 _NO_DRIVER = re.compile(r"Found no NVIDIA driver on your system")
+# A torch that is built for the CPU has none of CUDA's functions in its module `torch._C`.
+_CPU_TORCH = re.compile(
+    r"Torch not compiled with CUDA enabled|module 'torch\._C' has no attribute '_cuda_"
+)
+_NO_NCCL = re.compile(
+    r"Failed to load NCCL library from (?:\S{1,300}/)?(?P<library>libnccl\.so\.2)"
+)
+_CUDNN = re.compile(
+    r"cuDNN version incompatibility: PyTorch was compiled {1,4}against \((?P<major>\d{1,2}),"
+)
 # A compiled module has a name with an underscore, and so have some of Python, as `vllm._version`:
 # whether a wheel has it is for `matrix.explain.modules` to say.
 _MODULE = re.compile(
@@ -100,6 +112,7 @@ _DEEP_GEMM = re.compile(
 _NO_OPERATOR = re.compile(
     r"'_OpNamespace' '(?P<namespace>_C(?:_(?:cache_ops|custom_ar|cuda_utils|utils))?|_moe_C|_rocm_C"
     r"|_vllm_fa[23]_C|_flashmla_(?:extension_)?C|_qutlass_C)' object has no attribute '"
+    r"|\btorch\.ops\.(?P<short>_C|_moe_C)'? has no attribute\b"
 )
 _FLASHINFER = re.compile(
     rf"(?P<package>flashinfer[_-][\w-]{{2,30}}?)(?: version)? \((?P<has>{_VERSION})\)"
@@ -204,6 +217,10 @@ def _library(line: str, _: str) -> Fault | None:
         return Fault(kind=FaultKind.MISSING_LIBRARY, signature="", subject="libnvidia-ml.so.1")
     if _NO_DRIVER.search(line):
         return Fault(kind=FaultKind.MISSING_LIBRARY, signature="", subject="libcuda.so.1")
+    if _CPU_TORCH.search(line):
+        return Fault(kind=FaultKind.MISSING_LIBRARY, signature="", subject="libtorch_cuda.so")
+    if found := _NO_NCCL.search(line):
+        return Fault(kind=FaultKind.MISSING_LIBRARY, signature="", subject=found["library"])
     return None
 
 
@@ -220,7 +237,7 @@ def _extension(line: str, _: str) -> Fault | None:
     Without other extensions vLLM works, or fails on a symbol or a library.
     """
     if found := _NO_OPERATOR.search(line):
-        namespace = found["namespace"]
+        namespace = found["namespace"] or found["short"]
         return Fault(kind=FaultKind.MISSING_EXTENSION, signature="", subject=namespace)
     if _DEEP_GEMM.search(line) is None:
         return None
@@ -228,6 +245,9 @@ def _extension(line: str, _: str) -> Fault | None:
 
 
 def _old_library(line: str, after: str) -> Fault | None:
+    if found := _CUDNN.search(line):
+        name = f"libcudnn.so.{found['major']}"
+        return Fault(kind=FaultKind.OLD_LIBRARY, signature="", subject=name, file="torch")
     found = _VERSION_OF.search(line)
     if found is None:
         return None
@@ -352,6 +372,8 @@ _READERS: tuple[_Reader, ...] = (
     _vision,
     _flashinfer,
     _recompiles,
+    of_import,
+    of_outside,
     of_installed,
     of_ignored,
     of_platform,
@@ -367,6 +389,9 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b" => not found", _library),
     (b"NVML Shared Library Not Found", _library),
     (b"Found no NVIDIA driver", _library),
+    (b"Torch not compiled with CUDA", _library),
+    (b"module 'torch._C' has no attribute '_cuda_", _library),
+    (b"Failed to load NCCL library", _library),
     (b"No module named 'vllm.", _module),
     (b'No module named "vllm.', _module),
     (b"requires DeepGEMM ", _extension),
@@ -375,6 +400,8 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b"No module named 'vllm.third_party.deep_gemm'", _extension),
     (b"deep_gemm was found but failed", _extension),
     (b"'_OpNamespace' '_", _extension),
+    (b"torch.ops._", _extension),
+    (b"cuDNN version incompatibility", _old_library),
     (b"version `", _old_library),
     (b"version '", _old_library),
     (b"version GLIBC", _old_library),
@@ -401,6 +428,8 @@ MARKS: tuple[tuple[bytes, _Reader], ...] = (
     (b") != flashinfer", _flashinfer),
     (b"ompiling model again", _recompiles),
     (b"artifacts_saved", _recompiles),
+    *((mark, of_import) for mark in IMPORT_MARKS),
+    *((mark, of_outside) for mark in OUTSIDE_MARKS),
     (b", but you", of_installed),
     (b" different python version: ", of_ignored),
     (b" has no wheels with ", of_platform),

@@ -20,6 +20,7 @@ from matrix.explain.model import (
     TextFaults,
 )
 from matrix.report.explain_means import NAME_LIMIT, means, spanned
+from matrix.report.explain_outside import COMMANDS, NOTES, releases, remedy_words
 from matrix.report.uv_commands import command_line, pip_install, pip_uninstall
 
 _FILES = 4  # files of vLLM that are named
@@ -293,6 +294,13 @@ _BY_KIND: Mapping[FaultKind, Callable[[FaultAnswer], str | None]] = {
     FaultKind.FLASHINFER: _of_flashinfer,
     FaultKind.RECOMPILES: _of_recompiling,
     FaultKind.WHEEL: _of_wheel,
+    FaultKind.OTHER_PACKAGE: releases,
+    FaultKind.UNKNOWN_MODEL: releases,
+    FaultKind.GPU_STATE: releases,
+    FaultKind.TOOL: releases,
+    FaultKind.MEMORY: releases,
+    FaultKind.NCCL: releases,
+    FaultKind.REPORT: releases,
     FaultKind.UNKNOWN: lambda _: None,
 }
 
@@ -382,7 +390,7 @@ def _remedy(remedy: FaultRemedy, answer: FaultAnswer) -> tuple[str, str]:
             return found, "names the driver: give it to matrix recommend --driver"
         case RemedyCode.REBUILD if answer.fault.kind is not FaultKind.WHEEL:
             return found, "builds it for the torch that is installed"
-    return found, ""
+    return found, NOTES.get(remedy.code, "")
 
 
 def _without_command(remedy: FaultRemedy, answer: FaultAnswer) -> str:
@@ -413,7 +421,7 @@ def _without_command(remedy: FaultRemedy, answer: FaultAnswer) -> str:
             return f"set TRITON_PTXAS_PATH to the ptxas of a CUDA {what} or newer"
         case RemedyCode.REBUILD:
             return f"build {_package(answer)} again from its sources, {_WITH_TORCH}"
-    return _PLAIN.get(remedy.code, "")
+    return _PLAIN.get(remedy.code) or remedy_words(remedy, answer.fault.wants)
 
 
 def _package(answer: FaultAnswer) -> str:
@@ -439,6 +447,8 @@ def command(remedy: FaultRemedy) -> str | None:
             )
         case RemedyCode.INSTALL:
             return pip_install(remedy.requirements)
+        case RemedyCode.UPGRADE:
+            return pip_install(remedy.requirements, f"--upgrade-package {remedy.what}")
         case RemedyCode.REMOVE:
             return pip_uninstall(remedy.requirements)
         case RemedyCode.REBUILD if remedy.requirements:
@@ -446,4 +456,4 @@ def command(remedy: FaultRemedy) -> str | None:
             return pip_install(remedy.requirements, apart)
         case RemedyCode.SHOW:
             return f"matrix show {shlex.quote(remedy.what or '')}"
-    return _NAMING.get(remedy.code)
+    return _NAMING.get(remedy.code) or COMMANDS.get(remedy.code)

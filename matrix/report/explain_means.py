@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from matrix._util.text import clip, listed, plural, spans
 from matrix.explain.model import FaultAnswer, FaultKind, KnownReleases, Meaning
+from matrix.report.explain_outside import MACHINE_MEANINGS, SENTENCES
 
 NAME_LIMIT = 200
 """Characters of a symbol's name that are shown."""
@@ -22,6 +23,13 @@ _KINDS: Mapping[FaultKind, str] = {
     FaultKind.TORCHVISION: "a torchvision of another torch",
     FaultKind.FLASHINFER: "packages of FlashInfer of different versions",
     FaultKind.RECOMPILES: "a warm start that compiles again",
+    FaultKind.OTHER_PACKAGE: "a Python package of another version",
+    FaultKind.UNKNOWN_MODEL: "a model that transformers does not know",
+    FaultKind.GPU_STATE: "a GPU that CUDA cannot use",
+    FaultKind.TOOL: "a tool, a header or a library that compiling needs",
+    FaultKind.MEMORY: "memory that does not suffice",
+    FaultKind.NCCL: "a failure of NCCL",
+    FaultKind.REPORT: "a report of another error",
     FaultKind.WHEEL: "a wheel",
     FaultKind.UNKNOWN: "an unknown error",
 }
@@ -42,6 +50,8 @@ def means(answer: FaultAnswer) -> str:
     file = operands.get("file") or "some file"
     if fault.named and answer.meaning in _NAMED:
         return _NAMED[answer.meaning](answer, name)
+    if answer.meaning in MACHINE_MEANINGS:
+        return MACHINE_MEANINGS[answer.meaning]
     if answer.meaning in _OWNERS:
         return _OWNERS[answer.meaning].format(name=name, file=file)
     return _SENTENCES[answer.meaning](answer, name, file)
@@ -253,6 +263,7 @@ def _of_again(answer: FaultAnswer, _: str, __: str) -> str:
 
 _Sentence = Callable[[FaultAnswer, str, str], str]
 _SENTENCES: Mapping[Meaning, _Sentence] = {
+    **SENTENCES,
     Meaning.OTHER_TORCH: _of_torch,
     Meaning.THIRD: _of_torch,
     Meaning.OLD_STRING: lambda _, name, file: (

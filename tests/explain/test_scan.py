@@ -125,9 +125,13 @@ def test_a_mark_that_shows_nothing_is_no_fault() -> None:
     text = b"\n".join(mark for mark, _ in MARKS)
     known = {fault.kind for fault in read(text).faults}
     assert known <= {
+        FaultKind.GPU_STATE,
+        FaultKind.MEMORY,
         FaultKind.MISSING_EXTENSION,
         FaultKind.MISSING_LIBRARY,
         FaultKind.OLD_DRIVER,
+        FaultKind.OTHER_PACKAGE,
+        FaultKind.TOOL,
         FaultKind.NO_KERNEL,
         FaultKind.TORCHVISION,
         FaultKind.UNKNOWN,

@@ -1,0 +1,249 @@
+"""Faults that no release answers: of the machine, its tools, its memory, and of NCCL."""
+
+import pytest
+
+from explained import commands, explained, kinds, lines, only
+from matrix.explain.model import FaultKind, Meaning
+from matrix.report.explain import five
+
+MACHINE = "the machine causes it, whichever pair is installed"
+DEVICES = (
+    "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before calling"
+    " NumCudaDevices() that might have already set an error? Error 802: system not yet initialized"
+)
+NO_GPU = "RuntimeError: No CUDA GPUs are available"
+ENGINE = "RuntimeError: Engine core initialization failed. See root cause above."
+WAITING = (
+    "INFO 02-22 23:21:42 [shm_broadcast.py:548] No available shared memory broadcast block found in"
+    " 60 seconds. This typically happens when some processes are hanging."
+)
+OUT_OF_MEMORY = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total"
+    " capacity of 23.64 GiB of which 18.00 MiB is free. Including non-PyTorch memory, this process"
+    " has {} GiB memory in use."
+)
+NCCL = (
+    "torch.distributed.DistBackendError: NCCL error in: /pytorch/NCCLUtils.hpp:268, unhandled"
+    " system error (run with NCCL_DEBUG=INFO for details), NCCL version 2.21.5"
+)
+SEGMENT = "NCCL WARN Error while creating shared memory segment /dev/shm/nccl-a (size 9637888)"
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning", "to_do"),
+    [
+        (f"RuntimeError: {DEVICES}", Meaning.NOT_READY, "systemctl status nvidia-fabricmanager"),
+        (
+            "torch.AcceleratorError: CUDA error: system not yet initialized",
+            Meaning.NOT_READY,
+            "systemctl status nvidia-fabricmanager",
+        ),
+        (NO_GPU, Meaning.NO_GPU, "nvidia-smi -L"),
+        ("CUDA error: no CUDA-capable device is detected", Meaning.NO_GPU, "nvidia-smi -L"),
+        ("NVMLError_DriverNotLoaded: Driver Not Loaded", Meaning.NOT_LOADED_DRIVER, "nvidia-smi"),
+        ("CUDA error: uncorrectable ECC error encountered", Meaning.BROKEN_GPU, "dmesg | grep"),
+        (
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+            Meaning.BUSY_GPU,
+            "nvidia-smi lists the processes",
+        ),
+        ("RuntimeError: CUDA unknown error - this", Meaning.UNKNOWN_STATE, "nvidia-smi -L"),
+        ("RuntimeError: Failed to infer device type, p", Meaning.NO_PLATFORM, "nvidia-smi -L"),
+        (
+            "Failed to find C compiler. Please specify via CC environment variable or set x.",
+            Meaning.NO_COMPILER,
+            "install a C compiler",
+        ),
+        (
+            "InvalidCxxCompiler: No working C++ compiler found in cpp.cxx: (None, 'g++')",
+            Meaning.NO_CXX_COMPILER,
+            "install a C++ compiler",
+        ),
+        (
+            "main.c:6:10: fatal error: Python.h: No such file or directory",
+            Meaning.NO_HEADERS,
+            "install the headers of the Python that runs",
+        ),
+        (
+            "/usr/bin/ld: cannot find -lcuda: No such file or directory",
+            Meaning.NO_DRIVER_LINK,
+            "see where the driver's is (`ldconfig -p | grep libcuda.so`)",
+        ),
+        (
+            "OSError: CUDA_HOME environment variable is not set. Please set it to your CUDA root.",
+            Meaning.NO_TOOLKIT,
+            "install the whole toolkit of the CUDA that torch is built for",
+        ),
+        ("/bin/sh: 1: nvcc: not found", Meaning.NO_TOOLKIT, "install the whole toolkit"),
+        (
+            "RuntimeError: Could not find nvcc and default cuda_home='/usr' doesn't exist",
+            Meaning.NO_TOOLKIT,
+            "install the whole toolkit",
+        ),
+        (
+            "a.h(12): fatal error: curand_kernel.h: No such file or directory",
+            Meaning.PART_OF_TOOLKIT,
+            "install the whole toolkit",
+        ),
+        (
+            "RuntimeError: Ninja is required to load C++ extensions (pip install ninja to get it)",
+            Meaning.NO_NINJA,
+            "uv pip install ninja installs it; and activate the environment",
+        ),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: 'ninja'",
+            Meaning.NO_NINJA,
+            "uv pip install ninja",
+        ),
+        (
+            "AssertionError: Error in memory profiling. Initial free memory 1 GiB",
+            Meaning.CHANGED_GPU,
+            "nvidia-smi",
+        ),
+        (
+            "ERROR: Unexpected bus error. It might be caused by insufficient shared memory (shm).",
+            Meaning.SHARED_MEMORY,
+            "df -h /dev/shm shows its size: a container needs `--ipc=host`",
+        ),
+        (
+            "OSError: [Errno 28] No space left on device: '/psm_1234'",
+            Meaning.SHARED_MEMORY,
+            "df -h",
+        ),
+        ("OSError: [Errno 28] No space left on device: '/x'", Meaning.NO_SPACE, "df -h shows"),
+    ],
+)
+def test_the_machine_is_named_and_no_pair(text: str, meaning: Meaning, to_do: str) -> None:
+    answer = only(text)
+    assert answer.meaning is meaning
+    assert (answer.torch, answer.vllm, answer.pairs) == (None, None, ())
+    found = lines(text)
+    assert found["releases"] == MACHINE
+    assert found["to do"].startswith(to_do)
+    assert not any("vllm" in command for command in commands(answer))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/usr/bin/ld: cannot find -lcudart",
+        "fatal error: custom_ops.hpp: No such file or directory",
+        "INFO Free memory on device (70/79 GiB) on startup. Desired GPU memory utilization is 0.9",
+        "RuntimeError: CUDA error: an illegal memory access was encountered",
+        "CUDA_HOME is set to /usr/local/cuda",
+    ],
+)
+def test_what_looks_alike_is_not_known(text: str) -> None:
+    assert kinds(text) == [FaultKind.UNKNOWN]
+
+
+def test_the_toolkit_is_of_the_cuda_of_the_torch_that_a_text_names() -> None:
+    text = "OSError: CUDA_HOME environment variable is not set.\ntorch==2.10.0"
+    assert "the nvcc of a CUDA toolkit of CUDA 12.8, and" in lines(text)["means"]
+    assert lines(text)["to do"].startswith("install the whole toolkit of CUDA 12.8, with nvcc")
+
+
+def test_a_toolkit_of_another_cuda_than_torchs() -> None:
+    text = (
+        "RuntimeError: \nThe detected CUDA version (11.8) mismatches the version that was used to"
+        " compile\nPyTorch (12.8). Please make sure to use the same CUDA versions.\n"
+    )
+    found = lines(text)
+    assert found["means"] == (
+        "the nvcc that was found is of CUDA 11.8, and torch was built for CUDA 12.8"
+    )
+    assert found["to do"].startswith("install the whole toolkit of CUDA 12.8")
+
+
+@pytest.mark.parametrize(
+    ("own", "meaning", "first"),
+    [
+        ("23.60", Meaning.GPU_FULL, "take less: a shorter --max-model-len"),
+        ("12.00", Meaning.HELD_GPU, "nvidia-smi lists the processes that hold its memory"),
+    ],
+)
+def test_who_holds_the_memory_of_a_gpu(own: str, meaning: Meaning, first: str) -> None:
+    answer = only(OUT_OF_MEMORY.format(own))
+    assert answer.meaning is meaning
+    assert five(answer)[-1][11:].startswith(first)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "Capturing CUDA graphs (PIECEWISE):  40%|####      | 27/67 [00:02<00:03, 12.2it/s]\n",
+        '  File "/x/vllm/v1/worker/gpu_model_runner.py", line 1, in capture_model\n    a()\n',
+    ],
+)
+def test_memory_that_ends_while_graphs_are_captured(before: str) -> None:
+    answer = only(before + OUT_OF_MEMORY.format("23.60"))
+    assert answer.meaning is Meaning.GRAPHS_FULL
+    assert "--enforce-eager" in five(answer)[-1]
+
+
+def test_a_request_that_does_not_fit_takes_a_shorter_context() -> None:
+    text = (
+        "ValueError: To serve at least one request with the models's max seq len (131072), (16.00"
+        " GiB KV cache is needed, which is larger than the available KV cache memory (5.31 GiB)."
+    )
+    found = lines(text)
+    assert found["to do"].startswith("set --max-model-len to what the text says fits, or lower")
+    assert found["releases"].startswith("that depends on the model, its settings and the GPU")
+
+
+def test_a_gpu_that_cannot_be_seen_follows_from_its_cause() -> None:
+    for cause in (
+        f"UserWarning: CUDA initialization: {DEVICES}",
+        "libcuda.so.1: cannot open shared object file: No such file or directory",
+        "The NVIDIA driver on your system is too old (found version 12040).",
+    ):
+        (answer,) = explained(f"{cause}\n{NO_GPU}")
+        assert answer.meaning is not Meaning.NO_GPU
+
+
+def test_a_failure_of_nccl_follows_from_a_full_dev_shm() -> None:
+    assert only(NCCL).meaning is Meaning.NCCL_CALL
+    assert lines(NCCL)["to do"].startswith("export NCCL_DEBUG=INFO makes NCCL log the cause")
+    assert only(f"{SEGMENT}\n{NCCL}").meaning is Meaning.SHARED_MEMORY
+
+
+def test_processes_with_other_versions_of_nccl() -> None:
+    warned = (
+        "NCCL WARN Mismatched NCCL version detected : rank 1 version 22705 rank 0 version 22703"
+    )
+    answer = only(f"{warned}\n{NCCL}")
+    assert answer.meaning is Meaning.NCCL_VERSIONS
+    assert commands(answer) == ["python -c 'import torch; print(torch.cuda.nccl.version())'"]
+
+
+def test_a_report_gives_way_to_what_it_reports() -> None:
+    alone = only(ENGINE)
+    assert alone.meaning is Meaning.REPORTS
+    assert "explain FILE" in five(alone)[-1]
+    assert kinds(f"{OUT_OF_MEMORY}\n{ENGINE}") == [FaultKind.MEMORY]
+    unknown = f"Traceback (most recent call last):\n  File 'x'\nKeyError: 'weight'\n{ENGINE}"
+    assert kinds(unknown) == [FaultKind.UNKNOWN]
+
+
+def test_a_process_that_waits_is_no_small_dev_shm() -> None:
+    answer = only(WAITING)
+    assert answer.meaning is Meaning.WAITING
+    assert five(answer)[-1][11:].startswith("wait, while")
+    assert kinds(f"{WAITING}\n{NO_GPU}") == [FaultKind.GPU_STATE]
+    assert only(f"{WAITING}\n{ENGINE}").meaning is Meaning.REPORTS
+
+
+def test_a_torch_for_the_cpu_and_another_cudnn() -> None:
+    built = only("AssertionError: Torch not compiled with CUDA enabled")
+    assert built.meaning is Meaning.NO_CUDA_TORCH
+    attribute = "AttributeError: module 'torch._C' has no attribute '_cuda_setDevice'"
+    assert only(attribute).meaning is Meaning.NO_CUDA_TORCH
+    cudnn = (
+        "RuntimeError: cuDNN version incompatibility: PyTorch was compiled  against (9, 1, 0) but"
+        " found runtime version (8, 9, 2)."
+    )
+    assert lines(cudnn)["to do"].startswith(
+        "unset LD_LIBRARY_PATH, or remove the other libcudnn.so.9 from it"
+    )
+    nccl = "ERROR Failed to load NCCL library from libnccl.so.2. It is expected if you are not"
+    assert only(nccl).meaning is Meaning.NOT_BROUGHT
