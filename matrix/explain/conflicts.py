@@ -33,6 +33,12 @@ _NO_VERSION = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?:\{[^}]{0,200}\})?"
     r"(?P<range>[<>=!~][^\s;()]{1,80})"
 )
+# A project that an index does not have at all: a name without versions.
+_NO_PROJECT = re.compile(
+    r"(?:[Nn]o matching distribution found for (?P<name>[A-Za-z0-9][\w.-]{0,80}?)"
+    r"(?:\[[^\]]{0,80}\])?\s*$"
+    r"|Because there are no versions of (?P<other>[A-Za-z0-9](?:[\w.-]{0,80}\w)?)(?=,? |$))"
+)
 _OWN_NAMES = re.compile(
     r"(?i)(?:py)?(?:torch|torchvision|torchaudio|vllm|triton|nvidia|flashinfer)(?:[-_].*)?"
 )
@@ -40,11 +46,16 @@ _HEADS = re.compile(r"No solution found|The conflict is caused by:")
 _BECAUSE = "╰─▶ Because "
 # Docker's builder begins each line with its step and its seconds.
 _OF_BUILDER = re.compile(r"(?m)^#\d{1,5} \d{1,7}\.\d{1,4} ?")
+_WANTED = (
+    r"(?P<{0}name>[A-Za-z0-9][\w.-]{{0,80}}?)(?:\[[^\]]{{0,80}}\])?(?:\{{[^}}]{{0,200}}\}})?"
+    r"(?P<{0}range>[<>=!~][^\s,]{{1,80}}(?:,[<>=!~][^\s,]{{1,80}}){{0,5}})(?=[\s,]|$)"
+)
+# A project of one's own has no version here, but the name of its extra or group.
 _DEPENDS = re.compile(
-    r"(?<!\S)(?P<who>[A-Za-z0-9][\w.-]{0,80}?)(?:\[[^\]]{0,80}\])?(?P<whose>[<>=!~]\S{1,80})"
-    r" depends on"
-    r" (?P<name>[A-Za-z0-9][\w.-]{0,80}?)(?:\{[^}]{0,200}\})?"
-    r"(?P<range>[<>=!~][^\s,]{1,80}(?:,[<>=!~][^\s,]{1,80}){0,5})(?=[\s,])"
+    r"(?<!\S)(?:(?:your (?:project|workspace) (?:depends on|requires)|you require)"
+    r"|(?P<who>[A-Za-z0-9][\w.-]{0,80}?)(?P<part>\[[^\]]{0,80}\]|:[\w-]{1,80})?"
+    r"(?P<whose>[<>=!~]\S{1,80})? depends on)"
+    rf" {_WANTED.format('')}(?: and {_WANTED.format('second_')}(?! depends on))?"
 )
 PYTHON = "python"
 """The subject of a conflict with the Python that runs, as no package is called."""
@@ -259,6 +270,9 @@ def of_sentence(line: str, _: str) -> Fault | None:
             subject=canonicalize_name(found["name"]),
             wants=wanted,
         )
+    if found := _NO_PROJECT.search(line):
+        name = canonicalize_name(found["name"] or found["other"])
+        return Fault(kind=FaultKind.CONFLICT, signature="", subject=name, wants="")
     if _EXPLAINED.match(line):
         pins = _excluding(line)
         if not pins and (other := _of_python(line)):
@@ -272,17 +286,39 @@ def _excluding(line: str) -> tuple[Demanded, ...]:
     """Return a pin and another demand of one package in uv's sentences that exclude each other."""
     demands: dict[str, list[Demanded]] = {}
     for found in _DEPENDS.finditer(line):
-        name = canonicalize_name(found["name"])
-        demand = Demanded(
-            who=f"{canonicalize_name(found['who'])} {found['whose'].removeprefix('==')}",
-            name=name,
-            range=found["range"].rstrip("."),  # a sentence may end with it
-        )
-        for first in demands.setdefault(name, []):
-            if _exclude(first.range, demand.range):
-                return first, demand
-        demands[name].append(demand)
+        for key in ("", "second_"):
+            if not found[f"{key}name"]:
+                continue
+            name = canonicalize_name(found[f"{key}name"])
+            # A sentence may end with it.
+            demand = Demanded(who=_asking(found), name=name, range=found[f"{key}range"].rstrip("."))
+            for first in demands.setdefault(name, []):
+                if first.who != demand.who and _exclude(first.range, demand.range):
+                    return first, demand
+            demands[name].append(demand)
     return ()
+
+
+def _asking(found: re.Match[str]) -> str:
+    """Return who asks: a release with its version, a project of one's own without; "" for a user.
+
+    What belongs to a release's extra is that release's.
+    """
+    if found["who"] is None:
+        return ""
+    name = canonicalize_name(found["who"])
+    if found["whose"]:
+        return f"{name} {found['whose'].removeprefix('==')}"
+    return f"{name}{found['part'] or ''}"
+
+
+def is_own(who: str) -> bool:
+    """Tell whether the one who asks is no release: a user, or a project of one's own.
+
+    >>> is_own(""), is_own("my-app[gpu]"), is_own("vllm 0.11.0")
+    (True, True, False)
+    """
+    return " " not in who
 
 
 def _exclude(first: str, second: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -15,7 +15,7 @@ from matrix.catalog.platform_tags import machine_of
 from matrix.catalog.release import COMPANIONS, Vllm
 from matrix.catalog.requirements import known_requirements
 from matrix.explain.choice import InstallChoice
-from matrix.explain.conflicts import PYTHON, is_within
+from matrix.explain.conflicts import PYTHON, is_own, is_within
 from matrix.explain.model import (
     Demanded,
     Fault,
@@ -53,11 +53,14 @@ def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     newest = choice.newest(lambda row: row.version in holds)
     own = choice.newest(lambda row: ours is not None and ours.who == f"vllm {row.version}")
     remedies = (*choice.install(newest), *choice.install(own))
+    own_demands = [demand for demand in fault.demands if is_own(demand.who)]
     if fault.has and fault.demands:
         remedies = (_as_demanded(fault.demands[0], choice), *choice.install(newest))
-    elif not remedies and not all(demand.who for demand in fault.demands):
+    elif own_demands and len(own_demands) == len(fault.demands):
+        remedies = (_split(own_demands),)
+    elif not remedies and own_demands:
         # What a person asked for can give way to what a package needs.
-        needed = [demand for demand in fault.demands if demand.who]
+        needed = [demand for demand in fault.demands if demand not in own_demands]
         remedies = tuple(_as_demanded(demand, choice) for demand in needed)
     torch = None
     if name == "torch" and others:
@@ -73,6 +76,16 @@ def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
         operands={"name": name, "range": others[0]} if others else {},
         remedies=tuple(dict.fromkeys(remedies)),
     )
+
+
+def _split(demands: Sequence[Demanded]) -> FaultRemedy:
+    """Return what lets uv resolve what projects of one's own, or their extras, exclude.
+
+    https://docs.astral.sh/uv/reference/settings/#conflicts
+    """
+    names = {re.split(r"[\[:]", demand.who)[0] for demand in demands}
+    of_parts = len(names) == 1 and any(re.search(r"[\[:]", demand.who) for demand in demands)
+    return FaultRemedy(code=RemedyCode.SPLIT_EXTRAS if of_parts else RemedyCode.SPLIT_MEMBERS)
 
 
 def _as_demanded(demand: Demanded, choice: InstallChoice) -> FaultRemedy:
@@ -125,7 +138,10 @@ def _no_such_version(fault: Fault, choice: InstallChoice) -> FaultAnswer:
             asked=tuple(row.version for row in choice.vllms),
         ),
         operands={"name": name, "range": wanted, "local": "" if platform else _local(wanted)},
-        remedies=choice.install(newest) if platform is None or machine_of(platform) else (),
+        remedies=(
+            *(choice.install(newest) if platform is None or machine_of(platform) else ()),
+            *(() if wanted or newest else (FaultRemedy(code=RemedyCode.SOURCES),)),
+        ),
     )
 
 
@@ -150,7 +166,8 @@ def _fitting(name: str, wanted: str) -> Callable[[Vllm], bool]:
         if name in _PROJECTS:
             pin = getattr(row, name)
             return pin is not None and is_within(pin, wanted)
-        return any(_pinned_within(line, name, wanted) for line in requirements.get(row.version, ()))
+        every = requirements.get(row.version, ())
+        return any(_pinned_within(line, name, wanted) for line in every)
 
     return fits
 
