@@ -12,7 +12,14 @@ from matrix.explain.conflicts import PYTHON
 from matrix.explain.imports import with_importer
 from matrix.explain.model import Fault, FaultKind, TextFaults
 from matrix.explain.outside import in_context, is_report, without_consequences
-from matrix.explain.recognise import LOAD_FAILURE, MARKS, of_line, versions_in, weight_of_count
+from matrix.explain.recognise import (
+    LOAD_FAILURE,
+    MARKS,
+    RUNTIME,
+    of_line,
+    versions_in,
+    weight_of_count,
+)
 from matrix.explain.scan import Excerpt, Scanned, scan
 from matrix.record.signature import SIGNATURE_LIMIT, signature
 
@@ -167,7 +174,9 @@ def _causes(faults: list[Fault]) -> list[Fault]:
         if fault.subject == PYTHON
     }
     loading = {fault.file.partition(".")[0] for fault in faults if fault.file}
-    is_platform = any(fault.kind is FaultKind.OLD_LIBRARY and fault.has for fault in faults)
+    is_platform = any(
+        fault.kind is FaultKind.OLD_LIBRARY and fault.has not in (None, RUNTIME) for fault in faults
+    )
     faults = without_consequences(faults)
     if any(fault.kind in _UNLOADED for fault in faults):
         faults = [fault for fault in faults if not _is_operator(fault)]
@@ -237,7 +246,8 @@ def _last(scanned: Scanned[Fault], found: list[Fault]) -> Fault | None:
                 return None
             return replace(known, signature=settled)
         if _ERROR.fullmatch(settled) or _DEATH.fullmatch(settled):
-            if found and WRAPPERS.search(settled):
+            is_there = any(settled == fault.signature for fault in found)
+            if is_there or (found and WRAPPERS.search(settled)):
                 return None
             return Fault(kind=FaultKind.UNKNOWN, signature=settled)
     if not all(map(is_report, found)) or not scanned.tail.strip():

@@ -30,7 +30,11 @@ _OF = r"(?:torch|transformers)"
 _NO_NAME = re.compile(
     rf"cannot import name '(?P<name>\w{{1,100}})' from '(?P<module>{_OF}(?:\.\w{{1,80}}){{0,8}})'"
 )
-_NO_MODULE = re.compile(rf"No module named '(?P<module>{_OF}(?:\.\w{{1,80}}){{1,8}})'")
+# Where it is no package, a file of that name is imported instead of it.
+_NO_MODULE = re.compile(
+    rf"No module named '(?P<module>{_OF}(?:\.\w{{1,80}}){{1,8}})'"
+    r"(?!; '\w{1,80}' is not a package)"
+)
 _NO_ATTRIBUTE = re.compile(
     rf"module '(?P<module>{_OF}(?:\.\w{{1,80}}){{1,8}})' has no attribute '(?P<name>\w{{1,100}})'"
 )

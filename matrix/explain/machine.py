@@ -380,6 +380,9 @@ def old_library_answer(
     if glibc is None:
         less = set(without(vllm, vllm.holds)) if vllm.holds else set()
         remedies = choice.install(choice.newest(lambda row: row.version in less))
+        if fault.has is not None:
+            newer = FaultRemedy(code=RemedyCode.NEWER_RUNTIME, what=fault.subject)
+            remedies, newer = (newer,), FaultRemedy(code=RemedyCode.SYSTEM_RUNTIME)
     else:
         tables, wanted = load_tables(), glibc["version"]
         torch, vllm = needing_glibc(wanted, choice, tables, by_tag=fault.has is not None)
@@ -394,7 +397,7 @@ def old_library_answer(
             operands |= {**pinned, "glibc": found.glibc}
     return FaultAnswer(
         fault=fault,
-        meaning=Meaning.OLD_SYSTEM,
+        meaning=Meaning.OLD_SYSTEM if glibc or fault.has is None else Meaning.OTHER_RUNTIME,
         torch=torch,
         vllm=vllm,
         files=uses.files,

@@ -57,7 +57,8 @@ _ROWS = (
             b"ERROR_SYSTEM_NOT_READY",
         ),
         pattern=re.compile(
-            r"system not yet initialized|\bcudaErrorSystemNotReady\b"
+            r"(?:[Cc][Uu][Dd][Aa]|\bError\b|\b802\b).{0,300}?system not yet initialized"
+            r"|\bcudaErrorSystemNotReady\b"
             r"|\bCUDA_ERROR_SYSTEM_NOT_READY\b"
         ),
         remedies=(RemedyCode.FABRIC_MANAGER,),
@@ -66,8 +67,11 @@ _ROWS = (
         kind=FaultKind.GPU_STATE,
         subject=_NO_GPU,
         meaning=Meaning.NO_GPU,
-        marks=(b"No CUDA GPUs are available", _DEVICE),
-        pattern=re.compile(r"No CUDA GPUs are available|no CUDA-capable device is detected"),
+        marks=(b"No CUDA GPUs are available", _DEVICE, b"driver initialization failed"),
+        pattern=re.compile(
+            r"No CUDA GPUs are available|no CUDA-capable device is detected"
+            r"|CUDA driver initialization failed, you might not have a CUDA gpu"
+        ),
         remedies=(RemedyCode.SEE_GPUS, RemedyCode.UNHIDE_GPUS),
     ),
     OutsideFault(
@@ -122,6 +126,14 @@ _ROWS = (
         remedies=(RemedyCode.SEE_GPUS, RemedyCode.KERNEL_LOG),
     ),
     OutsideFault(
+        kind=FaultKind.GPU_STATE,
+        subject="forked process",
+        meaning=Meaning.FORKED,
+        marks=(b"Cannot re-initialize CUDA",),
+        pattern=re.compile(r"Cannot re-initialize CUDA in forked subprocess"),
+        remedies=(RemedyCode.SPAWN,),
+    ),
+    OutsideFault(
         kind=FaultKind.TOOL,
         subject="C compiler",
         meaning=Meaning.NO_COMPILER,
@@ -136,6 +148,22 @@ _ROWS = (
         marks=(b"No working C++ compiler found",),
         pattern=re.compile(r"No working C\+\+ compiler found"),
         remedies=(RemedyCode.CXX_COMPILER,),
+    ),
+    OutsideFault(
+        kind=FaultKind.TOOL,
+        subject="headers of C",
+        meaning=Meaning.NO_C_HEADERS,
+        marks=(
+            b"fatal error: std",
+            b"'stdlib.h' file not",
+            b"cannot find crt",
+            b"cannot find -lc:",
+        ),
+        pattern=re.compile(
+            r"fatal error: '?std(?:lib|io|int)\.h'?(?:: No such file| file not found)"
+            r"|cannot find crt[1in]\.o|cannot find -lc: No such file"
+        ),
+        remedies=(RemedyCode.COMPILER,),
     ),
     OutsideFault(
         kind=FaultKind.TOOL,
@@ -157,12 +185,22 @@ _ROWS = (
     ),
     OutsideFault(
         kind=FaultKind.TOOL,
+        subject="ldconfig",
+        meaning=Meaning.NO_LDCONFIG,
+        marks=(b"/sbin/ldconfig'",),
+        pattern=re.compile(
+            r"No such file or directory: '/sbin/ldconfig'|Command '\['/sbin/ldconfig', '-p'\]'"
+        ),
+        remedies=(RemedyCode.DRIVER_FOLDER,),
+    ),
+    OutsideFault(
+        kind=FaultKind.TOOL,
         subject="nvcc",
         meaning=Meaning.NO_TOOLKIT,
         marks=(b"CUDA_HOME ", b"Could not find nvcc", b"nvcc: ", b"nvcc'"),
         pattern=re.compile(
-            r"CUDA_HOME (?:environment variable )?is not set|Could not find nvcc\b"
-            r"|\bnvcc: (?:command )?not found|\[Errno 2\] No such file or directory: '[^']*\bnvcc'"
+            r"CUDA_HOME (?:(?:environment variable )?is not set|does not exist)"
+            r"|Could not find nvcc\b|\bnvcc: (?:command )?not found|\[Errno 2\] No such file or directory: '[^']*\bnvcc'"
         ),
         remedies=(RemedyCode.TOOLKIT,),
     ),

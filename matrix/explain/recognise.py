@@ -64,6 +64,9 @@ _VERSION_OF = re.compile(
     r"version [`'\u2018]?(?P<version>(?:GLIBC|GLIBCXX|CXXABI)_[\d.]{1,20}\d|lib\w{1,40}\.so\.\d+)"
     r"['\u2019]? not found"  # a shell takes a backquote away
 )
+# Of the loaded libstdc++, where it is not one of the system's folders: conda brings its own.
+_RUNTIME = re.compile(r"(?P<folder>/[^\s:'\"]{0,300}/)libstdc\+\+\.so\.6: version")
+_SYSTEM = re.compile(r"/(?:usr/)?(?:local/)?lib(?:32|64)?/(?:[\w-]{1,30}/)?")
 # Some break the line before it.
 _REQUIRED_BY = re.compile(r"\s{0,80}\(required by (?:[^()\s]*/)?(?P<file>[\w.+@=-]{1,200})\)")
 _FOUND_DRIVER = re.compile(
@@ -119,6 +122,8 @@ _FLASHINFER = re.compile(
     r" (?:does not match|!=)"
     rf" flashinfer(?:-python)?(?: version)? \((?P<wants>{_VERSION})\)"
 )
+RUNTIME = "libstdc++.so.6"
+"""What is there of a version that a libstdc++ lacks, which is not the system's."""
 _AGAIN = re.compile(
     r"(?i)compiling model again due to a load failure(?: from \S{1,300})?"
     r"(?:,? reason: (?P<why>.{1,200}))?"
@@ -253,7 +258,15 @@ def _old_library(line: str, after: str) -> Fault | None:
         return None
     named = _REQUIRED_BY.match(line[found.end() :] + after[:300])
     file = named["file"] if named else None
-    return Fault(kind=FaultKind.OLD_LIBRARY, signature="", subject=found["version"], file=file)
+    loaded = _RUNTIME.search(line)
+    is_other = loaded is not None and _SYSTEM.fullmatch(loaded["folder"]) is None
+    return Fault(
+        kind=FaultKind.OLD_LIBRARY,
+        signature="",
+        subject=found["version"],
+        file=file,
+        has=RUNTIME if is_other else None,
+    )
 
 
 def _driver(line: str, _: str) -> Fault | None:

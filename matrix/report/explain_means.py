@@ -305,6 +305,11 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         f"the system has an older library than {name}, which"
         f" {answer.operands.get('file', 'the wheel')} was built against"
     ),
+    Meaning.OTHER_RUNTIME: lambda answer, name, _: (
+        "the libstdc++ that is loaded is not the system's, but that of an environment such as"
+        f" conda's, and it is older than {name}, which"
+        f" {answer.operands.get('file', 'the wheel')} was built against"
+    ),
     Meaning.NEWER_CUDA: _of_driver,
     Meaning.NEWER_PTX: _of_ptx,
     Meaning.TWO_DRIVERS: lambda *_: (

@@ -26,6 +26,12 @@ MACHINE_MEANINGS: Mapping[Meaning, str] = {
     " available",
     Meaning.UNKNOWN_STATE: "CUDA gives no cause: the driver, its kernel modules or the environment"
     " are not in order, as where CUDA_VISIBLE_DEVICES changed after the program started",
+    Meaning.FORKED: "the program used CUDA, and then a process was forked, in which CUDA cannot be"
+    " used again",
+    Meaning.NO_C_HEADERS: "a C compiler is there, but the C library's headers or objects, which it"
+    " needs, are not",
+    Meaning.NO_LDCONFIG: "Triton asks /sbin/ldconfig for the folder of the driver's libcuda.so.1,"
+    " and that program is not there, or fails, as on NixOS",
     Meaning.NO_COMPILER: "Triton compiles C code to launch its kernels, and finds no C compiler: CC"
     " is not set, and neither gcc nor clang is there",
     Meaning.NO_CXX_COMPILER: "torch's compiler compiles C++ code, and finds no C++ compiler that"
@@ -130,6 +136,8 @@ def releases(answer: FaultAnswer) -> str | None:
     """Return which releases have to do with such a fault."""
     if answer.meaning is Meaning.WAITING:
         return "that depends on what is done"
+    if answer.meaning is Meaning.FORKED:
+        return "the program causes it, whichever pair is installed"
     if answer.meaning is Meaning.FEWER_GPUS:
         return "that depends on the machine, and on how many GPUs are asked for"
     if answer.meaning in _OF_MACHINE:
@@ -165,6 +173,8 @@ NOTES: Mapping[RemedyCode, str] = {
     RemedyCode.KERNEL_LOG: "shows what the driver logged of the GPU; reset the GPU, or restart the"
     " machine",
     RemedyCode.MORE_LOG: "makes vLLM log why it takes none of its platforms: start it again",
+    RemedyCode.SPAWN: "lets vLLM spawn its processes; the program needs `if __name__ =="
+    " '__main__':` around its start of vLLM; or use no function of torch.cuda before vLLM",
     RemedyCode.NINJA: "installs it; and activate the environment, or put its folder bin on PATH",
     RemedyCode.OLDER_NUMPY: "until the module has such a release; `uv pip check` shows what needs"
     " NumPy 2",
@@ -183,6 +193,7 @@ COMMANDS: Mapping[RemedyCode, str] = {
     RemedyCode.FREE_SPACE: "df -h",
     RemedyCode.KERNEL_LOG: "dmesg | grep -i xid",
     RemedyCode.MORE_LOG: "export VLLM_LOGGING_LEVEL=DEBUG",
+    RemedyCode.SPAWN: "export VLLM_WORKER_MULTIPROC_METHOD=spawn",
     RemedyCode.NINJA: "uv pip install ninja",
     RemedyCode.OLDER_NUMPY: "uv pip install 'numpy<2'",
     RemedyCode.SHARED_MEMORY: "df -h /dev/shm",
@@ -200,6 +211,10 @@ REMEDIES: Mapping[RemedyCode, str] = {
     RemedyCode.DRIVER_LINK: "see where the driver's is (`ldconfig -p | grep libcuda.so`), and make"
     " a link libcuda.so to libcuda.so.1; or name a folder with libcuda.so to the linker by"
     " LIBRARY_PATH, such as lib64/stubs of a CUDA toolkit, or to Triton by TRITON_LIBCUDA_PATH",
+    RemedyCode.DRIVER_FOLDER: "name the folder that has the driver's libcuda.so.1 to Triton by"
+    " TRITON_LIBCUDA_PATH",
+    RemedyCode.SYSTEM_RUNTIME: "let the system's be loaded, if that is newer: take the other folder"
+    " out of LD_LIBRARY_PATH, or use a Python that is not conda's (`uv python install`)",
     RemedyCode.SMALLER_MODEL: "take less: a shorter --max-model-len, a smaller --max-num-seqs, a"
     " quantized model, or more GPUs by --tensor-parallel-size",
     RemedyCode.FEWER_GRAPHS: "leave more memory by a lower --gpu-memory-utilization, capture fewer"
@@ -224,6 +239,11 @@ def remedy_words(remedy: FaultRemedy, wants: str | None) -> str:
     """Return what to do where that has an operand; "" for another remedy."""
     what = clip(remedy.what or "", _NAME_LIMIT)
     match remedy.code:
+        case RemedyCode.NEWER_RUNTIME:
+            return (
+                "update it where it is, as by `conda install -c conda-forge libstdcxx-ng` (`strings"
+                f" FILE | grep {what}` shows whether a libstdc++.so.6 has that version)"
+            )
         case RemedyCode.TOOLKIT:
             cuda = f"CUDA {what}" if what else "the CUDA that torch is built for"
             return (

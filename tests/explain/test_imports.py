@@ -93,6 +93,7 @@ def test_what_is_missing_is_named(text: str, subject: str) -> None:
         "cannot import name 'a' from partially initialized module 'torch' (most likely due to a",
         "cannot import name 'a' from 'torchaudio.b' (/x/b.py)",
         "No module named 'torch'",
+        "No module named 'torch.nn'; 'torch' is not a package",
         "module 'torch.ops.other' has no attribute 'a'",
     ],
 )

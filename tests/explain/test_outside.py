@@ -95,6 +95,27 @@ SEGMENT = "NCCL WARN Error while creating shared memory segment /dev/shm/nccl-a 
             Meaning.NO_NINJA,
             "uv pip install ninja",
         ),
+        ("ld: cannot find crti.o: No such file", Meaning.NO_C_HEADERS, "install a C compiler"),
+        (
+            "clang: fatal error: 'stdlib.h' file not found",
+            Meaning.NO_C_HEADERS,
+            "install a C compiler",
+        ),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: '/sbin/ldconfig'",
+            Meaning.NO_LDCONFIG,
+            "name the folder that has the driver's libcuda.so.1 to Triton by TRITON_LIBCUDA_PATH",
+        ),
+        (
+            "CalledProcessError: Command '['/sbin/ldconfig', '-p']' returned non-zero status 1",
+            Meaning.NO_LDCONFIG,
+            "name the folder",
+        ),
+        (
+            "RuntimeError: CUDA driver initialization failed, you might not have a CUDA gpu.",
+            Meaning.NO_GPU,
+            "nvidia-smi -L",
+        ),
         (
             "AssertionError: Error in memory profiling. Initial free memory 1 GiB",
             Meaning.CHANGED_GPU,
@@ -131,6 +152,7 @@ def test_the_machine_is_named_and_no_pair(text: str, meaning: Meaning, to_do: st
         "INFO Free memory on device (70/79 GiB) on startup. Desired GPU memory utilization is 0.9",
         "RuntimeError: CUDA error: an illegal memory access was encountered",
         "CUDA_HOME is set to /usr/local/cuda",
+        "RuntimeError: the file system not yet initialized",
     ],
 )
 def test_what_looks_alike_is_not_known(text: str) -> None:
@@ -247,3 +269,37 @@ def test_a_torch_for_the_cpu_and_another_cudnn() -> None:
     )
     nccl = "ERROR Failed to load NCCL library from libnccl.so.2. It is expected if you are not"
     assert only(nccl).meaning is Meaning.NOT_BROUGHT
+
+
+def test_cuda_that_was_used_before_a_fork() -> None:
+    text = "RuntimeError: Cannot re-initialize CUDA in forked subprocess. To use CUDA with"
+    assert lines(text)["releases"] == "the program causes it, whichever pair is installed"
+    assert commands(only(text)) == ["export VLLM_WORKER_MULTIPROC_METHOD=spawn"]
+
+
+def test_fewer_gpus_than_were_asked_for() -> None:
+    found = lines("torch.AcceleratorError: CUDA error: invalid device ordinal")
+    assert found["releases"] == "that depends on the machine, and on how many GPUs are asked for"
+    assert found["to do"].startswith("nvidia-smi -L lists the GPUs that the driver sees")
+
+
+@pytest.mark.parametrize(
+    ("folder", "meaning"),
+    [
+        ("/home/user/anaconda3/envs/x/bin/../lib/", Meaning.OTHER_RUNTIME),
+        ("/opt/conda/lib/", Meaning.OTHER_RUNTIME),
+        ("/lib/x86_64-linux-gnu/", Meaning.OLD_SYSTEM),
+        ("/usr/lib64/", Meaning.OLD_SYSTEM),
+        ("", Meaning.OLD_SYSTEM),
+    ],
+)
+def test_whose_libstdcxx_is_too_old(folder: str, meaning: Meaning) -> None:
+    text = (
+        f"ImportError: {folder}libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by"
+        " /x/site-packages/a/b.so)"
+    )
+    answer = only(text)
+    assert answer.meaning is meaning
+    is_system = meaning is Meaning.OLD_SYSTEM
+    first = "take a system" if is_system else "update it where it is, as by `conda install"
+    assert five(answer)[-1][11:].startswith(first)
