@@ -1,4 +1,4 @@
-"""Names that a Python package of another version has: of torch and transformers; NumPy's ABI.
+"""Names that a Python package of another version has: torch, transformers, triton; NumPy's ABI.
 
 Pure, but for vLLM's requirements. What is missing is in the text, and who asks for it in the
 traceback. Which release of a package has a name is not in the data: vLLM's own requirements are.
@@ -26,7 +26,7 @@ from matrix.explain.model import (
     TextVersions,
 )
 
-_OF = r"(?:torch|transformers)"
+_OF = r"(?:torch|transformers|triton)"
 _NO_NAME = re.compile(
     rf"cannot import name '(?P<name>\w{{1,100}})' from '(?P<module>{_OF}(?:\.\w{{1,80}}){{0,8}})'"
 )
@@ -55,6 +55,7 @@ _FRAME = re.compile(r"File \"[^\"\n]*?/(?:site|dist)-packages/(?P<package>\w{1,8
 IMPORT_MARKS: tuple[bytes, ...] = (
     b" 'torch",
     b" 'transformers",
+    b" 'triton",
     b"no attribute all_special_tokens_extended",
     b"does not recognize this architecture",
     b"compiled using NumPy ",
@@ -143,7 +144,7 @@ def import_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
         requirements = (f"vllm=={named.version}", f"{package}{bounds}")
         own = (FaultRemedy(code=RemedyCode.UPGRADE, requirements=requirements, what=package),)
     other: tuple[FaultRemedy, ...] = ()
-    if fault.package not in (None, "vllm", package):
+    if fault.package not in (None, "vllm", "torch", package):
         other = (FaultRemedy(code=RemedyCode.OTHER_RELEASE, what=fault.package),)
     is_model = fault.kind is FaultKind.UNKNOWN_MODEL
     every = choice.installs(lambda _: True, versions)

@@ -61,24 +61,35 @@ MACHINE_MEANINGS: Mapping[Meaning, str] = {
     " this says nothing of the size of /dev/shm",
     Meaning.NCCL_VERSIONS: "the processes of a group have different versions of NCCL, which refuses"
     " that: their environments have different torch or nvidia-nccl packages",
-    Meaning.NCCL_CALL: "a call of NCCL to the system, to CUDA or to another process failed; the"
-    " text does not say why",
+    Meaning.NCCL_ONE_GPU: "two processes of a group use the same GPU, which NCCL refuses: fewer"
+    " GPUs are visible than processes start, or they all see the same one",
+    Meaning.NCCL_SYSTEM: "a call of NCCL to the system failed, as of a socket or of shared memory;"
+    " the text does not say which",
+    Meaning.NCCL_PEER: "another process of the group ended, or the network to it failed: the cause"
+    " is in the log of that process",
+    Meaning.NCCL_CALL: "a call of NCCL failed; the text does not say why",
     Meaning.REPORTS: "it only reports that another error ended the engine, and that error is not in"
     " this text",
 }
 _DEPENDS = "that depends on the model, its settings and the GPU, not on the pair alone"
 _MACHINE = "the machine causes it, whichever pair is installed"
-_OF_MACHINE = (
-    Meaning.HELD_GPU,
-    Meaning.CHANGED_GPU,
-    Meaning.SHARED_MEMORY,
-    Meaning.NO_SPACE,
-)
+_BY_MEANING: Mapping[Meaning, str] = {
+    Meaning.FORKED: "the program causes it, whichever pair is installed",
+    Meaning.FEWER_GPUS: "that depends on the machine, and on how many GPUs are asked for",
+    Meaning.HELD_GPU: _MACHINE,
+    Meaning.CHANGED_GPU: _MACHINE,
+    Meaning.SHARED_MEMORY: _MACHINE,
+    Meaning.NO_SPACE: _MACHINE,
+    Meaning.WAITING: "that depends on what is done",
+    Meaning.NCCL_VERSIONS: "the environments of the processes differ: each pair alone may work",
+    Meaning.NCCL_ONE_GPU: _MACHINE,
+    Meaning.NCCL_SYSTEM: _MACHINE,
+}
 _RELEASES: Mapping[FaultKind, str] = {
     FaultKind.GPU_STATE: _MACHINE,
     FaultKind.TOOL: _MACHINE,
     FaultKind.MEMORY: _DEPENDS,
-    FaultKind.NCCL: "the machines or their environments cause it, not one pair",
+    FaultKind.NCCL: "that depends on the cause",
     FaultKind.REPORT: "that depends on the other error",
 }
 
@@ -134,20 +145,16 @@ SENTENCES: Mapping[Meaning, Callable[[FaultAnswer, str, str], str]] = {
 
 def releases(answer: FaultAnswer) -> str | None:
     """Return which releases have to do with such a fault."""
-    if answer.meaning is Meaning.WAITING:
-        return "that depends on what is done"
-    if answer.meaning is Meaning.FORKED:
-        return "the program causes it, whichever pair is installed"
-    if answer.meaning is Meaning.FEWER_GPUS:
-        return "that depends on the machine, and on how many GPUs are asked for"
-    if answer.meaning in _OF_MACHINE:
-        return _MACHINE
+    if answer.meaning in _BY_MEANING:
+        return _BY_MEANING[answer.meaning]
     if answer.fault.kind in _RELEASES:
         return _RELEASES[answer.fault.kind]
     operands = answer.operands
     if answer.meaning is Meaning.OTHER_NUMPY or "vllm" not in operands:
         return None
     package, vllm = operands["package"], operands["vllm"]
+    if package == "triton":
+        return "each torch requires a triton of its own"
     who = f"vLLM {vllm}"
     if not operands["of"]:
         who = f"the text names no vLLM that is known here; the newest, {vllm},"

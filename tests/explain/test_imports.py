@@ -77,6 +77,10 @@ def test_a_name_of_torch_gets_the_pin_of_the_vllm() -> None:
         ),
         ("module 'torch.library' has no attribute 'infer_schema'", "torch.library.infer_schema"),
         (
+            "cannot import name 'triton_key' from 'triton.compiler.compiler' (/x/compiler.py)",
+            "triton.compiler.compiler.triton_key",
+        ),
+        (
             "Qwen2Tokenizer has no attribute all_special_tokens_extended. Did you mean: 'a'?",
             "all_special_tokens_extended",
         ),
@@ -159,3 +163,17 @@ def test_a_model_that_transformers_does_not_know() -> None:
 def test_an_operator_that_is_not_there_is_of_an_extension() -> None:
     text = "AttributeError: module 'torch.ops._C' has no attribute 'rms_norm'"
     assert only(text).meaning is Meaning.NO_OPERATOR
+
+
+def test_a_triton_is_that_of_a_torch() -> None:
+    text = (
+        "Traceback (most recent call last):\n"
+        + FRAME.format("torch")
+        + "ImportError: cannot import name 'triton_key' from 'triton.compiler.compiler' (/x/a.py)"
+    )
+    found = lines(f"vllm==0.19.1\n{text}")
+    assert found["means"].startswith(
+        "torch asks for triton.compiler.compiler.triton_key, which the"
+    )
+    assert found["releases"] == "each torch requires a triton of its own"
+    assert commands(only(f"vllm==0.19.1\n{text}")) == [apart("0.19.1", "2.10.0"), NEWEST]

@@ -223,8 +223,19 @@ def test_a_gpu_that_cannot_be_seen_follows_from_its_cause() -> None:
         assert answer.meaning is not Meaning.NO_GPU
 
 
+def test_a_platform_that_is_not_found_follows_from_its_cause() -> None:
+    platform = "RuntimeError: Failed to infer device type, please set the environment variable"
+    assert only(f"{NO_GPU}\n{platform}").meaning is Meaning.NO_GPU
+    assert only(f"NVML Shared Library Not Found\n{platform}").meaning is Meaning.DRIVER
+
+
+def test_memory_and_a_disk_are_two_faults() -> None:
+    text = f"{OUT_OF_MEMORY.format('23.60')}\nOSError: [Errno 28] No space left on device: '/x'"
+    assert {answer.meaning for answer in explained(text)} == {Meaning.GPU_FULL, Meaning.NO_SPACE}
+
+
 def test_a_failure_of_nccl_follows_from_a_full_dev_shm() -> None:
-    assert only(NCCL).meaning is Meaning.NCCL_CALL
+    assert only(NCCL).meaning is Meaning.NCCL_SYSTEM
     assert lines(NCCL)["to do"].startswith("export NCCL_DEBUG=INFO makes NCCL log the cause")
     assert only(f"{SEGMENT}\n{NCCL}").meaning is Meaning.SHARED_MEMORY
 
@@ -236,6 +247,27 @@ def test_processes_with_other_versions_of_nccl() -> None:
     answer = only(f"{warned}\n{NCCL}")
     assert answer.meaning is Meaning.NCCL_VERSIONS
     assert commands(answer) == ["python -c 'import torch; print(torch.cuda.nccl.version())'"]
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning", "first"),
+    [
+        ("unhandled cuda error", Meaning.NCCL_CALL, "export NCCL_DEBUG=INFO"),
+        ("internal error - please report", Meaning.NCCL_CALL, "export NCCL_DEBUG=INFO"),
+        ("remote process exited or there was a", Meaning.NCCL_PEER, "look above it in the log"),
+    ],
+)
+def test_nccl_does_not_say_why(error: str, meaning: Meaning, first: str) -> None:
+    text = NCCL.replace("unhandled system error", error)
+    assert only(text).meaning is meaning
+    assert lines(text)["releases"] == "that depends on the cause"
+    assert lines(text)["to do"].startswith(first)
+
+
+def test_two_processes_with_one_gpu() -> None:
+    usage = NCCL.replace("unhandled system error", "invalid usage")
+    last = "Last error:\nDuplicate GPU detected : rank 0 and rank 1 both on CUDA device 1b000"
+    assert only(f"{usage}\n{last}").meaning is Meaning.NCCL_ONE_GPU
 
 
 def test_a_report_gives_way_to_what_it_reports() -> None:

@@ -30,6 +30,7 @@ KNOWN = {
     "gcc-no": FaultKind.TOOL,
     "glibc": FaultKind.OLD_LIBRARY,
     "hip-cascade": FaultKind.UNDEFINED_SYMBOL,
+    "log-milliseconds": FaultKind.OTHER_PACKAGE,
     "moe-no-cubin": FaultKind.TOOL,
     "nccl-": FaultKind.NCCL,
     "ninja-command": FaultKind.TOOL,
