@@ -126,12 +126,10 @@ def outside_answer(fault: Fault, cuda: str | None) -> FaultAnswer:
     """Return what such a fault means and what helps; `cuda` is that of the torch of the text."""
     row = _BY_SUBJECT[fault.subject or ""]
     wants = fault.wants or cuda
+    operand = {RemedyCode.TOOLKIT: wants, RemedyCode.NEWER_GPU: row.least}
     return FaultAnswer(
         fault=fault,
         meaning=row.meaning,
         operands={"cuda": wants} if wants and row.kind is FaultKind.TOOL else {},
-        remedies=tuple(
-            FaultRemedy(code=code, what=wants if code is RemedyCode.TOOLKIT else None)
-            for code in row.remedies
-        ),
+        remedies=tuple(FaultRemedy(code=code, what=operand.get(code)) for code in row.remedies),
     )

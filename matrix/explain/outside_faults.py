@@ -29,7 +29,7 @@ class OutsideFault:
     """How a line shows a fault, by its `subject`: what is missing or wrong.
 
     `marks` are the bytes of which a line must have one. `pattern` may name what is there (`has`)
-    and what is needed (`wants`).
+    and what is needed (`wants`). `least` is the compute capability that a GPU needs.
     """
 
     kind: FaultKind
@@ -38,9 +38,31 @@ class OutsideFault:
     marks: tuple[bytes, ...]
     pattern: re.Pattern[str]
     remedies: tuple[RemedyCode, ...]
+    least: str | None = None
 
 
 OUTSIDE_FAULTS = (
+    OutsideFault(
+        kind=FaultKind.DATA_TYPE,
+        subject="bfloat16",
+        meaning=Meaning.NO_BFLOAT16,
+        marks=(b"Bfloat16 is only supported", b"Feature '.bf16' requires"),
+        pattern=re.compile(
+            r"Bfloat16 is only supported on GPUs with compute capability of at least 8\.0"
+            r"|Feature '\.bf16' requires \.target sm_80"
+        ),
+        remedies=(RemedyCode.HALF, RemedyCode.NEWER_GPU),
+        least="8.0",
+    ),
+    OutsideFault(
+        kind=FaultKind.DATA_TYPE,
+        subject="FP8",
+        meaning=Meaning.NO_FP8,
+        marks=(b"type fp8e4nv not supported",),
+        pattern=re.compile(r"type fp8e4nv not supported in this architecture"),
+        remedies=(RemedyCode.WITHOUT_FP8, RemedyCode.NEWER_GPU),
+        least="8.9",
+    ),
     OutsideFault(
         kind=FaultKind.GPU_STATE,
         subject="fabric manager",
@@ -361,10 +383,14 @@ OUTSIDE_FAULTS = (
             b"Engine process failed to start",
             b"EngineCore encountered an issue",
             b"WorkerProc initialization failed",
+            b" failed to be inspected",
+            b"actor died ",
         ),
         pattern=re.compile(
             r"Engine core initialization failed|Engine process failed to start"
             r"|EngineCore encountered an issue|WorkerProc initialization failed"
+            r"|Model architectures .{1,200} failed to be inspected"
+            r"|\bThe actor died (?:unexpectedly|because of an error)"
         ),
         remedies=(RemedyCode.ABOVE,),
     ),

@@ -296,6 +296,7 @@ _BY_KIND: Mapping[FaultKind, Callable[[FaultAnswer], str | None]] = {
     FaultKind.WHEEL: _of_wheel,
     FaultKind.OTHER_PACKAGE: releases,
     FaultKind.UNKNOWN_MODEL: releases,
+    FaultKind.DATA_TYPE: releases,
     FaultKind.GPU_STATE: releases,
     FaultKind.TOOL: releases,
     FaultKind.MEMORY: releases,

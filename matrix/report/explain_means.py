@@ -25,6 +25,7 @@ _KINDS: Mapping[FaultKind, str] = {
     FaultKind.RECOMPILES: "a warm start that compiles again",
     FaultKind.OTHER_PACKAGE: "a Python package of another version",
     FaultKind.UNKNOWN_MODEL: "a model that transformers does not know",
+    FaultKind.DATA_TYPE: "a data type that the GPU does not have",
     FaultKind.GPU_STATE: "a GPU that CUDA cannot use",
     FaultKind.TOOL: "a tool, a header or a library that compiling needs",
     FaultKind.MEMORY: "memory that does not suffice",

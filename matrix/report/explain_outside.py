@@ -10,6 +10,9 @@ from matrix.explain.model import FaultAnswer, FaultKind, FaultRemedy, Meaning, R
 _NAME_LIMIT = 200
 
 MACHINE_MEANINGS: Mapping[Meaning, str] = {
+    Meaning.NO_BFLOAT16: "the GPU has no bfloat16, which takes compute capability 8.0 or newer",
+    Meaning.NO_FP8: "Triton has no FP8 of the form e4m3 (fp8e4nv) for this GPU: that takes compute"
+    " capability 8.9 or newer",
     Meaning.NOT_READY: "CUDA is not ready on this machine (CUDA's error 802): where GPUs are behind"
     " NVSwitch, the fabric manager of the NVIDIA driver does not run, has not finished, or is of"
     " another version than the driver",
@@ -68,8 +71,8 @@ MACHINE_MEANINGS: Mapping[Meaning, str] = {
     Meaning.NCCL_PEER: "another process of the group ended, or the network to it failed: the cause"
     " is in the log of that process",
     Meaning.NCCL_CALL: "a call of NCCL failed; the text does not say why",
-    Meaning.REPORTS: "it only reports that another error ended the engine, and that error is not in"
-    " this text",
+    Meaning.REPORTS: "it only reports that another error was there, and that error is not in this"
+    " text",
 }
 _DEPENDS = "that depends on the model, its settings and the GPU, not on the pair alone"
 _MACHINE = "the machine causes it, whichever pair is installed"
@@ -88,6 +91,7 @@ _BY_MEANING: Mapping[Meaning, str] = {
 _RELEASES: Mapping[FaultKind, str] = {
     FaultKind.GPU_STATE: _MACHINE,
     FaultKind.TOOL: _MACHINE,
+    FaultKind.DATA_TYPE: _DEPENDS,
     FaultKind.MEMORY: _DEPENDS,
     FaultKind.NCCL: "that depends on the cause",
     FaultKind.REPORT: "that depends on the other error",
@@ -208,6 +212,8 @@ COMMANDS: Mapping[RemedyCode, str] = {
     RemedyCode.NCCL_LOG: "export NCCL_DEBUG=INFO",
 }
 REMEDIES: Mapping[RemedyCode, str] = {
+    RemedyCode.HALF: "start vLLM with `--dtype half`",
+    RemedyCode.WITHOUT_FP8: "take a model, or a KV cache (--kv-cache-dtype), that is not of FP8",
     RemedyCode.COMPILER: "install a C compiler, such as `apt-get install -y build-essential` or"
     " `dnf install -y gcc`, or name one by CC",
     RemedyCode.CXX_COMPILER: "install a C++ compiler, such as `apt-get install -y g++` or `dnf"

@@ -335,3 +335,28 @@ def test_whose_libstdcxx_is_too_old(folder: str, meaning: Meaning) -> None:
     is_system = meaning is Meaning.OLD_SYSTEM
     first = "take a system" if is_system else "update it where it is, as by `conda install"
     assert five(answer)[-1][11:].startswith(first)
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning", "to_do"),
+    [
+        (
+            "Bfloat16 is only supported on GPUs with compute capability of at least 8.0.",
+            Meaning.NO_BFLOAT16,
+            "start vLLM with `--dtype half`; or take a GPU of compute capability 8.0 or newer",
+        ),
+        (
+            "ptxas a.ptx, line 91; error : Feature '.bf16' requires .target sm_80 or higher",
+            Meaning.NO_BFLOAT16,
+            "start vLLM with `--dtype half`",
+        ),
+        (
+            'ValueError("type fp8e4nv not supported in this architecture. The supported fp8 are")',
+            Meaning.NO_FP8,
+            "take a model, or a KV cache (--kv-cache-dtype), that is not of FP8; or take a GPU of",
+        ),
+    ],
+)
+def test_a_data_type_that_the_gpu_does_not_have(text: str, meaning: Meaning, to_do: str) -> None:
+    assert only(text).meaning is meaning
+    assert lines(text)["to do"].startswith(to_do)

@@ -23,13 +23,17 @@ FOLDER = Path(__file__).parent / "reports"
 REPORTS: Mapping[str, Any] = tomllib.loads(FOLDER.with_suffix(".toml").read_text(encoding="utf-8"))
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.txt"))}
 KNOWN = {
+    "actor-died": FaultKind.REPORT,
+    "bfloat16-": FaultKind.DATA_TYPE,
     "certifi": FaultKind.CONFLICT,
     "cudart": FaultKind.MISSING_LIBRARY,
     "driver-": FaultKind.OLD_DRIVER,
     "engine-alone": FaultKind.REPORT,
+    "fp8e4nv-": FaultKind.DATA_TYPE,
     "gcc-no": FaultKind.TOOL,
     "glibc": FaultKind.OLD_LIBRARY,
     "hip-cascade": FaultKind.UNDEFINED_SYMBOL,
+    "inspected-alone": FaultKind.REPORT,
     "log-milliseconds": FaultKind.OTHER_PACKAGE,
     "moe-no-cubin": FaultKind.TOOL,
     "nccl-": FaultKind.NCCL,
@@ -41,6 +45,7 @@ KNOWN = {
     "no-kernel": FaultKind.NO_KERNEL,
     "op-of": FaultKind.UNDEFINED_SYMBOL,
     "pip-": FaultKind.CONFLICT,
+    "ptxas-bf16": FaultKind.DATA_TYPE,
     "ptxas-sm": FaultKind.NO_KERNEL,
     "python-logging-no-memory": FaultKind.MEMORY,
     "ray-repeated": FaultKind.UNDEFINED_SYMBOL,
