@@ -1,4 +1,4 @@
-"""Names that a Python package of another version has: torch, transformers, triton; NumPy's ABI.
+"""Names that a Python package of another version has: torch, transformers, and others; NumPy's ABI.
 
 Pure, but for vLLM's requirements. What is missing is in the text, and who asks for it in the
 traceback. Which release of a package has a name is not in the data: vLLM's own requirements are.
@@ -26,7 +26,10 @@ from matrix.explain.model import (
     TextVersions,
 )
 
-_OF = r"(?:torch|transformers|triton)"
+_OF = r"(?:torch|transformers|triton|cuda)"
+_CUDA = "cuda-bindings"
+_PROJECTS = {"cuda": _CUDA}
+"""The projects whose folders have other names."""
 _NO_NAME = re.compile(
     rf"cannot import name '(?P<name>\w{{1,100}})' from '(?P<module>{_OF}(?:\.\w{{1,80}}){{0,8}})'"
 )
@@ -56,6 +59,7 @@ IMPORT_MARKS: tuple[bytes, ...] = (
     b" 'torch",
     b" 'transformers",
     b" 'triton",
+    b" 'cuda.",
     b"no attribute all_special_tokens_extended",
     b"does not recognize this architecture",
     b"compiled using NumPy ",
@@ -84,7 +88,7 @@ def of_import(line: str, after: str) -> Fault | None:
                 kind=FaultKind.OTHER_PACKAGE,
                 signature="",
                 subject=f"{module}.{name}" if name else module,
-                wants=module.partition(".")[0],
+                wants=_PROJECTS.get(top := module.partition(".")[0], top),
             )
     if found := _EXTENDED.search(line):
         return Fault(
@@ -112,7 +116,7 @@ def with_importer(fault: Fault, text: str) -> Fault:
     if fault.kind is not FaultKind.OTHER_PACKAGE or fault.package:
         return fault
     named = [found["package"] for found in _FRAME.finditer(text)]
-    own = {fault.wants, "torch"} if fault.wants == _NUMPY_NAME else {fault.wants}
+    own = {fault.wants, "torch"} if fault.wants == _NUMPY_NAME else {fault.wants, "cuda"}
     others = [package for package in named if package not in own]
     return replace(fault, package=others[-1] if others else None)
 
@@ -139,12 +143,14 @@ def import_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -
     if row is not None:
         operands |= _needed(package, row.version, choice)
         operands |= {"vllm": row.version, "of": "the text" if named else ""}
+        if package == _CUDA and (more := choice.releases.constraints(row.version)):
+            operands["with"] = ", ".join(more)
     if named is not None and package != "torch" and "range" in operands:
         bounds = ",".join(filter(None, (operands["range"], operands.get("bound"))))
         requirements = (f"vllm=={named.version}", f"{package}{bounds}")
         own = (FaultRemedy(code=RemedyCode.UPGRADE, requirements=requirements, what=package),)
     other: tuple[FaultRemedy, ...] = ()
-    if fault.package not in (None, "vllm", "torch", package):
+    if fault.package not in (None, "vllm", "torch", package) and package != _CUDA:
         other = (FaultRemedy(code=RemedyCode.OTHER_RELEASE, what=fault.package),)
     is_model = fault.kind is FaultKind.UNKNOWN_MODEL
     every = choice.installs(lambda _: True, versions)

@@ -162,6 +162,8 @@ def releases(answer: FaultAnswer) -> str | None:
     who = f"vLLM {vllm}"
     if not operands["of"]:
         who = f"the text names no vLLM that is known here; the newest, {vllm},"
+    if more := operands.get("with"):
+        return f"{who} goes with {more}: cuda-python and cuda-bindings share files"
     if "range" not in operands:
         return f"{who} does not name {package}"
     needs = f"{who} needs {package}{operands['range']}"

@@ -177,3 +177,22 @@ def test_a_triton_is_that_of_a_torch() -> None:
     )
     assert found["releases"] == "each torch requires a triton of its own"
     assert commands(only(f"vllm==0.19.1\n{text}")) == [apart("0.19.1", "2.10.0"), NEWEST]
+
+
+def test_the_bindings_of_cuda_share_files_with_another_package() -> None:
+    text = (
+        "Traceback (most recent call last):\n"
+        + FRAME.format("nvidia_cutlass_dsl")
+        + "AttributeError: module 'cuda.bindings.runtime' has no attribute 'cudaLibrary_t'"
+    )
+    found = lines(f"vllm==0.32.0\n{text}")
+    assert found["means"].endswith(
+        "which the cuda-bindings that is installed does not have: it is for another one"
+    )
+    assert found["releases"] == (
+        "vLLM 0.32.0 goes with cuda-python>=13: cuda-python and cuda-bindings share files"
+    )
+    assert commands(only(f"vllm==0.32.0\n{text}"))[0] == apart(
+        "0.32.0", "2.13.0", "cuda-python>=13"
+    )
+    assert lines(f"vllm==0.19.1\n{text}")["releases"] == "vLLM 0.19.1 does not name cuda-bindings"

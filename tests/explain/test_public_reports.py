@@ -26,6 +26,7 @@ KNOWN = {
     "actor-died": FaultKind.REPORT,
     "bfloat16-": FaultKind.DATA_TYPE,
     "certifi": FaultKind.CONFLICT,
+    "cuda-library": FaultKind.OTHER_PACKAGE,
     "cudart": FaultKind.MISSING_LIBRARY,
     "driver-": FaultKind.OLD_DRIVER,
     "engine-alone": FaultKind.REPORT,
