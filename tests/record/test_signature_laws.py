@@ -252,6 +252,52 @@ def test_the_error_of_logrus_is_more_of_its_message() -> None:
     assert signature(text) == 'RuntimeError: no "x"'
 
 
+def test_the_colours_of_logrus_do_not_count() -> None:
+    text = FAILURES["no-kernel-logrus"]
+    coloured = "\n".join(f"\x1b[0;36m{line}\x1b[0m" for line in text.splitlines())
+    assert signature(coloured) == signature(text)
+
+
+UNSOLVED = ", we can conclude that your project's requirements are unsatisfiable."
+
+
+@pytest.mark.parametrize(
+    ("because", "expected"),
+    [
+        (
+            "only vllm<=0.11.0 is available and your project depends on vllm>=0.12",
+            "No matching distribution found for vllm>=0.12",
+        ),
+        (
+            (
+                "only the following versions of torch are available:\n        torch<=2.8.0\n"
+                "        torch>2.9\n    and you require torch==2.9.0"
+            ),
+            "No matching distribution found for torch==2.9.0",
+        ),
+        (
+            "there is no version of vllm==0.34.0 and you require vllm==0.34.0",
+            "No matching distribution found for vllm==0.34.0",
+        ),
+        (
+            "vllm==0.26.0 depends on torch==2.11.0 and you require torch==2.9.0",
+            "vllm 0.26.0 needs torch==2.11.0, and torch==2.9.0 was asked for",
+        ),
+    ],
+)
+@pytest.mark.parametrize("head", ["", "  \u00d7 No solution found when resolving dependencies:\n"])
+def test_sentences_of_uv_may_be_copied_without_their_head(
+    head: str, because: str, expected: str
+) -> None:
+    frame = "  \u2570\u2500\u25b6 " if head else ""
+    assert signature(f"{head}{frame}Because {because}{UNSOLVED}\n") == expected
+
+
+def test_a_sentence_of_another_program_is_not_uvs() -> None:
+    text = "Because only one GPU is here, it is used.\nRuntimeError: no kernel"
+    assert signature(text) == "RuntimeError: no kernel"
+
+
 PROGRESS = (
     "Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:01<00:01,  1.26s/it]",
     "Capturing CUDA graphs (mixed, PIECEWISE):  10%|█▏        | 7/67 [00:00<00:06,  9.81it/s]",

@@ -41,8 +41,14 @@ _UV = re.compile(
 )
 _ABSENT = re.compile(
     rf"^Because (?:there (?:is|are) no versions? of (?P<missing>{_NAME}{_RANGE})(?=[,.]?\s)"
-    rf"|only (?P<only>{_NAME}){_RANGE} (?:is|are) available(?=[,.]?\s)"
+    rf"|only (?:(?P<only>{_NAME}){_RANGE} (?:is|are) available(?=[,.]?\s)"
+    rf"|the following versions of (?P<listed>{_NAME}) are available:)"
     rf"|(?P<unknown>{_NAME}) was not found in the (?:package registry|provided package locations))"
+)
+# Somebody may copy these sentences alone.
+_BARE = re.compile(
+    rf"Because (?:only |there (?:is|are) no versions? of |you require |your (?:project|workspace) "
+    rf"|(?:all versions of )?{_NAME}\S* depends on ).*"
 )
 # It also tells what follows from a demand, in the same words.
 _CONCLUSION = re.compile(r",? we can conclude that .*?(?=\.? And because |\.? Because |$)")
@@ -77,12 +83,21 @@ def conflict_in(lines: Sequence[str]) -> str:
             return found
     elif (unsolved := _unsolved(lines)) is not None:
         explanation = _MARKER.sub("", " ".join(_explanation(lines[unsolved:]))[:_READ])
-        demands = list(_of_uv(explanation))
-        return _excluding(demands) or _absent(explanation, demands) or explanation
+        return _unsolved_by(explanation) or explanation
+    elif (bare := _bare(lines)) is not None:
+        explanation = _MARKER.sub("", " ".join(_explanation(lines[bare:]))[:_READ])
+        if found := _unsolved_by(explanation):
+            return found
     if installed := _of_installed(lines):
         return installed
     missing = (_MISSING.fullmatch(line.strip()) for line in lines)
     return next((found["message"] for found in missing if found), "")
+
+
+def _unsolved_by(explanation: str) -> str:
+    """Return what uv's sentences say excludes each other, or is absent; "" if they say neither."""
+    demands = list(_of_uv(explanation))
+    return _excluding(demands) or _absent(explanation, demands)
 
 
 def _absent(explanation: str, demands: Iterable[_Demand]) -> str:
@@ -91,7 +106,7 @@ def _absent(explanation: str, demands: Iterable[_Demand]) -> str:
     if found is None:
         return ""
     missing = found["missing"] or found["unknown"]
-    if only := found["only"]:
+    if only := found["only"] or found["listed"]:
         name = _canonical(only)
         asked = (demand for demand in demands if demand.name == name)
         missing = next((f"{name}{demand.range}" for demand in asked), "")
@@ -115,6 +130,12 @@ def _of_installed(lines: Iterable[str]) -> str:
 
 def _unsolved(lines: Sequence[str]) -> int | None:
     return next((index for index, line in enumerate(lines) if _UNSOLVED in line), None)
+
+
+def _bare(lines: Sequence[str]) -> int | None:
+    """Return where uv's sentences begin that somebody copied without their headline."""
+    bare = (index for index, line in enumerate(lines) if _BARE.match(_FRAME.sub("", line)))
+    return next(bare, None)
 
 
 def _of_pip(lines: Iterable[str]) -> Iterator[_Demand]:

@@ -23,8 +23,8 @@ _MOST_PREFIXES = 3
 
 def lines_of(text: str) -> list[str]:
     """Return the lines that say something, without escapes, marks of pytest and heads of a log."""
-    text = without_logrus(text)
-    text = ESCAPE.sub("", text) if "\x1b" in text else text
+    # Logrus colours its lines, and quotes messages that have colours of their own.
+    text = _without_escapes(without_logrus(_without_escapes(text)))
     lines: Sequence[str] = text.splitlines()
     # The hosts of pdsh, as an example, stand before other heads, or behind them.
     for _ in range(_MOST_PREFIXES):
@@ -37,6 +37,10 @@ def lines_of(text: str) -> list[str]:
     # What is below the heads of a log can be moved to the right as a whole, too.
     margin = _margin(lines)
     return _outdented(line[margin:] for line in lines if line.strip())
+
+
+def _without_escapes(text: str) -> str:
+    return ESCAPE.sub("", text) if "\x1b" in text else text
 
 
 def _without_heads(raws: Sequence[str]) -> list[str]:
