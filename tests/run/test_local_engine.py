@@ -70,6 +70,7 @@ def carry_out(
 
 
 def test_each_cell_on_cuda_sees_its_own_gpu(fake_tox: FakeTox) -> None:
+    fake_tox.told(vllm019={"together": 2}, vllm016={"together": 2})
     jobs = [job(name, platform=Platform.CUDA, gpu_mib=20_000) for name in (TORCH210, TORCH29)]
     ends, _ = carry_out(fake_tox, *jobs)
     assert [end.how for end in ends] == [HowEnded.DONE, HowEnded.DONE]
