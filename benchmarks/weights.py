@@ -1,4 +1,4 @@
-"""What the CPU platform spares where it repeats a weight's values, and leaves new memory.
+"""What the CPU platform saves where it repeats a weight's values, and leaves new memory.
 
 Fills a weight as vLLM does, with a random value for each, then as the platform does: once in memory
 that was used before, and once in memory that is new. Prints the seconds of all three, and fails
@@ -19,7 +19,7 @@ from matrix.inside.cpu.weights import quick_dummy_weights
 
 def main() -> int:
     """Measure, print, and return 0 where both shares are within the limit."""
-    parser = argparse.ArgumentParser(description="What filling weights quickly spares.")
+    parser = argparse.ArgumentParser(description="What filling weights quickly saves.")
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--limit", type=float, default=0.25)
     options = parser.parse_args()

@@ -13,7 +13,7 @@ import torch
 _LOADER = "vllm.model_executor.model_loader"
 _MODULES = (f"{_LOADER}.weight_utils", f"{_LOADER}.dummy_loader")
 _FILL = "initialize_single_dummy_weight"
-_DRAWN = 1 << 16  # so many values of a weight are random at most; they repeat
+_DRAWN = 1 << 16  # random values of a weight at most; the rest repeats them
 _LOOKED_AT = 1 << 13  # so many bytes of a weight: each may be in a page that is not there yet
 
 
