@@ -35,8 +35,8 @@ _NO_VERSION = re.compile(
 )
 # A project that an index does not have at all: a name without versions.
 _NO_PROJECT = re.compile(
-    r"(?:[Nn]o matching distribution found for (?P<name>[A-Za-z0-9][\w.-]{0,80}?)"
-    r"(?:\[[^\]]{0,80}\])?\s*$"
+    r"(?:[Nn]o matching distribution found for (?P<name>[A-Za-z0-9](?:[\w.-]{0,80}?\w)?)"
+    r"(?:\[[^\]]{0,80}\])?\.?\s*$"
     r"|Because there are no versions of (?P<other>[A-Za-z0-9](?:[\w.-]{0,80}\w)?)(?=,? |$))"
 )
 _OWN_NAMES = re.compile(
@@ -50,7 +50,7 @@ _WANTED = (
     r"(?P<{0}name>[A-Za-z0-9][\w.-]{{0,80}}?)(?:\[[^\]]{{0,80}}\])?(?:\{{[^}}]{{0,200}}\}})?"
     r"(?P<{0}range>[<>=!~][^\s,]{{1,80}}(?:,[<>=!~][^\s,]{{1,80}}){{0,5}})(?=[\s,]|$)"
 )
-# A project of one's own has no version here, but the name of its extra or group.
+# A user's own project has no version here, but the name of its extra or group.
 _DEPENDS = re.compile(
     r"(?<!\S)(?:(?:your (?:project|workspace) (?:depends on|requires)|you require)"
     r"|(?P<who>[A-Za-z0-9][\w.-]{0,80}?)(?P<part>\[[^\]]{0,80}\]|:[\w-]{1,80})?"
@@ -300,7 +300,7 @@ def _excluding(line: str) -> tuple[Demanded, ...]:
 
 
 def _asking(found: re.Match[str]) -> str:
-    """Return who asks: a release with its version, a project of one's own without; "" for a user.
+    """Return who asks: a release with its version, a user's own project without; "" for a user.
 
     What belongs to a release's extra is that release's.
     """
@@ -313,7 +313,7 @@ def _asking(found: re.Match[str]) -> str:
 
 
 def is_own(who: str) -> bool:
-    """Tell whether the one who asks is no release: a user, or a project of one's own.
+    """Tell whether a user, or a project of the user's own, asks, not a release.
 
     >>> is_own(""), is_own("my-app[gpu]"), is_own("vllm 0.11.0")
     (True, True, False)

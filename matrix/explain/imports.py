@@ -1,7 +1,8 @@
 """Names that a Python package of another version has: torch, transformers, and others; NumPy's ABI.
 
-Pure, but for vLLM's requirements. What is missing is in the text, and who asks for it in the
-traceback. Which release of a package has a name is not in the data: vLLM's own requirements are.
+Pure, except that it reads vLLM's requirements. What is missing is in the text, and who asks for it
+in the traceback. Which release of a package has a name is not in the data: vLLM's own requirements
+are.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ _NO_NAME = re.compile(
 # Where it is no package, a file of that name is imported instead of it.
 _NO_MODULE = re.compile(
     rf"No module named '(?P<module>{_OF}(?:\.\w{{1,80}}){{1,8}})'"
-    r"(?!; '\w{1,80}' is not a package)"
+    r"(?!; '[\w.]{1,200}' is not a package)"
 )
 _NO_ATTRIBUTE = re.compile(
-    rf"module '(?P<module>{_OF}(?:\.\w{{1,80}}){{1,8}})' has no attribute '(?P<name>\w{{1,100}})'"
+    rf"(?<!partially initialized )module '(?P<module>{_OF}(?:\.\w{{1,80}}){{1,8}})' has no"
+    r" attribute '(?P<name>\w{1,100})'"
 )
 # Transformers 5 deleted it (https://github.com/huggingface/transformers/pull/40936), and vLLM read
 # it (https://github.com/vllm-project/vllm/pull/29686).
@@ -124,8 +126,8 @@ def with_importer(fault: Fault, text: str) -> Fault:
 def import_answer(fault: Fault, versions: TextVersions, choice: InstallChoice) -> FaultAnswer:
     """Return which range of a package vLLM needs, and what to install.
 
-    It is that of the vLLM of the text, else of the newest. One without an upper bound is older than
-    what the next one that has a bound refused.
+    It is that of the vLLM of the text, else of the newest. If the range has no upper bound, that of
+    the next vLLM with one is added.
     """
     package = fault.wants or "transformers"
     if package == _NUMPY_NAME:

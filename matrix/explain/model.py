@@ -202,8 +202,10 @@ class Fault:
     """One fault of a text: its kind, its signature, and its facts in the text.
 
     `subject` is what is missing or wrong: a symbol, a library, `GLIBC_2.32`, a package. `file` is
-    the library that needs it, `package` the one that this belongs to. `has` is what is there (the
-    CUDA of a driver, the architecture of a GPU, a version), `wants` what is needed. `demands` are
+    the library that needs it, `package` the package of that library, or the one that asks for the
+    name. `has` is what is there (the CUDA of a driver, the architecture of a GPU, a version, or the
+    library that is loaded), `wants` what is needed: a version, or the package of which another
+    version is. `demands` are
     those that exclude each other. `named`: the text only names `subject` or `has`, and says of no
     installation that anything is wrong.
     """

@@ -30,11 +30,13 @@ from matrix.explain.outside_faults import (
 )
 
 _BY_SUBJECT = {row.subject: row for row in OUTSIDE_FAULTS}
+_ROWS = tuple((row, tuple(mark.decode() for mark in row.marks)) for row in OUTSIDE_FAULTS)
 OUTSIDE_MARKS = tuple(dict.fromkeys(mark for row in OUTSIDE_FAULTS for mark in row.marks))
 """What a line must have that shows one of them."""
 _CAPTURING = re.compile(
     r"Capturing CUDA graph|\bin (?:capture_model|capture_end|_?capture_cudagraphs?)\b"
 )
+_CAPTURED = re.compile(r"Graph capturing finished|init engine .{0,80}took")
 _SIZE = r"(?P<{0}>\d{{1,7}}(?:\.\d{{1,4}})?) (?P<{0}_unit>bytes|[KMG]iB)\b"
 _EXHAUSTED = re.compile(
     rf"CUDA out of memory\. Tried to allocate {_SIZE.format('tried')}\. GPU \d+ has a total"
@@ -42,7 +44,7 @@ _EXHAUSTED = re.compile(
     rf" this process has {_SIZE.format('own')} memory in use"
 )
 _UNITS = {"bytes": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
-_OF_OTHERS = 0.05  # of a GPU: less of it is no other program's
+_OF_OTHERS = 0.05  # a share of a GPU: a smaller rest counts as CUDA's own
 _OF_DRIVER = ("libcuda.so.1", "libnvidia-ml.so.1")
 _BELOW = 200  # characters below a line that its message may go on with
 
@@ -50,7 +52,9 @@ _BELOW = 200  # characters below a line that its message may go on with
 def of_outside(line: str, after: str) -> Fault | None:
     """Read a fault of the machine, its tools, its memory or of NCCL."""
     text = f"{line}\n{after[:_BELOW]}"
-    for row in OUTSIDE_FAULTS:
+    for row, marks in _ROWS:
+        if not any(mark in text for mark in marks):
+            continue
         found = row.pattern.search(text)
         if found is None or found.start() >= len(line):
             continue
@@ -84,13 +88,14 @@ def _is_held(line: str) -> bool:
 
 
 def in_context(fault: Fault, before: str) -> Fault:
-    """Return a fault as the text before its line says: memory that ended while graphs were taken.
+    """Return a fault as the text before its line says: memory ended while graphs were captured.
 
     vLLM captures them last, in `capture_model`, under a bar of progress.
     """
-    if fault.subject == GPU_MEMORY and _CAPTURING.search(before):
-        return replace(fault, subject=GRAPHS)
-    return fault
+    if fault.subject != GPU_MEMORY:
+        return fault
+    captured = max((found.end() for found in _CAPTURED.finditer(before)), default=0)
+    return replace(fault, subject=GRAPHS) if _CAPTURING.search(before, captured) else fault
 
 
 def without_consequences(faults: Sequence[Fault]) -> list[Fault]:

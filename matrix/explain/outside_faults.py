@@ -227,7 +227,8 @@ OUTSIDE_FAULTS = (
         meaning=Meaning.PART_OF_TOOLKIT,
         marks=(b"fatal error: cu", b"fatal error: nv"),
         pattern=re.compile(
-            r"fatal error: (?:cu[a-z]{2,12}[\w-]{0,30}\.h|nvrtc\.h|nv/target): No such file"
+            r"fatal error: (?:(?:cuda|cublas|cufft|cufile|cupti|curand|cusolver|cusparse)\w{0,30}"
+            r"\.h|nvrtc\.h|nv/target): No such file"
         ),
         remedies=(RemedyCode.TOOLKIT,),
     ),
@@ -353,7 +354,7 @@ OUTSIDE_FAULTS = (
         subject="call to the system",
         meaning=Meaning.NCCL_SYSTEM,
         marks=(_OF_NCCL,),
-        pattern=re.compile(r"NCCL error.{0,300}?unhandled system error"),
+        pattern=re.compile(r"NCCL error(?:(?!NCCL error).){0,300}?unhandled system error"),
         remedies=(RemedyCode.NCCL_LOG, RemedyCode.SHARED_MEMORY),
     ),
     OutsideFault(
@@ -361,7 +362,7 @@ OUTSIDE_FAULTS = (
         subject="another process",
         meaning=Meaning.NCCL_PEER,
         marks=(_OF_NCCL,),
-        pattern=re.compile(r"NCCL error.{0,300}?remote process exited"),
+        pattern=re.compile(r"NCCL error(?:(?!NCCL error).){0,300}?remote process exited"),
         remedies=(RemedyCode.ABOVE, RemedyCode.NCCL_LOG),
     ),
     OutsideFault(
@@ -370,7 +371,8 @@ OUTSIDE_FAULTS = (
         meaning=Meaning.NCCL_CALL,
         marks=(_OF_NCCL,),
         pattern=re.compile(
-            r"NCCL error.{0,300}?(?:unhandled cuda error|internal error|invalid (?:usage|argument))"
+            r"NCCL error(?:(?!NCCL error).){0,300}?"
+            r"(?:unhandled cuda error|internal error|invalid (?:usage|argument))"
         ),
         remedies=(RemedyCode.NCCL_LOG,),
     ),

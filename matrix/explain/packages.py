@@ -79,7 +79,7 @@ def conflict_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
 
 
 def _split(demands: Sequence[Demanded]) -> FaultRemedy:
-    """Return what lets uv resolve what projects of one's own, or their extras, exclude.
+    """Return what lets uv resolve what a user's own projects, or their extras, exclude.
 
     https://docs.astral.sh/uv/reference/settings/#conflicts
     """

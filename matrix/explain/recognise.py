@@ -123,7 +123,7 @@ _FLASHINFER = re.compile(
     rf" flashinfer(?:-python)?(?: version)? \((?P<wants>{_VERSION})\)"
 )
 RUNTIME = "libstdc++.so.6"
-"""What is there of a version that a libstdc++ lacks, which is not the system's."""
+"""`Fault.has` where the libstdc++ without the version is not the system's."""
 _AGAIN = re.compile(
     r"(?i)compiling model again due to a load failure(?: from \S{1,300})?"
     r"(?:,? reason: (?P<why>.{1,200}))?"

@@ -19,8 +19,8 @@ from matrix.explain.model import (
     ShownBy,
     TextFaults,
 )
-from matrix.report.explain_means import NAME_LIMIT, means, spanned
-from matrix.report.explain_outside import COMMANDS, NOTES, releases, remedy_words
+from matrix.report.explain_means import means, spanned
+from matrix.report.explain_outside import COMMANDS, NAME_LIMIT, NOTES, releases, remedy_words
 from matrix.report.uv_commands import command_line, pip_install, pip_uninstall
 
 _FILES = 4  # files of vLLM that are named

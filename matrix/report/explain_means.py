@@ -6,10 +6,7 @@ from collections.abc import Callable, Mapping
 
 from matrix._util.text import clip, listed, plural, spans
 from matrix.explain.model import FaultAnswer, FaultKind, KnownReleases, Meaning
-from matrix.report.explain_outside import MACHINE_MEANINGS, SENTENCES
-
-NAME_LIMIT = 200
-"""Characters of a symbol's name that are shown."""
+from matrix.report.explain_outside import MACHINE_MEANINGS, NAME_LIMIT, SENTENCES
 
 _KINDS: Mapping[FaultKind, str] = {
     FaultKind.UNDEFINED_SYMBOL: "an undefined symbol",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from matrix._util.text import clip
 from matrix.explain.model import FaultAnswer, FaultKind, FaultRemedy, Meaning, RemedyCode
 
-_NAME_LIMIT = 200
+NAME_LIMIT = 200
 
 MACHINE_MEANINGS: Mapping[Meaning, str] = {
     Meaning.NO_BFLOAT16: "the GPU has no bfloat16, which takes compute capability 8.0 or newer",
@@ -25,8 +25,7 @@ MACHINE_MEANINGS: Mapping[Meaning, str] = {
     Meaning.NOT_LOADED_DRIVER: "NVML is there, but the kernel module of the NVIDIA driver is not"
     " loaded",
     Meaning.BROKEN_GPU: "the GPU, or its link, reports a fault of the hardware",
-    Meaning.BUSY_GPU: "another process holds the GPU and shares it with none, or the GPU is not"
-    " available",
+    Meaning.BUSY_GPU: "another process uses the GPU exclusively, or the GPU is not available",
     Meaning.UNKNOWN_STATE: "CUDA gives no cause: the driver, its kernel modules or the environment"
     " are not in order, as where CUDA_VISIBLE_DEVICES changed after the program started",
     Meaning.FORKED: "the program used CUDA, and then a process was forked, in which CUDA cannot be"
@@ -52,11 +51,11 @@ MACHINE_MEANINGS: Mapping[Meaning, str] = {
     " to take",
     Meaning.CHANGED_GPU: "another process gave memory of the GPU back while vLLM measured it",
     Meaning.GRAPHS_FULL: "the GPU's memory ended while CUDA graphs were captured, which vLLM does"
-    " when weights and the KV cache have theirs",
+    " after it reserves memory for the weights and the KV cache",
     Meaning.NO_CACHE: "the weights and the peak of a run leave no memory for the KV cache, of the"
     " share of the GPU that vLLM may take",
-    Meaning.LONG_CONTEXT: "the KV cache that fits into the GPU holds no request of the model's"
-    " whole length",
+    Meaning.LONG_CONTEXT: "the KV cache that fits into the GPU is too small for one request of"
+    " the model's full length",
     Meaning.SHARED_MEMORY: "the shared memory of the machine, /dev/shm, is too small: processes of"
     " vLLM and NCCL exchange data through it",
     Meaning.NO_SPACE: "the disk, or the file system of the named file, is full",
@@ -66,13 +65,12 @@ MACHINE_MEANINGS: Mapping[Meaning, str] = {
     " that: their environments have different torch or nvidia-nccl packages",
     Meaning.NCCL_ONE_GPU: "two processes of a group use the same GPU, which NCCL refuses: fewer"
     " GPUs are visible than processes start, or they all see the same one",
-    Meaning.NCCL_SYSTEM: "a call of NCCL to the system failed, as of a socket or of shared memory;"
-    " the text does not say which",
+    Meaning.NCCL_SYSTEM: "a call of NCCL to the system failed, such as one on a socket or on"
+    " shared memory; the text does not say which",
     Meaning.NCCL_PEER: "another process of the group ended, or the network to it failed: the cause"
     " is in the log of that process",
     Meaning.NCCL_CALL: "a call of NCCL failed; the text does not say why",
-    Meaning.REPORTS: "it only reports that another error was there, and that error is not in this"
-    " text",
+    Meaning.REPORTS: "it only reports another error, which is not in this text",
 }
 _DEPENDS = "that depends on the model, its settings and the GPU, not on the pair alone"
 _MACHINE = "the machine causes it, whichever pair is installed"
@@ -99,13 +97,13 @@ _RELEASES: Mapping[FaultKind, str] = {
 
 
 def of_toolkit(answer: FaultAnswer, *_: str) -> str:
-    """Return that there is no nvcc, or one of another CUDA than torch's."""
+    """Return which nvcc is missing, or of which CUDA the found one is."""
     fault, cuda = answer.fault, answer.operands.get("cuda")
     if answer.meaning is Meaning.NO_TOOLKIT:
         needs = f" of CUDA {cuda}" if cuda else ""
         return (
-            f"code for the GPU is compiled here, by the nvcc of a CUDA toolkit{needs}, and there is"
-            " none where it was looked for: by CUDA_HOME, on PATH, in /usr/local/cuda"
+            f"code for the GPU is compiled here, by the nvcc of a CUDA toolkit{needs}, and"
+            " none was found by CUDA_HOME, on PATH, or in /usr/local/cuda"
         )
     has = f" of CUDA {fault.has}" if fault.has and fault.has[0].isdigit() else ""
     torch = f"CUDA {fault.wants}" if fault.wants else "another CUDA"
@@ -115,7 +113,7 @@ def of_toolkit(answer: FaultAnswer, *_: str) -> str:
 def of_name(answer: FaultAnswer, name: str, _: str) -> str:
     """Return that a package lacks a name, and who asks for it."""
     package, importer = answer.fault.wants, answer.fault.package
-    who = f"{clip(importer, _NAME_LIMIT)} asks for" if importer else "the code asks for"
+    who = f"{clip(importer, NAME_LIMIT)} asks for" if importer else "the code asks for"
     return (
         f"{who} {name}, which the {package} that is installed does not have: it is for another one"
     )
@@ -125,7 +123,7 @@ def of_numpy(answer: FaultAnswer, *_: str) -> str:
     """Return that a module was compiled for another NumPy."""
     has = f", {answer.fault.has}" if answer.fault.has else ""
     module = answer.fault.package
-    who = f"a module that {clip(module, _NAME_LIMIT)} loads" if module else "some module"
+    who = f"a module that {clip(module, NAME_LIMIT)} loads" if module else "some module"
     none = ", or no NumPy is installed" if "none" in answer.operands else ""
     return f"{who} was compiled for another NumPy than the one that is installed{has}{none}"
 
@@ -246,13 +244,13 @@ REMEDIES: Mapping[RemedyCode, str] = {
     " workspace in `tool.uv.sources` of pyproject.toml; else look whether the index has it under"
     " another name",
     RemedyCode.SPLIT_MEMBERS: "relax one of the two; uv resolves a workspace as a whole, so members"
-    " that need different versions belong into projects apart",
+    " that need different versions belong in separate projects",
 }
 
 
 def remedy_words(remedy: FaultRemedy, wants: str | None) -> str:
-    """Return what to do where that has an operand; "" for another remedy."""
-    what = clip(remedy.what or "", _NAME_LIMIT)
+    """Return what to do, in words; "" for a remedy that has a command or words elsewhere."""
+    what = clip(remedy.what or "", NAME_LIMIT)
     match remedy.code:
         case RemedyCode.NEWER_RUNTIME:
             return (

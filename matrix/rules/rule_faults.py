@@ -26,7 +26,7 @@ RuleFault: TypeAlias = UpstreamContradiction | Vanished | Overrun | Unfounded
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedRules:
-    """How rules compare with upstream's own tests, and which are not as their evidence."""
+    """How rules compare with upstream's own tests, and which their evidence does not support."""
 
     held: UpstreamComparison
     overruns: tuple[Overrun, ...]

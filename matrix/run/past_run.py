@@ -135,7 +135,7 @@ class _Reading:
 
     def _check_schema(self, schema: object) -> None:
         """Raise RunStateError if another version wrote what follows."""
-        if not isinstance(schema, int) or schema < OLDEST_SCHEMA:
+        if type(schema) is not int or schema < OLDEST_SCHEMA:
             raise RunStateError(f"{self._path}: was written by another version; begin a new run")
         if schema > SCHEMA:
             raise RunStateError(

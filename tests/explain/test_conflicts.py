@@ -95,6 +95,7 @@ def test_one_who_asks_for_two_versions_excludes_nobody() -> None:
     "text",
     [
         "ERROR: No matching distribution found for my-lib",
+        "ERROR: No matching distribution found for my-lib.",
         OWN.format("my-lib was not found in the package registry and my-app depends on my-lib"),
         OWN.format("there are no versions of my-lib and your project depends on my-lib"),
     ],

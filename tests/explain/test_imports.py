@@ -98,6 +98,8 @@ def test_what_is_missing_is_named(text: str, subject: str) -> None:
         "cannot import name 'a' from 'torchaudio.b' (/x/b.py)",
         "No module named 'torch'",
         "No module named 'torch.nn'; 'torch' is not a package",
+        "No module named 'torch._C._distributed_c10d'; 'torch._C' is not a package",
+        "partially initialized module 'torch.library' has no attribute 'x' (most likely due to a",
         "module 'torch.ops.other' has no attribute 'a'",
     ],
 )

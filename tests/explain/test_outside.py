@@ -149,6 +149,8 @@ def test_the_machine_is_named_and_no_pair(text: str, meaning: Meaning, to_do: st
     [
         "/usr/bin/ld: cannot find -lcudart",
         "fatal error: custom_ops.hpp: No such file or directory",
+        "fatal error: curses.h: No such file or directory",
+        "fatal error: cudnn.h: No such file or directory",
         "INFO Free memory on device (70/79 GiB) on startup. Desired GPU memory utilization is 0.9",
         "RuntimeError: CUDA error: an illegal memory access was encountered",
         "CUDA_HOME is set to /usr/local/cuda",
@@ -201,6 +203,15 @@ def test_memory_that_ends_while_graphs_are_captured(before: str) -> None:
     answer = only(before + OUT_OF_MEMORY.format("23.60"))
     assert answer.meaning is Meaning.GRAPHS_FULL
     assert "--enforce-eager" in five(answer)[-1]
+
+
+def test_memory_that_ends_after_the_capture_is_the_models() -> None:
+    before = (
+        "Capturing CUDA graphs (PIECEWISE): 100%|##########| 67/67 [00:05<00:00, 12.2it/s]\n"
+        "INFO Graph capturing finished in 5 secs, took 0.61 GiB\n"
+        '  File "/x/vllm/v1/worker/gpu_model_runner.py", line 1, in execute_model\n    a()\n'
+    )
+    assert only(before + OUT_OF_MEMORY.format("23.60")).meaning is not Meaning.GRAPHS_FULL
 
 
 def test_a_request_that_does_not_fit_takes_a_shorter_context() -> None:
@@ -274,12 +285,12 @@ def test_a_report_gives_way_to_what_it_reports() -> None:
     alone = only(ENGINE)
     assert alone.meaning is Meaning.REPORTS
     assert "explain FILE" in five(alone)[-1]
-    assert kinds(f"{OUT_OF_MEMORY}\n{ENGINE}") == [FaultKind.MEMORY]
+    assert kinds(f"{OUT_OF_MEMORY.format('23.60')}\n{ENGINE}") == [FaultKind.MEMORY]
     unknown = f"Traceback (most recent call last):\n  File 'x'\nKeyError: 'weight'\n{ENGINE}"
     assert kinds(unknown) == [FaultKind.UNKNOWN]
 
 
-def test_a_process_that_waits_is_no_small_dev_shm() -> None:
+def test_a_process_that_waits_does_not_mean_a_small_dev_shm() -> None:
     answer = only(WAITING)
     assert answer.meaning is Meaning.WAITING
     assert five(answer)[-1][11:].startswith("wait, while")

@@ -70,7 +70,7 @@ def test_the_journal_of_a_newer_program_is_refused_before_its_codes_are_read(
     )
 
 
-@pytest.mark.parametrize("schema", [0, -1, None, "2", [], 1.5])
+@pytest.mark.parametrize("schema", [0, -1, None, True, "2", [], 1.5])
 def test_a_journal_without_a_number_of_ours_is_refused(tmp_path: Path, schema: object) -> None:
     with pytest.raises(RunStateError, match="written by another version; begin a new run"):
         read_run(of_schema(tmp_path, schema))

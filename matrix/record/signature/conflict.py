@@ -28,8 +28,8 @@ _INSTALLED = re.compile(
     r"|(?P<missing>which is not installed)\.?)"
 )
 _MISSING = re.compile(r"(?:ERROR: )?(?P<message>No matching distribution found for .*)")
-_FRAME = re.compile(r"^[\s\u00d7\u2500-\u25ff\u00b7]+|\s+$")
-_MARKER = re.compile(r"\{[^}]*\}")
+_FRAME = re.compile(r"^[\s\u00d7\u2500-\u25ff\u00b7]+")
+_MARKER = re.compile(r"\{[^{}]*\}")
 _EXTRA = re.compile(r"(?<=\w)\[[\w,. -]*\]")
 _UV = re.compile(
     rf"(?<!\S)(?P<who>{_NAME})==(?P<version>[^\s,]+) depends on"
@@ -134,7 +134,7 @@ def _unsolved(lines: Sequence[str]) -> int | None:
 
 def _bare(lines: Sequence[str]) -> int | None:
     """Return where uv's sentences begin that somebody copied without their headline."""
-    bare = (index for index, line in enumerate(lines) if _BARE.match(_FRAME.sub("", line)))
+    bare = (index for index, line in enumerate(lines) if _BARE.match(_FRAME.sub("", line.rstrip())))
     return next(bare, None)
 
 
@@ -152,7 +152,7 @@ def _explanation(lines: Iterable[str]) -> Iterator[str]:
     """Yield the paragraph of uv that begins with Because, without the frame drawn around it."""
     begun = False
     for line in lines:
-        plain = _FRAME.sub("", line).removeprefix("cause: ")
+        plain = _FRAME.sub("", line.rstrip()).removeprefix("cause: ")
         # Its lines are indented; what follows is not, or is a hint.
         if begun and (not line[:1].isspace() or plain.startswith(("hint:", "error:", "help:"))):
             return
