@@ -7,10 +7,12 @@ themselves whether their packages were as required. The file is untrusted, and s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from matrix._util.json_file import read_object
@@ -31,6 +33,23 @@ class RequirementsError(MatrixError):
 def known_requirements() -> Requirements:
     """Read `data/requirements.json`, once: judging one record after another asks for it."""
     return read_requirements(REQUIREMENTS_FILE)
+
+
+def requirements_of(vllm: str, package: str) -> Iterator[Requirement]:
+    """Yield what a release of vLLM requires of a package, by its normalised name.
+
+    A line that is no requirement is left out.
+    """
+    for line in known_requirements().get(vllm, ()):
+        # To parse every line of every release takes a second.
+        if not line.lower().replace("_", "-").startswith(package[:4]):
+            continue
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if canonicalize_name(requirement.name) == package:
+            yield requirement
 
 
 def read_requirements(path: Path) -> Requirements:

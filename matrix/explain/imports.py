@@ -11,11 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 
-from matrix.catalog.requirements import known_requirements
+from matrix.catalog.requirements import requirements_of
 from matrix.explain.choice import InstallChoice
 from matrix.explain.model import (
     Fault,
@@ -182,16 +180,7 @@ def _needed(package: str, vllm: str, choice: InstallChoice) -> Mapping[str, str]
 
 def _range_of(package: str, vllm: str) -> SpecifierSet | None:
     """Return the versions of a package that a vLLM needs; None if it does not name it."""
-    for line in known_requirements().get(vllm, ()):
-        if not line.startswith(package[:4]):
-            continue
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            continue
-        if canonicalize_name(requirement.name) == package:
-            return requirement.specifier
-    return None
+    return next((found.specifier for found in requirements_of(vllm, package)), None)
 
 
 def _in_order(bounds: SpecifierSet) -> str:

@@ -6,14 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from matrix.advice.left_behind import WITH_FLASHINFER
 from matrix.catalog.platform_tags import machine_of
 from matrix.catalog.release import COMPANIONS, Vllm
-from matrix.catalog.requirements import known_requirements
+from matrix.catalog.requirements import requirements_of
 from matrix.explain.choice import InstallChoice
 from matrix.explain.conflicts import PYTHON, is_own, is_within
 from matrix.explain.model import (
@@ -160,32 +158,14 @@ def _local(wanted: str) -> str:
 
 def _fitting(name: str, wanted: str) -> Callable[[Vllm], bool]:
     """Return whether the pin of a vLLM for a package is within a range, by the vLLM."""
-    requirements = {} if name in _PROJECTS else known_requirements()
 
     def fits(row: Vllm) -> bool:
         if name in _PROJECTS:
             pin = getattr(row, name)
             return pin is not None and is_within(pin, wanted)
-        every = requirements.get(row.version, ())
-        return any(_pinned_within(line, name, wanted) for line in every)
+        return any(is_within(pin, wanted) for pin in _pins(name, row.version))
 
     return fits
-
-
-def _pinned_within(line: str, name: str, wanted: str) -> bool:
-    """Tell whether a requirement pins that package to a version within a range."""
-    if not line.lower().replace("_", "-").startswith(name[:4]):
-        return False
-    try:
-        requirement = Requirement(line)
-    except InvalidRequirement:
-        return False
-    if canonicalize_name(requirement.name) != name:
-        return False
-    return any(
-        clause.operator == "==" and is_within(clause.version, wanted)
-        for clause in requirement.specifier
-    )
 
 
 def _public(wanted: str) -> str:
@@ -228,12 +208,10 @@ def flashinfer_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     wants = _release(fault.wants)
     package = fault.subject or ""
     holds = tuple(
-        row.version
-        for row in choice.vllms
-        if _pins("flashinfer-python", row.version) == wants and wants is not None
+        row.version for row in choice.vllms if wants in _pins("flashinfer-python", row.version)
     )
     # vLLM 0.26 and newer require no cubins; for those an old one that was left is too much.
-    both = any(_pins(package, version) == wants for version in holds)
+    both = any(wants in _pins(package, version) for version in holds)
     if wants is None or package not in WITH_FLASHINFER:
         remedies: tuple[FaultRemedy, ...] = ()
     elif both:
@@ -244,7 +222,7 @@ def flashinfer_answer(fault: Fault, choice: InstallChoice) -> FaultAnswer:
     other = _release(fault.has)
     operands = {"package": package, "has": fault.has or "", "wants": fault.wants or ""}
     with_other = [
-        row.version for row in choice.vllms if _pins("flashinfer-python", row.version) == other
+        row.version for row in choice.vllms if other in _pins("flashinfer-python", row.version)
     ]
     if other and with_other:
         operands["vllm of the other"] = f"{with_other[0]} {with_other[-1]}"
@@ -265,10 +243,7 @@ def _release(version: str | None) -> str | None:
         return None
 
 
-def _pins(package: str, vllm: str) -> str | None:
-    """Return the version of a package that a vLLM pins; None for none."""
-    for line in known_requirements().get(vllm, ()):
-        name, _, rest = line.partition("==")
-        if name.strip() == package:
-            return rest.partition(";")[0].strip()
-    return None
+def _pins(package: str, vllm: str) -> tuple[str, ...]:
+    """Return the versions that a vLLM pins a package to: one, or none."""
+    bounds = (bound for found in requirements_of(vllm, package) for bound in found.specifier)
+    return tuple(bound.version for bound in bounds if bound.operator == "==")
