@@ -36,7 +36,6 @@ def quick_dummy_weights() -> Iterator[None]:
 
 
 def _repeating(draw: Callable[..., None]) -> Callable[..., None]:
-    @torch.no_grad()
     def fill(weight: torch.Tensor, *options: Any, **named: Any) -> None:
         count = weight.numel()
         if count <= _DRAWN or not weight.is_contiguous():
@@ -53,4 +52,5 @@ def _repeating(draw: Callable[..., None]) -> Callable[..., None]:
             values[filled : filled + more].copy_(values[:more])
             filled += more
 
-    return fill
+    without_gradients: Callable[..., None] = torch.no_grad()(fill)
+    return without_gradients
