@@ -38,7 +38,7 @@ def known_requirements() -> Requirements:
 def requirements_of(vllm: str, package: str) -> Iterator[Requirement]:
     """Yield what a release of vLLM requires of a package, by its normalised name.
 
-    A line that is no requirement is left out.
+    It leaves out a line that packaging cannot read.
     """
     for line in known_requirements().get(vllm, ()):
         # To parse every line of every release takes a second.

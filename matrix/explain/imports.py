@@ -32,7 +32,7 @@ _PROJECTS = {"cuda": _CUDA}
 _NO_NAME = re.compile(
     rf"cannot import name '(?P<name>\w{{1,100}})' from '(?P<module>{_OF}(?:\.\w{{1,80}}){{0,8}})'"
 )
-# Where it is no package, a file of that name is imported instead of it.
+# That ending means that Python imported a file of that name instead of the package.
 _NO_MODULE = re.compile(
     rf"No module named '(?P<module>{_OF}(?:\.\w{{1,80}}){{1,8}})'"
     r"(?!; '[\w.]{1,200}' is not a package)"

@@ -17,6 +17,11 @@ NUMPY = (
 )
 
 
+def raised_in(package: str, error: str) -> str:
+    """Return a traceback whose last file is one of a package."""
+    return f"Traceback (most recent call last):\n{FRAME.format(package)}{error}"
+
+
 @pytest.mark.parametrize(
     ("vllm", "releases", "first"),
     [
@@ -168,10 +173,9 @@ def test_an_operator_that_is_not_there_is_of_an_extension() -> None:
 
 
 def test_a_triton_is_that_of_a_torch() -> None:
-    text = (
-        "Traceback (most recent call last):\n"
-        + FRAME.format("torch")
-        + "ImportError: cannot import name 'triton_key' from 'triton.compiler.compiler' (/x/a.py)"
+    text = raised_in(
+        "torch",
+        "ImportError: cannot import name 'triton_key' from 'triton.compiler.compiler' (/x/a.py)",
     )
     found = lines(f"vllm==0.19.1\n{text}")
     assert found["means"].startswith(
@@ -182,10 +186,9 @@ def test_a_triton_is_that_of_a_torch() -> None:
 
 
 def test_the_bindings_of_cuda_share_files_with_another_package() -> None:
-    text = (
-        "Traceback (most recent call last):\n"
-        + FRAME.format("nvidia_cutlass_dsl")
-        + "AttributeError: module 'cuda.bindings.runtime' has no attribute 'cudaLibrary_t'"
+    text = raised_in(
+        "nvidia_cutlass_dsl",
+        "AttributeError: module 'cuda.bindings.runtime' has no attribute 'cudaLibrary_t'",
     )
     found = lines(f"vllm==0.32.0\n{text}")
     assert found["means"].endswith(
