@@ -89,7 +89,8 @@ class Group:
         )
         cases = sum(fault.case is not None for fault in self.faults)
         count = f"{plural(cases, 'case')} of " if cases else ""
-        return f"{self.verdict}{rung}: {count}{plural(len(self.cells), 'cell')}"
+        cells = len({fault.entry.record.cell for fault in self.faults})
+        return f"{self.verdict}{rung}: {count}{plural(cells, 'cell')}"
 
 
 def groups(table: Table) -> tuple[Group, ...]:
@@ -117,13 +118,15 @@ def style(table: Table) -> str:
 
 def summary(table: Table, limit: int = SUMMARY_LIMIT) -> str:
     """Return the table as Markdown of at most `limit` bytes: counts, failures, grids, cells."""
-    failing = [
-        entry
+    # A cell that ran on both platforms has an entry for each.
+    cells = {entry.record.cell for entry in table.entries}
+    failing = {
+        entry.record.cell
         for entry in table.entries
         if entry.verdict.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT)
-    ]
-    cells = plural(len(table.entries), "cell")
-    head = f"# torch × vLLM: {len(failing)} of {cells} not as expected\n\n"
+    }
+    of_cells = plural(len(cells), "cell")
+    head = f"# torch × vLLM: {len(failing)} of {of_cells} not as expected\n\n"
     counts = "; ".join(markdown.counts(table, platform) for platform in table.platforms)
     parts = [f"{head}{counts}. Newest record: {table.newest}.\n"]
     parts += [_group(group) for group in groups(table)]

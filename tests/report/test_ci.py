@@ -101,6 +101,18 @@ def test_a_summary_of_what_is_compatible_says_so() -> None:
     assert ci.style(well) == "success"
 
 
+def test_the_summary_counts_a_cell_of_two_platforms_once() -> None:
+    both = table(
+        make("py311-torch210-vllm019", failed(), platform="cuda"),
+        make("py311-torch210-vllm019", failed(), platform="cpu"),
+        make("py312-torch210-vllm019", passed(), platform="cpu"),
+    )
+    assert ci.summary(both).startswith("# torch × vLLM: 1 of 2 cells not as expected\n")
+    assert [group.title for group in ci.groups(both)] == [
+        "incompatible at starts cold: 2 cases of 1 cell"
+    ]
+
+
 @pytest.mark.parametrize("limit", [0, 10, 100, 300, 1500, 4000, 10**6])
 def test_a_summary_ends_at_its_limit(limit: int) -> None:
     whole, output = ci.summary(TABLE), ci.summary(TABLE, limit)
