@@ -81,12 +81,11 @@ def conflict_in(lines: Sequence[str]) -> str:
     if caused is not None:
         if found := _excluding(_of_pip(lines[caused + 1 :]), sure=False):
             return found
-    elif (unsolved := _unsolved(lines)) is not None:
-        explanation = _MARKER.sub("", " ".join(_explanation(lines[unsolved:]))[:_READ])
+    elif (headed := _unsolved(lines)) is not None:
+        explanation = _explanation(lines[headed:])
         return _unsolved_by(explanation) or explanation
     elif (bare := _bare(lines)) is not None:
-        explanation = _MARKER.sub("", " ".join(_explanation(lines[bare:]))[:_READ])
-        if found := _unsolved_by(explanation):
+        if found := _unsolved_by(_explanation(lines[bare:])):
             return found
     if installed := _of_installed(lines):
         return installed
@@ -148,8 +147,13 @@ def _of_pip(lines: Iterable[str]) -> Iterator[_Demand]:
         yield _Demand(who=who, name=_canonical(found["name"]), range=bounds)
 
 
-def _explanation(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the paragraph of uv that begins with Because, without the frame drawn around it."""
+def _explanation(lines: Iterable[str]) -> str:
+    """Return the paragraph of uv that begins with Because, without its markers."""
+    return _MARKER.sub("", " ".join(_paragraph(lines))[:_READ])
+
+
+def _paragraph(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of that paragraph, without the frame drawn around it."""
     begun = False
     for line in lines:
         plain = _FRAME.sub("", line.rstrip()).removeprefix("cause: ")
