@@ -214,8 +214,10 @@ OUTSIDE_FAULTS = (
         subject="nvcc",
         meaning=Meaning.NO_TOOLKIT,
         marks=(b"CUDA_HOME ", b"Could not find nvcc", b"nvcc: ", b"nvcc'"),
+        # Programs that go on without a compiler only warn.
         pattern=re.compile(
-            r"CUDA_HOME (?:(?:environment variable )?is not set|does not exist)"
+            r"(?m:^(?!.{0,200}\bWARN(?:ING)?\b).{0,1000}?"
+            r"\bCUDA_HOME (?:(?:environment variable )?is not set|does not exist))"
             r"|Could not find nvcc\b|\bnvcc: (?:command )?not found"
             r"|\[Errno 2\] No such file or directory: '[^']*\bnvcc'"
         ),

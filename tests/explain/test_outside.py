@@ -167,6 +167,14 @@ def test_the_toolkit_is_of_the_cuda_of_the_torch_that_a_text_names() -> None:
     assert lines(text)["to do"].startswith("install the whole toolkit of CUDA 12.8, with nvcc")
 
 
+def test_a_warning_of_the_toolkit_does_not_hide_the_error() -> None:
+    text = (
+        "WARNING CUDA_HOME is not set\n"
+        "/opt/m/_C.abi3.so: undefined symbol: _ZN3c106ivalue14ConstantString6createEv\n"
+    )
+    assert kinds(text) == [FaultKind.UNDEFINED_SYMBOL]
+
+
 def test_a_toolkit_of_another_cuda_than_torchs() -> None:
     text = (
         "RuntimeError: \nThe detected CUDA version (11.8) mismatches the version that was used to"
