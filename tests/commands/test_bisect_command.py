@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -162,10 +163,10 @@ def test_a_dry_run_says_how_many_runs_and_the_first_command(
     assert one.stdout.endswith(f"next: {done.stdout.splitlines()[1]}\n") and file.exists()
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> tuple[Path, list[str]]:
+@pytest.fixture(scope="module")
+def made_tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """Make a repository of vLLM with ten commits; nothing of the sixth can be built."""
-    folder = write_tree(tmp_path / "vllm")
+    folder = write_tree(tmp_path_factory.mktemp("tree") / "vllm")
     commits = [commit_all(folder, "commit 0", tag="v0.34.0")]
     for number in range(1, 10):
         gone = folder / "pyproject.toml"
@@ -175,6 +176,13 @@ def tree(tmp_path: Path) -> tuple[Path, list[str]]:
         commits.append(commit_all(folder, f"commit {number}"))
         gone.write_text(text, encoding="utf-8")
     return folder, commits
+
+
+@pytest.fixture
+def tree(made_tree: tuple[Path, list[str]], tmp_path: Path) -> tuple[Path, list[str]]:
+    """Return a copy of it, and its commits."""
+    made, commits = made_tree
+    return shutil.copytree(made, tmp_path / "vllm", symlinks=True), list(commits)
 
 
 @pytest.mark.programs
