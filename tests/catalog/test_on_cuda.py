@@ -22,6 +22,8 @@ from matrix.catalog.vllm_sources.compiled import compiled_differently
 from small_index import leave_settings
 from vllm_tree import commit_all, write_sdist, write_tree
 
+pytestmark = pytest.mark.programs
+
 TAG = "cp38-abi3-manylinux_2_17_x86_64"
 WANTED = CandidateRequest(name="vllmmain", project=Project.VLLM)
 

@@ -36,6 +36,8 @@ from matrix.errors import MatrixError
 from programs import program
 from vllm_tree import commit_all, repository_of, write_sdist, write_tree
 
+pytestmark = pytest.mark.programs
+
 
 def quiet(_: str) -> None:
     pass

@@ -280,6 +280,7 @@ def test_a_bad_record_of_before_ends_no_night(nights: Nights) -> None:
     assert {f"records/cpu/{cell}.{nights.mark}.json" for cell in CELLS} < held
 
 
+@pytest.mark.programs
 def test_options_that_plan_nothing_end_the_night(nights: Nights) -> None:
     done = nights.run(MATRIX_PLAN="--torch nonsense")
     assert done.results["plan"] == "failure"
@@ -307,6 +308,7 @@ def test_new_releases_are_a_pull_request(nights: Nights) -> None:
     assert changed == ["matrix/data/releases.json", "tox.ini"]
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("platform", ["cuda", "all"])
 def test_cuda_without_a_runner_is_refused(nights: Nights, platform: str) -> None:
     done = nights.run(platform=platform)
