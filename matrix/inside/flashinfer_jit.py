@@ -29,6 +29,7 @@ BRIDGE = "tvm_ffi"
 _LIBRARY = "flashinfer"
 _JOBS = "MAX_JOBS"
 _COMPILER_MIB = 4096  # the most that one nvcc of CUTLASS's templates takes
+_FILES = 3  # of a small module
 _DTYPE = "torch."
 
 
@@ -137,14 +138,17 @@ def _built(module: Mapping[str, Any], spec: Any) -> dict[str, Any]:
 
 
 def _compilers(modules: int) -> int:
-    """Return how many compilers one module may have: half of what fits where others are built too.
+    """Return how many compilers each module may have, so that all of them together fit.
 
-    Few modules are large, and the small ones have two or three files.
+    Only one of a release's modules is large (`fused_moe_90` has 181 files); the small ones have two
+    or three files each, and need no more compilers.
     """
     memory = available_memory_mib()
     fits = available_cores() if memory is None else memory // _COMPILER_MIB
     most = min(available_cores(), fits)
-    return max(1, most if modules < 2 else most // 2)
+    small = max(0, modules - 1)
+    together = (each for each in range(most, 1, -1) if each + small * min(each, _FILES) <= most)
+    return next(together, 1)
 
 
 def _written(spec: Any) -> int | None:

@@ -74,6 +74,18 @@ def test_what_is_listed_is_built_once_and_a_start_takes_it(
     assert found == []
 
 
+@pytest.mark.parametrize(
+    ("cores", "modules", "each"), [(1, 2, 1), (2, 2, 1), (4, 2, 2), (16, 2, 13), (32, 3, 26)]
+)
+def test_a_large_module_has_the_cores_that_small_ones_do_not_need(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, cores: int, modules: int, each: int
+) -> None:
+    monkeypatch.setattr(flashinfer_jit, "available_cores", lambda: cores)
+    monkeypatch.setattr(flashinfer_jit, "available_memory_mib", lambda: None)
+    build([SAMPLING, *({**SAMPLING, "name": "brought"} for _ in range(modules - 1))])
+    assert next(folder.rglob("sampling/built")).read_text() == f"{each}\n"
+
+
 def test_the_users_own_number_of_compilers_stays(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
