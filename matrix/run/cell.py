@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from matrix._util.paths import CHECKOUT
+from matrix._util.scratch import Scratch
 from matrix.catalog.cells import Cell
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
@@ -181,18 +182,18 @@ def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path |
     )
     if refusal is not None:
         _refuse(refusal, record, path, root)
-    child = PytestChild(
-        record=path,
-        platform=record.platform,
-        root=root,
-        python=request.python,
-        arguments=request.pytest_args,
-        timeout=request.timeout,
-        model_source=request.model_source,
-        suite=request.suite,
-        jobs=request.jobs,
-    )
-    with noting_signals() as received:
+    with noting_signals() as received, _kernels(request, record.platform) as kernels:
+        child = PytestChild(
+            record=path,
+            platform=record.platform,
+            root=root,
+            python=request.python,
+            arguments=kernels.arguments,
+            timeout=request.timeout,
+            model_source=request.model_source,
+            suite=request.suite,
+            jobs=request.jobs,
+        )
         try:
             ended, importing = pytest_child.run(child, received, _silent(request, path))
         except OSError as error:
@@ -210,14 +211,21 @@ def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path |
             concluded = with_fault(concluded, broken.error)
         concluded = _write_last(concluded, path, root)
         left_seconds = request.timeout - ended.seconds
-        concluded = _with_upstream(request, concluded, path, left_seconds, received)
+        concluded = _with_upstream(
+            request, concluded, path, left_seconds, received, kernels.folder
+        )
     if found_unfit(concluded) and concluded.error is not None:
         raise RunRefusedError(concluded.error.reason, path)
     return path
 
 
 def _with_upstream(
-    request: RunRequest, record: Record, path: Path, seconds: float, received: Sequence[str]
+    request: RunRequest,
+    record: Record,
+    path: Path,
+    seconds: float,
+    received: Sequence[str],
+    kernels: Path | None,
 ) -> Record:
     """Run upstream's own tests and return the record with what they did, as it is written.
 
@@ -244,7 +252,7 @@ def _with_upstream(
             seconds=seconds,
             received=received,
             log=path.with_suffix(".upstream.log"),
-            kernels=_kept_kernels(request),
+            kernels=kernels,
         )
         try:
             suite = run_upstream(run, keep)
@@ -253,12 +261,30 @@ def _with_upstream(
     return _write_last(replace(record, upstream=suite), path, request.root)
 
 
-def _kept_kernels(request: RunRequest) -> Path | None:
-    """Return the folder in which pytest's --jit-cache keeps the kernels of the cell, if named."""
+@dataclass(frozen=True, kw_only=True)
+class _Kernels:
+    """Pytest's arguments, and where the kernels stay that the cell's cases build; None: nowhere."""
+
+    arguments: Sequence[str]
+    folder: Path | None
+
+
+@contextlib.contextmanager
+def _kernels(request: RunRequest, platform: Platform) -> Iterator[_Kernels]:
+    """Keep the kernels for upstream's tests: where --jit-cache has them, else as long as the run.
+
+    Raises OSError if no temporary folder can be made.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--jit-cache", type=Path)
     kept: Path | None = parser.parse_known_args(list(request.pytest_args))[0].jit_cache
-    return None if kept is None else kept.absolute() / request.cell.name
+    with contextlib.ExitStack() as stack:
+        arguments = tuple(request.pytest_args)
+        if kept is None and request.upstream is not None and platform is Platform.CUDA:
+            kept = stack.enter_context(Scratch("kernels"))
+            arguments = (*arguments, "--jit-cache", str(kept))
+        folder = None if kept is None else kept.absolute() / request.cell.name
+        yield _Kernels(arguments=arguments, folder=folder)
 
 
 def _silent(request: RunRequest, path: Path) -> Callable[[float], str] | None:

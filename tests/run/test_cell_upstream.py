@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from matrix.record.reader import read
 from matrix.record.upstream import NOT_ENDED, SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.run import cell as cells
 from matrix.run.cell import RunRefusedError
+from matrix.run.pytest_child import PytestChild
 from matrix.run.upstream_files import UpstreamRequest
 from matrix.run.upstream_suite import UpstreamRun
 from pytest_stand_in import CELL, Run, runs_of
@@ -86,6 +89,27 @@ def test_they_use_the_kernels_that_the_run_keeps(
     run("good", upstream=request_of, pytest_args=[*kept, "-k", "good"])
     [asked] = upstream.asked
     assert asked.kernels == Path("kept").absolute() / CELL.name
+
+
+def test_on_a_gpu_they_use_the_kernels_that_its_cases_built(
+    run: Run, upstream: Upstream, request_of: UpstreamRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Path] = []
+
+    def run_child(child: PytestChild, *more: Any) -> object:
+        kept = Path(child.arguments[-1])
+        assert (child.arguments[:-2], child.arguments[-2]) == (("-k", "good"), "--jit-cache")
+        assert kept.is_dir()
+        told.append(kept)
+        return usual(replace(child, arguments=child.arguments[:-2]), *more)
+
+    usual = cells.pytest_child.run
+    monkeypatch.setattr("matrix.run.cell.unusable_gpu", lambda *_: None)
+    monkeypatch.setattr("matrix.run.cell.pytest_child.run", run_child)
+    run("good", upstream=request_of, platform="cuda")
+    [asked], [kept] = upstream.asked, told
+    assert asked.kernels == kept / CELL.name
+    assert not kept.exists()  # nobody else asked for it
 
 
 @pytest.mark.parametrize("behaviour", ["SIGSEGV", "import error", "garbage"])
