@@ -52,7 +52,7 @@ ROW = {
 archive, its size in bytes and time in nanoseconds, what is wrong with it (NULL for a good record),
 and the summary."""
 
-SUMMARY_VERSION = 8
+SUMMARY_VERSION = 9
 """The version of what an index and an archive store of a record. Raise it by one when the same
 record gets another row than before: indexes are then read again, and archives read without theirs.
 """

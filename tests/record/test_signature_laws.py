@@ -252,9 +252,10 @@ def test_the_error_of_logrus_is_more_of_its_message() -> None:
     assert signature(text) == 'RuntimeError: no "x"'
 
 
-def test_the_colours_of_logrus_do_not_count() -> None:
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_colours_and_the_line_ends_of_logrus_do_not_count(end: str) -> None:
     text = FAILURES["no-kernel-logrus"]
-    coloured = "\n".join(f"\x1b[0;36m{line}\x1b[0m" for line in text.splitlines())
+    coloured = end.join(f"\x1b[0;36m{line}\x1b[0m" for line in text.splitlines())
     assert signature(coloured) == signature(text)
 
 

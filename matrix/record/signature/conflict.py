@@ -84,9 +84,8 @@ def conflict_in(lines: Sequence[str]) -> str:
     elif (headed := _unsolved(lines)) is not None:
         explanation = _explanation(lines[headed:])
         return _unsolved_by(explanation) or explanation
-    elif (bare := _bare(lines)) is not None:
-        if found := _unsolved_by(_explanation(lines[bare:])):
-            return found
+    elif (bare := _bare(lines)) is not None and (found := _unsolved_by(_explanation(lines[bare:]))):
+        return found
     if installed := _of_installed(lines):
         return installed
     missing = (_MISSING.fullmatch(line.strip()) for line in lines)

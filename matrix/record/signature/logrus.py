@@ -22,7 +22,9 @@ def without_logrus(text: str) -> str:
     >>> without_logrus('time="2026-11-28T12:00:00Z" level=error msg="a \\"b\\"" component=vllm')
     'a "b"'
     """
-    return _LINE.sub(_message, text) if "level=" in text else text
+    if "level=" not in text:
+        return text
+    return _LINE.sub(_message, "\n".join(text.splitlines()))  # a terminal's end of a line is \r
 
 
 def _message(found: re.Match[str]) -> str:
