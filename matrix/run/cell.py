@@ -182,13 +182,13 @@ def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path |
     )
     if refusal is not None:
         _refuse(refusal, record, path, root)
-    with noting_signals() as received, _kernels(request, record.platform) as kernels:
+    with noting_signals() as received, _keeping_kernels(request, record.platform) as keeping:
         child = PytestChild(
             record=path,
             platform=record.platform,
             root=root,
             python=request.python,
-            arguments=kernels.arguments,
+            arguments=keeping.pytest_args,
             timeout=request.timeout,
             model_source=request.model_source,
             suite=request.suite,
@@ -211,21 +211,14 @@ def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path |
             concluded = with_fault(concluded, broken.error)
         concluded = _write_last(concluded, path, root)
         left_seconds = request.timeout - ended.seconds
-        concluded = _with_upstream(
-            request, concluded, path, left_seconds, received, kernels.folder
-        )
+        concluded = _with_upstream(keeping, concluded, path, left_seconds, received)
     if found_unfit(concluded) and concluded.error is not None:
         raise RunRefusedError(concluded.error.reason, path)
     return path
 
 
 def _with_upstream(
-    request: RunRequest,
-    record: Record,
-    path: Path,
-    seconds: float,
-    received: Sequence[str],
-    kernels: Path | None,
+    request: RunRequest, record: Record, path: Path, seconds: float, received: Sequence[str]
 ) -> Record:
     """Run upstream's own tests and return the record with what they did, as it is written.
 
@@ -252,7 +245,7 @@ def _with_upstream(
             seconds=seconds,
             received=received,
             log=path.with_suffix(".upstream.log"),
-            kernels=kernels,
+            kernels=_kept_kernels(request),
         )
         try:
             suite = run_upstream(run, keep)
@@ -261,30 +254,25 @@ def _with_upstream(
     return _write_last(replace(record, upstream=suite), path, request.root)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Kernels:
-    """Pytest's arguments, and where the kernels stay that the cell's cases build; None: nowhere."""
-
-    arguments: Sequence[str]
-    folder: Path | None
-
-
-@contextlib.contextmanager
-def _kernels(request: RunRequest, platform: Platform) -> Iterator[_Kernels]:
-    """Keep the kernels for upstream's tests: where --jit-cache has them, else as long as the run.
-
-    Raises OSError if no temporary folder can be made.
-    """
+def _kept_kernels(request: RunRequest) -> Path | None:
+    """Return the folder in which pytest's --jit-cache keeps the kernels of the cell, if named."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--jit-cache", type=Path)
     kept: Path | None = parser.parse_known_args(list(request.pytest_args))[0].jit_cache
-    with contextlib.ExitStack() as stack:
-        arguments = tuple(request.pytest_args)
-        if kept is None and request.upstream is not None and platform is Platform.CUDA:
-            kept = stack.enter_context(Scratch("kernels"))
-            arguments = (*arguments, "--jit-cache", str(kept))
-        folder = None if kept is None else kept.absolute() / request.cell.name
-        yield _Kernels(arguments=arguments, folder=folder)
+    return None if kept is None else kept.absolute() / request.cell.name
+
+
+@contextlib.contextmanager
+def _keeping_kernels(request: RunRequest, platform: Platform) -> Iterator[RunRequest]:
+    """Yield a request that keeps the cases' kernels for upstream's tests, if only meanwhile.
+
+    Raises OSError if no temporary folder can be made.
+    """
+    if request.upstream is None or platform is Platform.CPU or _kept_kernels(request) is not None:
+        yield request
+        return
+    with Scratch("kernels") as folder:
+        yield replace(request, pytest_args=(*request.pytest_args, "--jit-cache", str(folder)))
 
 
 def _silent(request: RunRequest, path: Path) -> Callable[[float], str] | None:

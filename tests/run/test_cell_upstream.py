@@ -14,6 +14,7 @@ from matrix.record.model import ErrorKind
 from matrix.record.reader import read
 from matrix.record.upstream import NOT_ENDED, SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.run import cell as cells
+from matrix.run import pytest_child
 from matrix.run.cell import RunRefusedError
 from matrix.run.pytest_child import PytestChild
 from matrix.run.upstream_files import UpstreamRequest
@@ -103,9 +104,9 @@ def test_on_a_gpu_they_use_the_kernels_that_its_cases_built(
         told.append(kept)
         return usual(replace(child, arguments=child.arguments[:-2]), *more)
 
-    usual = cells.pytest_child.run
+    usual = pytest_child.run
     monkeypatch.setattr("matrix.run.cell.unusable_gpu", lambda *_: None)
-    monkeypatch.setattr("matrix.run.cell.pytest_child.run", run_child)
+    monkeypatch.setattr("matrix.run.pytest_child.run", run_child)
     run("good", upstream=request_of, platform="cuda")
     [asked], [kept] = upstream.asked, told
     assert asked.kernels == kept / CELL.name
