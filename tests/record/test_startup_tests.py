@@ -228,7 +228,12 @@ def test_an_installed_copy_and_the_checkout_plan_alike(tmp_path: Path) -> None:
             text=True,
             check=True,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(home),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "TOX_WORK_DIR": str(tmp_path),  # the checkout may have cells of its own
+            },
         )
         answers.append(done.stdout)
     assert answers[0] == answers[1]
