@@ -147,8 +147,8 @@ def _compilers(modules: int) -> int:
     fits = available_cores() if memory is None else memory // _COMPILER_MIB
     most = min(available_cores(), fits)
     small = max(0, modules - 1)
-    together = (each for each in range(most, 1, -1) if each + small * min(each, _FILES) <= most)
-    return next(together, 1)
+    fit = (number for number in range(most, 1, -1) if number + small * min(number, _FILES) <= most)
+    return next(fit, 1)
 
 
 def _written(spec: Any) -> int | None:
