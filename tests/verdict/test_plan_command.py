@@ -22,6 +22,12 @@ from programs import program
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def no_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for environments in an empty folder, for the checkout may have cells of its own."""
+    monkeypatch.setenv("TOX_WORK_DIR", str(tmp_path / "tox"))
+
+
 def test_a_plan_reads_as_a_table() -> None:
     wanted = Wanted(torch=SpecifierSet("==2.11.*"), platforms=(Platform.CUDA,))
     ran = record(
