@@ -168,8 +168,8 @@ def _add_prune(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "prune",
         help="show which records a policy deletes, and delete them",
         epilog="Never deleted: the newest record of a cell on a platform, its newest whole one,"
-        " what the table shows, what an expectation or an explanation names, and what comes from"
-        f" the future. {_READ_STATUS}",
+        " what the table shows, what an expectation or an explanation names, the first of a vLLM on"
+        f" CUDA, and what comes from the future. {_READ_STATUS}",
         allow_abbrev=False,
     )
     add_folders(prune, _OWN, stores=False)

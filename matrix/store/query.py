@@ -201,6 +201,20 @@ class History:
         """Return the digests of the contents of all records that the table could show."""
         return {row.content for row in self._candidates(late)}
 
+    def first(self) -> set[str]:
+        """Return the digests of the contents of the first record of each vLLM on CUDA."""
+        first = self._first_on_cuda()
+        every = self.rows.execute(
+            "SELECT content, vllm, started FROM rows"
+            " WHERE fault IS NULL AND platform = 'cuda' AND vllm IS NOT NULL"
+        ).fetchall()
+        return {
+            content
+            for content, vllm, started in every
+            for release, since in first_starts([(vllm, started)]).items()
+            if first[release] == since
+        }
+
     def failing(self, late: str | None, expectations: Expectations) -> set[str]:
         """Return the digests of the contents of the newest record of each outcome that is a fault.
 
@@ -410,7 +424,7 @@ class History:
         `named` are the records that are evidence. The age of a future-dated record is not known, so
         it counts as one of them.
         """
-        shown, failing = self.shown(late), self.failing(late, expectations)
+        shown, failing, first = self.shown(late), self.failing(late, expectations), self.first()
         return [
             Stored(
                 key=row.content,
@@ -421,6 +435,7 @@ class History:
                 shown=row.content in shown,
                 failed=row.content in failing,
                 named=row.started > late or any(named.has(path, row.content) for path in row.paths),
+                first=row.content in first,
                 paths=tuple(row.paths),
             )
             for row in self.stored()

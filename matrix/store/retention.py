@@ -37,7 +37,8 @@ class Stored:
 
     `shown`: the table shows it, or could; `failed`: it is the newest of its kind
     (`matrix.store.fingerprint`), and fails or drifts; `named`: an expectation, explanation or note
-    names it. `paths` are all its files.
+    names it; `first`: by it the vLLM first ran on CUDA, so that what the CPU ran later is not held
+    out. `paths` are all its files.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Stored:
     shown: bool = False
     failed: bool = False
     named: bool = False
+    first: bool = False
     paths: tuple[str, ...] = ()
 
     @property
@@ -60,7 +62,7 @@ def prunable(stored: Iterable[Stored], policy: RetentionPolicy) -> tuple[Stored,
     """Return what the policy deletes, oldest first, the same for any order of the records.
 
     Never the newest of a cell, nor its newest whole one, nor the newest of each kind that failed,
-    nor one that the table shows, nor one that is named as evidence.
+    nor one that the table shows, nor one that is named as evidence, nor a vLLM's first on CUDA.
     """
     cells: dict[tuple[str, str], list[Stored]] = {}
     for record in stored:
@@ -70,7 +72,8 @@ def prunable(stored: Iterable[Stored], policy: RetentionPolicy) -> tuple[Stored,
         newest = sorted(records, key=lambda record: (record.order, record.key), reverse=True)
         last_whole = next((record for record in newest if record.whole), None)
         for rank, record in enumerate(newest):
-            if rank == 0 or record is last_whole or record.shown or record.failed or record.named:
+            stays = record.shown or record.failed or record.named or record.first
+            if rank == 0 or record is last_whole or stays:
                 continue
             beyond = policy.keep is None or rank >= policy.keep
             old = policy.before is None or record.started < policy.before

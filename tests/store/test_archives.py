@@ -1,6 +1,7 @@
 """Archives: as good as their files, no record lost, and what is damaged is named."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -26,11 +27,13 @@ from matrix._util import files
 from matrix.record.model import Record
 from matrix.record.reader import read
 from matrix.record.writer import to_json, write
+from matrix.rules.expectations_file import parse_expectations
 from matrix.store import archive
 from matrix.store import ingest as summaries
 from matrix.store.archive import delete, pack
 from matrix.store.database import literal
 from matrix.store.layout import PACK
+from matrix.store.protected import ProtectedRecords
 from matrix.store.query import History
 from matrix.store.retention import RetentionPolicy, Stored, prunable
 from matrix.store.summary import HistoryError
@@ -314,6 +317,21 @@ def test_an_archive_that_lies_is_told(tmp_path: Path) -> None:
     assert "has another cell or time than its summary" in str(found.errors[0])
 
 
+def test_the_first_run_of_a_vllm_on_cuda_stays(tmp_path: Path) -> None:
+    early, late = (
+        make(platform="cuda", started=f"2026-11-{day:02}T18:00:00Z", finished=day > 1)
+        for day in (1, 2)
+    )
+    folder = fill(tmp_path, [early, late, make(platform="cpu", started="2026-11-01T19:00:00Z")])
+    nothing = ProtectedRecords(names=frozenset(), contents=frozenset())
+    with History([folder], silent) as history:
+        stored = history.for_policy(LATE, parse_expectations("", "none"), nothing)
+    assert not prunable(stored, RetentionPolicy(keep=1))
+    assert [run.first for run in stored if run.started == early.started] == [True]
+    rest = [replace(run, first=False) for run in stored]
+    assert [run.started for run in prunable(rest, RetentionPolicy(keep=1))] == [early.started]
+
+
 @quick
 @given(st.lists(some_records, max_size=9), st.booleans(), st.integers(1, 2))
 def test_pruning_changes_no_table(
@@ -324,7 +342,7 @@ def test_pruning_changes_no_table(
         pack_all(folder)
     before = indexed(folder)
     with History([folder], silent) as history:
-        shown = history.shown(LATE)
+        shown, first = history.shown(LATE), history.first()
         stored = [
             (
                 Stored(
@@ -334,6 +352,7 @@ def test_pruning_changes_no_table(
                     order=run_order(row.started, LATE),
                     whole=row.complete,
                     shown=row.content in shown,
+                    first=row.content in first,
                 ),
                 row.paths,
             )

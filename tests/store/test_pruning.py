@@ -27,6 +27,7 @@ stored_lists = st.lists(
         shown=st.booleans(),
         failed=st.booleans(),
         named=st.booleans(),
+        first=st.booleans(),
     ),
     max_size=12,
 ).map(lambda many: [replace(stored, key=str(number)) for number, stored in enumerate(many)])
@@ -53,7 +54,7 @@ def test_it_never_takes_what_must_stay(
         )
         if policy.keep is not None:
             assert len(left) >= min(policy.keep, len(of))
-    assert not any(run.shown or run.failed or run.named for run in gone)
+    assert not any(run.shown or run.failed or run.named or run.first for run in gone)
     if policy.before is not None:
         assert all(run.started < policy.before for run in gone)
     random.shuffle(many)  # type: ignore[attr-defined]
