@@ -22,6 +22,7 @@ BAD_ARCHIVE = (
     LZMAError,
     EOFError,
     struct.error,
+    TypeError,  # of tarfile, where a stream ends within the head of gzip
     # A member that is named and not there; a number or a name that cannot be read; what is
     # encrypted, packed in an unknown way or nested too deeply; a size beyond all sizes.
     KeyError,

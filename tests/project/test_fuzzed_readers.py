@@ -7,6 +7,7 @@ by what is kept in `tests/corpus`: what once broke one. A name there begins with
 from __future__ import annotations
 
 import copy
+import gzip
 import io
 import json
 import tarfile
@@ -323,6 +324,11 @@ def changed(draw: st.DrawFn, whole: bytes) -> bytes:
         else:
             del holder[way[-1]]
     return json.dumps(value, default=str).encode("utf-8", "surrogatepass")
+
+
+@pytest.mark.parametrize("length", range(12))
+def test_an_archive_that_ends_within_its_head_is_refused_in_a_line(length: int) -> None:
+    read_or_refuse("sdist", gzip.compress(b"")[:length])
 
 
 @pytest.mark.parametrize("name", READERS)
