@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from matrix.catalog.located import name_of
 from matrix.errors import MatrixError
@@ -127,7 +127,7 @@ def parse_lock(text: str) -> dict[str, Pinned]:
 def _of_file(name: str, url: str) -> Pinned:
     try:
         version = str(parse_wheel_filename(name_of(url))[1])
-    except InvalidWheelFilename:
+    except ValueError:  # InvalidWheelFilename, or a version of more digits than Python reads
         raise LockFileError(f"the lock has {name} from what is not a wheel") from None
     return Pinned(name=name, version=version, hashes=frozenset(), via=frozenset(), url=url)
 
