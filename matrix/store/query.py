@@ -203,7 +203,7 @@ class History:
 
     def first(self) -> set[str]:
         """Return the digests of the contents of the first record of each vLLM on CUDA."""
-        first = self._first_on_cuda()
+        starts = self._first_on_cuda()
         every = self.rows.execute(
             "SELECT content, vllm, started FROM rows"
             " WHERE fault IS NULL AND platform = 'cuda' AND vllm IS NOT NULL"
@@ -211,8 +211,8 @@ class History:
         return {
             content
             for content, vllm, started in every
-            for release, since in first_starts([(vllm, started)]).items()
-            if first[release] == since
+            for release, start in first_starts([(vllm, started)]).items()
+            if starts[release] == start
         }
 
     def failing(self, late: str | None, expectations: Expectations) -> set[str]:

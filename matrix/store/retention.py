@@ -37,8 +37,8 @@ class Stored:
 
     `shown`: the table shows it, or could; `failed`: it is the newest of its kind
     (`matrix.store.fingerprint`), and fails or drifts; `named`: an expectation, explanation or note
-    names it; `first`: by it the vLLM first ran on CUDA, so that what the CPU ran later is not held
-    out. `paths` are all its files.
+    names it; `first`: it is the first of its vLLM on CUDA, which decides what is held out. `paths`
+    are all its files.
     """
 
     key: str
@@ -57,6 +57,11 @@ class Stored:
         """When it started, in UTC."""
         return self.order.started
 
+    @property
+    def is_protected(self) -> bool:
+        """Whether it stays, whatever its age and whatever other records its cell has."""
+        return self.shown or self.failed or self.named or self.first
+
 
 def prunable(stored: Iterable[Stored], policy: RetentionPolicy) -> tuple[Stored, ...]:
     """Return what the policy deletes, oldest first, the same for any order of the records.
@@ -72,8 +77,7 @@ def prunable(stored: Iterable[Stored], policy: RetentionPolicy) -> tuple[Stored,
         newest = sorted(records, key=lambda record: (record.order, record.key), reverse=True)
         last_whole = next((record for record in newest if record.whole), None)
         for rank, record in enumerate(newest):
-            stays = record.shown or record.failed or record.named or record.first
-            if rank == 0 or record is last_whole or stays:
+            if rank == 0 or record is last_whole or record.is_protected:
                 continue
             beyond = policy.keep is None or rank >= policy.keep
             old = policy.before is None or record.started < policy.before

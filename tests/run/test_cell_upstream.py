@@ -95,22 +95,22 @@ def test_they_use_the_kernels_that_the_run_keeps(
 def test_on_a_gpu_they_use_the_kernels_that_its_cases_built(
     run: Run, upstream: Upstream, request_of: UpstreamRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Path] = []
+    folders: list[Path] = []
 
     def run_child(child: PytestChild, *more: Any) -> object:
         kept = Path(child.arguments[-1])
         assert (child.arguments[:-2], child.arguments[-2]) == (("-k", "good"), "--jit-cache")
         assert kept.is_dir()
-        told.append(kept)
+        folders.append(kept)
         return usual(replace(child, arguments=child.arguments[:-2]), *more)
 
     usual = pytest_child.run
     monkeypatch.setattr("matrix.run.cell.unusable_gpu", lambda *_: None)
     monkeypatch.setattr("matrix.run.pytest_child.run", run_child)
     run("good", upstream=request_of, platform="cuda")
-    [asked], [kept] = upstream.asked, told
+    [asked], [kept] = upstream.asked, folders
     assert asked.kernels == kept / CELL.name
-    assert not kept.exists()  # nobody else asked for it
+    assert not kept.exists()  # the user named no folder to keep
 
 
 @pytest.mark.parametrize("behaviour", ["SIGSEGV", "import error", "garbage"])
