@@ -23,6 +23,7 @@ from matrix.inside.models import MODELS
 REPORT = "MATRIX_UPSTREAM_REPORT"
 _HUB = "HF_HUB_CACHE"
 _REVISION = "0" * 40
+_STDERR_LIMIT = 256 * 1024  # characters: the traceback of a child is at its end
 _SMALL = MODELS["kimi-k2.5"]  # has a small tokenizer of our own
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
@@ -57,7 +58,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         text = _skip_reason(report) if expected is None else f"expected to fail: {expected}"
     else:
         text = report.longreprtext if report.failed else ""
-    _report(when=report.when, outcome=report.outcome, text=text)
+    _report(when=report.when, outcome=report.outcome, text=text, stderr=_end_of_stderr(report))
 
 
 def fill_hub(folder: Path) -> bool:
@@ -98,6 +99,11 @@ def _skip_reason(report: pytest.CollectReport | pytest.TestReport) -> str:
     """Return why upstream skips it."""
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr or "")
     return text.removeprefix("Skipped: ")
+
+
+def _end_of_stderr(report: pytest.TestReport) -> str:
+    """Return the end of what a failed test and its children wrote to standard error."""
+    return report.capstderr[-_STDERR_LIMIT:] if report.failed else ""
 
 
 def _report(**facts: object) -> None:

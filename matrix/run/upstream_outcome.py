@@ -23,9 +23,15 @@ _NO_MODULE = re.compile(r"^(?:E +)?ModuleNotFoundError: No module named '([\w.]+
 _NO_HUB = re.compile(
     r"^(?:E +)?(?:[\w.]+\.)?(?:LocalEntryNotFoundError|OfflineModeIsEnabled)\b"
     r"|[Cc]ouldn't connect to 'https://|outgoing traffic has been disabled"
-    r"|Cannot reach https://\S+: offline mode is enabled",
+    r"|Cannot reach https://\S+: offline mode is enabled"
+    r"|^(?:E +)?OSError: Can't load .+ (?:for|of) '"
+    # On the hub a model that transformers does not know brings its classes as code.
+    r"|has model type `[^`]*` but Transformers does not recognize this architecture",
     re.MULTILINE,
 )
+_OF_CHILD = re.compile(r"\bchild\b|\bexitcode\b")
+_CHILD = re.compile(r"^Process [\w:-]+:\n(?=Traceback \(most recent call last\):\n)", re.MULTILINE)
+_LAST_ERROR = 1000  # characters of a failure's end that show what it asserts
 _NO_CUDA = re.compile(r"Torch not compiled with CUDA enabled")
 _FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU"}
 _NOT_FOUND = re.compile(r"^ERROR: (?:not found|found no)", re.MULTILINE)
@@ -44,7 +50,8 @@ def of_test(
     skipped = next((line for line in phases if line["outcome"] == "skipped"), None)
     seconds = round(ended.seconds, 1)
     if failed is not None:
-        return _failed(name, str(failed["text"]), seconds, on)
+        text = _with_cause(str(failed["text"]), str(failed.get("stderr", "")))
+        return _failed(name, text, seconds, on)
     if ended.how is not How.EXITED:
         return died(name, ended, output)
     if skipped is not None:
@@ -108,6 +115,17 @@ def missing_module(text: str) -> str | None:
     if top in _PAIR or (top != "tests" and _is_installed(top)):
         return None
     return name
+
+
+def _with_cause(text: str, stderr: str) -> str:
+    """Return the text of a failure; where it says that a child failed, with the child's error last.
+
+    multiprocessing prints the traceback of a child of a test, of which the test sees the exit code.
+    """
+    children = list(_CHILD.finditer(stderr))
+    if not children or not _OF_CHILD.search(text[-_LAST_ERROR:]):
+        return text
+    return f"{text.rstrip()}\n\n{stderr[children[-1].end() :].strip()}"
 
 
 def _not_handled(text: str) -> str:

@@ -51,6 +51,12 @@ def test_a_module_counts_as_missing_where_nobody_brings_it(text: str, module: st
     [
         ("huggingface_hub.errors.LocalEntryNotFoundError: no snapshot", "needs files of the hub"),
         ("OSError: We couldn't connect to 'https://huggingface.co'", "needs files of the hub"),
+        ("OSError: Can't load image processor for 'a/model'. If you", "needs files of the hub"),
+        ("OSError: Can't load the configuration of 'a/model'. If you", "needs files of the hub"),
+        (
+            "ValueError: has model type `a` but Transformers does not recognize this architecture.",
+            "needs files of the hub",
+        ),
         ("AssertionError: Torch not compiled with CUDA enabled", "needs a GPU"),
         ("RuntimeError: No CUDA GPUs are available", "no_gpu: "),
         ("OSError: [Errno 28] No space left on device", "no_space: "),
@@ -75,6 +81,39 @@ def test_an_error_that_was_handled_does_not_excuse_the_next(handled: str) -> Non
     case = of_test(NAME, phases(text), EXITED, "", Platform.CPU)
     assert case.outcome is UpstreamOutcome.FAILED
     assert case.reason == "AssertionError: 33 is not 0"
+
+
+CHILD = "a line of a log\nProcess ForkProcess-1:\nTraceback (most recent call last):\n  File a\n"
+CHILD_FAILED = "AssertionError: Cold-start child failed"
+OF_CHILD = f"assert p.exitcode == 0, 'Cold-start child failed'\n{CHILD_FAILED}"
+
+
+@pytest.mark.parametrize(
+    ("failure", "stderr", "reason"),
+    [
+        (OF_CHILD, CHILD + "ValueError: 3", "ValueError: 3"),
+        (OF_CHILD, CHILD + "ValueError: 3\n" + CHILD + "KeyError: 'b'", "KeyError: 'b'"),
+        (OF_CHILD, CHILD + "KeyError: 'b'" + DURING + "ValueError: 3", "ValueError: 3"),
+        (OF_CHILD, "Traceback (most recent call last):\nValueError: 3", CHILD_FAILED),
+        (OF_CHILD, "", CHILD_FAILED),
+        ("AssertionError: 33 is not 0", CHILD + "ValueError: 3", "AssertionError: 33 is not 0"),
+    ],
+)
+def test_a_child_that_failed_is_the_cause_where_the_test_says_so(
+    failure: str, stderr: str, reason: str
+) -> None:
+    lines = [{**line, "stderr": stderr} for line in phases(failure)]
+    case = of_test(NAME, lines, EXITED, "", Platform.CUDA)
+    assert case.outcome is UpstreamOutcome.FAILED and case.reason == reason
+    assert (case.failure or "").startswith(failure)
+
+
+def test_a_child_that_lacks_files_of_the_hub_shows_nothing_of_the_pair() -> None:
+    stderr = CHILD + "IndexError: 0" + DURING + "OSError: Can't load image processor for 'a/model'."
+    lines = [{**line, "stderr": stderr} for line in phases(OF_CHILD)]
+    case = of_test(NAME, lines, EXITED, "", Platform.CUDA)
+    assert case.outcome is UpstreamOutcome.UNTESTED
+    assert (case.reason or "").startswith("needs files of the hub")
 
 
 @pytest.mark.parametrize("when", ["setup", "call", "teardown"])
