@@ -23,7 +23,8 @@ class Model:
     `architecture` is vLLM's class for it. `needs` names what its kernels ask of a machine.
     A model that takes images has a tokenizer next to its configuration. Where its image processor
     is code in its repository, `images` is the module of vLLM that asks for it; else transformers
-    has it, and its configuration is there too.
+    has it, and its configuration is there too. `config_is_code`: so is its configuration class,
+    which transformers may lack.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Model:
     needs: tuple[str, ...] = ()
     images: str | None = None
     sees: bool = False
+    config_is_code: bool = False
 
     @property
     def folder(self) -> Path:
@@ -116,6 +118,7 @@ MODELS: Mapping[str, Model] = {
             overrides={**_SMALL, "n_routed_experts": 8},
             needs=("fp8",),
             cpu_without=_QUANTIZATION,
+            config_is_code=True,
         ),
     )
 }

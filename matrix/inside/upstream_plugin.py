@@ -1,8 +1,9 @@
 """The pytest plugin of upstream's own tests: it fills the hub's cache, and reports what happened.
 
 It changes nothing of a test. The hub's cache gets the configurations of `matrix/data/models` under
-their names on the hub, as files that were fetched before, and nothing else: no weights, no code.
-Upstream's tests make a tokenizer of each model, so one without gets a small one, which says so.
+their names on the hub, as files that were fetched before, and no weights. Upstream's tests make a
+tokenizer of each model, so one without gets a small one; and what a model's repository brings as
+code is a small class of our own. The report names each such stand-in.
 Each thing that happens is a line of JSON in the file that `MATRIX_UPSTREAM_REPORT` names.
 """
 
@@ -18,6 +19,7 @@ from types import ModuleType
 
 import pytest
 
+from matrix.inside.hub_code import add_code
 from matrix.inside.models import MODELS
 
 REPORT = "MATRIX_UPSTREAM_REPORT"
@@ -31,8 +33,8 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests() -> None:
     """Prepare what upstream's conftest needs before pytest imports it."""
-    if fill_hub(Path(os.environ[_HUB])):
-        _report(stand_in="tokenizer")
+    for stand_in in fill_hub(Path(os.environ[_HUB])):
+        _report(stand_in=stand_in)
     if importlib.util.find_spec("tblib") is None:
         _stand_in_for_tblib()
         _report(stand_in="tblib")
@@ -61,12 +63,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _report(when=report.when, outcome=report.outcome, text=text, stderr=_end_of_stderr(report))
 
 
-def fill_hub(folder: Path) -> bool:
+def fill_hub(folder: Path) -> list[str]:
     """Put the models' configurations into a cache of the hub, where they are not there yet.
 
-    Return whether a model got a tokenizer that is not its own.
+    Return what a model got that is not its own.
     """
-    lacked = False
+    stand_ins: dict[str, None] = {}
     for model in MODELS.values():
         if model.repository is None:
             continue
@@ -76,12 +78,13 @@ def fill_hub(folder: Path) -> bool:
         files = home / "snapshots" / _REVISION
         shutil.copytree(model.folder, files)
         if not (files / _TOKENIZER[0]).exists():
-            lacked = True
+            stand_ins["tokenizer"] = None
             for name in _TOKENIZER:
                 shutil.copyfile(_SMALL.folder / name, files / name)
+        stand_ins |= dict.fromkeys(add_code(model, files))
         (home / "refs").mkdir()
         (home / "refs" / "main").write_text(_REVISION, encoding="utf-8")
-    return lacked
+    return list(stand_ins)
 
 
 def _stand_in_for_tblib() -> None:

@@ -54,8 +54,8 @@ class UpstreamSuite:
     no test ran, or where the files of the folder are not those that were unpacked from one that the
     index has: a person named a folder, or changed a file. `files` has the SHA-256 of each file that
     was asked for, and of those found in a folder that was; what they import has none. `stand_ins`
-    are the modules that upstream's tests import, that the environment lacks, and for which an empty
-    one stood in.
+    say for what something of this project stood in: a module that upstream's tests import and the
+    environment lacks, a model's tokenizer, a class that a model's repository brings as code.
     """
 
     sdist: str | None = None
