@@ -31,6 +31,7 @@ def upstreams_own():
 """
 TESTS = """
 import os, signal, time
+import multiprocessing as mp
 import pytest
 from ..utils import forked
 
@@ -54,6 +55,15 @@ def test_crashes():
 
 def test_hangs():
     time.sleep(600)
+
+def _cold_start():
+    raise ValueError("the cold start broke")
+
+def test_starts_cold_in_a_child():
+    child = mp.get_context("fork").Process(target=_cold_start)
+    child.start()
+    child.join()
+    assert child.exitcode == 0, "Cold-start child failed"
 
 def test_needs_a_module():
     import no_such_module
@@ -192,6 +202,7 @@ def test_each_test_ends_as_it_does_and_none_takes_others_along(
         "test_is_skipped": "skipped",
         "test_crashes": "failed",
         "test_hangs": "failed",
+        "test_starts_cold_in_a_child": "failed",
         "test_needs_a_module": "untested",
         "test_handles_that": "failed",
         "test_lacks_a_part_of_vllm": "failed",
@@ -209,6 +220,9 @@ def test_each_test_ends_as_it_does_and_none_takes_others_along(
     assert found["test_needs_a_module"].reason == (
         "needs the module no_such_module, which is not installed here"
     )
+    cold = found["test_starts_cold_in_a_child"]
+    assert cold.reason == "ValueError: the cold start broke"
+    assert "Cold-start child failed" in (cold.failure or "")
     signature = found["test_counts[1 and more]"].signature or ""
     assert signature.startswith("AssertionError: 33 is not 0")
     assert "gpt2 is not there" in (found["test_asks_the_hub"].reason or "")
