@@ -32,7 +32,12 @@ _NO_HUB = re.compile(
 _OF_CHILD = re.compile(r"\bchild\b|\bexitcode\b")
 _CHILD = re.compile(r"^Process [\w:-]+:\n(?=Traceback \(most recent call last\):\n)", re.MULTILINE)
 _LAST_ERROR = 1000  # characters of a failure's end that show what it asserts
-_NO_CUDA = re.compile(r"Torch not compiled with CUDA enabled")
+# Without a GPU vLLM's compiled operators are not loaded, and its tables of kernels have no platform
+# but its own.
+_NO_CUDA = re.compile(
+    r"Torch not compiled with CUDA enabled"
+    r"|'_OpNamespace' '_\w+' object has no attribute|KeyError: <PlatformEnum\.OOT\b"
+)
 _FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU"}
 _NOT_FOUND = re.compile(r"^ERROR: (?:not found|found no)", re.MULTILINE)
 _NO_TESTS = 5  # pytest's status where there was nothing to run

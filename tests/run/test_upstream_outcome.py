@@ -58,6 +58,8 @@ def test_a_module_counts_as_missing_where_nobody_brings_it(text: str, module: st
             "needs files of the hub",
         ),
         ("AssertionError: Torch not compiled with CUDA enabled", "needs a GPU"),
+        ("AttributeError: '_OpNamespace' '_C' object has no attribute 'a'", "needs a GPU"),
+        ("KeyError: <PlatformEnum.OOT: 6>", "needs a GPU"),
         ("RuntimeError: No CUDA GPUs are available", "no_gpu: "),
         ("OSError: [Errno 28] No space left on device", "no_space: "),
     ],
@@ -125,8 +127,14 @@ def test_a_failure_of_any_phase_has_its_signature(when: str) -> None:
     assert len(case.failure) <= FAILURE_LIMIT
 
 
-def test_without_cuda_on_a_gpu_it_is_a_failure() -> None:
-    text = "AssertionError: Torch not compiled with CUDA enabled"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AssertionError: Torch not compiled with CUDA enabled",
+        "AttributeError: '_OpNamespace' '_C' object has no attribute 'a'",
+    ],
+)
+def test_without_cuda_on_a_gpu_it_is_a_failure(text: str) -> None:
     case = of_test(NAME, phases(text), EXITED, "", Platform.CUDA)
     assert case.outcome is UpstreamOutcome.FAILED
 
