@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from matrix.inside import vllm_compat
 from matrix.inside.models import Model
 from matrix.inside.stub_image_processor import PlainImageProcessor
 
@@ -37,19 +38,15 @@ def add_code(model: Model, folder: Path) -> list[str]:
 
 def config_class(model_type: str) -> type[Any]:
     """Return transformers' configuration class of a model type, or a plain one if it has none."""
-    import transformers
+    from vllm.transformers_utils.config import AutoConfig
 
-    try:
-        return type(transformers.AutoConfig.for_model(model_type))
-    except ValueError:
-        # transformers 5 spells it PreTrainedConfig.
-        base = getattr(transformers, "PretrainedConfig", None) or transformers.PreTrainedConfig
-        return type(_CONFIG, (base,), {"model_type": model_type})
+    plain = vllm_compat.plain_config_class(model_type)
+    return type(AutoConfig.for_model(model_type)) if plain is None else plain
 
 
 def image_processor_class() -> type[Any]:
     """Return a class that transformers can load, and that answers as `PlainImageProcessor` does."""
-    from transformers.image_processing_utils import BaseImageProcessor
+    from vllm.transformers_utils.processor import BaseImageProcessor
 
     return type(_IMAGES, (PlainImageProcessor, BaseImageProcessor), {})
 

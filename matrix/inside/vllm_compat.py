@@ -235,14 +235,21 @@ def learn_model_type(model_type: str) -> None:
     from vllm.transformers_utils import config
 
     known = config._CONFIG_REGISTRY
-    if model_type in known:
-        return
+    if model_type not in known and (plain := plain_config_class(model_type)) is not None:
+        known[model_type] = plain
+
+
+def plain_config_class(model_type: str) -> type[Any] | None:
+    """Return a configuration class for a model type; None if vLLM's transformers has one."""
+    from vllm.transformers_utils import config
+
     try:
         config.AutoConfig.for_model(model_type)
     except ValueError:
         # transformers 5 spells it PreTrainedConfig, and so does a vLLM that needs it.
         base = getattr(config, "PretrainedConfig", None) or config.PreTrainedConfig
-        known[model_type] = type("PlainConfig", (base,), {"model_type": model_type})
+        return type("PlainConfig", (base,), {"model_type": model_type})
+    return None
 
 
 def compiles_sparse_mla() -> bool:

@@ -24,21 +24,23 @@ class Known:
 
 @pytest.fixture
 def transformers(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a stand-in for transformers, which knows one model type."""
+    """Return a stand-in for what vLLM takes from transformers, which knows one model type."""
 
     def for_model(model_type: str) -> Known:
         if model_type != "known":
             raise ValueError(model_type)
         return Known()
 
-    module: Any = types.ModuleType("transformers")
-    module.AutoConfig = types.SimpleNamespace(for_model=for_model)
-    module.PretrainedConfig = Base
-    images: Any = types.ModuleType("transformers.image_processing_utils")
-    images.BaseImageProcessor = Base
-    monkeypatch.setitem(sys.modules, "transformers", module)
-    monkeypatch.setitem(sys.modules, "transformers.image_processing_utils", images)
-    return module
+    package: Any = types.ModuleType("vllm.transformers_utils")
+    config: Any = types.ModuleType("vllm.transformers_utils.config")
+    config.AutoConfig = types.SimpleNamespace(for_model=for_model)
+    config.PretrainedConfig = Base
+    package.config = config
+    processor: Any = types.ModuleType("vllm.transformers_utils.processor")
+    processor.BaseImageProcessor = Base
+    for module in (types.ModuleType("vllm"), package, config, processor):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return config
 
 
 def loaded(folder: Path, file: str, kind: str) -> Any:
