@@ -37,6 +37,8 @@ _LAST_ERROR = 1000  # characters of a failure's end that show what it asserts
 _NO_CUDA = re.compile(
     r"Torch not compiled with CUDA enabled"
     r"|'_OpNamespace' '_\w+' object has no attribute|KeyError: <PlatformEnum\.OOT\b"
+    r"|Failed to find a kernel that can implement the \w+ linear layer"
+    r"|No [\w ]+ MoE backend supports the deployment configuration"
 )
 _FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU"}
 _NOT_FOUND = re.compile(r"^ERROR: (?:not found|found no)", re.MULTILINE)

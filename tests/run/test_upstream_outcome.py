@@ -60,6 +60,8 @@ def test_a_module_counts_as_missing_where_nobody_brings_it(text: str, module: st
         ("AssertionError: Torch not compiled with CUDA enabled", "needs a GPU"),
         ("AttributeError: '_OpNamespace' '_C' object has no attribute 'a'", "needs a GPU"),
         ("KeyError: <PlatformEnum.OOT: 6>", "needs a GPU"),
+        ("Failed to find a kernel that can implement the A linear layer.", "needs a GPU"),
+        ("No WNA16 MoE backend supports the deployment configuration.", "needs a GPU"),
         ("RuntimeError: No CUDA GPUs are available", "no_gpu: "),
         ("OSError: [Errno 28] No space left on device", "no_space: "),
     ],
