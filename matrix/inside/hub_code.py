@@ -16,6 +16,26 @@ from matrix.inside.stub_image_processor import PlainImageProcessor
 
 _FILE = "matrix_hub_code.py"
 _CONFIG, _IMAGES = "PlainConfig", "PlainHubImageProcessor"
+_MEDIA: dict[str, object] = {
+    "patch_size": PlainImageProcessor.patch,
+    "merge_kernel_size": PlainImageProcessor.merged,
+    "temporal_merge_kernel_size": PlainImageProcessor.num_frames_per_chunk,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "in_patch_limit": 16384,
+    "in_patch_limit_each_frame": 4096,
+    "in_patch_limit_video": None,
+    "patch_limit_on_one_side": 512,
+    "fixed_output_tokens": None,
+    "sample_fps": 2.0,
+    "max_num_frames_each_video": None,
+    "timestamp_mode": "hh:mm:ss.fff",
+}
+"""What Kimi-K2.5 gives its image processor, by its `preprocessor_config.json` on the hub.
+
+A vLLM that has an image processor of its own for it (0.33 has) wants these numbers from there. The
+startup tests replace the processor of each vLLM, so the model's folder does not have that file.
+"""
 
 
 def add_code(model: Model, folder: Path) -> list[str]:
@@ -29,7 +49,9 @@ def add_code(model: Model, folder: Path) -> list[str]:
     if model.images is not None:
         added.append("image processor")
         lines.append(f"{_IMAGES} = hub_code.image_processor_class()")
-        _map(folder / "preprocessor_config.json", "AutoImageProcessor", _IMAGES)
+        images = folder / "preprocessor_config.json"
+        images.write_text(json.dumps({"media_proc_cfg": _MEDIA}), encoding="utf-8")
+        _map(images, "AutoImageProcessor", _IMAGES)
     if lines:
         code = ("from matrix.inside import hub_code", "", *lines, "")
         (folder / _FILE).write_text("\n".join(code), encoding="utf-8")
@@ -53,6 +75,6 @@ def image_processor_class() -> type[Any]:
 
 def _map(file: Path, kind: str, name: str) -> None:
     """Say in a model's JSON file that transformers finds the class of a kind in our module."""
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known = json.loads(file.read_text(encoding="utf-8"))
     known["auto_map"] = {kind: f"{Path(_FILE).stem}.{name}"}
     file.write_text(json.dumps(known, indent=2), encoding="utf-8")

@@ -66,6 +66,8 @@ def test_a_repository_brings_the_classes_that_its_model_needs(tmp_path: Path) ->
     images = loaded(kimi, "preprocessor_config.json", "AutoImageProcessor")
     assert issubclass(images, Base) and issubclass(images, PlainImageProcessor)
     assert "auto_map" not in json.loads((kimi / "config.json").read_text())
+    media = json.loads((kimi / "preprocessor_config.json").read_text())["media_proc_cfg"]
+    assert (media["merge_kernel_size"], media["temporal_merge_kernel_size"]) == (2, 4)
 
 
 @pytest.mark.usefixtures("transformers")
