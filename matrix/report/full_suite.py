@@ -17,7 +17,9 @@ def lines(cases: Sequence[Case], *, every: bool = False) -> list[str]:
         return ["full suite: none of its further cases ran"]
     rows = [["full suite", "start", "seconds", "outcome and counters"]]
     for case in cases:
-        why = f": {clip(clean(case.reason), 200)}" if case.reason else ""
+        # A failure's signature is its reason with the place.
+        reason = case.signature or case.reason
+        why = f": {clip(clean(reason), 200)}" if reason else ""
         untested = case.outcome is Outcome.PASSED and case.reason
         outcome = "untested" if untested else case.outcome.replace("_", " ")
         rows.append([clip(clean(case.case), 60), "", "", f"{outcome}{why}"])

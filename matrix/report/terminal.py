@@ -25,7 +25,7 @@ from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.rules.expectations import compare
 from matrix.rules.provisional import nearest_release
 from matrix.verdict.events import telling
-from matrix.verdict.judge import CaseVerdict, CellVerdict
+from matrix.verdict.judge import CaseVerdict, CellVerdict, failed_of_full_suite
 from matrix.verdict.states import Verdict
 
 DIM = "dim"
@@ -122,7 +122,9 @@ def verdict_line(
     if 0 < count < record.total_cases:
         cases = f"{count} of {record.total_cases} cases"
     if record.full_suite:
+        failed = len(failed_of_full_suite(record))
         cases += f" and {len(record.full_suite)} of the full suite"
+        cases += f" ({failed} failed)" if failed else ""
     took = record.provenance.get("seconds")
     # A run that died before its end knows no seconds of its own.
     time = f" in {took:.0f} s" if isinstance(took, (int, float)) and took > 0 else ""

@@ -261,21 +261,26 @@ def exit_status(verdict: CellVerdict, record: Record | None = None) -> int:
     return status if ended else status or _EXIT_STATUS[Verdict.UNTESTED]
 
 
-def _asked_more_and_failed(record: Record) -> bool:
-    upstream = record.upstream
-    return any(_failed_by_itself(record, case) for case in record.full_suite or ()) or (
-        upstream is not None and bool(upstream.of(UpstreamOutcome.FAILED))
+def failed_of_full_suite(record: Record) -> tuple[Case, ...]:
+    """Return the cases of the full suite that failed, and not for the machine's sake.
+
+    The record of a run has no error for one, so the whole text of its failure counts.
+    """
+    if _hindered(record.error):
+        return ()
+    return tuple(
+        case
+        for case in record.full_suite or ()
+        if case.outcome in _FAILED
+        and not any(_is_of_the_machine(case, text or "") for text in (case.reason, case.failure))
     )
 
 
-def _failed_by_itself(record: Record, case: Case) -> bool:
-    """Return whether a case of the full suite failed, and not for the machine's sake.
-
-    The record of a run has no error for it, so the whole text of its failure counts.
-    """
-    if case.outcome not in _FAILED or _hindered(record.error):
-        return False
-    return not any(_is_of_the_machine(case, text or "") for text in (case.reason, case.failure))
+def _asked_more_and_failed(record: Record) -> bool:
+    upstream = record.upstream
+    return bool(failed_of_full_suite(record)) or (
+        upstream is not None and bool(upstream.of(UpstreamOutcome.FAILED))
+    )
 
 
 def _hindered(error: RunError | None) -> bool:

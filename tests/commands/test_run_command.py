@@ -109,7 +109,11 @@ def test_what_is_no_number_of_jobs_is_refused(
         ),
         (make(error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C")), 5, "untested"),
         (make(full_suite=(HOME,)), 0, "compatible (as expected), 1 case and 1 of the full suite"),
-        (make(full_suite=(MOVED,)), 1, "compatible (as expected), 1 case and 1 of the full suite"),
+        (
+            make(full_suite=(MOVED,)),
+            1,
+            "compatible (as expected), 1 case and 1 of the full suite (1 failed)",
+        ),
         (make(cases=(), full_suite=(HOME,), deselected=9), 5, "untested, no cases and 1 of the"),
         (make(cases=(), full_suite=(MOVED,), deselected=9), 1, "untested, no cases and 1 of the"),
     ],

@@ -19,6 +19,12 @@ COLD = Start(
 )
 OFF = Case(case="cache_off_startup", outcome=Outcome.PASSED, starts=(COLD,))
 HOME = Case(case="another_home_startup", outcome=Outcome.FAILED, reason="Failed: warm \x1b[1m")
+DRAFT = Case(
+    case="speculative_startup",
+    outcome=Outcome.FAILED,
+    reason="AssertionError",
+    signature="AssertionError @ vllm/a.py:run",
+)
 LORA = Case(case="lora_startup", outcome=Outcome.PASSED, reason="no expectation", starts=(COLD,))
 GRAPHS = Case(case="cudagraph_startup[NONE]", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")
 
@@ -51,10 +57,16 @@ def test_they_are_shown_apart(here: Path) -> None:
         "cudagraph_startup[NONE]                  not applicable: no GPU\n"
     )
     assert block in shown
-    rest = shown.replace(block, "").replace(" and 4 of the full suite", "")
+    rest = shown.replace(block, "").replace(" and 4 of the full suite (1 failed)", "")
     assert rest == alone
     assert "num_graphs_seen 1" in show(here, make(full_suite=(OFF,)), "--counters")
     assert "\nfull suite: none of its further cases ran\n" in show(here, make(full_suite=()))
+
+
+def test_a_failure_is_shown_with_its_place(here: Path) -> None:
+    shown = show(here, make(full_suite=(OFF, DRAFT)))
+    assert " and 2 of the full suite (1 failed)" in shown.splitlines()[0]
+    assert "  failed: AssertionError @ vllm/a.py:run\n" in shown
 
 
 @pytest.mark.parametrize(("reason", "failure"), [(HOME.reason, None), (TAKEN, None), ("", TAKEN)])
