@@ -32,6 +32,7 @@ from matrix.explain.packages import conflict_answer, flashinfer_answer, vision_a
 from matrix.explain.recognise import LOAD_FAILURE
 from matrix.explain.symbols import library_answer, symbol_answer
 from matrix.explain.waived import links_of
+from matrix.rules.notes import Note, load_notes
 from matrix.rules.waivers import Waivers, load_waivers
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Explainer:
     evidence: SymbolEvidence = field(default_factory=SymbolEvidence)
     choice: InstallChoice = field(default_factory=lambda: InstallChoice.of(load_releases()))
     waivers: Waivers = field(default_factory=load_waivers)
+    notes: Sequence[Note] = field(default_factory=load_notes)
     places: Sequence[RecordSource] | None = None
     wheels: tuple[ThirdWheel, ...] = ()
     progress: Callable[[str], None] = lambda _: None
@@ -71,7 +73,7 @@ class Explainer:
                 for place, answer in enumerate(found)
             ]
             found = [self._with_clean(answer, looked.clean) for answer in found]
-        return tuple(_settled(answer, self.waivers) for answer in found)
+        return tuple(_settled(answer, self.waivers, self.notes) for answer in found)
 
     def of_wheels(self) -> Iterator[FaultAnswer]:
         """Yield the answer to each wheel of a third package: which torch it links with."""
@@ -186,15 +188,27 @@ def _recompiles(fault: Fault) -> FaultAnswer:
     return FaultAnswer(fault=fault, meaning=meaning, operands={"count": fault.has or ""})
 
 
-def _settled(answer: FaultAnswer, waivers: Waivers) -> FaultAnswer:
-    """Return the answer with what its records add: links, their commands, that they know it."""
+def _settled(answer: FaultAnswer, waivers: Waivers, notes: Sequence[Note]) -> FaultAnswer:
+    """Return the answer with what records, waivers and notes add: links, commands, a meaning."""
     records = answer.records or ()
+    found = [note for note in notes if note.signature == answer.fault.signature]
     links = dict.fromkeys(link for record in records for link in record.issues)
     links |= dict.fromkeys(links_of(answer.fault.signature, waivers))
+    links |= dict.fromkeys(
+        item for note in found for item in note.evidence if item.startswith("https://")
+    )
     remedies = answer.remedies
     if records and (answer.fault.kind in (FaultKind.RECOMPILES, FaultKind.UNKNOWN)):
         remedies = (*remedies, FaultRemedy(code=RemedyCode.SHOW, what=records[0].path))
     meaning = answer.meaning
-    if meaning is Meaning.UNKNOWN and (records or links):
+    if meaning is Meaning.UNKNOWN and found:
+        meaning = Meaning.NOTED
+    elif meaning is Meaning.UNKNOWN and (records or links):
         meaning = Meaning.RECORDED
-    return replace(answer, links=tuple(links), remedies=remedies, meaning=meaning)
+    return replace(
+        answer,
+        links=tuple(links),
+        notes=tuple(note.text for note in found),
+        remedies=remedies,
+        meaning=meaning,
+    )

@@ -124,6 +124,7 @@ class Meaning(StrEnum):
     NCCL_CALL = "nccl_call"
     REPORTS = "reports"
     RECORDED = "recorded"
+    NOTED = "noted"
     LINKS_WITH = "links_with"
     UNKNOWN = "unknown"
 
@@ -325,7 +326,7 @@ class FaultAnswer:
     extension that did not load, those in which it links. `operands` are what `meaning`'s words
     take. `nearest` is the known name that is nearest to one that nothing knows. `code` is which
     wheels have code for a GPU, by processor. `records` is None if none were looked through, and
-    `looked` counts them.
+    `looked` counts them. `notes` are what people found out about it.
     """
 
     fault: Fault
@@ -339,6 +340,7 @@ class FaultAnswer:
     records: tuple[ShownBy, ...] | None = None
     looked: int = 0
     links: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     remedies: tuple[FaultRemedy, ...] = ()
     code: tuple[ProcessorCode, ...] = ()
     nearest: str | None = None

@@ -159,9 +159,12 @@ def _of_record(text: StoredText, faults: Sequence[Fault]) -> Iterator[tuple[int,
 
 def _failures(record: Record) -> Iterator[tuple[str, str]]:
     """Yield the signature of each failure with its case, "" for the run as a whole."""
-    for case in record.cases:
+    for case in (*record.cases, *(record.full_suite or ())):
         if settled := signature_of(case):
             yield case.case, settled
+    for test in record.upstream.cases if record.upstream else ():
+        if test.signature:
+            yield test.case, test.signature
     for result in record.rungs:
         if not result.ok and result.reason:
             yield "", signature(result.reason)

@@ -361,6 +361,8 @@ def _to_do(answer: FaultAnswer) -> str:
     if _is_fine(answer):
         return "nothing has to change"
     words = [" ".join(filter(None, remedy)) for remedy in _remedies(answer)]
+    if not words and answer.notes:
+        return "see what it means"
     return "; or ".join(words) if words else "no fix is known"
 
 

@@ -56,6 +56,7 @@ def _row(answer: FaultAnswer) -> dict[str, object]:
         "records": None if answer.records is None else [_record(row) for row in answer.records],
         "looked": answer.looked,
         "links": list(answer.links),
+        "notes": [clean(note) for note in answer.notes],
         "remedies": [
             {
                 "code": remedy.code,

@@ -348,6 +348,7 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         "a warm start could not load what a cold start had compiled, and compiled it again"
     ),
     Meaning.RECORDED: lambda *_: "records show it, and nothing more about it is known here",
+    Meaning.NOTED: lambda answer, *_: " ".join(" ".join(answer.notes).split()).rstrip("."),
     Meaning.LINKS_WITH: lambda answer, *_: (
         f"its extensions need {plural(int(answer.operands['count']), 'symbol')} of torch"
     ),

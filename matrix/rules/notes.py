@@ -28,7 +28,7 @@ from matrix.rules.platform_differences import RECORD
 
 _DATA = DATA / "notes.toml"
 _NEEDED = ("id", "text", "evidence")
-_KEYS = (*_NEEDED, "platform", "torch", "vllm")
+_KEYS = (*_NEEDED, "platform", "torch", "vllm", "signature")
 
 
 class NotesError(MatrixError):
@@ -37,7 +37,10 @@ class NotesError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """A fact about the pairs that meet the conditions (None is any), and its evidence."""
+    """A fact about the pairs that meet the conditions (None is any), and its evidence.
+
+    `signature` is that of the failure which it explains, if it explains one.
+    """
 
     id: str
     text: str
@@ -45,6 +48,7 @@ class Note:
     platform: Platform | None = None
     torch: VersionRange = field(default_factory=VersionRange)
     vllm: VersionRange = field(default_factory=VersionRange)
+    signature: str | None = None
 
     def covers(self, platform: Platform, torch: str, vllm: str) -> bool:
         """Return whether it applies to this pair on this platform."""
@@ -92,6 +96,9 @@ def _note(row: Mapping[str, object], where: str) -> Note:
         platform=choice_of(row, "platform", Platform, where, NotesError),
         torch=torch,
         vllm=vllm,
+        signature=text_of(row, "signature", where, "copy it", NotesError)
+        if "signature" in row
+        else None,
     )
 
 

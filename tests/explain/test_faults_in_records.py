@@ -9,7 +9,8 @@ import pytest
 
 from attributions import bad, record
 from commanded import make, written
-from explained import apart, commands, explained, only
+from explained import VALIDATOR, apart, choice, commands, evidence, explained, only, read
+from matrix.explain.answer import Explainer
 from matrix.explain.model import FaultKind, Meaning
 from matrix.record.model import (
     Case,
@@ -25,8 +26,10 @@ from matrix.record.model import (
     Start,
     StartKind,
 )
+from matrix.record.upstream import SuiteCase, UpstreamOutcome, UpstreamSuite
 from matrix.report.explain import five
 from matrix.report.explain_json import to_json
+from matrix.rules.notes import Note
 
 AGAIN = (
     "AssertionError: num_compiled_artifacts_saved not as expected, before it is 0, after it is 4"
@@ -72,6 +75,39 @@ def test_a_record_without_a_failure_shows_none(tmp_path: Path) -> None:
     answer = only(SYMBOL, [written(tmp_path, make())])
     assert (answer.records, answer.looked) == ((), 3)
     assert five(answer)[3].endswith("none of 3 records shows it")
+
+
+def test_a_case_of_the_full_suite_and_a_test_of_upstream_show_it_too(tmp_path: Path) -> None:
+    failure = "KeyError: None"
+    case = Case(case="lora_startup", outcome=Outcome.FAILED, failure=failure)
+    test = SuiteCase(
+        case="tests/test_a.py::test_b", outcome=UpstreamOutcome.FAILED, signature=failure
+    )
+    suite = UpstreamSuite(cases=(test,))
+    answer = only(failure, [written(tmp_path, make(full_suite=(case,), upstream=suite))])
+    assert answer.meaning is Meaning.RECORDED and answer.records is not None
+    assert [shown.cases for shown in answer.records] == [(case.case, test.case)]
+
+
+def test_what_a_person_found_out_about_it_is_the_answer() -> None:
+    note = Note(
+        id="a",
+        text="it needs\ntwo keys.",
+        evidence=("https://github.com/vllm-project/vllm/issues/1", "results/cuda/a.json"),
+        signature="KeyError: None",
+    )
+    explainer = Explainer(evidence=evidence(), choice=choice(), notes=(note,))
+    (answer,) = explainer.answers(read("KeyError: None"))
+    assert answer.known and answer.meaning is Meaning.NOTED
+    shown = five(answer)
+    assert shown[1] == "means      it needs two keys"
+    assert "see https://github.com/vllm-project/vllm/issues/1" in shown[3]
+    assert shown[4] == "to do      see what it means"
+    (row,) = json.loads(to_json([answer], []))["answers"]
+    assert row["notes"] == ["it needs two keys."]
+    VALIDATOR.validate(json.loads(to_json([answer], [])))
+    (other,) = explainer.answers(read("KeyError: 1"))
+    assert (other.meaning, other.notes) == (Meaning.UNKNOWN, ())
 
 
 def loading(cell: str, torch: str, vllm: str, **changes: Any) -> Record:

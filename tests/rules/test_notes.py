@@ -35,6 +35,9 @@ def test_a_note_speaks_of_its_pairs_alone() -> None:
     assert not note.covers(Platform.CUDA, "2.13.0", "0.32.1")
     assert replace(note, platform=None).covers(Platform.CPU, "2.13.0", "0.32.0")
     assert not replace(note, torch=VersionRange("<2.13")).covers(Platform.CUDA, "2.13.0", "0.32.0")
+    assert note.signature is None
+    (named,) = parse_notes(f"{GOOD}signature = 'KeyError: 1'\n", "notes.toml")
+    assert named.signature == "KeyError: 1"
     assert parse_notes("", "notes.toml") == ()
 
 
@@ -54,6 +57,7 @@ def test_a_note_speaks_of_its_pairs_alone() -> None:
         (('"==0.32.0"', "32"), "note 1: vllm: 32 is not a string"),
         (('["results/cuda/py312-torch213-vllm032.json"]', "[]"), "note 1: evidence: "),
         (("results/cuda/py312", "https://evil.example/py312"), "note 1: evidence: "),
+        (('platform = "cuda"', "signature = 7"), "note 1: signature: "),
         ((GOOD, GOOD + GOOD), "note 'a': id: appears twice"),
     ],
 )
