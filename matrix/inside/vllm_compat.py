@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +28,7 @@ _CAPTURED_SIZE = 8
 _RANK_EXTENSION = "matrix.inside.rank_extension.RankExtension"
 _OBSERVED = "matrix_observed"
 _SPARSE_MLA = "DeepseekV32ForCausalLM"
+_NO_DRAFT = "spec decode is not supported"
 # What every start imports on its way, though `vllm` does not: hundreds of modules, none of which
 # calls CUDA or imports FlashInfer (which does) at its top.
 STARTED = ("vllm.v1.worker.gpu_worker", "vllm.v1.worker.gpu_model_runner")
@@ -195,6 +197,13 @@ def compiles_encoders() -> bool:
 def drafts_with_models() -> bool:
     """Return whether a model can be the draft of speculative decoding here."""
     return importlib.util.find_spec("vllm.v1.spec_decode.draft_model") is not None
+
+
+def cpu_runner_drafts() -> bool:
+    """Return whether vLLM's model runner for CPUs takes a draft; that of 0.19 and older refuses."""
+    runner = importlib.util.find_spec("vllm.v1.worker.cpu_model_runner")
+    source = None if runner is None else runner.origin
+    return source is None or _NO_DRAFT not in Path(source).read_text(encoding="utf-8")
 
 
 def ranks_can_be_asked() -> bool:

@@ -215,11 +215,15 @@ def test_why_a_start_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cannot_start(graphs) == "CUDA graphs are captured on a GPU only"
     seeing = replace(APART, encoder=True)
     drafting = replace(APART, arguments={"speculative_config": {}})
+    monkeypatch.setattr(vllm_compat, "cpu_runner_drafts", lambda: True)
     for can in (True, False):
         monkeypatch.setattr(vllm_compat, "compiles_encoders", lambda can=can: can)
         monkeypatch.setattr(vllm_compat, "drafts_with_models", lambda can=can: can)
         assert cannot_start(seeing) == (None if can else "this vLLM does not compile encoders")
         assert cannot_start(drafting) == (None if can else "this vLLM has no draft models")
+    monkeypatch.setattr(vllm_compat, "drafts_with_models", lambda: True)
+    monkeypatch.setattr(vllm_compat, "cpu_runner_drafts", lambda: False)
+    assert cannot_start(drafting) == "this vLLM's model runner for CPUs takes no draft"
     monkeypatch.setattr(gpus, "too_few", lambda *_: None)
     assert cannot_start(replace(graphs, platform=Platform.CUDA)) is None
     monkeypatch.setattr(vllm_compat, "engine_arguments", frozenset)

@@ -1,5 +1,6 @@
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,25 @@ def test_a_model_apart_from_the_common_ones_is_not_compiled(
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, models.__name__, models)
     assert vllm_compat.compiles_sparse_mla() is compiles
+
+
+@pytest.mark.parametrize(
+    ("source", "drafts"),
+    [('assert not drafts, "spec decode is not supported."\n', False), ("run = 1\n", True)],
+)
+def test_the_source_of_the_runner_for_cpus_says_whether_it_drafts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, drafts: bool
+) -> None:
+    folder = tmp_path
+    for name in ("vllm", "vllm.v1", "vllm.v1.worker"):
+        folder /= name.rpartition(".")[2]
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (folder / "cpu_model_runner.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert vllm_compat.cpu_runner_drafts() is drafts
+    finally:
+        for name in ("vllm.v1.worker", "vllm.v1", "vllm"):
+            sys.modules.pop(name, None)

@@ -52,3 +52,9 @@ class OpaqueAdapters(PunicaWrapperBase):
     ) -> None:
         """Add to the logits."""
         torch.ops.matrix.add_adapter(y, x, [a], [b])
+
+    def apply_lora_full_linear(
+        self, y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *_: Any
+    ) -> None:
+        """Take the place of a classifier's layer: vLLM 0.33 asks it of each wrapper."""
+        torch.ops.matrix.add_adapter(y, x, [weight], [bias])
