@@ -24,6 +24,7 @@ from matrix.qualify.unlike import UnlikeCode, unlike_code
 from matrix.record.defaults import DefaultsCompared, compare_defaults
 from matrix.record.environment import hardware
 from matrix.record.model import STARTS, CacheKind, CellRef, Start, StartKind
+from matrix.record.startup_tests import load_startup_tests
 from matrix.verdict.recompiles import WrittenCode, written_code
 
 _CODE = (CacheKind.GENERATED, CacheKind.COMPILED)
@@ -126,15 +127,18 @@ def unjudged(baseline: CellRun, candidate: CellRun) -> Unjudged:
 
 
 def _metrics(baseline: CellRun, candidate: CellRun) -> Iterator[MetricChange]:
-    """Yield the numbers that differ of cases that pass on both sides.
+    """Yield the numbers that differ of cases that pass on both sides, by the same startup tests.
 
     What Inductor generates and compiles in a cold start has the same bytes in every run of one
     torch on one machine (torch 2.11.0, runs of two days): another size is other code.
     """
     same_machine = hardware(baseline.record) == hardware(candidate.record)
+    tests = load_startup_tests()
     for case in candidate.record.cases:
         old, new = outcome(baseline, case.case), outcome(candidate, case.case)
         if (old.state, new.state) != (CaseState.PASSED, CaseState.PASSED):
+            continue
+        if tests.differ(baseline.record, candidate.record, case.case, unjudged=True):
             continue
         assert old.case is not None
         for start in STARTS:

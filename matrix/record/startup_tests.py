@@ -24,7 +24,7 @@ from matrix.catalog.cells import factors, is_candidate
 from matrix.errors import MatrixError
 from matrix.record.model import PLATFORMS, RUNGS, Outcome, Platform, Record, Rung
 
-STARTUP_TESTS_VERSION = 30
+STARTUP_TESTS_VERSION = 31
 """The version of what the startup tests of this checkout measure. Raise it by one when a start
 does, counts or records something else, and add its row to `matrix/data/startup_tests.toml`. The row
 names the platforms where that is so: records of others stay current (`TestsChange.affects`)."""
@@ -46,7 +46,8 @@ _DATA = DATA / "startup_tests.toml"
 _NEEDED = ("number", "changed")
 _KEYS = (
     *_NEEDED,
-    *("platforms", "torch", "vllm", "cases", "failed_at", "seconds_only", "fingerprints"),
+    *("platforms", "torch", "vllm", "cases", "failed_at", "seconds_only", "unjudged_only"),
+    "fingerprints",
 )
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
@@ -62,8 +63,9 @@ class TestsChange:
     `platforms`, `torch` and `vllm` limit the records by what ran, `failed_at` to runs that failed
     at that rung. `cases` are the cases that changed; a bare name means all its parameters. None or
     an empty tuple does not limit it. With `seconds_only` a start counts as before and takes another
-    time, so only a comparison of seconds asks for it. `fingerprints` are those of earlier checkouts
-    of this version.
+    time, so only a comparison of seconds asks for it. With `unjudged_only` only numbers differ that
+    no expectation names: no verdict can, so a record stays current. `fingerprints` are those of
+    earlier checkouts of this version.
     """
 
     number: int
@@ -74,17 +76,28 @@ class TestsChange:
     cases: tuple[str, ...] = ()
     failed_at: Rung | None = None
     seconds_only: bool = False
+    unjudged_only: bool = False
     fingerprints: tuple[str, ...] = ()
 
-    def affects(self, record: Record, case: str | None = None, *, seconds: bool = False) -> bool:
+    def affects(
+        self,
+        record: Record,
+        case: str | None = None,
+        *,
+        seconds: bool = False,
+        unjudged: bool = False,
+    ) -> bool:
         """Return whether a run like this, or this case of it, can come out otherwise now.
 
-        With `seconds`, whether it can take another time.
+        With `seconds`, whether it can take another time, and with `unjudged`, whether it can count
+        otherwise what no expectation names.
 
         A run that has any case is affected by a change of a case: it holds that case, or lacks it
         because the case is new.
         """
         if self.seconds_only and not seconds:
+            return False
+        if self.unjudged_only and not (seconds or unjudged):
             return False
         if self.platforms and record.platform not in self.platforms:
             return False
@@ -161,13 +174,20 @@ class StartupTests:
         )
 
     def differ(
-        self, one: Record, other: Record, case: str | None = None, *, seconds: bool = False
+        self,
+        one: Record,
+        other: Record,
+        case: str | None = None,
+        *,
+        seconds: bool = False,
+        unjudged: bool = False,
     ) -> bool:
         """Return whether something measured changed between two records that can affect either.
 
-        With `case`, whether it can affect that case, and with `seconds` also how long that takes:
-        a change of seconds alone counts then, and else does not. Unknown startup tests differ from
-        all others but those of the same identity.
+        With `case`, whether it can affect that case, with `seconds` also how long that takes, and
+        with `unjudged` also what it counts that no expectation names: a change of that alone counts
+        then, and else does not. Unknown startup tests differ from all others but those of the same
+        identity.
         """
         if self.identity_of(one) == self.identity_of(other):
             return False
@@ -176,7 +196,7 @@ class StartupTests:
             return True
         older, newer = sorted((first, second))
         return any(
-            change.affects(record, case, seconds=seconds)
+            change.affects(record, case, seconds=seconds, unjudged=unjudged)
             for change in self.changes
             if older < change.number <= newer
             for record in (one, other)
@@ -260,10 +280,9 @@ def _change(row: Mapping[str, Any], where: str) -> TestsChange:
             raise StartupTestsError(
                 f"{where}: platforms: {platform!r} is not a platform; use {' or '.join(PLATFORMS)}"
             )
-    if type(row.get("seconds_only", False)) is not bool:
-        raise StartupTestsError(
-            f"{where}: seconds_only: is {row['seconds_only']!r}; write true, or leave it out"
-        )
+    for key in ("seconds_only", "unjudged_only"):
+        if type(row.get(key, False)) is not bool:
+            raise StartupTestsError(f"{where}: {key}: is {row[key]!r}; write true, or leave it out")
     return TestsChange(
         number=row["number"],
         changed=changed,
@@ -273,6 +292,7 @@ def _change(row: Mapping[str, Any], where: str) -> TestsChange:
         cases=_texts(row, "cases", where),
         failed_at=None if failed_at is None else Rung(failed_at),
         seconds_only=row.get("seconds_only", False),
+        unjudged_only=row.get("unjudged_only", False),
         fingerprints=_texts(row, "fingerprints", where),
     )
 

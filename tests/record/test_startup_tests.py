@@ -147,6 +147,18 @@ def test_a_change_of_seconds_alone_leaves_records_current() -> None:
     assert not tests.differ(new, new, seconds=True)
 
 
+def test_a_change_of_what_no_expectation_names_leaves_records_current() -> None:
+    row = '\n[[version]]\nnumber = 4\nchanged = "fused"\nunjudged_only = true\ncases = ["small"]\n'
+    tests = parse_startup_tests(TEXT + row, "startup_tests.toml")
+    old, new = record({"version": 3}), record({"version": 4})
+    assert tests.changes_since(old) == ()
+    assert not tests.differ(old, new)
+    assert tests.differ(old, new, seconds=True)
+    for case, differs in (("small[a]", True), ("moe[mega=1]", False)):
+        assert tests.differ(new, old, case, unjudged=True) is differs
+    assert not tests.differ(new, new, unjudged=True)
+
+
 def test_what_nobody_knows_of_the_versions_may_be_affected() -> None:
     told = record({"version": 1})
     unknown = replace(told, provenance={**told.provenance, "torch": None, "vllm": "x"})
@@ -190,6 +202,7 @@ def test_to_differ_has_no_order_and_needs_a_change(one: int, other: int, torch: 
         (PRINT, "sha256:1", "version 1: fingerprints: 'sha256:1' is listed twice, or is not one"),
         (f'"{PRINT}"', f'"{PRINT}", "{PRINT}"', "fingerprints: "),
         ('cases = ["moe[mega=1]", "small"]', 'cases = "moe"', "cases: is not a list of texts"),
+        ('changed = "the first"', 'changed = "a"\nunjudged_only = 1', "unjudged_only: is 1; write"),
         ("platforms", "platform", "version 2: platform: unknown key; did you mean 'platforms'?"),
     ],
 )

@@ -13,6 +13,7 @@ import torch
 from vllm.platforms.interface import Platform, PlatformEnum
 
 from matrix.inside.cpu.experts import define_router_operators, install_experts
+from matrix.inside.cpu.inductor import choose_as_for_a_gpu
 from matrix.inside.cpu.opaque import install_opaque_operators
 from matrix.inside.cpu.runner import has_second_runner, use_first_runner
 from matrix.inside.cpu.vision import send_one_medium, silence_vision_kernels
@@ -119,6 +120,7 @@ class CompilingCpuPlatform(Platform):
     def check_and_update_config(cls, vllm_config: "VllmConfig") -> None:
         """Fit the configuration to a process a rank on a CPU; the compilation mode stays."""
         install_opaque_operators(experts=not install_experts())
+        choose_as_for_a_gpu()
         parallel = vllm_config.parallel_config
         if parallel.worker_cls == "auto":
             worker = "DecodingCpuWorker" if has_second_runner(vllm_config) else "CpuWorker"
