@@ -16,7 +16,7 @@ from matrix.inside.stub_image_processor import PlainImageProcessor
 
 _FILE = "matrix_hub_code.py"
 _CONFIG, _IMAGES = "PlainConfig", "PlainHubImageProcessor"
-_MEDIA: dict[str, object] = {
+_KIMI_MEDIA: dict[str, object] = {
     "patch_size": PlainImageProcessor.patch,
     "merge_kernel_size": PlainImageProcessor.merged,
     "temporal_merge_kernel_size": PlainImageProcessor.num_frames_per_chunk,
@@ -50,7 +50,7 @@ def add_code(model: Model, folder: Path) -> list[str]:
         added.append("image processor")
         lines.append(f"{_IMAGES} = hub_code.image_processor_class()")
         images = folder / "preprocessor_config.json"
-        images.write_text(json.dumps({"media_proc_cfg": _MEDIA}), encoding="utf-8")
+        images.write_text(json.dumps({"media_proc_cfg": _KIMI_MEDIA}), encoding="utf-8")
         _map(images, "AutoImageProcessor", _IMAGES)
     if lines:
         code = ("from matrix.inside import hub_code", "", *lines, "")

@@ -55,9 +55,9 @@ def lines(suite: UpstreamSuite, on: Platform) -> list[str]:
     source = "files that are not known to be a source distribution's"
     if suite.sdist is not None:
         digest = (suite.sha256 or "unknown")[:_DIGITS]
-        source = f"{clean(suite.sdist)}, SHA-256 {clean(digest)}"
+        source = f"{clip(clean(suite.sdist), 120)}, SHA-256 {clean(digest)}"
     if suite.stand_ins:
-        source += f"; stand-ins for the real ones: {clean(', '.join(suite.stand_ins))}"
+        source += f"; stand-ins for the real ones: {clip(clean(', '.join(suite.stand_ins)), 300)}"
     found = [f"upstream's own tests, from {source}"]
     if on is Platform.CPU:
         found.append(_ON_CPU)

@@ -24,19 +24,25 @@ _NO_HUB = re.compile(
     r"^(?:E +)?(?:[\w.]+\.)?(?:LocalEntryNotFoundError|OfflineModeIsEnabled)\b"
     r"|[Cc]ouldn't connect to 'https://|outgoing traffic has been disabled"
     r"|Cannot reach https://\S+: offline mode is enabled"
-    r"|^(?:E +)?OSError: Can't load .+ (?:for|of) '"
+    r"|^(?:E +)?OSError: Can't load .+ (?:for|of) '(?!/)"
     # On the hub a model that transformers does not know brings its classes as code.
     r"|has model type `[^`]*` but Transformers does not recognize this architecture",
     re.MULTILINE,
 )
-_OF_CHILD = re.compile(r"\bchild\b|\bexitcode\b")
+_OF_CHILD = re.compile(r"\bchild\b|\bexitcode\b|\bEngine core initialization failed\b")
+_OF_PROCESS = re.compile(r"^\([^()\n]{1,60} pid=\d+\) ", re.MULTILINE)  # before what vLLM prints
+_SOURCE = re.compile(r"^ {4}.*\n?", re.MULTILINE)  # a line of a traceback that shows the source
 _CHILD = re.compile(r"^Process [\w:-]+:\n(?=Traceback \(most recent call last\):\n)", re.MULTILINE)
 _LAST_ERROR = 1000  # characters of a failure's end that show what it asserts
+_JUDGED = 200_000  # characters of a failure's end that are judged
 # Without a GPU vLLM's compiled operators are not loaded, and its tables of kernels have no platform
 # but its own.
 _NO_CUDA = re.compile(
-    r"Torch not compiled with CUDA enabled"
-    r"|'_OpNamespace' '_\w+' object has no attribute|KeyError: <PlatformEnum\.OOT\b"
+    r"Torch not compiled with CUDA enabled|\b0 active drivers\b"
+    r"|Tried to instantiate dummy base class|Cannot access accelerator device when none is"
+    r"|Distributed package doesn't have NCCL|Attempting to deserialize object on a CUDA device"
+    r"|'_OpNamespace' '_(?:\w+_)?C(?:_\w+)?' object has no attribute"
+    r"|KeyError: <PlatformEnum\.OOT\b"
     r"|Failed to find a kernel that can implement the \w+ linear layer"
     r"|No [\w ]+ MoE backend supports the deployment configuration"
 )
@@ -129,6 +135,7 @@ def _with_cause(text: str, stderr: str) -> str:
 
     multiprocessing prints the traceback of a child of a test, of which the test sees the exit code.
     """
+    stderr = _OF_PROCESS.sub("", stderr)
     children = list(_CHILD.finditer(stderr))
     if not children or not _OF_CHILD.search(text[-_LAST_ERROR:]):
         return text
@@ -167,9 +174,10 @@ def _without_result(
 
 def _failed(name: str, text: str, seconds: float, on: Platform) -> SuiteCase:
     """Return the case of a test that failed; untested where that shows nothing of the pair."""
+    text = text[-_JUDGED:]
     if (module := missing_module(text)) is not None:
         return untested(name, f"needs the module {module}, which is not installed here", seconds)
-    last = _not_handled(text)
+    last = _SOURCE.sub("", _not_handled(text))
     if _NO_HUB.search(last):
         why = f"needs files of the hub that the package's data lacks: {reason_of(text)}"
         return untested(name, why, seconds)

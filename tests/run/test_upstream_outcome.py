@@ -62,6 +62,8 @@ def test_a_module_counts_as_missing_where_nobody_brings_it(text: str, module: st
         ("KeyError: <PlatformEnum.OOT: 6>", "needs a GPU"),
         ("Failed to find a kernel that can implement the A linear layer.", "needs a GPU"),
         ("No WNA16 MoE backend supports the deployment configuration.", "needs a GPU"),
+        ("RuntimeError: 0 active drivers ([]). There should only be one.", "needs a GPU"),
+        ("RuntimeError: Tried to instantiate dummy base class CUDAGraph", "needs a GPU"),
         ("RuntimeError: No CUDA GPUs are available", "no_gpu: "),
         ("OSError: [Errno 28] No space left on device", "no_space: "),
     ],
@@ -110,6 +112,30 @@ def test_a_child_that_failed_is_the_cause_where_the_test_says_so(
     case = of_test(NAME, lines, EXITED, "", Platform.CUDA)
     assert case.outcome is UpstreamOutcome.FAILED and case.reason == reason
     assert (case.failure or "").startswith(failure)
+
+
+def test_the_engine_that_did_not_start_is_such_a_child() -> None:
+    failure = "RuntimeError: Engine core initialization failed. See root cause above."
+    error = "AssertionError: Torch not compiled with CUDA enabled"
+    child = f"Process EngineCore_DP0:\nTraceback (most recent call last):\n  File a\n{error}\n"
+    for mark in ("", "(EngineCore_DP0 pid=12) "):
+        marked = "".join(f"{mark}{line}\n" for line in child.splitlines())
+        lines = [{**line, "stderr": marked} for line in phases(failure)]
+        assert of_test(NAME, lines, EXITED, "", Platform.CPU).reason == "needs a GPU"
+        assert of_test(NAME, lines, EXITED, "", Platform.CUDA).reason == error
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '    match="Failed to find a kernel that can implement the A linear layer"\nFailed: x',
+        "AttributeError: '_OpNamespace' '_c10d_functional' object has no attribute 'a'",
+        "OSError: Can't load the configuration of '/tmp/a'. If you",
+    ],
+)
+def test_what_the_pair_lacks_is_a_failure(text: str) -> None:
+    case = of_test(NAME, phases(text), EXITED, "", Platform.CPU)
+    assert case.outcome is UpstreamOutcome.FAILED
 
 
 def test_a_child_that_lacks_files_of_the_hub_shows_nothing_of_the_pair() -> None:
