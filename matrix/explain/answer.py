@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from matrix._util.versions import VersionRange, parse_version
 from matrix.catalog.cells import CellError
 from matrix.catalog.releases_file import load_releases
 from matrix.explain.choice import InstallChoice
@@ -73,7 +74,8 @@ class Explainer:
                 for place, answer in enumerate(found)
             ]
             found = [self._with_clean(answer, looked.clean) for answer in found]
-        return tuple(_settled(answer, self.waivers, self.notes) for answer in found)
+        found = [self._with_notes(answer, text.versions) for answer in found]
+        return tuple(_settled(answer, self.waivers) for answer in found)
 
     def of_wheels(self) -> Iterator[FaultAnswer]:
         """Yield the answer to each wheel of a third package: which torch it links with."""
@@ -160,6 +162,22 @@ class Explainer:
                 )
         return answer
 
+    def _with_notes(self, answer: FaultAnswer, versions: TextVersions) -> FaultAnswer:
+        """Return an answer that nothing explains with the notes on its signature.
+
+        A note says nothing of a release that the text names and the note does not cover.
+        """
+        if answer.meaning is not Meaning.UNKNOWN:
+            return answer
+        notes = tuple(
+            note
+            for note in self.notes
+            if note.signature == answer.fault.signature
+            and _may_cover(note.torch, versions.torch)
+            and _may_cover(note.vllm, versions.vllm)
+        )
+        return replace(answer, notes=notes, meaning=Meaning.NOTED) if notes else answer
+
     def _with_wheels(self, answer: FaultAnswer) -> FaultAnswer:
         """Return the answer with the wheels of others that need its symbol or library."""
         subject = answer.fault.subject
@@ -188,27 +206,28 @@ def _recompiles(fault: Fault) -> FaultAnswer:
     return FaultAnswer(fault=fault, meaning=meaning, operands={"count": fault.has or ""})
 
 
-def _settled(answer: FaultAnswer, waivers: Waivers, notes: Sequence[Note]) -> FaultAnswer:
-    """Return the answer with what records, waivers and notes add: links, commands, a meaning."""
+def _may_cover(covered: VersionRange, named: str | None) -> bool:
+    """Return whether the release that a text names is in a range; True where nobody can tell."""
+    if named is None:
+        return True
+    with contextlib.suppress(ValueError):  # InvalidVersion is one
+        return covered.contains(parse_version(named))
+    return True
+
+
+def _settled(answer: FaultAnswer, waivers: Waivers) -> FaultAnswer:
+    """Return the answer with what its records add: links, their commands, that they know it."""
     records = answer.records or ()
-    found = [note for note in notes if note.signature == answer.fault.signature]
     links = dict.fromkeys(link for record in records for link in record.issues)
     links |= dict.fromkeys(links_of(answer.fault.signature, waivers))
     links |= dict.fromkeys(
-        item for note in found for item in note.evidence if item.startswith("https://")
+        item for note in answer.notes for item in note.evidence if item.startswith("https://")
     )
     remedies = answer.remedies
-    if records and (answer.fault.kind in (FaultKind.RECOMPILES, FaultKind.UNKNOWN)):
+    shows = answer.fault.kind in (FaultKind.RECOMPILES, FaultKind.UNKNOWN)
+    if records and shows and not answer.notes:
         remedies = (*remedies, FaultRemedy(code=RemedyCode.SHOW, what=records[0].path))
     meaning = answer.meaning
-    if meaning is Meaning.UNKNOWN and found:
-        meaning = Meaning.NOTED
-    elif meaning is Meaning.UNKNOWN and (records or links):
+    if meaning is Meaning.UNKNOWN and (records or links):
         meaning = Meaning.RECORDED
-    return replace(
-        answer,
-        links=tuple(links),
-        notes=tuple(note.text for note in found),
-        remedies=remedies,
-        meaning=meaning,
-    )
+    return replace(answer, links=tuple(links), remedies=remedies, meaning=meaning)

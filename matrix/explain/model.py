@@ -10,6 +10,7 @@ from matrix._util.enums import StrEnum
 
 if TYPE_CHECKING:
     from matrix.attribution.model import Attribution
+    from matrix.rules.notes import Note
 
 
 class FaultKind(StrEnum):
@@ -326,7 +327,7 @@ class FaultAnswer:
     extension that did not load, those in which it links. `operands` are what `meaning`'s words
     take. `nearest` is the known name that is nearest to one that nothing knows. `code` is which
     wheels have code for a GPU, by processor. `records` is None if none were looked through, and
-    `looked` counts them. `notes` are what people found out about it.
+    `looked` counts them. `notes` are what people found out about one that nothing else explains.
     """
 
     fault: Fault
@@ -340,7 +341,7 @@ class FaultAnswer:
     records: tuple[ShownBy, ...] | None = None
     looked: int = 0
     links: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     remedies: tuple[FaultRemedy, ...] = ()
     code: tuple[ProcessorCode, ...] = ()
     nearest: str | None = None

@@ -17,6 +17,7 @@ from matrix.explain.model import Fault, FaultKind, ShownBy
 from matrix.explain.recognise import LOAD_FAILURE, of_line
 from matrix.record.model import EventKind, Outcome, Platform, Record, RecordError
 from matrix.record.signature import signature, signature_of
+from matrix.record.upstream import UpstreamOutcome
 from matrix.store.layout import RecordSource
 from matrix.store.texts import StoredText, lacks_duckdb, stored_texts
 from matrix.verdict.recompiles import SAVED, counted_again
@@ -29,6 +30,7 @@ _FAILS = re.compile(rb'"(?:failure|signature)": ?"|"ok": ?false|"error": ?\{')
 _RECORD = b'"cell"'
 _MOST = 24  # records of a fault that are named; the others are counted
 _MOST_JUDGED = 3  # records whose rules are read for links
+_FAILED = (Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +105,12 @@ def look_through(
                 cases = started.unloaded if is_unloaded else started.shown.cases
                 if cases:
                     shown.setdefault(place, []).append(replace(started.shown, cases=cases))
-        for place, found in _of_record(text, faults):
-            shown.setdefault(place, []).append(found)
+        try:
+            for place, found in _of_record(text, faults):
+                shown.setdefault(place, []).append(found)
+        except RecordError as error:
+            progress(str(error))
+            count -= 1
     for place, every in shown.items():
         every.sort(key=lambda shown_by: _order(shown_by.cell), reverse=True)
         if faults[place].kind is FaultKind.RECOMPILES:
@@ -135,13 +141,13 @@ def _clean(warm: Sequence[_Warm]) -> tuple[CleanCell, ...]:
 
 
 def _of_record(text: StoredText, faults: Sequence[Fault]) -> Iterator[tuple[int, ShownBy]]:
-    """Yield what the record of a text shows, with the place of the fault."""
+    """Yield what the record of a text shows, with the place of the fault.
+
+    Raises RecordError for a record that cannot be read.
+    """
     if not _FAILS.search(text.content):
         return
-    try:
-        record = text.record()
-    except RecordError:
-        return
+    record = text.record()
     failures = list(_failures(record))
     for place, fault in enumerate(faults):
         named = [case for case, settled in failures if _shows(fault, settled)]
@@ -160,9 +166,9 @@ def _of_record(text: StoredText, faults: Sequence[Fault]) -> Iterator[tuple[int,
 def _failures(record: Record) -> Iterator[tuple[str, str]]:
     """Yield the signature of each failure with its case, "" for the run as a whole."""
     for case in (*record.cases, *(record.full_suite or ())):
-        if settled := signature_of(case):
+        if case.outcome in _FAILED and (settled := signature_of(case)):
             yield case.case, settled
-    for test in record.upstream.cases if record.upstream else ():
+    for test in record.upstream.of(UpstreamOutcome.FAILED) if record.upstream else ():
         if test.signature:
             yield test.case, test.signature
     for result in record.rungs:

@@ -21,7 +21,9 @@ from matrix.explain.model import (
 )
 from matrix.report.explain_means import means, spanned
 from matrix.report.explain_outside import COMMANDS, NAME_LIMIT, NOTES, releases, remedy_words
+from matrix.report.notes import pairs_of
 from matrix.report.uv_commands import command_line, pip_install, pip_uninstall
+from matrix.rules.notes import Note
 
 _FILES = 4  # files of vLLM that are named
 _RECORDS = 2  # records that are named; JSON has them all
@@ -88,7 +90,12 @@ def more_words(text: TextFaults) -> str | None:
 
 def _releases(answer: FaultAnswer) -> str:
     """Return which releases have and need what a fault is about."""
-    return _BY_KIND[answer.fault.kind](answer) or "not known"
+    return _BY_KIND[answer.fault.kind](answer) or _of_notes(answer.notes) or "not known"
+
+
+def _of_notes(notes: Sequence[Note]) -> str:
+    """Return of which pairs notes speak."""
+    return "; ".join(dict.fromkeys(map(pairs_of, notes)))
 
 
 def _of_module(answer: FaultAnswer) -> str | None:
@@ -361,7 +368,7 @@ def _to_do(answer: FaultAnswer) -> str:
     if _is_fine(answer):
         return "nothing has to change"
     words = [" ".join(filter(None, remedy)) for remedy in _remedies(answer)]
-    if not words and answer.notes:
+    if not words and answer.meaning is Meaning.NOTED:
         return "see what it means"
     return "; or ".join(words) if words else "no fix is known"
 

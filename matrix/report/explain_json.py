@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from matrix._util.text import clean
 from matrix.explain.model import FaultAnswer, KnownReleases, ShownBy, TextFaults
 from matrix.report.explain import command, parts_of, whose_change
+from matrix.report.notes import content
 
 
 def to_json(answers: Sequence[FaultAnswer], texts: Sequence[TextFaults]) -> str:
@@ -56,7 +57,7 @@ def _row(answer: FaultAnswer) -> dict[str, object]:
         "records": None if answer.records is None else [_record(row) for row in answer.records],
         "looked": answer.looked,
         "links": list(answer.links),
-        "notes": [clean(note) for note in answer.notes],
+        "notes": content(answer.notes),
         "remedies": [
             {
                 "code": remedy.code,

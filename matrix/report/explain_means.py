@@ -348,7 +348,10 @@ _SENTENCES: Mapping[Meaning, _Sentence] = {
         "a warm start could not load what a cold start had compiled, and compiled it again"
     ),
     Meaning.RECORDED: lambda *_: "records show it, and nothing more about it is known here",
-    Meaning.NOTED: lambda answer, *_: " ".join(" ".join(answer.notes).split()).rstrip("."),
+    Meaning.NOTED: lambda answer, *_: (
+        "one known cause: "
+        + "; or ".join(" ".join(note.text.split()).rstrip(".") for note in answer.notes)
+    ),
     Meaning.LINKS_WITH: lambda answer, *_: (
         f"its extensions need {plural(int(answer.operands['count']), 'symbol')} of torch"
     ),

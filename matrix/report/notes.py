@@ -11,7 +11,7 @@ from matrix.rules.notes import Note
 def section(notes: Iterable[Note]) -> str:
     """Return the notes as a section of Markdown; "" without a note."""
     items = [
-        f"- {markdown(_pairs(note))}: {markdown(note.text, len(note.text))} "
+        f"- {markdown(pairs_of(note))}: {markdown(note.text, len(note.text))} "
         f"Evidence: {', '.join(map(code, note.evidence))}."
         for note in notes
     ]
@@ -33,7 +33,7 @@ def content(notes: Iterable[Note]) -> list[dict[str, object]]:
     ]
 
 
-def _pairs(note: Note) -> str:
+def pairs_of(note: Note) -> str:
     """Return the pairs that the note is about, in words."""
     named = (("torch", note.torch.text), ("vLLM", note.vllm.text))
     pairs = ", ".join(f"{name} {text}" for name, text in named if text) or "every pair"

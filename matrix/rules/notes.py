@@ -23,10 +23,12 @@ from matrix._util.toml_rows import (
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
 from matrix.record.model import Platform
+from matrix.record.signature import signature as signature_of_text
 from matrix.rules.expectations import UPSTREAM
 from matrix.rules.platform_differences import RECORD
 
 _DATA = DATA / "notes.toml"
+_COPY = "copy it from `matrix show`"
 _NEEDED = ("id", "text", "evidence")
 _KEYS = (*_NEEDED, "platform", "torch", "vllm", "signature")
 
@@ -89,6 +91,11 @@ def _note(row: Mapping[str, object], where: str) -> Note:
             f"GitHub; name at least one"
         )
     torch, vllm = (version_range(row, key, where, NotesError) for key in ("torch", "vllm"))
+    signature = None
+    if "signature" in row:
+        signature = text_of(row, "signature", where, _COPY, NotesError)
+        if signature_of_text(signature) != signature:
+            raise NotesError(f"{where}: signature: is not one; {_COPY}")
     return Note(
         id=name_of(row, where, NotesError),
         text=text_of(row, "text", where, "say what people must know", NotesError),
@@ -96,9 +103,7 @@ def _note(row: Mapping[str, object], where: str) -> Note:
         platform=choice_of(row, "platform", Platform, where, NotesError),
         torch=torch,
         vllm=vllm,
-        signature=text_of(row, "signature", where, "copy it", NotesError)
-        if "signature" in row
-        else None,
+        signature=signature,
     )
 
 

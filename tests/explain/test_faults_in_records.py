@@ -10,8 +10,9 @@ import pytest
 from attributions import bad, record
 from commanded import make, written
 from explained import VALIDATOR, apart, choice, commands, evidence, explained, only, read
+from matrix._util.versions import VersionRange
 from matrix.explain.answer import Explainer
-from matrix.explain.model import FaultKind, Meaning
+from matrix.explain.model import FaultAnswer, FaultKind, Meaning
 from matrix.record.model import (
     Case,
     ErrorKind,
@@ -73,8 +74,8 @@ def test_a_record_without_a_failure_shows_none(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text("{}", encoding="utf-8")
     (tmp_path / "d.json").mkdir()
     answer = only(SYMBOL, [written(tmp_path, make())])
-    assert (answer.records, answer.looked) == ((), 3)
-    assert five(answer)[3].endswith("none of 3 records shows it")
+    assert (answer.records, answer.looked) == ((), 1)
+    assert five(answer)[3].endswith("none of 1 record shows it")
 
 
 def test_a_case_of_the_full_suite_and_a_test_of_upstream_show_it_too(tmp_path: Path) -> None:
@@ -87,27 +88,52 @@ def test_a_case_of_the_full_suite_and_a_test_of_upstream_show_it_too(tmp_path: P
     answer = only(failure, [written(tmp_path, make(full_suite=(case,), upstream=suite))])
     assert answer.meaning is Meaning.RECORDED and answer.records is not None
     assert [shown.cases for shown in answer.records] == [(case.case, test.case)]
+    passed = replace(case, outcome=Outcome.PASSED, signature=failure)
+    skipped = UpstreamSuite(cases=(replace(test, outcome=UpstreamOutcome.SKIPPED),))
+    neither = written(tmp_path / "neither", make(full_suite=(passed,), upstream=skipped))
+    assert only(failure, [neither]).records == ()
+
+
+NOTE = Note(
+    id="a",
+    text="it needs\ntwo keys.",
+    evidence=("https://github.com/vllm-project/vllm/issues/1", "results/cuda/a.json"),
+    vllm=VersionRange("==0.33.0"),
+    signature="KeyError: None",
+)
+
+
+def noted(text: str, note: Note = NOTE) -> FaultAnswer:
+    """Return the answer to the only fault of a text, by what a note says."""
+    (answer,) = Explainer(evidence=evidence(), choice=choice(), notes=(note,)).answers(read(text))
+    return answer
 
 
 def test_what_a_person_found_out_about_it_is_the_answer() -> None:
-    note = Note(
-        id="a",
-        text="it needs\ntwo keys.",
-        evidence=("https://github.com/vllm-project/vllm/issues/1", "results/cuda/a.json"),
-        signature="KeyError: None",
-    )
-    explainer = Explainer(evidence=evidence(), choice=choice(), notes=(note,))
-    (answer,) = explainer.answers(read("KeyError: None"))
+    answer = noted("KeyError: None")
     assert answer.known and answer.meaning is Meaning.NOTED
-    shown = five(answer)
-    assert shown[1] == "means      it needs two keys"
-    assert "see https://github.com/vllm-project/vllm/issues/1" in shown[3]
-    assert shown[4] == "to do      see what it means"
-    (row,) = json.loads(to_json([answer], []))["answers"]
-    assert row["notes"] == ["it needs two keys."]
-    VALIDATOR.validate(json.loads(to_json([answer], [])))
-    (other,) = explainer.answers(read("KeyError: 1"))
+    _, means, releases, records, to_do = five(answer)
+    assert means == "means      one known cause: it needs two keys"
+    assert releases == "releases   vLLM ==0.33.0"
+    assert "see https://github.com/vllm-project/vllm/issues/1" in records
+    assert to_do == "to do      see what it means"
+    data = json.loads(to_json([answer], []))
+    VALIDATOR.validate(data)
+    assert data["answers"][0]["notes"][0]["evidence"] == list(NOTE.evidence)
+    other = noted("KeyError: 1")
     assert (other.meaning, other.notes) == (Meaning.UNKNOWN, ())
+    known = noted(AGAIN, replace(NOTE, signature=AGAIN))
+    assert (known.meaning, known.notes) == (Meaning.COMPILED_AGAIN, ())
+
+
+@pytest.mark.parametrize(
+    ("vllm", "meaning"), [("0.33.0", Meaning.NOTED), ("0.20.0", Meaning.UNKNOWN)]
+)
+def test_a_note_says_nothing_of_another_release(vllm: str, meaning: Meaning) -> None:
+    named = f"INFO 11-30 [core.py:139] Initializing a V1 LLM engine (v{vllm}) with config: x"
+    text = f"{named}\nKeyError: None"
+    assert read(text).versions.vllm == vllm
+    assert noted(text).meaning is meaning
 
 
 def loading(cell: str, torch: str, vllm: str, **changes: Any) -> Record:

@@ -58,6 +58,7 @@ def test_a_note_speaks_of_its_pairs_alone() -> None:
         (('["results/cuda/py312-torch213-vllm032.json"]', "[]"), "note 1: evidence: "),
         (("results/cuda/py312", "https://evil.example/py312"), "note 1: evidence: "),
         (('platform = "cuda"', "signature = 7"), "note 1: signature: "),
+        (('platform = "cuda"', "signature = 'E @ /a/b.py:12'"), "note 1: signature: is not one"),
         ((GOOD, GOOD + GOOD), "note 'a': id: appears twice"),
     ],
 )
