@@ -50,7 +50,8 @@ QUEUE = "cuda"
 
 _OUTPUT_LIMIT = 500_000
 """Characters: GitHub takes 1 MB of a job's outputs, each character as two bytes."""
-# The exit statuses of `matrix run` that are an answer: drift or incompatible, and untested.
+# The exit statuses of `matrix run` that are an answer: drift, incompatible, or a failed test; and
+# untested.
 _ANSWERS = (1, 5)
 _SAFE = re.compile(r"[a-z0-9-]+", re.ASCII)
 _QUEUE = re.compile(r"[A-Za-z0-9_.:/-]{1,100}", re.ASCII)

@@ -17,12 +17,13 @@ def lines(cases: Sequence[Case], *, every: bool = False) -> list[str]:
         return ["full suite: none of its further cases ran"]
     rows = [["full suite", "start", "seconds", "outcome and counters"]]
     for case in cases:
-        # A failure's signature is its reason with the place.
-        reason = case.signature or case.reason
-        why = f": {clip(clean(reason), 200)}" if reason else ""
+        place = (case.signature or "").partition(" @ ")[2]
+        parts = [clip(clean(part), 200) for part in (case.reason, place) if part]
+        why = f": {' @ '.join(parts)}" if parts else ""
         untested = case.outcome is Outcome.PASSED and case.reason
         outcome = "untested" if untested else case.outcome.replace("_", " ")
-        rows.append([clip(clean(case.case), 60), "", "", f"{outcome}{why}"])
+        took = seconds(case.seconds) if case.seconds and not case.starts else ""
+        rows.append([clip(clean(case.case), 60), "", took, f"{outcome}{why}"])
         for seen in filter(None, map(case.started, STARTS)):
             counted = [name for name in _COUNTERS if name in seen.counters]
             names = sorted(seen.counters) if every else counted

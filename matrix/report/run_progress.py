@@ -312,10 +312,10 @@ def totals(statuses: Iterable[int | None]) -> str:
     """Return how many cells came to what, by the exit status of each record; None for no record.
 
     >>> totals([0, 1, 0, None])
-    '2 compatible, 1 drift, incompatible, or with a failed test, 1 not run'
+    '2 compatible, 1 drift or incompatible or with a failed test, 1 not run'
     """
     found = list(statuses)
-    differs = "drift, incompatible, or with a failed test"
+    differs = "drift or incompatible or with a failed test"
     words = {0: "compatible", 1: differs, 5: "untested", None: "not run"}
     counts = ((found.count(status), word) for status, word in words.items())
     return ", ".join(f"{count} {word}" for count, word in counts if count)

@@ -67,6 +67,12 @@ def test_a_failure_is_shown_with_its_place(here: Path) -> None:
     shown = show(here, make(full_suite=(OFF, DRAFT)))
     assert " and 2 of the full suite (1 failed)" in shown.splitlines()[0]
     assert "  failed: AssertionError @ vllm/a.py:run\n" in shown
+    full = replace(DRAFT, reason=f"Free memory (5.1/139.8 GiB) {'x' * 200}", seconds=13.9)
+    shown = " ".join(show(here, make(full_suite=(full,))).split())
+    assert "13.9 failed: Free memory (5.1/139.8 GiB) xx" in shown
+    assert "@ vllm/a.py:run" in shown
+    unplaced = replace(DRAFT, signature="AssertionError")
+    assert "  failed: AssertionError\n" in show(here, make(full_suite=(unplaced,)))
 
 
 @pytest.mark.parametrize(("reason", "failure"), [(HOME.reason, None), (TAKEN, None), ("", TAKEN)])
