@@ -94,12 +94,11 @@ def cannot_start(startup: Startup) -> str | None:
         return "CUDA graphs are captured on a GPU only"
     if startup.encoder and not vllm_compat.compiles_encoders():
         return "this vLLM does not compile encoders"
-    if "speculative_config" in startup.arguments and not vllm_compat.drafts_with_models():
-        return "this vLLM has no draft models"
-    if "speculative_config" in startup.arguments and (
-        startup.platform is Platform.CPU and not vllm_compat.cpu_runner_drafts()
-    ):
-        return "this vLLM's model runner for CPUs takes no draft"
+    if "speculative_config" in startup.arguments:
+        if not vllm_compat.drafts_with_models():
+            return "this vLLM has no draft models"
+        if startup.platform is Platform.CPU and not vllm_compat.cpu_runner_drafts():
+            return "this vLLM's model runner for CPUs takes no draft"
     return cannot_run(startup.model, startup.platform, startup.ranks)
 
 

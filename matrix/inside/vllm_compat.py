@@ -28,6 +28,7 @@ _CAPTURED_SIZE = 8
 _RANK_EXTENSION = "matrix.inside.rank_extension.RankExtension"
 _OBSERVED = "matrix_observed"
 _SPARSE_MLA = "DeepseekV32ForCausalLM"
+# What v1/worker/cpu_model_runner.py asserts of a draft in vLLM 0.16 to 0.19, and not from 0.21 on.
 _NO_DRAFT = "spec decode is not supported"
 # What every start imports on its way, though `vllm` does not: hundreds of modules, none of which
 # calls CUDA or imports FlashInfer (which does) at its top.

@@ -1,4 +1,4 @@
-"""Adapters turned on (LoRA): every linear layer has room for one, within the same graphs."""
+"""Adapters turned on (LoRA): every linear layer has room for one, in as many graphs."""
 
 from collections.abc import Callable
 

@@ -56,5 +56,5 @@ class OpaqueAdapters(PunicaWrapperBase):
     def apply_lora_full_linear(
         self, y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *_: Any
     ) -> None:
-        """Take the place of a classifier's layer: vLLM 0.33 asks it of each wrapper."""
+        """Take the place of a classifier's layer; vLLM 0.33 requires that wrappers have this."""
         torch.ops.matrix.add_adapter(y, x, [weight], [bias])
