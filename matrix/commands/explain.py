@@ -38,8 +38,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "words",
         metavar="TEXT",
         nargs="*",
-        help="an error's text, a symbol, a library, a GPU as sm_90; or files: logs, wheels,"
-        " libraries",
+        help="an error's text, a symbol, a library, a GPU as sm_90; or files: logs, records,"
+        " wheels, libraries",
     )
     explain.add_argument(
         "--wheel",
@@ -120,7 +120,7 @@ def _inputs(words: Sequence[str], wheels: list[Path]) -> Iterator[_Input]:
             if _is_compiled(path):
                 wheels.append(path)
             else:
-                yield _Input(word, _chunks(path))
+                yield _Input(word, _failures(path) or _chunks(path))
         else:
             texts.append(word)
     # An error's text without quotes has other words too.
@@ -160,6 +160,21 @@ def _is_compiled(path: Path) -> bool:
             return path.suffix == ".whl" or file.read(4) == b"\x7fELF"
     except OSError as error:
         raise MatrixError(f"{path}: cannot be read ({error.strerror or error}); {_USE}") from None
+
+
+def _failures(path: Path) -> Iterator[bytes] | None:
+    """Return what failed in the run of a record; None for another file, or if nothing did."""
+    if path.suffix != ".json":
+        return None
+    from matrix.explain.records import failures_of
+    from matrix.record.model import RecordError
+    from matrix.record.reader import read
+
+    try:
+        text = failures_of(read(path))
+    except RecordError:
+        return None
+    return iter([text.encode("utf-8", "replace")]) if text else None
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

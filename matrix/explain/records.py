@@ -140,6 +140,31 @@ def _clean(warm: Sequence[_Warm]) -> tuple[CleanCell, ...]:
     return tuple(found)
 
 
+def failures_of(record: Record) -> str:
+    """Return the texts of all that failed in a run, after its releases; "" if nothing did.
+
+    Of a run in which nothing failed they are those of what could not be loaded.
+    """
+    cases = (*record.cases, *(record.full_suite or ()))
+    texts = [case.failure or signature_of(case) for case in cases if case.outcome in _FAILED]
+    tests = record.upstream.of(UpstreamOutcome.FAILED) if record.upstream else ()
+    texts += [test.failure or test.signature for test in tests]
+    texts += [result.reason for result in record.rungs if not result.ok]
+    if record.error is not None:
+        texts.append(record.error.reason)
+    found = [text for text in texts if text] or [
+        event.text
+        for case in record.cases
+        for start in case.starts
+        for event in start.events or ()
+        if event.kind is EventKind.LOAD_FAILED
+    ]
+    releases = [
+        f"{name}=={version}" for name in ("torch", "vllm") if (version := record.version(name))
+    ]
+    return "\n\n".join([*releases, *found]) if found else ""
+
+
 def _of_record(text: StoredText, faults: Sequence[Fault]) -> Iterator[tuple[int, ShownBy]]:
     """Yield what the record of a text shows, with the place of the fault.
 

@@ -5,15 +5,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from command import matrix
+from commanded import RECORD, make
 from explained import apart, tables
 from matrix.checks.linkage.link import load_tables
 from matrix.checks.linkage.tables import file_name
+from matrix.record.model import Case, Event, EventKind, Outcome
+from matrix.record.writer import write
 
 SYMBOL = "_ZN3c1013MessageLoggerC1EPKciib"
 ERROR = f"ImportError: /x/vllm/_C.abi3.so: undefined symbol: {SYMBOL}"
@@ -49,6 +53,23 @@ def test_files_and_texts_are_each_answered(tmp_path: Path) -> None:
     assert found.returncode == 0
     assert found.stdout.count("signature  ") == 2
     assert "\n\nsignature" in found.stdout
+
+
+def test_of_a_record_it_answers_what_failed(tmp_path: Path) -> None:
+    (case,) = make().cases
+    event = Event(kind=EventKind.LOAD_FAILED, text="Compiling model again due to a load failure x")
+    start = replace(case.starts[0], events=(event,))
+    failed = Case(case="lora_startup", outcome=Outcome.FAILED, failure=f"a log\n{ERROR}")
+    record = make(cases=(replace(case, starts=(start,)),), full_suite=(failed,))
+    write(record, tmp_path / RECORD)
+    found = matrix(tmp_path, "explain", RECORD)
+    assert found.returncode == 0 and found.stdout.count("signature  ") == 1
+    assert f"undefined symbol: {SYMBOL}" in found.stdout.splitlines()[0]
+    write(replace(record, full_suite=()), tmp_path / RECORD)
+    (first, *_) = matrix(tmp_path, "explain", RECORD).stdout.splitlines()
+    assert first == "signature  Compiling model again due to a load failure x"
+    (tmp_path / "other.json").write_text(f'{{"text": "{ERROR}"}}', encoding="utf-8")
+    assert SYMBOL in matrix(tmp_path, "explain", "other.json").stdout
 
 
 def test_a_file_that_is_not_there_is_no_text_also_beside_others(tmp_path: Path) -> None:
