@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,6 +192,24 @@ def predictions_of(table: Table, releases: Releases, answers: Answers | None = N
         for fault in answers.faults:
             print_status(fault)
     return predict_pairs(table.entries, releases, resolves=answers.resolves, links=answers.links)
+
+
+def tell_of_patches(options: argparse.Namespace, known: Mapping[str, Sequence[str]]) -> None:
+    """Say on stderr which of several patches a minor release was read as.
+
+    It is said where nothing was found of that one.
+    """
+    from packaging.version import InvalidVersion
+
+    from matrix._util.versions import minor_of, newest_patch
+
+    for key, versions in known.items():
+        text = getattr(options, key) or ""
+        with contextlib.suppress(InvalidVersion):
+            newest = newest_patch(text, versions)
+            patches = [version for version in versions if minor_of(version) == minor_of(text)]
+            if newest != text and len(patches) > 1:
+                print_status(f"--{key} {text} is its newest patch, {newest}; '=={text}.*' has all")
 
 
 def specifiers(

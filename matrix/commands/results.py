@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -212,24 +211,10 @@ def _list(options: argparse.Namespace) -> int:
             print_status(no_record(folders))
     if not listed:  # a record may be of a release that is not known any more
         context.specifiers(options, ("torch", "vllm", "python"), releases)
-        _tell_of_patches(options, known)
+        context.tell_of_patches(options, known)
     text = listed_json(listed) if options.json else listed_lines(listed)
     show(text, fit=not options.json)
     return status
-
-
-def _tell_of_patches(options: argparse.Namespace, known: Mapping[str, Sequence[str]]) -> None:
-    """Say on stderr which patch a minor release was read as, where nothing was found of it."""
-    from packaging.version import InvalidVersion
-
-    from matrix._util.versions import newest_patch
-
-    for key, versions in known.items():
-        text = getattr(options, key) or ""
-        with contextlib.suppress(InvalidVersion):
-            newest = newest_patch(text, versions)
-            if newest != text:
-                print_status(f"--{key} {text} is its newest patch, {newest}; '=={text}.*' has all")
 
 
 def _index(options: argparse.Namespace) -> int:

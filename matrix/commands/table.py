@@ -338,8 +338,11 @@ def _plan(options: argparse.Namespace) -> int:
     _check_ci_options(options)
     platforms = context.chosen_platforms(options)
     elsewhere = Hardware() if options.format else None
-    selected = select(options, load_releases(), platforms, elsewhere=elsewhere)
+    releases = load_releases()
+    selected = select(options, releases, platforms, elsewhere=elsewhere)
     planned = selected.planned
+    if not planned:
+        context.tell_of_patches(options, releases.published)
     if options.names:
         if found := names(planned):
             print(found)

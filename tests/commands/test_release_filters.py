@@ -76,6 +76,13 @@ def test_an_empty_list_says_which_patch_was_meant(
     assert output(capsys, "results", "list", "--torch", NEWEST)[1] == ""
 
 
+def test_so_does_an_empty_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    told = f"--torch {MINOR} is its newest patch, {NEWEST}; '=={MINOR}.*' has all"
+    out, err = output(capsys, "plan", "--torch", MINOR, "--vllm", "0.19.1")
+    assert "\nnothing to run" in out and told in err
+    assert output(capsys, "plan", "--torch", NEWEST, "--vllm", "0.19.1")[1] == ""
+
+
 def columns(capsys: pytest.CaptureFixture[str], text: str) -> list[str]:
     vllm = "--vllm", ">=0.13,<0.15"
     out, _ = output(capsys, "grid", "--platform", "cpu", "--torch", text, *vllm, "records")
