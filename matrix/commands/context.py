@@ -195,10 +195,7 @@ def predictions_of(table: Table, releases: Releases, answers: Answers | None = N
 
 
 def tell_of_patches(options: argparse.Namespace, known: Mapping[str, Sequence[str]]) -> None:
-    """Say on stderr which of several patches a minor release was read as.
-
-    It is said where nothing was found of that one.
-    """
+    """Say on stderr which of several patches a minor release was read as, if nothing was found."""
     from packaging.version import InvalidVersion
 
     from matrix._util.versions import minor_of, newest_patch
