@@ -166,12 +166,12 @@ def _failures(path: Path) -> Iterator[bytes] | None:
     """Return what failed in the run of a record; None for another file, or if nothing did."""
     if path.suffix != ".json":
         return None
-    from matrix.explain.records import failures_of
+    from matrix.explain.failures import text_of
     from matrix.record.model import RecordError
     from matrix.record.reader import read
 
     try:
-        text = failures_of(read(path))
+        text = text_of(read(path))
     except RecordError:
         return None
     return iter([text.encode("utf-8", "replace")]) if text else None

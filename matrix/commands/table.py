@@ -341,7 +341,7 @@ def _plan(options: argparse.Namespace) -> int:
     releases = load_releases()
     selected = select(options, releases, platforms, elsewhere=elsewhere)
     planned = selected.planned
-    if not (planned or options.stale):  # of stale cells it is the records that leave none
+    if not (planned or options.stale):  # records that hold leave no stale cell
         context.tell_of_patches(options, releases.published)
     if options.names:
         if found := names(planned):

@@ -13,11 +13,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from matrix.errors import MatrixError
+from matrix.explain.failures import failures_of
 from matrix.explain.model import Fault, FaultKind, ShownBy
 from matrix.explain.recognise import LOAD_FAILURE, of_line
-from matrix.record.model import EventKind, Outcome, Platform, Record, RecordError
-from matrix.record.signature import signature, signature_of
-from matrix.record.upstream import UpstreamOutcome
+from matrix.record.model import EventKind, Outcome, Platform, RecordError
 from matrix.store.layout import RecordSource
 from matrix.store.texts import StoredText, lacks_duckdb, stored_texts
 from matrix.verdict.recompiles import SAVED, counted_again
@@ -30,7 +29,6 @@ _FAILS = re.compile(rb'"(?:failure|signature)": ?"|"ok": ?false|"error": ?\{')
 _RECORD = b'"cell"'
 _MOST = 24  # records of a fault that are named; the others are counted
 _MOST_JUDGED = 3  # records whose rules are read for links
-_FAILED = (Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,31 +138,6 @@ def _clean(warm: Sequence[_Warm]) -> tuple[CleanCell, ...]:
     return tuple(found)
 
 
-def failures_of(record: Record) -> str:
-    """Return the texts of all that failed in a run, after its releases; "" if nothing did.
-
-    Of a run in which nothing failed they are those of what could not be loaded.
-    """
-    cases = (*record.cases, *(record.full_suite or ()))
-    texts = [case.failure or signature_of(case) for case in cases if case.outcome in _FAILED]
-    tests = record.upstream.of(UpstreamOutcome.FAILED) if record.upstream else ()
-    texts += [test.failure or test.signature for test in tests]
-    texts += [result.reason for result in record.rungs if not result.ok]
-    if record.error is not None:
-        texts.append(record.error.reason)
-    found = [text for text in texts if text] or [
-        event.text
-        for case in record.cases
-        for start in case.starts
-        for event in start.events or ()
-        if event.kind is EventKind.LOAD_FAILED
-    ]
-    releases = [
-        f"{name}=={version}" for name in ("torch", "vllm") if (version := record.version(name))
-    ]
-    return "\n\n".join([*releases, *found]) if found else ""
-
-
 def _of_record(text: StoredText, faults: Sequence[Fault]) -> Iterator[tuple[int, ShownBy]]:
     """Yield what the record of a text shows, with the place of the fault.
 
@@ -173,9 +146,9 @@ def _of_record(text: StoredText, faults: Sequence[Fault]) -> Iterator[tuple[int,
     if not _FAILS.search(text.content):
         return
     record = text.record()
-    failures = list(_failures(record))
+    failures = list(failures_of(record))
     for place, fault in enumerate(faults):
-        named = [case for case, settled in failures if _shows(fault, settled)]
+        named = [failure.case for failure in failures if _shows(fault, failure.signature)]
         if named:
             yield (
                 place,
@@ -186,21 +159,6 @@ def _of_record(text: StoredText, faults: Sequence[Fault]) -> Iterator[tuple[int,
                     cases=tuple(dict.fromkeys(filter(None, named))),
                 ),
             )
-
-
-def _failures(record: Record) -> Iterator[tuple[str, str]]:
-    """Yield the signature of each failure with its case, "" for the run as a whole."""
-    for case in (*record.cases, *(record.full_suite or ())):
-        if case.outcome in _FAILED and (settled := signature_of(case)):
-            yield case.case, settled
-    for test in record.upstream.of(UpstreamOutcome.FAILED) if record.upstream else ():
-        if test.signature:
-            yield test.case, test.signature
-    for result in record.rungs:
-        if not result.ok and result.reason:
-            yield "", signature(result.reason)
-    if record.error is not None:
-        yield "", signature(record.error.reason)
 
 
 def _shows(fault: Fault, settled: str) -> bool:

@@ -7,6 +7,7 @@ It finds them by `auto_map` in the model's files, in a module next to these that
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,13 @@ def add_code(model: Model, folder: Path) -> list[str]:
     if model.config_is_code:
         added.append("configuration class")
         lines.append(f"{_CONFIG} = hub_code.config_class({model.model_type!r})")
-        _map(folder / "config.json", "AutoConfig", _CONFIG)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        _map(folder / "config.json", config, "AutoConfig", _CONFIG)
     if model.images is not None:
         added.append("image processor")
         lines.append(f"{_IMAGES} = hub_code.image_processor_class()")
-        images = folder / "preprocessor_config.json"
-        images.write_text(json.dumps({"media_proc_cfg": _KIMI_MEDIA}), encoding="utf-8")
-        _map(images, "AutoImageProcessor", _IMAGES)
+        media = {"media_proc_cfg": _KIMI_MEDIA}
+        _map(folder / "preprocessor_config.json", media, "AutoImageProcessor", _IMAGES)
     if lines:
         code = ("from matrix.inside import hub_code", "", *lines, "")
         (folder / _FILE).write_text("\n".join(code), encoding="utf-8")
@@ -73,8 +74,7 @@ def image_processor_class() -> type[Any]:
     return type(_IMAGES, (PlainImageProcessor, BaseImageProcessor), {})
 
 
-def _map(file: Path, kind: str, name: str) -> None:
-    """Say in a model's JSON file that transformers finds the class of a kind in our module."""
-    known = json.loads(file.read_text(encoding="utf-8"))
-    known["auto_map"] = {kind: f"{Path(_FILE).stem}.{name}"}
-    file.write_text(json.dumps(known, indent=2), encoding="utf-8")
+def _map(file: Path, content: Mapping[str, object], kind: str, name: str) -> None:
+    """Write a model's JSON file, so that transformers finds the class of a kind in our module."""
+    mapped = {**content, "auto_map": {kind: f"{Path(_FILE).stem}.{name}"}}
+    file.write_text(json.dumps(mapped, indent=2), encoding="utf-8")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from matrix.record.machine_marks import machine_fault
 from matrix.record.model import Case, ErrorKind, Outcome
+from matrix.record.signature import FAILURES
 
 HARDWARE_XIDS = {
     48: "an uncorrectable ECC error",
@@ -31,7 +32,6 @@ From NVIDIA's catalogue, https://docs.nvidia.com/deploy/xid-errors/analyzing-xid
 a program can cause (13, 31, 43, 45 and others) is not here.
 """
 
-_EXPLAINED = {Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY}
 _OF_CUDA = re.compile(
     r"\bCUDA error\b|\bCUDA driver error\b|AcceleratorError|CU(?:BLAS|DNN)_STATUS|NCCL error"
     r"|\[CUDA\]|\bNVML"
@@ -59,7 +59,7 @@ def explained(case: Case, found: Sequence[int]) -> tuple[Case, ErrorKind | None]
     An Xid explains a crash, a hang and a CUDA error, but no other failure. The signature stays:
     not every machine lets its kernel's log be read.
     """
-    if case.outcome not in _EXPLAINED:
+    if case.outcome not in FAILURES:
         return case, None
     failure = case.failure or ""
     # What a test wrote before it hung may name an error that it survived.

@@ -14,6 +14,7 @@ from matrix.record.model import (
     RungResult,
     clip_failure,
 )
+from matrix.record.signature import FAILURES
 from matrix.record.signature import reason as reason_of
 from matrix.record.signature import signature as signature_of
 from matrix.record.startup_tests import only_full_suite_is_left
@@ -34,7 +35,6 @@ _UNFIT = {
     ErrorKind.GPU_UNSUPPORTED,
     ErrorKind.GPU_FAULT,
 }
-_FAILURES = {Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY}
 _USAGE = 4  # pytest's status for arguments that it does not accept
 _NO_TESTS = 5  # pytest's status where there was nothing to run
 _NO_FAULT = (0, _NO_TESTS)
@@ -104,7 +104,7 @@ def not_run(error: OSError) -> Refusal:
 def shows_failure(record: Record) -> bool:
     """Return whether something of the run failed, so that somebody could blame the pair."""
     cases = (*record.cases, *(record.full_suite or ()))
-    return record.error is not None or any(case.outcome in _FAILURES for case in cases)
+    return record.error is not None or any(case.outcome in FAILURES for case in cases)
 
 
 def found_unfit(record: Record) -> bool:

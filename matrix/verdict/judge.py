@@ -248,7 +248,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 def exit_status(verdict: CellVerdict, record: Record | None = None) -> int:
     """Return the exit status of a run: 0 compatible, 1 drift or incompatible, 5 untested.
 
-    It is 1, too, where the record has a failed case of the full suite or of upstream's own tests:
+    It is 1 also where the record has a failed case of the full suite or of upstream's own tests:
     the run was asked for them. Where upstream's tests did not run to their end, as after an
     interrupt, it is 5 in place of 0.
     """

@@ -77,9 +77,9 @@ def test_an_empty_list_says_which_patch_was_meant(
 
 
 def test_so_does_an_empty_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    told = f"--torch {MINOR} is its newest patch, {NEWEST}; '=={MINOR}.*' has all"
+    message = f"--torch {MINOR} is its newest patch, {NEWEST}; '=={MINOR}.*' has all"
     out, err = output(capsys, "plan", "--torch", MINOR, "--vllm", "0.19.1")
-    assert "\nnothing to run" in out and told in err
+    assert "\nnothing to run" in out and message in err
     assert output(capsys, "plan", "--torch", NEWEST, "--vllm", "0.19.1")[1] == ""
 
 

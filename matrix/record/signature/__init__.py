@@ -16,8 +16,8 @@ SHORT_REASON_LIMIT = 200
 """The most characters of a reason."""
 SIGNATURE_LIMIT = 300
 """The most characters of a signature."""
-
-_FAILURES = (Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY)
+FAILURES = frozenset({Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY})
+"""The outcomes of a case that failed, and so has a signature."""
 
 
 def signature(failure_text: str) -> str:
@@ -46,7 +46,7 @@ def signature_of(case: Case) -> str | None:
     It is made from the failure's text, so that records of all ages compare. If there is no text, or
     the process that wrote it was ended from outside, it is the signature in the record.
     """
-    if case.outcome not in _FAILURES or not (case.failure or "").strip():
+    if case.outcome not in FAILURES or not (case.failure or "").strip():
         return case.signature
     return _signature_of(case.outcome, case.failure or "") or case.signature
 
